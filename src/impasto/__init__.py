@@ -1,0 +1,61 @@
+"""Impasto: a photo and a painting in, the photo painted in that style out.
+
+    import impasto
+    impasto.stylize("photo.jpg", "wheat-field-with-cypresses").save("painted.png")
+
+The names below are the whole public list. They are bound when they are first asked for, so that importing the package
+reads no torch and takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from impasto.api import Painting as Painting
+    from impasto.api import Watch as Watch
+    from impasto.api import iterate as iterate
+    from impasto.api import load_recipe as load_recipe
+    from impasto.api import stylize as stylize
+    from impasto.errors import BadRequest as BadRequest
+    from impasto.errors import Failed as Failed
+    from impasto.errors import ImpastoError as ImpastoError
+    from impasto.recipe import Recipe as Recipe
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "BadRequest": "impasto.errors",
+    "Failed": "impasto.errors",
+    "ImpastoError": "impasto.errors",
+    "Painting": "impasto.api",
+    "Recipe": "impasto.recipe",
+    "Watch": "impasto.api",
+    "iterate": "impasto.api",
+    "load_recipe": "impasto.api",
+    "stylize": "impasto.api",
+}
+
+__all__ = [
+    "BadRequest",
+    "Failed",
+    "ImpastoError",
+    "Painting",
+    "Recipe",
+    "Watch",
+    "__version__",
+    "iterate",
+    "load_recipe",
+    "stylize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'impasto' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

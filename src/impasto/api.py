@@ -1,0 +1,389 @@
+"""The desk: everything a program asks of Impasto, and the only place that wires the rooms together.
+
+It knows in which order things are checked: every file, name and number before any network is read. It prints nothing,
+and leaves no seed, thread count or other setting of the process changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from impasto import assets, images, museum, runs, schedule
+from impasto import recipe as recipes
+from impasto.errors import BadPicture, Diverged, UnknownName
+from impasto.events import Event, Failed, Finished, Planned, StageDone, Stepped, Warned
+from impasto.geometry import Size
+from impasto.networks import vgg
+from impasto.recipe import Input, Recipe
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+    from impasto.engine import State, Tools
+
+CONFIGURATION = {"vgg19": "E", "vgg16": "D"}  # the network cards by the letter of Simonyan and Zisserman's table
+_LEAST_PAINTING_SIDE = 16
+_PREVIEW_SECONDS = 20.0
+
+Source = object  # a path, a museum name, a PIL image, a numpy array or a torch tensor (see ``images.read``)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How a caller follows the work and stops it: each is called from the same thread, between steps.
+
+    ``event``: with everything that happens. ``fetch``: with an asset's name, bytes so far, bytes in all. ``stop``: true
+    ends the run after the step at hand, with the picture so far.
+    """
+
+    event: Callable[[Event], None] = lambda event: None
+    fetch: assets.Progress = lambda name, done, total: None
+    stop: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class Painting:
+    """A finished picture and how it was made.
+
+    ``pixels`` is float32 (H, W, 3), sRGB-encoded, 0..1; ``alpha`` (H, W) is the photo's, if it has one. ``record`` holds
+    sizes, times, losses, hashes and versions as plain values.
+    """
+
+    pixels: images.Pixels
+    alpha: images.Pixels | None
+    recipe: Recipe
+    record: dict[str, Any]
+    exif: bytes = b""
+    credit: str = ""
+
+    @property
+    def image(self) -> PIL.Image.Image:
+        """The picture as an 8-bit PIL image, RGB, or RGBA where the photo had transparency."""
+        from PIL import Image
+
+        parts = [self.pixels] if self.alpha is None else [self.pixels, self.alpha[..., None]]
+        return Image.fromarray((np.concatenate(parts, -1) * 255).round().astype(np.uint8))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture with its recipe and credit inside; gives the absolute path.
+
+        Raises:
+            CannotWrite: the folder, the name's extension, or the disk.
+        """
+        bits = self.recipe.output.bits
+        target = images.check_output(path, bits=bits, size=Size(*self.pixels.shape[:2]))
+        images.save(
+            target,
+            self.pixels,
+            alpha=self.alpha,
+            exif=self.exif,
+            recipe=_without_folders(self.recipe).to_json(),
+            credit=self.credit,
+            bits=bits,
+            quality=self.recipe.output.quality,
+        )
+        return target
+
+
+@dataclass(frozen=True)
+class Request:
+    """A recipe with its pictures read and checked: all that can be refused has been."""
+
+    recipe: Recipe
+    plan: schedule.Plan
+    photo: images.Picture
+    paintings: tuple[images.Picture, ...]
+    start: images.Picture | None
+    credit: str
+    notes: tuple[str, ...]
+
+
+def stylize(
+    content: Source, style: Source | Sequence[Source], *, recipe: Recipe | str = recipes.HOUSE, **fields: Any
+) -> Painting:
+    """The photo ``content`` painted in the style of ``style``.
+
+    Args:
+        content: a path, a PIL image, a numpy array (H, W, 3) or a torch tensor (3, H, W).
+        style: the same, or a museum name such as "wheat-field-with-cypresses"; a list of them is blended.
+        recipe: a recipe, the name of one, or a file that holds one.
+        fields: any setting of ``impasto.recipe`` by its option name, such as ``size=1024, strength=70``.
+
+    Raises:
+        BadRequest: something that was given cannot be used; nothing was started.
+        Failed: the work was started and could not be ended.
+    """
+    return paint(request(content, style, load_recipe(recipe, fields)))
+
+
+def iterate(recipe: Recipe, watch: Watch | None = None) -> Iterator[tuple[Event, State]]:
+    """The stream of (event, state) that painting a recipe gives off; the recipe names its photo and paintings.
+
+    The first event is ``Planned``, the last ``Finished`` or ``Failed``. To cancel is to stop iterating.
+    """
+    if recipe.photo is None or not recipe.paintings:
+        raise BadPicture("The recipe names no photo or no painting.", "Set photo and paintings, or use impasto.stylize.")
+    asked = request(recipe.photo.path, [painting.path for painting in recipe.paintings], recipe)
+    return _stream(asked, watch or Watch())
+
+
+def load_recipe(given: Recipe | str, settings: dict[str, Any]) -> Recipe:
+    """A recipe by name, from a recipe file or from a picture that carries one, with some settings changed."""
+    if isinstance(given, Recipe):
+        return recipes.with_settings(given, settings)
+    path = Path(given)
+    if path.suffix.lower() not in (".toml", ".json") and path.is_file():
+        text = images.embedded_recipe(path)
+        if text is None:
+            raise UnknownName(f"{given} carries no recipe.", "Pictures painted by Impasto do; so do .toml and .json files.")
+        return recipes.with_settings(recipes.from_json(text, given), settings)
+    return recipes.with_settings(recipes.load(given), settings)
+
+
+def request(content: Source, style: Source | Sequence[Source], recipe: Recipe, watch: Watch | None = None) -> Request:
+    """Read and check everything: names first, then files, then sizes. No network is read and nothing is written."""
+    styles = list(style) if isinstance(style, list | tuple) else [style]
+    if not styles:
+        raise BadPicture("No painting was given.", "Name a file, or a painting of `impasto museum`.")
+    wanted = _wanted(recipe)
+    vgg.cut(CONFIGURATION[recipe.network.name], wanted)
+    works = [_work(each) for each in styles]
+    limit = recipe.max_megapixels
+    photo = images.read(content, max_megapixels=limit)
+    plan = schedule.plan(recipe, photo.size)
+    start = recipe.schedule.start
+    other = None if start in ("content", "noise", "style") else images.read(start, max_megapixels=limit)
+    fetch = (watch or Watch()).fetch
+    paintings = tuple(
+        images.read(each, max_megapixels=limit) if work is None else _hung(work, fetch)
+        for each, work in zip(styles, works, strict=True)
+    )
+    for painting in paintings:
+        _check_painting(painting)
+    weights = [painting.weight for painting in recipe.paintings]
+    weights = weights if len(weights) == len(paintings) else [1.0] * len(paintings)
+    recipe = recipe.model_copy(
+        update={
+            "photo": Input(path=_absolute(photo.source), sha256=photo.sha256),
+            "paintings": tuple(
+                Input(path=_absolute(painting.source), sha256=painting.sha256, weight=weight)
+                for painting, weight in zip(paintings, weights, strict=True)
+            ),
+        }
+    )
+    notes = [f"{picture.source}: {note}" for picture in (photo, *paintings) for note in picture.notes]
+    if plan.size.pixels > photo.size.pixels:
+        notes.append(f"The photo is {photo.size}; it is enlarged to {plan.size}.")
+    credit = "; ".join(work.credit for work in works if work is not None)
+    return Request(recipe, plan, photo, paintings, other, credit, tuple(notes))
+
+
+def paint(asked: Request, *, output: Path | None = None, run: Path | None = None, watch: Watch | None = None) -> Painting:
+    """Paint a request; write the picture to ``output`` and the run's folder to ``run`` where they are given.
+
+    Raises:
+        Diverged: the loss stopped being a number. The last good picture is in ``output``, if one was asked for.
+    """
+    watch = watch or Watch()
+    if output is not None:
+        output = images.check_output(output, bits=asked.recipe.output.bits, size=asked.plan.size)
+    log = runs.Run.start(run, asked.recipe) if run is not None else None
+    follow = _Follow(log)
+    failed, state = "", None
+    for event, state in _stream(asked, watch):
+        follow(event, state)
+        watch.event(event)
+        failed = event.message if isinstance(event, Failed) else ""
+        if isinstance(event, Stepped) and watch.stop():
+            watch.event(Warned(f"Stopped after {event.evaluations} of {asked.plan.evaluations} evaluations."))
+            break
+    assert state is not None
+    painting = _painting(asked, state, follow)
+    if output is not None:
+        painting.save(output)
+        painting.record["output"] = str(output)
+    if failed:
+        kept = f"The last good picture is in {output}." if output is not None else ""
+        raise Diverged(failed, f"{kept} Try a smaller --solver-rate, or --solver adam --solver-rate 0.02.".strip())
+    if log is not None and output is not None:
+        log.finish(output, painting.record)
+        if log.lost:
+            watch.event(Warned(f"The run folder {log.folder} could not be written in full; the picture is whole."))
+    return painting
+
+
+@dataclass
+class _Follow:
+    """Keeps what the record needs of the stream, and writes the run's log and preview."""
+
+    log: runs.Run | None
+    planned: Planned | None = None
+    seconds: float = 0.0
+    shown: float = field(default=0.0)
+
+    def __call__(self, event: Event, state: State) -> None:
+        if isinstance(event, Planned):
+            self.planned = event
+        if isinstance(event, Stepped | Finished):
+            self.seconds = event.seconds
+        if self.log is None:
+            return
+        self.log.note(event)
+        due = isinstance(event, Stepped) and event.seconds - self.shown > _PREVIEW_SECONDS
+        if due or isinstance(event, StageDone):
+            self.shown = self.seconds
+            self.log.preview(np.clip(images.from_tensor(state.pixels), 0, 1))
+
+
+def _stream(asked: Request, watch: Watch) -> Iterator[tuple[Event, State]]:
+    """Wire the network, the plan and the engine together, and give the engine's stream with ``Planned`` before it."""
+    from impasto import engine, planning
+
+    recipe, plan = asked.recipe, asked.plan
+    where, _ = planning.device(recipe.compute.device)
+    tools = _tools(asked, watch)
+    with planning.reused_memory():
+
+        def prepare(size: Size) -> Callable[[], object]:
+            pixels = images.to_tensor(images.resize(asked.photo.pixels, size)).to(where)
+            evaluate = engine.evaluation(size, plan, tools)
+            return lambda: evaluate(pixels)
+
+        cost = planning.cost(plan, recipe, tools.network, where, prepare)
+        stages = tuple((stage.size, stage.steps) for stage in plan.stages)
+        planned = Planned(
+            plan.size,
+            stages,
+            planning.describe(where),
+            tools.network.kernel.name,
+            round(cost.seconds, 1),
+            cost.memory_bytes,
+            cost.free_bytes,
+        )
+        state = engine.State(engine.first_pixels(plan, tools))
+        yield planned, state
+        for note in asked.notes:
+            yield Warned(note), state
+        if cost.memory_bytes > cost.free_bytes:
+            needed, free = cost.memory_bytes / 2**30, cost.free_bytes / 2**30
+            yield (
+                Warned(f"This needs about {needed:.1f} GiB and {free:.1f} GiB are free: a smaller --size is safer."),
+                state,
+            )
+        yield from engine.iterate(plan, tools, state)
+
+
+def _tools(asked: Request, watch: Watch) -> Tools:
+    from impasto import engine, planning
+    from impasto.networks import weights
+    from impasto.networks.features import Network
+
+    recipe = asked.recipe
+    where, _ = planning.device(recipe.compute.device)
+    file = Path(recipe.network.weights) if recipe.network.weights else None
+    network = Network(
+        weights.load(recipe.network.name, progress=watch.fetch, file=file),
+        CONFIGURATION[recipe.network.name],
+        _wanted(recipe),
+        pooling=recipe.network.pooling,
+        padding=recipe.network.padding,
+        kernel=planning.kernel(recipe.compute.precision, where),
+        device=where,
+    )
+    start = asked.start.pixels if asked.start is not None else None
+    paintings = tuple(painting.pixels for painting in asked.paintings)
+    return engine.Tools(recipe, network, asked.photo.pixels, paintings, start, where)
+
+
+def _wanted(recipe: Recipe) -> set[str]:
+    """The layers that a recipe looks at."""
+    wanted = set(recipe.content.layers) if recipe.content.weight > 0 else set()
+    wanted |= set(recipe.style.layers) if recipe.style.weight > 0 else set()
+    return wanted | ({"input"} if recipe.smooth.weight > 0 else set())
+
+
+def _work(style: Source) -> museum.Work | None:
+    """The museum's painting that is meant, or None where a file or pixels are."""
+    if not isinstance(style, str) or Path(style).exists():
+        return None
+    if re.search(r"[/\\]|\.\w{2,5}$", style):  # a path to a file that is missing, which reading it will say
+        return None
+    return museum.find(style)
+
+
+def _hung(work: museum.Work, fetch: assets.Progress) -> images.Picture:
+    """A museum's painting as a picture like any other."""
+    pixels = work.read(progress=fetch)
+    digest = hashlib.sha256(work.read_bytes()).hexdigest()
+    return images.Picture(pixels, alpha=None, exif=b"", profile="", source=work.slug, sha256=digest)
+
+
+def _absolute(source: str) -> str:
+    """A file's whole path; a museum name or a word such as "array" as it is."""
+    return str(Path(source).resolve()) if Path(source).is_file() else source
+
+
+def _check_painting(painting: images.Picture) -> None:
+    if painting.size.short_side < _LEAST_PAINTING_SIDE:
+        raise BadPicture(
+            f"The painting {painting.source} is {painting.size}: too small to have a style.",
+            f"Each side must have {_LEAST_PAINTING_SIDE} px or more; 500 px is a good size.",
+        )
+    if float(np.ptp(painting.pixels, axis=(0, 1)).max()) < 1 / 255:
+        raise BadPicture(
+            f"The painting {painting.source} is one flat colour: there is no style in it.",
+            "Take a picture with strokes or texture; `impasto museum` lists some.",
+        )
+
+
+def _painting(asked: Request, state: State, follow: _Follow) -> Painting:
+    import torch
+
+    from impasto import __version__, planning
+
+    recipe, size = asked.recipe, asked.plan.size
+    pixels = np.clip(images.from_tensor(state.pixels), 0, 1)
+    if pixels.shape[:2] != tuple(size):  # stopped before the last stage: the picture so far, in the size asked for
+        pixels = images.resize(pixels, size)
+    alpha = images.resize(asked.photo.alpha, size) if asked.photo.alpha is not None else None
+    where, _ = planning.device(recipe.compute.device)
+    planned = follow.planned
+    record = {
+        "output": None,
+        "size": [size.width, size.height],
+        "seconds": round(follow.seconds, 2),
+        "evaluations": state.evaluations,
+        "device": where.type,
+        "processor": planned.device if planned else "",
+        "kernel": planned.kernel if planned else "",
+        "loss": {"total": state.value.total, **state.value.terms},
+        "expected_seconds": planned.seconds if planned else None,
+        "expected_memory_bytes": planned.memory_bytes if planned else None,
+        "peak_memory_bytes": planning.peak_memory(where),
+        "recipe_sha256": recipe.sha256,
+        "recipe": recipe.name,
+        "credit": asked.credit,
+        "versions": {"impasto": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+    return Painting(pixels, alpha, recipe, record, asked.photo.exif, asked.credit)
+
+
+def _without_folders(recipe: Recipe) -> Recipe:
+    """The recipe with file names in place of paths: a picture that is passed on says nothing of its maker's folders."""
+    assert recipe.photo is not None
+    return recipe.model_copy(
+        update={
+            "photo": recipe.photo.model_copy(update={"path": Path(recipe.photo.path).name}),
+            "paintings": tuple(
+                painting.model_copy(update={"path": Path(painting.path).name}) for painting in recipe.paintings
+            ),
+        }
+    )

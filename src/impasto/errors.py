@@ -1,0 +1,87 @@
+"""Every error that Impasto raises on purpose.
+
+ImpastoError
+├── BadRequest            what was asked cannot be done as asked; nothing was started
+│   ├── BadRecipe         a field that does not exist, a value out of range, a file that is no recipe
+│   ├── BadPicture        a file that cannot be read as a picture
+│   ├── UnknownName       no painting, recipe, layer or device of that name
+│   ├── CannotWrite       the output's folder, name or format
+│   ├── DoesNotFit        more memory than there is
+│   ├── CannotResume      a run folder that does not belong to this request
+│   └── MissingExtra      an optional dependency that is not installed
+└── Failed                the work was started and could not be ended
+    ├── AssetUnavailable  a network's weights or a painting could not be fetched, or is not what it should be
+    └── Diverged          the loss stopped being a number
+
+This room knows words only; it refuses to know what any other room does. A message says in one sentence what was
+given and what is allowed; the hint says what to do now.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ImpastoError(Exception):
+    """An error for a person: ``message`` is one sentence, ``hint`` (may be empty) says what to do now."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class BadRequest(ImpastoError):
+    """What was asked cannot be done as asked; nothing was started."""
+
+
+class BadRecipe(BadRequest):
+    """A field that does not exist, a value out of range, or a file that is no recipe."""
+
+
+class BadPicture(BadRequest):
+    """A file that cannot be read as a picture."""
+
+
+class UnknownName(BadRequest):
+    """No painting, recipe, layer or device of that name."""
+
+
+class CannotWrite(BadRequest):
+    """The output's folder, name or format is unusable."""
+
+
+class DoesNotFit(BadRequest):
+    """More memory is needed than there is."""
+
+
+class CannotResume(BadRequest):
+    """A run folder that does not belong to this request, or is damaged."""
+
+
+class MissingExtra(BadRequest):
+    """An optional dependency that is not installed."""
+
+
+class Failed(ImpastoError):
+    """The work was started and could not be ended."""
+
+
+class AssetUnavailable(Failed):
+    """A file that is fetched could not be had, or is not what it should be."""
+
+
+class Diverged(Failed):
+    """The loss stopped being a number."""
+
+
+def did_you_mean(given: str, known: Iterable[str], limit: int = 3) -> str:
+    """A hint with up to ``limit`` of the ``known`` names that look like ``given``; empty if none does."""
+    names = list(known)
+    close = difflib.get_close_matches(given.lower(), names, n=limit, cutoff=0.5)
+    close += [name for name in names if len(given) > 2 and given.lower() in name and name not in close]
+    return f"Did you mean {', '.join(close[:limit])}?" if close else ""

@@ -1,0 +1,103 @@
+"""What happened: small frozen records that a run gives off, numbers and words only, never tensors.
+
+It knows names and JSON; it refuses to know who emits an event and who watches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from impasto.geometry import Size
+
+
+@dataclass(frozen=True)
+class Event:
+    """Anything that happened."""
+
+
+@dataclass(frozen=True)
+class Planned(Event):
+    """What will be done: the final size, stages as (size, evaluations), expected seconds and bytes."""
+
+    size: Size
+    stages: tuple[tuple[Size, int], ...]
+    device: str
+    kernel: str
+    seconds: float
+    memory_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """A stage begins; stages count from 0."""
+
+    stage: int
+    size: Size
+    steps: int
+
+
+@dataclass(frozen=True)
+class Stepped(Event):
+    """One step was taken. ``loss`` and ``terms`` are those of the picture before it; ``seconds`` since the start."""
+
+    stage: int
+    step: int
+    evaluations: int
+    loss: float
+    terms: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class StageDone(Event):
+    """A stage ended."""
+
+    stage: int
+    size: Size
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Warned(Event):
+    """Something a person should know; the run goes on."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Finished(Event):
+    """The run reached its end."""
+
+    evaluations: int
+    loss: float
+    terms: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failed(Event):
+    """The run could not go on; the last good picture is in the state."""
+
+    message: str
+
+
+KINDS = {kind.__name__: kind for kind in (Planned, Started, Stepped, StageDone, Warned, Finished, Failed)}
+
+
+def to_dict(event: Event) -> dict[str, Any]:
+    """An event as plain values, its kind under "event"."""
+    return {"event": type(event).__name__, **dataclasses.asdict(event)}
+
+
+def from_dict(values: dict[str, Any]) -> Event:
+    """The inverse of ``to_dict``, also after a way through JSON."""
+    fields = dict(values)
+    kind = KINDS[fields.pop("event")]
+    if "size" in fields:
+        fields["size"] = Size(*fields["size"])
+    if "stages" in fields:
+        fields["stages"] = tuple((Size(*size), steps) for size, steps in fields["stages"])
+    return kind(**fields)

@@ -1,0 +1,28 @@
+"""Files <-> pixels: rotation, colour profiles, alpha, 16 bit, resizing, and the recipe in the saved file.
+
+It knows picture formats. It refuses to know networks, styles, and which size or format anyone wants.
+
+The rooms inside: ``pixels`` (the Picture record, resizing, tensors), ``profiles`` (any colour space to
+sRGB), ``decoding`` (a format's samples at their full depth), ``reading`` (the door in), ``embedding``
+(recipe and credit as an XMP packet), ``writing`` (the door out), ``sheets`` (labelled contact sheets).
+"""
+
+from impasto.images.embedding import embedded_credit, embedded_recipe
+from impasto.images.pixels import Picture, Pixels, from_tensor, resize, to_tensor
+from impasto.images.reading import read
+from impasto.images.sheets import contact_sheet
+from impasto.images.writing import check_output, save
+
+__all__ = [
+    "Picture",
+    "Pixels",
+    "check_output",
+    "contact_sheet",
+    "embedded_credit",
+    "embedded_recipe",
+    "from_tensor",
+    "read",
+    "resize",
+    "save",
+    "to_tensor",
+]

@@ -1,0 +1,83 @@
+"""How a picture was made, inside the picture: recipe, credit and title as one XMP packet in every format.
+
+It knows XMP (ISO 16684-1), which PNG, JPEG, WebP and TIFF all have a place for, and which photo programs
+show and keep. It refuses to know what a recipe says.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from impasto.images.reading import identify, open_picture
+
+_NS = "urn:impasto:ns#"
+_DC = "http://purl.org/dc/elements/1.1/"
+_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+# What XML cannot hold: control characters, and lone surrogates (Python's spelling of undecodable file names).
+_NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+
+
+def xmp_packet(recipe: str, credit: str, title: str) -> bytes:
+    """The packet to save: credit as dc:rights, title as dc:title; empty if all three texts are."""
+    if not (recipe or credit or title):
+        return b""
+    lines = ["   <xmp:CreatorTool>Impasto</xmp:CreatorTool>"]
+    for name, text in (("title", title), ("rights", credit)):
+        if text:
+            item = f'<rdf:li xml:lang="x-default">{_escaped(text)}</rdf:li>'
+            lines.append(f"   <dc:{name}><rdf:Alt>{item}</rdf:Alt></dc:{name}>")
+    if recipe:
+        lines.append(f"   <impasto:recipe>{_escaped(recipe)}</impasto:recipe>")
+    body = "\n".join(lines)
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/">\n'
+        f' <rdf:RDF xmlns:rdf="{_RDF}">\n'
+        f'  <rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:dc="{_DC}"'
+        f' xmlns:impasto="{_NS}">\n{body}\n'
+        "  </rdf:Description>\n </rdf:RDF>\n</x:xmpmeta>\n"
+        '<?xpacket end="w"?>'
+    ).encode()
+
+
+def embedded_recipe(path: str | os.PathLike[str]) -> str | None:
+    """The recipe text that ``save`` put into a picture, as it was given; None if there is none.
+
+    Raises BadPicture if the file is missing or no picture. No pixels are decoded.
+    """
+    return _text(path, f"{{{_NS}}}recipe")
+
+
+def embedded_credit(path: str | os.PathLike[str]) -> str | None:
+    """The credit line (dc:rights) in a picture, whoever wrote it; None if none. Raises as above."""
+    return _text(path, f"{{{_DC}}}rights")
+
+
+def _text(path: str | os.PathLike[str], tag: str) -> str | None:
+    with open_picture(os.fspath(path)) as file:
+        image = identify(file, os.fspath(path))
+        info = {} if image is None else image.info
+    packet = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
+    packet = packet.encode() if isinstance(packet, str) else bytes(packet)
+    if not packet or b"<!DOCTYPE" in packet:  # XMP has none; in a stranger's file it could expand without end
+        return None
+    try:
+        root = ElementTree.fromstring(packet.strip(b"\0 \n"))
+    except ElementTree.ParseError:
+        return None
+    for description in root.iter(f"{{{_RDF}}}Description"):
+        if tag in description.attrib:  # how other programs write a simple property when they save again
+            return description.attrib[tag]
+        element = description.find(tag)
+        if element is not None:
+            item = element.find(f".//{{{_RDF}}}li")
+            return (element if item is None else item).text
+    return None
+
+
+def _escaped(text: str) -> str:
+    # A bare carriage return would come back as a line feed.
+    return escape(_NOT_XML.sub("\ufffd", text), {"\r": "&#13;"})

@@ -1,0 +1,266 @@
+"""The weights of VGG-19 and VGG-16 as checked float32 tensors, all in one form whatever file they come from.
+
+It knows how the fetched files and torchvision's are laid out, and how each of them wants its input. It
+refuses to know what a network does with the tensors, and reads no file in a way that could run what is in it.
+
+The one form, for RGB in 0..1: "input.weight" (3, 3) and "input.bias" (3,) with x' = weight @ x + bias for
+each pixel, then "conv1_1.weight" (64, 3, 3, 3) as (out, in, row, column), "conv1_1.bias" (64,), and so on.
+Zero padding is meant to be zeros in x', that is after the input step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from impasto import assets
+from impasto.errors import AssetUnavailable, BadRecipe, UnknownName, did_you_mean
+
+Tensors = dict[str, torch.Tensor]
+NetworkName = Literal["vgg19", "vgg16"]
+
+_FORMAT = "1"  # of our safetensors files; a file with another number is made anew
+_CHANNELS = (64, 128, 256, 512, 512)  # of the five blocks, in configurations D and E alike
+_BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # convolutions in each block
+_ASSET = {"vgg16": "vgg16-lpips", "vgg19": "vgg19-normalised"}
+
+# LPIPS scales -1..1, torchvision 0..1; both are per channel R, G, B.
+_LPIPS_SHIFT, _LPIPS_SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+Convolution = tuple[torch.Tensor, torch.Tensor]  # weight (O, I, h, w) and bias (O,)
+
+
+def load(
+    name: NetworkName, *, progress: assets.Progress | None = None, file: Path | None = None
+) -> dict[str, torch.Tensor]:
+    """The network's tensors, float32 on the CPU, named and scaled as this module's head says.
+
+    Without ``file`` they come from the cache, fetched and converted once. ``file`` may be a safetensors
+    file or a ``.pth`` state dict, with our names, torchvision's ("features.0.weight") or those of the
+    normalised VGG-19 ("0.weight"). torchvision's names are taken to want torchvision's input; weights
+    converted from Caffe can bear the same names and want another.
+
+    Raises ``BadRecipe`` for a file that is none of these, ``AssetUnavailable`` if nothing can be fetched.
+    """
+    if name not in _BLOCKS:
+        raise UnknownName(f"There is no network {name!r}; there are {', '.join(_BLOCKS)}.", did_you_mean(name, _BLOCKS))
+    if file is not None:
+        return _from_file(name, Path(file))
+    source = assets.ASSETS[_ASSET[name]]
+    cached = assets.cache_dir() / f"{name}.safetensors"
+    tensors = _read_cached(cached, name, source.sha256)
+    if tensors is None:
+        tensors = _convert(name, assets.fetch(source.name, progress=progress))
+        _write_cached(cached, tensors, source.sha256)
+    return tensors
+
+
+# ---- our own files in the cache ----------------------------------------------------------------------------
+
+
+def _read_cached(path: Path, name: str, source: str) -> Tensors | None:
+    """The converted tensors, or None if the file is missing, stale or damaged."""
+    with contextlib.suppress(OSError, SafetensorError, ValueError):
+        with safe_open(path, framework="pt") as opened:
+            about = opened.metadata() or {}
+        if (about.get("format"), about.get("source_sha256")) == (_FORMAT, source):
+            tensors = load_file(path)
+            if _misfit(name, tensors) == "" and about.get("crc32") == _checksum(tensors):
+                return tensors
+    return None
+
+
+def _write_cached(path: Path, tensors: Tensors, source: str) -> None:
+    """Keep the tensors for the next time, in one step; a cache that cannot be written only costs time."""
+    about = {"format": _FORMAT, "source_sha256": source, "crc32": _checksum(tensors)}
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    with contextlib.suppress(OSError, SafetensorError):
+        try:
+            save_file(tensors, new, metadata=about)
+            os.replace(new, path)
+        finally:
+            new.unlink(missing_ok=True)
+
+
+def _checksum(tensors: Tensors) -> str:
+    """Against bad disks, not against people: safetensors itself only checks the header."""
+    crc = 0
+    for key in sorted(tensors):
+        crc = zlib.crc32(tensors[key].numpy().data, crc)
+    return f"{crc:08x}"
+
+
+# ---- the one form ------------------------------------------------------------------------------------------
+
+
+def _shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor of the network, in the order of its layers."""
+    shapes: dict[str, tuple[int, ...]] = {"input.weight": (3, 3), "input.bias": (3,)}
+    before = 3
+    for block, (count, channels) in enumerate(zip(_BLOCKS[name], _CHANNELS, strict=True), start=1):
+        for layer in range(1, count + 1):
+            shapes[f"conv{block}_{layer}.weight"] = (channels, before, 3, 3)
+            shapes[f"conv{block}_{layer}.bias"] = (channels,)
+            before = channels
+    return shapes
+
+
+def _misfit(name: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """In which way the tensors are not the network's, in words; empty if they are."""
+    shapes = _shapes(name)
+    if missing := [key for key in shapes if key not in tensors]:
+        return f"{len(missing)} of {len(shapes)} tensors are missing, such as {missing[0]}"
+    if surplus := [key for key in tensors if key not in shapes]:
+        return f"{surplus[0]} does not belong to {name}"
+    for key, shape in shapes.items():
+        if tuple(tensors[key].shape) != shape:
+            return f"{key} is {tuple(tensors[key].shape)} instead of {shape}"
+    return ""
+
+
+def _named(name: str, weight: torch.Tensor, bias: torch.Tensor, convolutions: Sequence[Convolution]) -> Tensors:
+    """Put the input step and the convolutions, in the order of the layers, under our names."""
+    pairs = [(weight.reshape(3, 3), bias.reshape(3)), *convolutions]
+    values = [tensor.float().contiguous() for pair in pairs for tensor in pair]
+    shapes = _shapes(name)
+    if len(values) != len(shapes):
+        raise ValueError(f"{len(convolutions)} convolutions instead of {len(shapes) // 2 - 1}")
+    tensors = dict(zip(shapes, values, strict=True))
+    if misfit := _misfit(name, tensors):
+        raise ValueError(misfit)
+    return tensors
+
+
+def _scaling(mean: Sequence[float], deviation: Sequence[float]) -> Convolution:
+    """(x - mean) / deviation for each channel, as a matrix and an offset."""
+    scale = 1.0 / torch.tensor(deviation, dtype=torch.float64)
+    return torch.diag(scale), -scale * torch.tensor(mean, dtype=torch.float64)
+
+
+# ---- the fetched files -------------------------------------------------------------------------------------
+
+
+def _convert(name: str, path: Path) -> Tensors:
+    try:
+        if name == "vgg19":
+            return _from_sequential(name, _read_state_dict(path))
+        with path.open("rb") as file:
+            return _from_flax(name, read_arrays(file)["VGG16_0"])
+    except (ValueError, KeyError, pickle.UnpicklingError, AttributeError, EOFError) as problem:
+        raise AssetUnavailable(
+            f"{path} is not the {name} it should be: {problem}.", "Remove that file, and it is fetched again."
+        ) from problem
+
+
+def _read_state_dict(path: Path) -> Tensors:
+    """A ``.pth`` file of tensors by name; ValueError for anything else. Nothing in the file is run."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as problem:
+        raise ValueError(f"torch cannot read it ({type(problem).__name__})") from problem
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError("it holds something else than tensors by name")
+    return {str(key): value for key, value in state.items()}
+
+
+def _pairs(state: Mapping[str, torch.Tensor], prefix: str = "") -> list[Convolution]:
+    """The weights and biases named PREFIX<number>.weight and .bias, in the order of the numbers."""
+    middle = [key[len(prefix) : -len(".weight")] for key in state if key.endswith(".weight")]
+    numbers = sorted(int(text) for text in middle if text.isdigit() and f"{prefix}{text}.weight" in state)
+    return [(state[f"{prefix}{number}.weight"], state[f"{prefix}{number}.bias"]) for number in numbers]
+
+
+def _from_sequential(name: str, state: Mapping[str, torch.Tensor]) -> Tensors:
+    """The layout of the normalised VGG-19: its first layer, 1x1, takes RGB in 0..1 to BGR * 255 - mean."""
+    pairs = _pairs(state)
+    if not pairs or pairs[0][0].shape != (3, 3, 1, 1):
+        raise ValueError("its first layer is not the 1x1 convolution that scales the input")
+    return _named(name, *pairs[0], pairs[1:])
+
+
+def _from_torchvision(name: str, state: Mapping[str, torch.Tensor]) -> Tensors:
+    """torchvision's layout; the classifier, if the file has it, is left out."""
+    return _named(name, *_scaling(_IMAGENET_MEAN, _IMAGENET_STD), _pairs(state, "features."))
+
+
+def _from_flax(name: str, layers: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]) -> Tensors:
+    """flax keeps kernels as (row, column, in, out); LPIPS wants 2 x - 1 scaled by its own shift and scale."""
+    convolutions = []
+    for number in range(len(layers)):
+        layer = layers[f"Conv_{number}"]
+        kernel = np.ascontiguousarray(layer["kernel"].transpose(3, 2, 0, 1))
+        convolutions.append((torch.from_numpy(kernel), torch.from_numpy(layer["bias"].copy())))
+    mean = [(1 + shift) / 2 for shift in _LPIPS_SHIFT]
+    deviation = [scale / 2 for scale in _LPIPS_SCALE]
+    return _named(name, *_scaling(mean, deviation), convolutions)
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """An unpickler that can make numpy arrays out of plain data, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        # A pickle may call only what is named here. numpy 2 moved its constructor to _core.
+        if (module, name) in {
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+        }:
+            return np.empty(0).__reduce__()[0]
+        if (module, name) == ("numpy", "ndarray"):
+            return np.ndarray
+        if (module, name) == ("numpy", "dtype"):
+            return np.dtype
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused")
+
+
+def read_arrays(file: BinaryIO) -> dict[str, Any]:
+    """A pickle of nested dicts of numpy arrays, read without running anything in it.
+
+    Raises ``pickle.UnpicklingError`` if it asks for anything but numpy's array constructors.
+    """
+    found = _ArraysOnly(file).load()
+    if not isinstance(found, dict):
+        raise pickle.UnpicklingError(f"it holds a {type(found).__name__} instead of arrays by name")
+    return found
+
+
+# ---- a file that the user names ----------------------------------------------------------------------------
+
+
+def _from_file(name: str, path: Path) -> Tensors:
+    accepted = (
+        f"Accepted are a safetensors file or a .pth state dict of {name} with torchvision's names "
+        f"(features.0.weight, ...) or ours (conv1_1.weight, ...)."
+    )
+    if not path.is_file():
+        raise BadRecipe(f"There is no weights file {path}.", accepted)
+    try:
+        with path.open("rb") as opened:
+            start = opened.read(9)
+        # A safetensors file begins with the length of its header, which is JSON.
+        state = load_file(path) if start[8:] == b"{" else _read_state_dict(path)
+        if "conv1_1.weight" in state:
+            tensors = {key: value.float().contiguous() for key, value in state.items()}
+            if misfit := _misfit(name, tensors):
+                raise ValueError(misfit)
+        elif "features.0.weight" in state:
+            tensors = _from_torchvision(name, state)
+        elif "0.weight" in state:
+            tensors = _from_sequential(name, state)
+        else:
+            raise ValueError(f"it holds {', '.join(list(state)[:3]) or 'nothing'}")
+        if bad := [key for key, value in tensors.items() if not bool(value.isfinite().all())]:
+            raise ValueError(f"{bad[0]} holds numbers that are not finite")
+    except (OSError, SafetensorError, ValueError, KeyError) as problem:
+        raise BadRecipe(f"{path} cannot be used as the weights of {name}: {problem}.", accepted) from problem
+    return tensors

@@ -1,0 +1,114 @@
+"""The two verbs that every objective speaks: measure a region, score the whole.
+
+The law: the stats of the whole are the sum of the stats of the parts. Everything exact about tiles, several styles and
+several machines follows from it. This room knows how a region owns positions of a map; it refuses to know any objective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from impasto.geometry import Region, Size, Tile
+
+Stats = dict[str, Tensor]  # named sums, each additive over regions
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which positions of a tile's maps are its own: the tile, and the size of the picture it is cut from."""
+
+    tile: Tile
+    size: Size
+
+    @classmethod
+    def whole(cls, size: Size) -> Where:
+        """The one tile that is the whole picture."""
+        region = Region(0, 0, *size)
+        return cls(Tile(region, region), size)
+
+    def region(self, stride: int) -> Region:
+        """What the tile owns of the whole map of a layer of this stride."""
+        return self.tile.core.divided(stride, self._map_size(stride))
+
+    def own(self, features: Tensor, stride: int) -> Tensor:
+        """The tile's own positions of its map (1, C, h, w); a view, the map itself where the tile is the whole."""
+        outer = self.tile.outer.divided(stride, self._map_size(stride))
+        rows, columns = self.region(stride).within(outer).slices
+        return features[..., rows, columns]
+
+    def _map_size(self, stride: int) -> Size:
+        return Size(self.size.height // stride, self.size.width // stride)
+
+
+class Objective(Protocol):
+    """A term of the loss.
+
+    ``name``: what it is called in reports. ``weight``: its factor in the total. ``layers``: stride by name of the maps
+    that it reads. ``additive``: whether ``measure`` obeys the law; an objective that does not cannot be tiled.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def weight(self) -> float: ...
+
+    @property
+    def layers(self) -> Mapping[str, int]: ...
+
+    @property
+    def additive(self) -> bool: ...
+
+    def measure(self, features: Mapping[str, Tensor], where: Where) -> Stats:
+        """Differentiable sums over the positions that ``where`` owns."""
+        ...
+
+    def score(self, stats: Stats) -> Tensor:
+        """From sums over the whole picture to a number (0-d), before ``weight``."""
+        ...
+
+
+def add(total: Stats, part: Stats) -> Stats:
+    """The stats of two disjoint regions together."""
+    return {name: total[name] + value for name, value in part.items()} if total else dict(part)
+
+
+class _Moments(torch.autograd.Function):
+    """Sum and sum of outer products over the positions of a map, in float32 or better.
+
+    Its backward pass is one matrix product where the general rule would do two, and is done in the map's own type.
+    """
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, features: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(features)
+        x = _positions(features)
+        x = x if x.dtype == torch.float64 else x.float()  # (n, C)
+        return x.sum(0), x.T @ x  # (C,), (C, C)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, sum_gradient: Tensor, outer_gradient: Tensor) -> Tensor:
+        (features,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        x = _positions(features)  # (n, C)
+        both = (outer_gradient + outer_gradient.T).to(x.dtype)  # d sum(x x^T) = dx x^T + x dx^T
+        gradient = torch.addmm(sum_gradient.to(x.dtype), x, both)  # (n, C)
+        _, channels, height, width = features.shape
+        return gradient.view(height, width, channels).permute(2, 0, 1)[None]
+
+
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum (C,) and sum of outer products (C, C) over all positions of a map (1, C, h, w)."""
+    return _Moments.apply(features)
+
+
+def _positions(features: Tensor) -> Tensor:
+    """(1, C, h, w) -> (h*w, C); no copy where the map is channels-last or a whole plain one."""
+    _, channels, height, width = features.shape
+    if features.is_contiguous():
+        return features.view(channels, height * width).T
+    return features[0].permute(1, 2, 0).reshape(height * width, channels)

@@ -1,0 +1,347 @@
+"""What to make: frozen records, one for each room, and the only home of every default.
+
+It knows names, units, ranges and texts (TOML, JSON, command-line values). It refuses to know how anything is made: no
+torch, no files but recipe files. Each field's help, unit and range are written here once; the command line, its
+documentation and the checks are made from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import tomli_w
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from impasto.errors import BadRecipe, UnknownName, did_you_mean
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover - the same parser under its older name
+    import tomli as tomllib
+
+
+def _numbers(value: object) -> object:
+    """ "80,60,30" or 80 -> (80, 60, 30) or (80,)."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return (value,) if isinstance(value, int | float) else value
+
+
+def _weights(value: object) -> object:
+    """ "relu4_1=2,relu5_1" -> {"relu4_1": 2, "relu5_1": 1}."""
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.replace(":", "=").split(",") if part.strip()]
+        return {name.strip(): weight.strip() or 1.0 for name, _, weight in pairs}
+    return value
+
+
+Counts = Annotated[tuple[Annotated[int, Field(ge=1, le=100_000)], ...], BeforeValidator(_numbers), Field(min_length=1)]
+Weight = Annotated[float, Field(ge=0)]
+Weights = Annotated[dict[str, Weight], BeforeValidator(_weights), Field(min_length=1)]
+Statistic = Literal["wasserstein", "gram", "gram-gatys", "gram-relative", "mean-deviation"]
+Statistics = Annotated[dict[Statistic, Weight], BeforeValidator(_weights), Field(min_length=1)]
+
+
+def setting(default: Any, help: str, *, option: str = "", unit: str = "", **bounds: Any) -> Any:
+    """A field: its default, what it means, its name on the command line if not the usual one, unit and range."""
+    return Field(default, description=help, json_schema_extra={"option": option, "unit": unit}, **bounds)
+
+
+class Record(BaseModel):
+    """A frozen record that refuses fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Input(Record):
+    """A picture that goes in: a file's path or a painting's name, and the hash of its bytes once they have been read."""
+
+    path: str
+    sha256: str = ""
+    weight: float = Field(default=1.0, gt=0)
+
+
+class NetworkChoice(Record):
+    """The network that looks at the pictures."""
+
+    name: Literal["vgg19", "vgg16"] = setting("vgg19", "The network that looks at the pictures.", option="network")
+    pooling: Literal["max", "average"] = setting("max", "How the network halves its maps.")
+    padding: Literal["zero", "reflect", "replicate"] = setting(
+        "reflect", "What the network sees beyond the border; zero leaves a dark frame."
+    )
+    weights: str = setting("", "A file of weights to use in place of the fetched one.", option="weights")
+
+
+class ContentTerm(Record):
+    """What holds the photo in place."""
+
+    weight: float = setting(0.1, "Weight of the content term at strength 50.", ge=0)
+    layers: Weights = setting({"relu4_2": 1.0}, "Layers compared with the photo, with their weights.")
+    scaling: Literal["relative", "mean", "gatys"] = setting("relative", "How squared differences become a number.")
+
+
+class StyleTerm(Record):
+    """What brings the painting in."""
+
+    weight: float = setting(1.0, "Weight of the style term.", ge=0)
+    layers: Weights = setting(
+        {"relu1_1": 0.2, "relu2_1": 0.2, "relu3_1": 0.2, "relu4_1": 0.2, "relu5_1": 0.2},
+        "Layers compared with the painting, with their weights.",
+    )
+    statistics: Statistics = setting(
+        {"wasserstein": 1.0}, f"What is compared, several are added: {', '.join(get_args(Statistic))}."
+    )
+    scale: float = setting(1.0, "Size of the painting relative to the picture: above 1 for broader strokes.", gt=0.05, le=8)
+
+
+class SmoothTerm(Record):
+    """What holds noise back."""
+
+    weight: float = setting(0.0, "Weight of the smoothness term (total variation).", ge=0)
+
+
+class Solver(Record):
+    """What searches for the pixels."""
+
+    name: Literal["lbfgs", "adam"] = setting("lbfgs", "The method of the search.", option="solver")
+    rate: float = setting(1.0, "Step length; 1 suits lbfgs, 0.02 suits adam.", gt=0, le=100)
+    history: int = setting(10, "Steps that lbfgs remembers.", ge=1, le=1000)
+
+
+class Schedule(Record):
+    """In which sizes the picture is painted, coarse to fine, and how long in each."""
+
+    iterations: Counts = setting(
+        (60, 60, 60), "Evaluations of each size, the coarsest first; the last number serves for all larger sizes.",
+        option="iterations",
+    )  # fmt: skip
+    coarsest: int = setting(128, "Long side of the first and coarsest size.", unit="px", ge=16, le=65_536)
+    growth: float = setting(2.0, "Factor from one size to the next.", gt=1.05, le=16)
+    single: bool = setting(False, "Paint in the final size alone.", option="single-scale")
+    start: str = setting("content", "Where the search starts: content, noise, style, or a picture file.", option="init")
+
+
+class Compute(Record):
+    """On what it is computed."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Where to compute.", option="device")
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "Numbers between layers; auto takes bfloat16 where the processor is made for it.", option="precision"
+    )
+
+
+class Output(Record):
+    """How the picture is written."""
+
+    bits: Literal[8, 16] = setting(8, "Bits of each colour channel (16: PNG and TIFF).")
+    quality: int = setting(95, "Quality of JPEG and WebP files.", ge=1, le=100)
+
+
+class Recipe(Record):
+    """Everything that decides the picture. Same recipe, same machine: same bytes."""
+
+    version: Literal[1] = 1
+    name: str = "default"
+    summary: str = "A picture to keep: about two minutes at 512 px on two cores."
+    photo: Input | None = None
+    paintings: tuple[Input, ...] = ()
+    size: int = setting(512, "Long side of the picture; 0 for the photo's own size.", unit="px", ge=0, le=65_536)
+    strength: float = setting(50.0, "How strongly to paint, from a hint (10) to bold (90).", ge=0, le=100)
+    seed: int = setting(0, "Number that decides every random choice.", ge=0, le=2**63 - 1)
+    max_megapixels: float = setting(250.0, "Largest photo or painting that is read.", unit="MP", gt=0)
+    network: NetworkChoice = NetworkChoice()
+    content: ContentTerm = ContentTerm()
+    style: StyleTerm = StyleTerm()
+    smooth: SmoothTerm = SmoothTerm()
+    solver: Solver = Solver()
+    schedule: Schedule = Schedule()
+    compute: Compute = Compute()
+    output: Output = Output()
+
+    def to_toml(self) -> str:
+        """The whole recipe, defaults included, as TOML."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    def to_json(self) -> str:
+        """The whole recipe, defaults included, as one line of JSON with sorted keys."""
+        return json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True, ensure_ascii=False)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of what decides the picture: pictures count by their bytes, not by the folders they lie in."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        for given in (values.get("photo"), *values["paintings"]):
+            if given and given["sha256"]:
+                del given["path"]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+HOUSE = "default"  # the recipe that is used where none is named: the fields' own defaults
+
+
+def from_mapping(values: Mapping[str, Any], source: str = "The recipe") -> Recipe:
+    """A recipe from nested plain values; what is missing has its default.
+
+    Raises:
+        BadRecipe: a field that does not exist or a value out of range, named.
+    """
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise _civil(error, source) from None
+
+
+def from_toml(text: str, source: str = "The recipe") -> Recipe:
+    """A recipe from TOML text; raises BadRecipe where it is not one."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadRecipe(f"{source} is not TOML: {error}.", "`impasto recipes default` prints one to start from.") from None
+    return from_mapping(values, source)
+
+
+def from_json(text: str, source: str = "The recipe") -> Recipe:
+    """A recipe from JSON text; raises BadRecipe where it is not one."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadRecipe(f"{source} is not JSON: {error}.") from None
+    if not isinstance(values, dict):
+        raise BadRecipe(f"{source} is not a recipe: it holds {type(values).__name__}, not named fields.")
+    return from_mapping(values, source)
+
+
+def names() -> list[str]:
+    """The named recipes, the default first."""
+    files = resources.files("impasto.recipes").iterdir()
+    return [HOUSE, *sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))]
+
+
+def load(name: str) -> Recipe:
+    """A recipe by name, or from a .toml or .json file.
+
+    Raises:
+        UnknownName: neither a named recipe nor a file.
+        BadRecipe: a file that is no recipe.
+    """
+    if name == HOUSE:
+        return Recipe()
+    if name in names():
+        return from_toml(resources.files("impasto.recipes").joinpath(f"{name}.toml").read_text("utf-8"), name)
+    path = Path(name)
+    if path.is_file():
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadRecipe(f"{name} cannot be read as a recipe: {error}.") from None
+        return from_json(text, name) if path.suffix.lower() == ".json" else from_toml(text, name)
+    hint = did_you_mean(name, names()) or f"The named ones are {', '.join(names())}."
+    raise UnknownName(f"There is no recipe named {name!r}, and no such file.", hint)
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting as a person meets it: its name without dashes, where it lives, and its field."""
+
+    name: str
+    path: tuple[str, ...]
+    field: FieldInfo
+
+    @property
+    def default(self) -> Any:
+        return self.field.default
+
+    @property
+    def help(self) -> str:
+        """What it means, with unit and range."""
+        notes = [self._extra["unit"]] if self._extra["unit"] else []
+        limits = {type(bound).__name__: bound for bound in self.field.metadata}
+        low = next((str(getattr(limits[k], k.lower())) for k in ("Ge", "Gt") if k in limits), "")
+        high = next((str(getattr(limits[k], k.lower())) for k in ("Le", "Lt") if k in limits), "")
+        if low and high:
+            notes.append(f"{low} to {high}")
+        return f"{self.field.description}" + (f" ({', '.join(notes)})" if notes else "")
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The allowed values where there are few; empty otherwise."""
+        return get_args(self.field.annotation) if "Literal" in str(self.field.annotation) else ()
+
+    @property
+    def is_flag(self) -> bool:
+        return self.field.annotation is bool
+
+    @property
+    def text(self) -> str:
+        """The default as one would type it."""
+        value = self.default
+        if isinstance(value, Mapping):
+            return ",".join(f"{name}={weight:g}" for name, weight in value.items())
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return ",".join(str(item) for item in value)
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    @property
+    def _extra(self) -> dict[str, str]:
+        return self.field.json_schema_extra  # type: ignore[return-value]
+
+
+def options() -> dict[str, Option]:
+    """Every setting by the name it has on the command line and in ``impasto.stylize``, in the order of the records."""
+    return {option.name: option for option in _options(Recipe, ())}
+
+
+def _options(record: type[BaseModel], path: tuple[str, ...]) -> Iterator[Option]:
+    for name, field in record.model_fields.items():
+        here = (*path, name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Record):
+            yield from _options(field.annotation, here)
+        elif isinstance(field.json_schema_extra, dict):
+            chosen = str(field.json_schema_extra["option"]) or "-".join(here).replace("_", "-")
+            yield Option(chosen, here, field)
+
+
+def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe with some settings changed, each by its option name (dashes or underscores).
+
+    Raises:
+        BadRecipe: no such setting, or a value that it cannot have.
+    """
+    known = options()
+    values = recipe.model_dump(mode="python", exclude_none=True)
+    for given, value in settings.items():
+        option = known.get(given.replace("_", "-"))
+        if option is None:
+            hint = did_you_mean(given.replace("_", "-"), known) or f"The settings are {', '.join(known)}."
+            raise BadRecipe(f"There is no setting {given!r}.", hint)
+        room = values
+        for step in option.path[:-1]:
+            room = room[step]
+        room[option.path[-1]] = value
+    return from_mapping(values, "")
+
+
+def _civil(error: ValidationError, source: str) -> BadRecipe:
+    """The first thing that is wrong, in one sentence."""
+    first = error.errors()[0]
+    where = tuple(part for part in first["loc"] if isinstance(part, str))
+    names = {option.path: name for name, option in options().items()}
+    given = first["input"]
+    prefix = f"{source}: " if source else ""
+    if first["type"] == "extra_forbidden":
+        known = [".".join(path) for path in names] + ["photo", "paintings", "name", "summary", "version"]
+        hint = did_you_mean(".".join(where), known) or "`impasto recipes default` prints every field."
+        return BadRecipe(f"{prefix}there is no field {'.'.join(where)!r}.", hint)
+    path = next((path for path in names if where[: len(path)] == path), where)
+    name = names.get(path, ".".join(path))
+    rule = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    allowed = options()[name].help if name in names.values() else ""
+    return BadRecipe(f"{prefix}{name} is {given!r}, but it must be {rule}.", f"{name}: {allowed}" if allowed else "")

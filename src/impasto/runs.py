@@ -1,0 +1,86 @@
+"""A run is a folder: recipe, events, preview, result, and a record that is written last and marks it complete.
+
+It knows file names and how to write them so that each is whole or absent. It refuses to know how pictures are painted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from impasto import events, images
+from impasto.errors import CannotWrite
+from impasto.images.writing import replace_file
+from impasto.recipe import Recipe
+
+RECIPE, EVENTS, PREVIEW, RECORD = "recipe.toml", "events.jsonl", "preview.jpg", "record.json"
+
+
+def beside(output: Path) -> Path:
+    """The run folder of an output: ``picture.png`` has ``picture.run``."""
+    return output.with_suffix(".run")
+
+
+@dataclass
+class Run:
+    """A run that is being written; ``lost`` says whether something of it could not be."""
+
+    folder: Path
+    lost: bool = False
+
+    @classmethod
+    def start(cls, folder: Path, recipe: Recipe) -> Run:
+        """A fresh run: the folder made, what an earlier run left in it removed, and the recipe written.
+
+        Raises:
+            CannotWrite: the folder cannot be made or written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in (RECORD, EVENTS, PREVIEW, RECIPE):
+                (folder / name).unlink(missing_ok=True)
+            for result in folder.glob("result.*"):
+                result.unlink()
+            replace_file(folder / RECIPE, recipe.to_toml().encode())
+        except OSError as error:
+            raise CannotWrite(
+                f"The run folder {folder} cannot be written: {error.strerror or error}.",
+                "Name another place with --run DIR, or keep none with --no-run.",
+            ) from None
+        return cls(folder)
+
+    def note(self, event: events.Event) -> None:
+        """Append an event to the run's log."""
+        line = json.dumps({**events.to_dict(event), "time": round(time.time(), 3)})
+        with self._may_fail(), (self.folder / EVENTS).open("a", encoding="utf-8") as log:
+            log.write(line + "\n")
+
+    def preview(self, pixels: images.Pixels) -> None:
+        """Replace the picture to look at while the run goes on: pixels (H, W, 3), 0..1."""
+        with self._may_fail():
+            images.save(self.folder / PREVIEW, pixels, quality=85)
+
+    def finish(self, output: Path, record: dict[str, Any]) -> None:
+        """Take the result in and write the record, the mark that the run is complete."""
+        result = self.folder / f"result{output.suffix.lower()}"
+        with self._may_fail():
+            try:
+                os.link(output, result)  # the same bytes, no second copy
+            except OSError:
+                shutil.copyfile(output, result)
+            replace_file(self.folder / RECORD, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+
+    @contextlib.contextmanager
+    def _may_fail(self) -> Iterator[None]:
+        """The log must not take the picture with it: a full disk ends the log, not the run."""
+        try:
+            yield
+        except (OSError, CannotWrite):
+            self.lost = True
