@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -273,7 +273,7 @@ class Option:
     @property
     def choices(self) -> tuple[Any, ...]:
         """The allowed values where there are few; empty otherwise."""
-        return get_args(self.field.annotation) if "Literal" in str(self.field.annotation) else ()
+        return get_args(self.field.annotation) if get_origin(self.field.annotation) is Literal else ()
 
     @property
     def is_flag(self) -> bool:

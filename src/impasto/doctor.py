@@ -1,0 +1,92 @@
+"""What is here and what is not: Python, torch, the device and why it is that one, memory, the cache, extras.
+
+It looks and changes nothing but the remembered timing of the kernels; what it finds is plain text for a door to show.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+
+from impasto import assets
+
+EXTRAS = {"heif": ("pillow_heif", "reading HEIC photos")}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination: ``remedy`` is the command that mends it, where something is to be mended."""
+
+    subject: str
+    text: str
+    good: bool = True
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Everything worth knowing, in the order in which it is needed."""
+    return [*_python(), *_torch(), _memory(), *_cache(), *_extras()]
+
+
+def _python() -> list[Finding]:
+    good = (3, 10) <= sys.version_info < (3, 14)
+    text = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return [Finding("python", text, good, "" if good else "Install Python 3.10 to 3.13.")]
+
+
+def _torch() -> list[Finding]:
+    try:
+        import torch
+    except ImportError as error:
+        return [Finding("torch", f"cannot be imported: {error}", False, "pip install --force-reinstall 'torch>=2.8,<2.14'")]
+    from impasto import planning
+    from impasto.networks import convolution
+
+    where, reason = planning.device("auto")
+    found = [Finding("torch", torch.__version__), Finding("device", f"{planning.describe(where)}: {reason}")]
+    if where.type == "cpu" and shutil.which("nvidia-smi") and torch.version.cuda is None:
+        remedy = "pip install --force-reinstall 'torch>=2.8,<2.14' from the index of CUDA builds (pytorch.org)"
+        found.append(Finding("gpu", "an NVIDIA driver is here, but this torch is a CPU build", False, remedy))
+    chosen = planning.kernel("auto", where)
+    _, times = convolution.fastest(where)
+    listed = ", ".join(f"{name} {time:.0f} ms" for name, time in sorted(times.items(), key=lambda pair: pair[1]))
+    found.append(Finding("kernel", f"{chosen.name} (float32 kernels timed now: {listed})"))
+    found.append(Finding("cores", f"{os.cpu_count()} ({torch.get_num_threads()} threads used by torch)"))
+    return found
+
+
+def _memory() -> Finding:
+    import torch
+
+    from impasto import planning
+
+    free = planning.free_memory(torch.device("cpu")) / 2**30
+    good = free > 2
+    return Finding("memory", f"{free:.1f} GiB free", good, "" if good else "Close other programs, or use --size 256.")
+
+
+def _cache() -> list[Finding]:
+    folder = assets.cache_dir()
+    free = shutil.disk_usage(next(parent for parent in (folder, *folder.parents) if parent.exists())).free / 2**30
+    found = [Finding("cache", f"{folder} ({free:.1f} GiB free on its disk)")]
+    for name in assets.ASSETS:
+        here = assets.is_fetched(name)
+        found.append(Finding(name, "fetched" if here else "not fetched yet", here, "" if here else "impasto fetch"))
+    return found
+
+
+def _extras() -> list[Finding]:
+    return [
+        Finding(
+            extra,
+            f"{purpose}: {'here' if here else 'not installed'}",
+            here,
+            "" if here else f"pip install 'impasto[{extra}]'",
+        )
+        for extra, (module, purpose) in EXTRAS.items()
+        for here in [importlib.util.find_spec(module) is not None]
+    ]

@@ -1,0 +1,82 @@
+"""What the tests share: a pocket network of three blocks with random weights, small enough to prove things on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import Tensor
+
+from impasto.networks import vgg
+from impasto.networks.convolution import KERNELS
+from impasto.networks.features import Network
+
+settings.register_profile("impasto", deadline=None, max_examples=25, derandomize=True, database=None)
+settings.load_profile("impasto")
+
+# A pocket network, and networks with the geometry of configurations A and E but next to no channels.
+SMALL = {
+    "pocket": ((4,), (6, 6), (8,)),
+    "narrow A": ((2,), (2,), (2, 2), (2, 2), (2, 2)),
+    "narrow E": ((2, 2), (2, 2), (2,) * 4, (2,) * 4, (2,) * 4),
+}
+
+Weights = dict[str, Tensor]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_configurations() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, blocks in SMALL.items():
+            patch.setitem(vgg.CONFIGURATIONS, name, blocks)
+        yield
+
+
+@pytest.fixture(scope="session")
+def weights_of() -> Callable[..., Weights]:
+    """A function: configuration -> random float64 weights; ``positive`` ones keep every map above zero."""
+
+    def make(configuration: str = "pocket", seed: int = 0, positive: bool = False) -> Weights:
+        generator = torch.Generator().manual_seed(seed)
+
+        def rand(*shape: int) -> Tensor:
+            return torch.rand(*shape, dtype=torch.float64, generator=generator)
+
+        def spread(*shape: int) -> Tensor:
+            return rand(*shape) + 0.1 if positive else rand(*shape) * 2 - 1
+
+        weights = {"input.weight": torch.eye(3).double().flip(0) + spread(3, 3) / 4, "input.bias": spread(3) / 4}
+        for layer in vgg.layers(configuration):
+            if layer.kind == "conv":
+                size = (3 * layer.channels_in) ** 0.5 * (2 if positive else 1)
+                weights[f"{layer.name}.weight"] = spread(layer.channels, layer.channels_in, 3, 3) / size
+                weights[f"{layer.name}.bias"] = spread(layer.channels) / 4
+        return weights
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def network_of(weights_of: Callable[..., Weights]) -> Callable[..., Network]:
+    """A function: wanted layers -> a network with random weights, in float64 where nothing else is said."""
+
+    def make(
+        *wanted: str, configuration: str = "pocket", seed: int = 0, positive: bool = False, kernel: str = "float64", **how: str
+    ) -> Network:
+        weights = weights_of(configuration, seed, positive)
+        return Network(weights, configuration, wanted, kernel=KERNELS[kernel], **how)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def picture_of() -> Callable[..., Tensor]:
+    """A function: height, width -> a random picture (1, 3, height, width) in float64, 0..1."""
+
+    def make(height: int, width: int, seed: int = 1) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.rand(1, 3, height, width, dtype=torch.float64, generator=generator)
+
+    return make

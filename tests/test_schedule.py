@@ -1,0 +1,129 @@
+"""The ladder of sizes equals written-out lists, and ends at exactly the size that was asked for."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from impasto.errors import BadPicture
+from impasto.geometry import Size
+from impasto.recipe import Recipe, with_settings
+from impasto.schedule import LEAST_SIDE, Plan, Stage, content_factor, plan
+
+PHOTO = Size(3000, 4000)
+
+
+def recipe(**settings: object) -> Recipe:
+    return with_settings(Recipe(), settings)
+
+
+def texts(made: Plan) -> list[str]:
+    return [f"{stage.size}:{stage.steps}" for stage in made.stages]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (128, ["128x96:80"]),
+        (256, ["128x96:80", "256x192:60"]),
+        (512, ["128x96:80", "256x192:60", "512x384:30"]),
+        (1024, ["128x96:80", "256x192:60", "512x384:30", "1024x768:30"]),
+        (300, ["150x112:80", "300x225:60"]),
+        (182, ["91x68:80", "182x136:60"]),  # 91 is just above halfway, in ratio, from 64 to 128 ...
+        (180, ["180x135:80"]),  # ... and 90 just below
+    ],
+)
+def test_written_out_ladders(size: int, expected: list[str]):
+    assert texts(plan(recipe(size=size, iterations="80,60,30"), PHOTO)) == expected
+
+
+def test_an_upright_photo_has_the_same_ladder_upright():
+    assert texts(plan(recipe(size=256, iterations=9), Size(4000, 3000))) == ["96x128:9", "192x256:9"]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(512, ["512x51:80"]), (1024, ["512x51:80", "1024x102:60"]), (2048, ["512x51:80", "1024x102:60", "2048x205:30"])],
+)
+def test_a_strip_of_ten_to_one_starts_where_its_short_side_can_be_seen(size: int, expected: list[str]):
+    assert texts(plan(recipe(size=size, iterations="80,60,30"), Size(400, 4000))) == expected
+
+
+def test_growth_and_coarsest_are_heeded():
+    made = plan(recipe(size=900, iterations=5, schedule_growth=3, schedule_coarsest=100), Size(1000, 1000))
+    assert texts(made) == ["100x100:5", "300x300:5", "900x900:5"]
+
+
+def test_size_0_is_the_photos_own():
+    assert plan(recipe(size=0), Size(251, 333)).size == Size(251, 333)
+
+
+@given(st.integers(40, 3000), st.integers(40, 3000), st.integers(128, 2000), st.floats(1.1, 5), st.integers(16, 600))
+def test_the_last_size_is_the_asked_one_and_the_others_lead_up_to_it(
+    height: int, width: int, size: int, growth: float, coarsest: int
+):
+    photo = Size(height, width)
+    if photo.with_long_side(size).short_side < LEAST_SIDE:
+        return
+    made = plan(recipe(size=size, schedule_growth=growth, schedule_coarsest=coarsest), photo)
+    assert made.size == photo.with_long_side(size)
+    assert made.size.long_side == size
+    sides = [stage.size.long_side for stage in made.stages]
+    assert sides == sorted(set(sides))
+    for smaller, larger in zip(sides, sides[1:], strict=False):
+        assert abs(larger / smaller - growth) < growth * 1.5 / smaller + 1e-9  # but for whole pixels
+    assert all(stage.size.short_side >= LEAST_SIDE for stage in made.stages)
+    assert sides[0] >= min(size, coarsest * growth**-0.5 - 0.5)
+
+
+def test_more_counts_than_stages_leave_the_last_ones_over():
+    assert texts(plan(recipe(size=256, iterations="9,8,7,6"), PHOTO)) == ["128x96:9", "256x192:8"]
+
+
+def test_fewer_counts_than_stages_repeat_the_last_one():
+    assert texts(plan(recipe(size=512, iterations="9,8"), PHOTO)) == ["128x96:9", "256x192:8", "512x384:8"]
+
+
+def test_a_single_scale_is_the_final_size_with_the_last_count():
+    assert texts(plan(recipe(size=512, iterations="9,8,7", single_scale=True), PHOTO)) == ["512x384:7"]
+
+
+def test_work_and_evaluations_are_sums():
+    made = Plan((Stage(Size(2, 3), 5), Stage(Size(4, 6), 7)), 1.0)
+    assert made.evaluations == 12
+    assert made.work == 6 * 5 + 24 * 7
+    assert made.size == Size(4, 6)
+
+
+@pytest.mark.parametrize(("photo", "size"), [(Size(31, 31), 0), (Size(400, 4000), 300), (Size(3000, 4000), 41)])
+def test_a_side_too_short_is_refused_with_a_size_that_would_do(photo: Size, size: int):
+    with pytest.raises(BadPicture) as caught:
+        plan(recipe(size=size), photo)
+    assert str(photo) in caught.value.message
+    assert str(LEAST_SIDE) in caught.value.message
+    advised = int(caught.value.hint.partition("--size ")[2].split()[0])
+    assert plan(recipe(size=advised), photo).size.short_side == LEAST_SIDE
+
+
+def test_the_least_side_is_enough():
+    assert plan(recipe(size=0), Size(32, 40)).size == Size(32, 40)
+
+
+def test_strength_50_leaves_the_content_weight_alone():
+    assert content_factor(50) == 1.0
+    assert plan(recipe(strength=50), PHOTO).content_factor == 1.0
+    assert plan(recipe(strength=80), PHOTO).content_factor == content_factor(80)
+
+
+def test_equal_steps_of_strength_are_equal_ratios_over_three_decades():
+    assert content_factor(0) / content_factor(100) == pytest.approx(1000)
+    assert content_factor(20) / content_factor(30) == pytest.approx(content_factor(70) / content_factor(80))
+
+
+@given(st.floats(0, 100), st.floats(0, 100))
+def test_more_strength_is_less_content(one: float, other: float):
+    low, high = sorted((one, other))
+    assert content_factor(low) >= content_factor(high) > 0
+    if high - low > 1e-6:
+        assert content_factor(low) > content_factor(high)
