@@ -25,6 +25,13 @@ SMALL = {
 
 Weights = dict[str, Tensor]
 
+THREADS = torch.get_num_threads()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """One thread for maps this small: on a busy machine, waiting for a second one takes longer than all the sums."""
+    torch.set_num_threads(1 if item.get_closest_marker("network") is None else THREADS)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def small_configurations() -> Iterator[None]:
@@ -63,7 +70,12 @@ def network_of(weights_of: Callable[..., Weights]) -> Callable[..., Network]:
     """A function: wanted layers -> a network with random weights, in float64 where nothing else is said."""
 
     def make(
-        *wanted: str, configuration: str = "pocket", seed: int = 0, positive: bool = False, kernel: str = "float64", **how: str
+        *wanted: str,
+        configuration: str = "pocket",
+        seed: int = 0,
+        positive: bool = False,
+        kernel: str = "float64",
+        **how: str,
     ) -> Network:
         weights = weights_of(configuration, seed, positive)
         return Network(weights, configuration, wanted, kernel=KERNELS[kernel], **how)  # type: ignore[arg-type]

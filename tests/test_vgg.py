@@ -166,11 +166,12 @@ def test_a_position_depends_on_exactly_its_reach(
 
 
 @pytest.mark.parametrize(("name", "layer", "shape"), CASES)
-def test_with_maxima_and_dead_positions_it_depends_on_nothing_else(
+def test_with_maxima_it_depends_on_nothing_else(
     name: str, layer: str, shape: tuple[int, int], network_of: Callable[..., Network], picture_of: Callable[..., Tensor]
 ):
-    network = network_of(layer.replace("relu", "conv"), configuration=name, pooling="max", padding="reflect")
-    row = network.layer(layer.replace("relu", "conv"))
+    tap = layer.replace("relu", "conv")  # random signs leave some of a deep map dead; two channels would die out
+    network = network_of(tap, configuration=name, positive=name != "pocket", pooling="max", padding="reflect")
+    row = network.layer(tap)
     position = (shape[0] // row.stride // 2, shape[1] // row.stride // 2)
     found = felt(network, picture_of(*shape), row.name, position)
     assert found.any()

@@ -252,9 +252,7 @@ def test_a_cache_that_cannot_be_written_only_costs_time(
     assert len(fetched) == 2
 
 
-@pytest.mark.parametrize(
-    "content", [{"VGG16_0": {}}, {"other": {}}, {"VGG16_0": {"Conv_0": {"kernel": Calls(os.getcwd)}}}]
-)
+@pytest.mark.parametrize("content", [{"VGG16_0": {}}, {"other": {}}, {"VGG16_0": {"Conv_0": {"kernel": Calls(os.getcwd)}}}])
 def test_a_fetched_file_that_is_something_else(fetched: list[str], tmp_path: Path, content: Any):
     (tmp_path / "vgg16-lpips").write_bytes(pickle.dumps(content))
     with pytest.raises(AssetUnavailable, match="not the vgg16 it should be"):

@@ -7,8 +7,10 @@ and leaves no seed, thread count or other setting of the process changed.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import platform
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,7 @@ import numpy as np
 
 from impasto import assets, images, museum, runs, schedule
 from impasto import recipe as recipes
-from impasto.errors import BadPicture, Diverged, UnknownName
+from impasto.errors import BadPicture, BadRecipe, CannotWrite, Diverged, NotSaved, UnknownName
 from impasto.events import Event, Failed, Finished, Planned, StageDone, Stepped, Warned
 from impasto.geometry import Size
 from impasto.networks import vgg
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from impasto.engine import State, Tools
 
 CONFIGURATION = {"vgg19": "E", "vgg16": "D"}  # the network cards by the letter of Simonyan and Zisserman's table
-_LEAST_PAINTING_SIDE = 16
+_LEAST_SIDE = 16  # of a photo or painting as it is read
 _PREVIEW_SECONDS = 20.0
 
 Source = object  # a path, a museum name, a PIL image, a numpy array or a torch tensor (see ``images.read``)
@@ -139,8 +141,9 @@ def load_recipe(given: Recipe | str, settings: dict[str, Any]) -> Recipe:
     """A recipe by name, from a recipe file or from a picture that carries one, with some settings changed."""
     if isinstance(given, Recipe):
         return recipes.with_settings(given, settings)
+    given = str(given)
     path = Path(given)
-    if path.suffix.lower() not in (".toml", ".json") and path.is_file():
+    if given not in recipes.names() and path.suffix.lower() not in (".toml", ".json") and _is_file(given):
         text = images.embedded_recipe(path)
         if text is None:
             raise UnknownName(f"{given} carries no recipe.", "Pictures painted by Impasto do; so do .toml and .json files.")
@@ -154,10 +157,15 @@ def request(content: Source, style: Source | Sequence[Source], recipe: Recipe, w
     if not styles:
         raise BadPicture("No painting was given.", "Name a file, or a painting of `impasto museum`.")
     wanted = _wanted(recipe)
+    if not wanted:
+        raise BadRecipe(
+            "The weights of content, style and smoothness are all 0: nothing is asked for.", "Raise one of them."
+        )
     vgg.cut(CONFIGURATION[recipe.network.name], wanted)
     works = [_work(each) for each in styles]
     limit = recipe.max_megapixels
     photo = images.read(content, max_megapixels=limit)
+    _check_large_enough("photo", photo)
     plan = schedule.plan(recipe, photo.size)
     start = recipe.schedule.start
     other = None if start in ("content", "noise", "style") else images.read(start, max_megapixels=limit)
@@ -167,11 +175,14 @@ def request(content: Source, style: Source | Sequence[Source], recipe: Recipe, w
         for each, work in zip(styles, works, strict=True)
     )
     for painting in paintings:
-        _check_painting(painting)
+        _check_large_enough("painting", painting)
+        _check_not_flat(painting)
     weights = [painting.weight for painting in recipe.paintings]
     weights = weights if len(weights) == len(paintings) else [1.0] * len(paintings)
     recipe = recipe.model_copy(
         update={
+            "network": recipe.network.model_copy(update={"weights_sha256": _hash(recipe.network.weights)}),
+            "schedule": recipe.schedule.model_copy(update={"start_sha256": other.sha256 if other else ""}),
             "photo": Input(path=_absolute(photo.source), sha256=photo.sha256),
             "paintings": tuple(
                 Input(path=_absolute(painting.source), sha256=painting.sha256, weight=weight)
@@ -195,29 +206,63 @@ def paint(asked: Request, *, output: Path | None = None, run: Path | None = None
     watch = watch or Watch()
     if output is not None:
         output = images.check_output(output, bits=asked.recipe.output.bits, size=asked.plan.size)
+        _check_not_an_input(output, asked)
+    if run is not None:
+        runs.check(run)
+    stream = _stream(asked, watch)
+    first = next(stream)  # the network is there and the plan is made: from here on something may be written
     log = runs.Run.start(run, asked.recipe) if run is not None else None
     follow = _Follow(log)
-    failed, state = "", None
-    for event, state in _stream(asked, watch):
+    failed, stopped = "", False
+    for event, state in itertools.chain([first], stream):
         follow(event, state)
         watch.event(event)
         failed = event.message if isinstance(event, Failed) else ""
         if isinstance(event, Stepped) and watch.stop():
-            watch.event(Warned(f"Stopped after {event.evaluations} of {asked.plan.evaluations} evaluations."))
+            stopped = True
+            note = Warned(f"Stopped after {event.evaluations} of {asked.plan.evaluations} evaluations.")
+            follow(note, state)
+            watch.event(note)
             break
-    assert state is not None
     painting = _painting(asked, state, follow)
     if output is not None:
-        painting.save(output)
+        output = _save(painting, output)
         painting.record["output"] = str(output)
     if failed:
         kept = f"The last good picture is in {output}." if output is not None else ""
         raise Diverged(failed, f"{kept} Try a smaller --solver-rate, or --solver adam --solver-rate 0.02.".strip())
-    if log is not None and output is not None:
-        log.finish(output, painting.record)
+    if log is not None:
+        if output is not None and not stopped:
+            log.finish(output, painting.record)
         if log.lost:
             watch.event(Warned(f"The run folder {log.folder} could not be written in full; the picture is whole."))
     return painting
+
+
+def _check_not_an_input(output: Path, asked: Request) -> None:
+    recipe = asked.recipe
+    inputs = [recipe.photo, *recipe.paintings]
+    files = [each.path for each in inputs if each is not None] + [recipe.schedule.start]
+    if output.resolve() in [Path(file).resolve() for file in files if _is_file(file)]:
+        raise CannotWrite(f"{output} is one of the pictures that go in; it would be lost.", "Give the result another name.")
+
+
+def _save(painting: Painting, output: Path) -> Path:
+    """Write the finished picture; where that fails, elsewhere, so that the work is not lost.
+
+    Raises:
+        NotSaved: it could not be written to ``output``. The hint says where it is instead.
+    """
+    try:
+        return painting.save(output)
+    except CannotWrite as error:
+        for folder in (Path(tempfile.gettempdir()), Path.home()):
+            try:
+                kept = painting.save(folder / f"impasto-{painting.recipe.sha256[:8]}-{output.name}")
+            except CannotWrite:
+                continue
+            raise NotSaved(error.message, f"The picture is kept as {kept}.") from None
+        raise NotSaved(error.message, "It could not be kept anywhere else either. Make room, and run it again.") from None
 
 
 @dataclass
@@ -244,6 +289,20 @@ class _Follow:
 
 
 def _stream(asked: Request, watch: Watch) -> Iterator[tuple[Event, State]]:
+    """The whole stream, each step under autograd whatever mode the caller is in, and the caller's mode between steps."""
+    import torch
+
+    stream = _wired(asked, watch)
+    while True:
+        with torch.inference_mode(False), torch.enable_grad():
+            try:
+                found = next(stream)
+            except StopIteration:
+                return
+        yield found
+
+
+def _wired(asked: Request, watch: Watch) -> Iterator[tuple[Event, State]]:
     """Wire the network, the plan and the engine together, and give the engine's stream with ``Planned`` before it."""
     from impasto import engine, planning
 
@@ -312,7 +371,7 @@ def _wanted(recipe: Recipe) -> set[str]:
 
 def _work(style: Source) -> museum.Work | None:
     """The museum's painting that is meant, or None where a file or pixels are."""
-    if not isinstance(style, str) or Path(style).exists():
+    if not isinstance(style, str) or not style.strip() or _exists(style):
         return None
     if re.search(r"[/\\]|\.\w{2,5}$", style):  # a path to a file that is missing, which reading it will say
         return None
@@ -328,15 +387,50 @@ def _hung(work: museum.Work, fetch: assets.Progress) -> images.Picture:
 
 def _absolute(source: str) -> str:
     """A file's whole path; a museum name or a word such as "array" as it is."""
-    return str(Path(source).resolve()) if Path(source).is_file() else source
+    return str(Path(source).resolve()) if _is_file(source) else source
 
 
-def _check_painting(painting: images.Picture) -> None:
-    if painting.size.short_side < _LEAST_PAINTING_SIDE:
+def _is_file(name: str) -> bool:
+    return _exists(name) and Path(name).is_file()
+
+
+def _exists(name: str) -> bool:
+    """Whether there is such a file or folder; a text that cannot be a name of one is none."""
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _hash(file: str) -> str:
+    """The sha256 of a file of weights; "" for none.
+
+    Raises:
+        BadRecipe: there is no such file.
+    """
+    if not file:
+        return ""
+    try:
+        with Path(file).open("rb") as stream:
+            digest = hashlib.sha256()
+            while block := stream.read(2**20):
+                digest.update(block)
+    except OSError as error:
+        raise BadRecipe(
+            f"The weights {file} cannot be read: {error.strerror}.", "Leave --weights out to fetch them."
+        ) from None
+    return digest.hexdigest()
+
+
+def _check_large_enough(role: str, picture: images.Picture) -> None:
+    if picture.size.short_side < _LEAST_SIDE:
         raise BadPicture(
-            f"The painting {painting.source} is {painting.size}: too small to have a style.",
-            f"Each side must have {_LEAST_PAINTING_SIDE} px or more; 500 px is a good size.",
+            f"The {role} {picture.source} is {picture.size}: too small to be painted from.",
+            f"Each side must have {_LEAST_SIDE} px or more; 500 px is a good size.",
         )
+
+
+def _check_not_flat(painting: images.Picture) -> None:
     if float(np.ptp(painting.pixels, axis=(0, 1)).max()) < 1 / 255:
         raise BadPicture(
             f"The painting {painting.source} is one flat colour: there is no style in it.",
@@ -381,6 +475,8 @@ def _without_folders(recipe: Recipe) -> Recipe:
     assert recipe.photo is not None
     return recipe.model_copy(
         update={
+            "network": recipe.network.model_copy(update={"weights": Path(recipe.network.weights).name}),
+            "schedule": recipe.schedule.model_copy(update={"start": Path(recipe.schedule.start).name}),
             "photo": recipe.photo.model_copy(update={"path": Path(recipe.photo.path).name}),
             "paintings": tuple(
                 painting.model_copy(update={"path": Path(painting.path).name}) for painting in recipe.paintings

@@ -6,6 +6,7 @@ The only room that prints and exits. It knows words for people; it refuses to kn
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import signal
 import sys
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from impasto.api import Request
     from impasto.events import Event
 
-SAMPLE = ("sample photo", "wheat-field-with-cypresses")  # what the demo paints
+SAMPLE = "wheat-field-with-cypresses"  # the painting of the demo
 
 app = App(
     name="impasto",
@@ -36,11 +37,15 @@ app = App(
     help="Paint a photo in the style of a painting.",
     help_format="plaintext",
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 a run that failed, 2 a request that cannot be met, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a title that the terminal cannot spell is no reason to stop
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -64,7 +69,7 @@ _RECIPE = Group("The recipe", help="Every field has the value that --recipe give
 
 
 def _stylize(
-    photo: Path,
+    photo: str,
     style: tuple[str, ...],
     *,
     output: Path | None,
@@ -78,9 +83,9 @@ def _stylize(
     from impasto import api
 
     chosen = api.load_recipe(recipe, {name: value for name, value in settings.items() if value is not None})
-    target = output or Path(f"{photo.stem}-{'-'.join(Path(each).stem for each in style)}.png")
+    target = output or Path(f"{Path(photo).stem}-{'-'.join(Path(each).stem for each in style)}"[:200] + ".png")
     folder = None if no_run else (run or None)
-    _paint(str(photo), list(style), chosen, target, folder, keep_run=not no_run, as_json=json_, quiet=quiet)
+    _paint(photo, list(style), chosen, target, folder, keep_run=not no_run, as_json=json_, quiet=quiet)
 
 
 def _paint(
@@ -129,7 +134,7 @@ def _stylize_command() -> Callable[..., None]:
         return own(field, bool, False, help, name=names, negative="", show_default=False)
 
     nothing = inspect.Parameter.empty
-    photo = own("photo", Path, nothing, "The photo.").replace(kind=inspect.Parameter.POSITIONAL_ONLY)
+    photo = own("photo", str, nothing, "The photo.").replace(kind=inspect.Parameter.POSITIONAL_ONLY)
     styles = own("style", str, nothing, "A painting: a file, or a name from `impasto museum`; several are blended.")
     parameters = [
         photo,
@@ -155,13 +160,14 @@ def _stylize_command() -> Callable[..., None]:
 
 def _annotation(option: recipes.Option) -> Any:
     """How an option reads on the command line: a flag, a choice, or text that the recipe itself checks."""
-    plain = option.field.annotation in (bool, int, float)
-    kind: Any = option.field.annotation if plain else (Literal[option.choices] if option.choices else str)
+    kind: Any = bool if option.is_flag else Literal[option.choices] if option.choices else Value
     shown = f" [default: {option.text}]" if option.text and not option.is_flag else ""
-    help = f"{option.help}{shown}"
-    return Annotated[
-        kind | None, Parameter(name=f"--{option.name}", negative="", help=help, show_default=False, group=_RECIPE)
-    ]
+    parameter = Parameter(name=f"--{option.name}", help=f"{option.help}{shown}", show_default=False, group=_RECIPE)
+    return Annotated[kind | None, parameter]
+
+
+class Value(str):
+    """A value as it was typed: the recipe checks it, with the same words for every door."""
 
 
 app.command(_stylize_command(), name="stylize", usage="Usage: impasto stylize PHOTO STYLE [STYLE...] [OPTIONS]")
@@ -180,10 +186,10 @@ def demo(
     """
     import skimage.data
 
-    recipe = recipes.with_settings(recipes.load("draft"), {"size": 512})
-    path = _paint(skimage.data.astronaut(), [SAMPLE[1]], recipe, output, None, keep_run=False, as_json=json, quiet=False)
+    photo, recipe = skimage.data.astronaut(), recipes.load("demo")
+    path = _paint(photo, [SAMPLE], recipe, output, None, keep_run=False, as_json=json, quiet=False)
     if not json:
-        print(f"\nNow a photo of yours:\n  impasto stylize PHOTO.jpg {SAMPLE[1]} -o painted.png")
+        print(f"\nNow a photo of yours:\n  impasto stylize PHOTO.jpg {SAMPLE} -o painted.png")
         print(
             f"`impasto museum` lists other paintings; any picture file can be the style too.\nThe demo is in {path.name}."
         )
@@ -202,7 +208,7 @@ def museum(*words: str, sheet: Path | None = None) -> None:
     sheet: Draw them into this picture file.
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from impasto import museum as gallery
 
@@ -218,7 +224,7 @@ def museum(*words: str, sheet: Path | None = None) -> None:
         images.save(target, images.contact_sheet(pictures, columns=min(8, len(found)), cell=220))
         print(target)
         return
-    table = Table("name", "artist", "title", "date", box=None, pad_edge=False, header_style="bold")
+    table = Table(Column("name", no_wrap=True), "artist", "title", "date", box=None, pad_edge=False, header_style="bold")
     for work in found:
         table.add_row(work.slug, work.artist, work.title, work.date)
     Console(width=None if sys.stdout.isatty() else 200).print(table)
@@ -340,7 +346,7 @@ class _Display:
             return
         if self._bar is None:
             columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-            self._bar = Progress(*columns, console=self.console, transient=False)
+            self._bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
             self._bar.start()
         if name not in self._tasks:
             self._tasks[name] = self._bar.add_task(f"fetching {name}", total=total)
@@ -349,10 +355,10 @@ class _Display:
     def event(self, event: Event) -> None:
         from impasto import events
 
+        if self.quiet:
+            return
         if isinstance(event, events.Warned):
             self.console.print(f"note: {event.message}", markup=False)
-        elif self.quiet:
-            return
         elif isinstance(event, events.Planned):
             self._close()
             self.console.print(_sentence(event), markup=False)
@@ -371,7 +377,7 @@ class _Display:
         self._total = sum(size.pixels * steps for size, steps in planned.stages)
         self._expected = planned.seconds
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[note]}"))
-        self._bar = Progress(*columns, console=self.console, transient=True)
+        self._bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
         self._tasks = {"paint": self._bar.add_task("painting", total=self._total, note="")}
         self._bar.start()
         self._begun = time.monotonic()

@@ -11,7 +11,8 @@ ImpastoError
 │   └── MissingExtra      an optional dependency that is not installed
 └── Failed                the work was started and could not be ended
     ├── AssetUnavailable  a network's weights or a painting could not be fetched, or is not what it should be
-    └── Diverged          the loss stopped being a number
+    ├── Diverged          the loss stopped being a number
+    └── NotSaved          the finished picture could not be written where it was wanted
 
 This room knows words only; it refuses to know what any other room does. A message says in one sentence what was
 given and what is allowed; the hint says what to do now.
@@ -77,6 +78,10 @@ class AssetUnavailable(Failed):
 
 class Diverged(Failed):
     """The loss stopped being a number."""
+
+
+class NotSaved(Failed):
+    """The finished picture could not be written where it was wanted."""
 
 
 def did_you_mean(given: str, known: Iterable[str], limit: int = 3) -> str:

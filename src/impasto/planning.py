@@ -79,8 +79,11 @@ def kernel(precision: str, where: torch.device) -> Kernel:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps({"mark": mark, "kernel": chosen.name}))
-        part.replace(file)
+        try:
+            part.write_text(json.dumps({"mark": mark, "kernel": chosen.name}))
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError:
         pass  # a cache that cannot be written costs a second at the next start, nothing else
     return chosen
@@ -117,15 +120,25 @@ def free_memory(where: torch.device) -> int:
     if where.type == "cuda":
         return int(torch.cuda.mem_get_info(where)[0])
     found = [_available_here()]
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    for folder, limit, used in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ):
         try:
-            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+            room = int(Path(folder, limit).read_text()) - int(Path(folder, used).read_text())
+            found.append(room + _reclaimable(Path(folder, "memory.stat")))
         except (OSError, ValueError):  # no such file, or "max"
             continue
     return max(0, min(found))
+
+
+def _reclaimable(stat: Path) -> int:
+    """Bytes of files in a container's cache that count as used and are given up when they are needed."""
+    try:
+        lines = [line.split() for line in stat.read_text().splitlines()]
+        return next(int(line[1]) for line in lines if line[0] in ("inactive_file", "total_inactive_file"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return 0
 
 
 def _available_here() -> int:

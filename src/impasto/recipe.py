@@ -7,6 +7,7 @@ documentation and the checks are made from them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import sys
@@ -78,13 +79,14 @@ class NetworkChoice(Record):
         "reflect", "What the network sees beyond the border; zero leaves a dark frame."
     )
     weights: str = setting("", "A file of weights to use in place of the fetched one.", option="weights")
+    weights_sha256: str = ""
 
 
 class ContentTerm(Record):
     """What holds the photo in place."""
 
-    weight: float = setting(0.1, "Weight of the content term at strength 50.", ge=0)
-    layers: Weights = setting({"relu4_2": 1.0}, "Layers compared with the photo, with their weights.")
+    weight: float = setting(0.12, "Weight of the content term at strength 50.", ge=0)
+    layers: Weights = setting({"relu3_1": 0.5, "relu4_2": 1.0}, "Layers compared with the photo, with their weights.")
     scaling: Literal["relative", "mean", "gatys"] = setting("relative", "How squared differences become a number.")
 
 
@@ -105,7 +107,7 @@ class StyleTerm(Record):
 class SmoothTerm(Record):
     """What holds noise back."""
 
-    weight: float = setting(0.0, "Weight of the smoothness term (total variation).", ge=0)
+    weight: float = setting(2.0, "Weight of the smoothness term (total variation).", ge=0)
 
 
 class Solver(Record):
@@ -120,13 +122,14 @@ class Schedule(Record):
     """In which sizes the picture is painted, coarse to fine, and how long in each."""
 
     iterations: Counts = setting(
-        (60, 60, 60), "Evaluations of each size, the coarsest first; the last number serves for all larger sizes.",
+        (80, 60, 40), "Evaluations of each size, the coarsest first; the last number serves for all larger sizes.",
         option="iterations",
     )  # fmt: skip
     coarsest: int = setting(128, "Long side of the first and coarsest size.", unit="px", ge=16, le=65_536)
     growth: float = setting(2.0, "Factor from one size to the next.", gt=1.05, le=16)
     single: bool = setting(False, "Paint in the final size alone.", option="single-scale")
     start: str = setting("content", "Where the search starts: content, noise, style, or a picture file.", option="init")
+    start_sha256: str = ""
 
 
 class Compute(Record):
@@ -181,6 +184,9 @@ class Recipe(Record):
         for given in (values.get("photo"), *values["paintings"]):
             if given and given["sha256"]:
                 del given["path"]
+        for room, name in (("schedule", "start"), ("network", "weights")):
+            if values[room][f"{name}_sha256"]:
+                del values[room][name]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -236,13 +242,15 @@ def load(name: str) -> Recipe:
         return Recipe()
     if name in names():
         return from_toml(resources.files("impasto.recipes").joinpath(f"{name}.toml").read_text("utf-8"), name)
-    path = Path(name)
-    if path.is_file():
-        try:
-            text = path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadRecipe(f"{name} cannot be read as a recipe: {error}.") from None
-        return from_json(text, name) if path.suffix.lower() == ".json" else from_toml(text, name)
+    try:
+        text = Path(name).read_text("utf-8")
+        return from_json(text, name) if name.lower().endswith(".json") else from_toml(text, name)
+    except (FileNotFoundError, ValueError) as error:
+        if isinstance(error, UnicodeDecodeError):
+            raise BadRecipe(f"{name} cannot be read as a recipe: it is not text.") from None
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise BadRecipe(f"{name} cannot be read as a recipe: {error.strerror}.") from None
     hint = did_you_mean(name, names()) or f"The named ones are {', '.join(names())}."
     raise UnknownName(f"There is no recipe named {name!r}, and no such file.", hint)
 
@@ -335,6 +343,7 @@ def _civil(error: ValidationError, source: str) -> BadRecipe:
     where = tuple(part for part in first["loc"] if isinstance(part, str))
     names = {option.path: name for name, option in options().items()}
     given = first["input"]
+    shown = given if isinstance(given, str) and given.lstrip("-").replace(".", "", 1).isdigit() else repr(given)
     prefix = f"{source}: " if source else ""
     if first["type"] == "extra_forbidden":
         known = [".".join(path) for path in names] + ["photo", "paintings", "name", "summary", "version"]
@@ -344,4 +353,4 @@ def _civil(error: ValidationError, source: str) -> BadRecipe:
     name = names.get(path, ".".join(path))
     rule = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     allowed = options()[name].help if name in names.values() else ""
-    return BadRecipe(f"{prefix}{name} is {given!r}, but it must be {rule}.", f"{name}: {allowed}" if allowed else "")
+    return BadRecipe(f"{prefix}{name} is {shown}, but it must be {rule}.", f"{name}: {allowed}" if allowed else "")

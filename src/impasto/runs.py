@@ -21,11 +21,31 @@ from impasto.images.writing import replace_file
 from impasto.recipe import Recipe
 
 RECIPE, EVENTS, PREVIEW, RECORD = "recipe.toml", "events.jsonl", "preview.jpg", "record.json"
+_RESULTS = tuple(f"result{extension}" for extension in images.EXTENSIONS)
+_FILES = {RECIPE, EVENTS, PREVIEW, RECORD, *_RESULTS}
 
 
 def beside(output: Path) -> Path:
-    """The run folder of an output: ``picture.png`` has ``picture.run``."""
-    return output.with_suffix(".run")
+    """The run folder of an output: ``picture.png`` has ``picture.png.run``."""
+    return output.with_name(f"{output.name}.run")
+
+
+_ELSEWHERE = "Name another place with --run DIR, or keep none with --no-run."
+
+
+def check(folder: Path) -> None:
+    """Look, before any work, whether a run may be written there; nothing is changed.
+
+    Raises:
+        CannotWrite: a file is in the way, or the folder holds what is not a run's.
+    """
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise CannotWrite(f"The run folder {folder} cannot be made: {nearest} is a file.", _ELSEWHERE)
+    if nearest == folder.absolute():
+        strangers = {path.name for path in folder.iterdir()} - _FILES
+        if strangers:
+            raise CannotWrite(f"{folder} is no run folder: it holds {min(strangers)}.", _ELSEWHERE)
 
 
 @dataclass
@@ -40,19 +60,18 @@ class Run:
         """A fresh run: the folder made, what an earlier run left in it removed, and the recipe written.
 
         Raises:
-            CannotWrite: the folder cannot be made or written.
+            CannotWrite: the folder cannot be made or written, or holds what is not a run's.
         """
+        check(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name in (RECORD, EVENTS, PREVIEW, RECIPE):
+            for name in (RECORD, *sorted(_FILES)):  # the mark of completion first
                 (folder / name).unlink(missing_ok=True)
-            for result in folder.glob("result.*"):
-                result.unlink()
-            replace_file(folder / RECIPE, recipe.to_toml().encode())
+            replace_file(folder / RECIPE, recipe.to_toml().encode(errors="replace"))
         except OSError as error:
             raise CannotWrite(
                 f"The run folder {folder} cannot be written: {error.strerror or error}.",
-                "Name another place with --run DIR, or keep none with --no-run.",
+                _ELSEWHERE,
             ) from None
         return cls(folder)
 

@@ -134,7 +134,8 @@ def open_picture(path: str) -> Iterator[Any]:
         folder = Path(path).parent
         if not folder.is_dir():
             raise BadPicture(f"{path} does not exist: there is no folder {folder}.") from None
-        raise BadPicture(f"{path} does not exist.", did_you_mean(Path(path).name, sorted(os.listdir(folder)))) from None
+        hint = did_you_mean(Path(path).name, sorted(os.listdir(folder))) or f"Looked in {folder.resolve()}."
+        raise BadPicture(f"{path} does not exist.", hint) from None
     except PermissionError:
         raise BadPicture(f"{path} may not be read: permission denied.", "Change its permissions, or copy it.") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
@@ -346,9 +347,14 @@ def _check_size(source: str, size: Size, limit: float) -> None:
     if size.pixels > limit * 1e6:
         megapixels = size.pixels / 1e6
         raise BadPicture(
-            f"{source} has {megapixels:.4g} megapixels ({size}), and the limit is {limit:g}.",
+            f"{source} has {_plain(megapixels)} megapixels ({size}), and the limit is {limit:g}.",
             f"If you trust it, raise it with --max-megapixels {math.ceil(megapixels)}.",
         )
+
+
+def _plain(number: float) -> str:
+    """Four digits, or all that are before the point; never an exponent."""
+    return f"{number:.0f}" if number >= 1000 else f"{number:.4g}"
 
 
 def _not_a_picture(path: str, head: bytes) -> BadPicture:

@@ -29,7 +29,10 @@ from impasto.images.profiles import srgb_profile
 
 Bits = Literal[8, 16]
 _KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WebP", ".tif": "TIFF", ".tiff": "TIFF"}
+EXTENSIONS = tuple(_KINDS)
+"""The endings of a file name that a picture can be saved under."""
 _LONGEST_SIDE = {"JPEG": 65_500, "WebP": 16_383}
+_LONGEST_NAME = 230  # bytes: what every file system takes, less what a temporary beside it adds
 _TIFF_STRIP = 1 << 20  # bytes before compression: small enough for readers that go strip by strip
 
 
@@ -42,6 +45,10 @@ def check_output(path: str | os.PathLike[str], *, bits: Bits = 8, size: Size | N
     JPEG or WebP, a side too long for it.
     """
     target = Path(os.path.abspath(path))
+    if not os.fspath(path):
+        raise CannotWrite("The name of the output is empty.", "Give a file name such as out.png.")
+    if len(os.fsencode(target.name)) > _LONGEST_NAME:
+        raise CannotWrite(f"The name {target.name[:40]}... is too long for a file.", "Give a shorter one with -o.")
     if target.is_dir() or os.fspath(path).endswith(("/", os.sep)):
         raise CannotWrite(f"{path} is a folder, not a file name.", f"Give a file in it, such as {target / 'out.png'}.")
     kind = _kind_for(target, bits)

@@ -41,6 +41,8 @@ class Moments:
     @cached_property
     def root(self) -> Tensor:
         """The symmetric square root of the covariance (C, C); asked of targets alone, once."""
+        if not self.covariance.isfinite().all():  # which eigh would answer with an error of its own
+            return torch.full_like(self.second, torch.nan)
         values, vectors = torch.linalg.eigh(self.covariance)
         return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
 
@@ -184,7 +186,12 @@ class _RootFidelity(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, found: Tensor, root: Tensor) -> Tensor:
-        values, vectors = torch.linalg.eigh(root @ found @ root)
+        product = root @ found @ root
+        if not product.isfinite().all():  # the loss is to say so, not eigh
+            product = torch.full_like(product, torch.nan)
+            ctx.save_for_backward(root, product[0], product)
+            return product.sum()
+        values, vectors = torch.linalg.eigh(product)
         values = values.clamp_min(0)
         ctx.save_for_backward(root, values, vectors)
         return values.sqrt().sum()

@@ -1,0 +1,415 @@
+"""The desk: what it takes, what it gives, what it leaves alone, and how a run is stopped or fails.
+
+``paint_with_a_pocket_network`` puts a network of a few channels with random weights in the place of the real one, so
+that nothing is fetched and a picture takes a tenth of a second. The other tests of the doors use it too.
+"""
+
+from __future__ import annotations
+
+import copy
+import signal
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFile
+
+import impasto
+from impasto import api, engine, events, images, museum, planning, runs, solvers
+from impasto import recipe as recipes
+from impasto.errors import BadPicture, BadRecipe, BadRequest, CannotWrite, Diverged, Failed, UnknownName
+from impasto.geometry import Size
+from impasto.networks import vgg, weights
+from impasto.networks.convolution import KERNELS
+from impasto.networks.features import Network
+
+POCKET = ((4, 4), (6, 6), (8,) * 4, (8,) * 4, (8,) * 4)
+QUICK: dict[str, Any] = {"size": 64, "iterations": 2}
+TWO_STAGES: dict[str, Any] = {"size": 96, "iterations": (3, 3), "schedule_coarsest": 48}
+
+
+def paint_with_a_pocket_network(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """No network is fetched, no kernel is timed, and the cache and the working folder are in ``folder``."""
+    monkeypatch.setitem(vgg.CONFIGURATIONS, "E", POCKET)
+    monkeypatch.setattr(weights, "load", lambda name, **_: pocket_weights())
+    monkeypatch.setattr(planning, "kernel", lambda precision, where: KERNELS["conv2d"])
+    monkeypatch.setenv("IMPASTO_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(folder)
+
+
+def pocket_weights() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    found = {"input.weight": torch.eye(3) * 2, "input.bias": -torch.ones(3)}
+    for layer in vgg.layers("E"):
+        if layer.kind == "conv":
+            scale = (2 / (9 * layer.channels_in)) ** 0.5
+            shape = (layer.channels, layer.channels_in, 3, 3)
+            found[f"{layer.name}.weight"] = torch.randn(shape, generator=generator) * scale
+            found[f"{layer.name}.bias"] = torch.randn(layer.channels, generator=generator) / 10
+    return found
+
+
+def random_pixels(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray[Any, Any]:
+    """8-bit noise in patches of 4 px, so that it survives being resized."""
+    patches = np.random.default_rng(seed).integers(0, 256, (-(-height // 4), -(-width // 4), channels), dtype=np.uint8)
+    return patches.repeat(4, 0).repeat(4, 1)[:height, :width]
+
+
+def save_random(path: str | Path, height: int = 75, width: int = 100, seed: int = 0) -> str:
+    Image.fromarray(random_pixels(height, width, seed=seed)).save(path)
+    return str(path)
+
+
+def hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every painting of the museum is the same noise, without any download."""
+    pixels = random_pixels(80, 60, seed=9).astype(np.float32) / 255
+    monkeypatch.setattr(museum.Work, "read", lambda self, *, progress=None: pixels)
+    monkeypatch.setattr(museum.Work, "read_bytes", lambda self, *, progress=None: b"the file of " + self.slug.encode())
+
+
+@pytest.fixture(autouse=True)
+def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    paint_with_a_pocket_network(monkeypatch, tmp_path)
+    save_random("photo.png")
+    save_random("painting.png", 60, 80, seed=1)
+
+
+def ask(settings: dict[str, Any] | None = None, photo: object = "photo.png", style: object = "painting.png") -> api.Request:
+    return api.request(photo, style, recipes.with_settings(recipes.Recipe(), settings or QUICK))
+
+
+# ---- what it takes -------------------------------------------------------------------------------------------
+
+
+def _as_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
+    return torch.from_numpy(array.transpose(2, 0, 1).copy())
+
+
+SOURCES: dict[str, Callable[[np.ndarray[Any, Any]], Any]] = {
+    "array uint8": lambda a: a,
+    "array float32": lambda a: a.astype(np.float32) / 255,
+    "array float64": lambda a: a / 255,
+    "array uint16": lambda a: a.astype(np.uint16) * 257,
+    "PIL image": Image.fromarray,
+    "tensor uint8": _as_tensor,
+    "tensor float32": lambda a: _as_tensor(a).float() / 255,
+    "tensor float64, batch of one": lambda a: _as_tensor(a).double()[None] / 255,
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_the_same_picture_in_any_form_gives_the_same_painting_and_is_not_changed(kind: str):
+    photo, painting = SOURCES[kind](random_pixels(75, 100)), SOURCES[kind](random_pixels(60, 80, seed=1))
+    before = [copy.deepcopy(photo), copy.deepcopy(painting)]
+    found = impasto.stylize(photo, painting, **QUICK)
+    expected = impasto.stylize("photo.png", Path("painting.png"), **QUICK)
+    assert found.pixels.shape == (48, 64, 3) and found.pixels.dtype == np.float32
+    np.testing.assert_allclose(found.pixels, expected.pixels, atol=1e-3)
+    for was, source in zip(before, (photo, painting), strict=True):
+        np.testing.assert_array_equal(np.asarray(was), np.asarray(source))
+
+
+def test_arrays_that_may_not_be_written_to_are_taken():
+    photo, painting = random_pixels(75, 100), random_pixels(60, 80, seed=1)
+    photo.setflags(write=False)
+    painting.setflags(write=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch warns where it is handed such an array
+        assert impasto.stylize(photo, painting, **QUICK).pixels.shape == (48, 64, 3)
+
+
+def test_a_tensor_that_takes_part_in_a_graph_is_taken():
+    leaf = torch.rand(3, 75, 100, requires_grad=True)
+    impasto.stylize(leaf * 1.0, "painting.png", **QUICK)
+    assert leaf.grad is None
+
+
+def test_a_museum_name_is_a_style_and_is_credited(monkeypatch: pytest.MonkeyPatch):
+    hang(monkeypatch)
+    found = impasto.stylize("photo.png", "wheat-field-with-cypresses", **QUICK)
+    assert found.credit.startswith("Vincent van Gogh, Wheat Field with Cypresses, 1889.")
+    assert found.recipe.paintings[0].path == "wheat-field-with-cypresses"
+    assert found.record["credit"] == found.credit
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_several_styles_are_blended(kind: type):
+    save_random("other.png", 60, 80, seed=2)
+    bold = {"size": 64, "iterations": 8, "strength": 90, "smooth_weight": 0}
+    both = impasto.stylize("photo.png", kind(["painting.png", "other.png"]), **bold)
+    alone = [impasto.stylize("photo.png", style, **bold) for style in ("painting.png", "other.png")]
+    assert [Path(painting.path).name for painting in both.recipe.paintings] == ["painting.png", "other.png"]
+    for one in alone:
+        assert np.abs(one.pixels - both.pixels).max() > 0.01
+    swapped = impasto.stylize("photo.png", ["other.png", "painting.png"], **bold)
+    np.testing.assert_allclose(swapped.pixels, both.pixels, atol=1e-3)
+
+
+def test_a_file_wins_over_a_painting_of_the_museum(monkeypatch: pytest.MonkeyPatch):
+    hang(monkeypatch)
+    save_random("irises.png", 60, 80, seed=3)
+    Path("irises").write_bytes(Path("irises.png").read_bytes())
+    assert impasto.stylize("photo.png", "irises", **QUICK).credit == ""
+
+
+# ---- what it refuses -----------------------------------------------------------------------------------------
+
+
+def test_an_unknown_field_is_refused_with_a_suggestion():
+    with pytest.raises(BadRecipe, match="strenght") as found:
+        impasto.stylize("photo.png", "painting.png", strenght=70)
+    assert "strength" in found.value.hint
+
+
+def test_a_value_out_of_range_is_refused_with_the_range():
+    with pytest.raises(BadRecipe, match="strength is 200") as found:
+        impasto.stylize("photo.png", "painting.png", strength=200)
+    assert "0 to 100" in found.value.hint
+
+
+@pytest.mark.parametrize("source", [None, 3, b"photo.png", np.zeros((5, 5, 7)), np.full((40, 40, 3), np.nan)])
+def test_what_is_no_picture_is_refused(source: object):
+    with pytest.raises(BadPicture):
+        impasto.stylize(source, "painting.png", **QUICK)
+    with pytest.raises(BadPicture):
+        impasto.stylize("photo.png", [source], **QUICK)
+
+
+def test_no_style_at_all_is_refused():
+    with pytest.raises(BadPicture, match="No painting"):
+        impasto.stylize("photo.png", [], **QUICK)
+
+
+def test_a_painting_name_too_long_for_a_file_is_refused_like_any_other():
+    with pytest.raises(UnknownName):
+        impasto.stylize("photo.png", "a" * 300, **QUICK)
+
+
+def test_a_recipe_that_weighs_nothing_is_refused():
+    with pytest.raises(BadRequest):
+        impasto.stylize("photo.png", "painting.png", content_weight=0, style_weight=0, smooth_weight=0, **QUICK)
+
+
+def test_nothing_is_loaded_before_everything_is_checked(monkeypatch: pytest.MonkeyPatch):
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("the network was loaded")
+
+    monkeypatch.setattr(weights, "load", load)
+    for content, style, fields in (
+        ("missing.png", "painting.png", {}),
+        ("photo.png", "missing.png", {}),
+        ("photo.png", "no such painting", {}),
+        ("photo.png", "painting.png", {"content_layers": "relu9_9"}),
+        ("photo.png", "painting.png", {"init": "missing.png"}),
+        ("photo.png", "painting.png", {"device": "abacus"}),
+        ("photo.png", np.full((50, 50, 3), 0.5), {}),
+    ):
+        with pytest.raises(BadRequest):
+            impasto.stylize(content, style, **fields)
+    with pytest.raises(AssertionError):  # and a good request does get there
+        impasto.stylize("photo.png", "painting.png", **QUICK)
+
+
+# ---- what it gives -------------------------------------------------------------------------------------------
+
+
+def test_image_save_and_record(tmp_path: Path):
+    painting = impasto.stylize("photo.png", "painting.png", **QUICK)
+    assert painting.image.mode == "RGB" and painting.image.size == (64, 48)
+    saved = painting.save("new/folder/out.png")
+    assert saved == tmp_path / "new" / "folder" / "out.png"
+    with Image.open(saved) as image:
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(painting.image))
+    np.testing.assert_array_equal(np.asarray(painting.image), np.rint(painting.pixels * 255).astype(np.uint8))
+    assert painting.record["size"] == [64, 48]
+    assert painting.record["evaluations"] == 3  # two steps, and the loss of the finished picture
+    assert painting.record["recipe_sha256"] == painting.recipe.sha256
+    loss = dict(painting.record["loss"])
+    assert {"content", "style"} <= set(loss)
+    assert loss.pop("total") == pytest.approx(sum(loss.values()))
+    assert painting.recipe.size == 64 and painting.recipe.schedule.iterations == (2,)
+
+
+def test_a_painting_of_16_bits_is_saved_with_16_bits_or_not_at_all():
+    painting = impasto.stylize("photo.png", "painting.png", output_bits=16, **QUICK)
+    deep = images.read(painting.save("out.png"), max_megapixels=1).pixels
+    assert np.abs(deep - painting.pixels).max() < 1e-5 < np.abs(deep * 255 - np.rint(deep * 255)).max()
+    with pytest.raises(CannotWrite):
+        painting.save("out.jpg")
+
+
+def test_transparency_comes_back():
+    photo = random_pixels(48, 64, channels=4)
+    painting = impasto.stylize(photo, "painting.png", size=0, iterations=2)
+    np.testing.assert_allclose(painting.alpha, photo[..., 3] / 255, atol=1e-6)
+    assert painting.image.mode == "RGBA"
+    np.testing.assert_array_equal(np.asarray(painting.image)[..., 3], photo[..., 3])
+
+
+def test_the_picture_is_painted_and_the_loss_falls():
+    events_seen: list[events.Event] = []
+    painting = api.paint(ask({"size": 64, "iterations": 10}), watch=api.Watch(event=events_seen.append))
+    first = next(event for event in events_seen if isinstance(event, events.Stepped))
+    assert painting.record["loss"]["total"] < first.loss
+    photo = images.resize(images.read("photo.png", max_megapixels=1).pixels, Size(48, 64))
+    assert np.abs(painting.pixels - photo).mean() > 0.005
+    assert painting.pixels.min() >= 0 and painting.pixels.max() <= 1
+
+
+@pytest.mark.parametrize("name", ["best", "draft"])
+def test_a_recipe_by_name_with_fields_changed(name: str):
+    asked = api.load_recipe(name, {"size": 64, "iterations": 2})
+    found = impasto.stylize("photo.png", "painting.png", recipe=name, **QUICK)
+    assert found.recipe.name == name == asked.name
+    assert found.recipe.schedule == asked.schedule and found.recipe.size == 64
+
+
+@pytest.mark.parametrize("name", ["default", "draft"])
+def test_a_file_that_is_called_like_a_recipe_does_not_stand_in_its_way(name: str):
+    Path(name).write_text("not a recipe")
+    assert api.load_recipe(name, {}).name == name
+    impasto.stylize("photo.png", "painting.png", recipe=name, **QUICK)
+
+
+def test_iterate_gives_planned_first_and_finished_last():
+    recipe = ask(TWO_STAGES).recipe
+    stream = list(impasto.iterate(recipe))
+    kinds = [type(event).__name__ for event, _ in stream]
+    stage = ["Started", "Stepped", "Stepped", "Stepped", "StageDone"]
+    assert kinds == ["Planned", *stage, *stage, "Finished"]
+    planned = stream[0][0]
+    assert isinstance(planned, events.Planned) and planned.size == Size(72, 96)
+    assert planned.stages == ((Size(36, 48), 3), (Size(72, 96), 3))
+    assert planned.memory_bytes > 0 and planned.free_bytes > 0 and planned.seconds >= 0
+    pixels = images.from_tensor(stream[-1][1].pixels)
+    np.testing.assert_array_equal(pixels, impasto.stylize("photo.png", "painting.png", **TWO_STAGES).pixels)
+
+
+def test_iterate_can_be_left_and_wants_pictures():
+    stream = impasto.iterate(ask(TWO_STAGES).recipe)
+    assert isinstance(next(stream)[0], events.Planned)
+    stream.close()
+    with pytest.raises(BadPicture):
+        impasto.iterate(recipes.Recipe())
+
+
+def test_a_photo_that_is_enlarged_is_said():
+    seen: list[events.Event] = []
+    api.paint(ask({"size": 128, "iterations": 1}), watch=api.Watch(event=seen.append))
+    assert [event.message for event in seen if isinstance(event, events.Warned)] == [
+        "The photo is 100x75; it is enlarged to 128x96."
+    ]
+
+
+# ---- what it leaves alone ------------------------------------------------------------------------------------
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        "threads": torch.get_num_threads(),
+        "torch": torch.random.get_rng_state().tolist(),
+        "numpy": [str(part) for part in np.random.get_state()],
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "type": torch.get_default_dtype(),
+        "gradients": torch.is_grad_enabled(),
+        "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+        "pillow": (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES),
+        "errors": np.geterr(),
+        "filters": list(warnings.filters),
+    }
+
+
+def test_nothing_of_the_process_is_changed_and_nothing_is_printed(capfd: pytest.CaptureFixture[str], tmp_path: Path):
+    torch.manual_seed(5)
+    np.random.seed(5)
+    before = _settings()
+    here = sorted(path for path in tmp_path.rglob("*") if "cache" not in path.parts)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for init in ("noise", "content"):
+            impasto.stylize("photo.png", "painting.png", init=init, seed=3, **QUICK)
+    assert _settings() == before
+    assert [str(each.message) for each in warned] == []
+    assert capfd.readouterr() == ("", "")
+    assert sorted(path for path in tmp_path.rglob("*") if "cache" not in path.parts) == here
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_paints_where_the_caller_has_switched_gradients_off(mode: Callable[[], Any]):
+    expected = impasto.stylize("photo.png", "painting.png", **QUICK)
+    with mode():
+        found = impasto.stylize("photo.png", "painting.png", **QUICK)
+        assert not torch.is_grad_enabled()
+    np.testing.assert_array_equal(found.pixels, expected.pixels)
+
+
+# ---- stopped, and failed -------------------------------------------------------------------------------------
+
+
+def test_a_stopped_run_leaves_a_picture_of_the_full_size(tmp_path: Path):
+    seen: list[events.Event] = []
+    watch = api.Watch(seen.append, stop=lambda: sum(isinstance(event, events.Stepped) for event in seen) >= 2)
+    painting = api.paint(ask(TWO_STAGES), output=tmp_path / "out.png", run=tmp_path / "out.run", watch=watch)
+    assert sum(isinstance(event, events.Stepped) for event in seen) == 2
+    assert isinstance(seen[-1], events.Warned) and "2 of 6" in seen[-1].message
+    assert painting.pixels.shape == (72, 96, 3) and painting.record["evaluations"] == 2
+    with Image.open("out.png") as image:
+        assert image.size == (96, 72)
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(painting.image))
+    photo = images.resize(images.read("photo.png", max_megapixels=1).pixels, Size(72, 96))
+    assert np.abs(painting.pixels - photo).mean() < 0.3  # and it is a picture of the photo
+
+
+def fail_after(monkeypatch: pytest.MonkeyPatch, failing: Callable[[], bool]) -> None:
+    """Let the features be no numbers from the moment on that ``failing`` says so."""
+    call = Network.__call__
+
+    def broken(self: Network, picture: torch.Tensor) -> dict[str, torch.Tensor]:
+        factor = float("nan") if failing() else 1.0
+        return {name: map_ * factor for name, map_ in call(self, picture).items()}
+
+    monkeypatch.setattr(Network, "__call__", broken)
+
+
+@pytest.mark.parametrize("statistics", ["wasserstein", "gram", "mean-deviation"])
+def test_a_loss_that_is_no_number_leaves_the_last_good_picture(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, statistics: str
+):
+    moved: list[np.ndarray[Any, Any]] = []  # the pixels after each step
+    made = solvers.make
+
+    def make(*how: Any) -> solvers.Solver:
+        solver = made(*how)
+        step = solver.step
+
+        def watched(evaluate: solvers.Evaluate) -> Any:
+            value = step(evaluate)
+            moved.append(images.from_tensor(solver.pixels).clip(0, 1))
+            return value
+
+        monkeypatch.setattr(solver, "step", watched)
+        return solver
+
+    monkeypatch.setattr(engine.solvers, "make", make)
+    fail_after(monkeypatch, lambda: len(moved) >= 3)
+    seen: list[events.Event] = []
+    asked = ask({"size": 64, "iterations": 9, "style_statistics": statistics})
+    with pytest.raises(Diverged, match="stopped being a number") as found:
+        api.paint(asked, output=tmp_path / "out.png", run=tmp_path / "out.run", watch=api.Watch(seen.append))
+    assert isinstance(found.value, Failed) and "out.png" in found.value.hint
+    assert isinstance(seen[-1], events.Failed)
+    with Image.open("out.png") as image:  # the third step's picture was never found to have a loss
+        np.testing.assert_array_equal(np.asarray(image), np.rint(moved[1] * 255).astype(np.uint8))
+    assert not (tmp_path / "out.run" / runs.RECORD).exists()  # a run that failed is not complete
+
+
+@pytest.mark.parametrize("statistics", ["wasserstein", "gram"])
+def test_a_network_of_no_numbers_at_all_is_a_failure_and_no_crash(monkeypatch: pytest.MonkeyPatch, statistics: str):
+    fail_after(monkeypatch, lambda: True)
+    with pytest.raises(Failed):
+        impasto.stylize("photo.png", "painting.png", style_statistics=statistics, **QUICK)

@@ -1,0 +1,588 @@
+"""The command line: bad requests end in one sentence and no trace, good ones in a picture and its path."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_api import fail_after, hang, paint_with_a_pocket_network, random_pixels, save_random
+
+import impasto
+from impasto import assets, cli, events, images, museum, runs
+from impasto import recipe as recipes
+from impasto.networks import weights
+from impasto.networks.features import Network
+
+PAIR = ("photo.png", "painting.png")
+QUICK = ("--size", "64", "--iterations", "2")
+REAL_LOAD = weights.load
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    paint_with_a_pocket_network(monkeypatch, tmp_path)
+    for name, seed, height, width in (("photo.png", 0, 75, 100), ("painting.png", 1, 60, 80), ("other.png", 2, 60, 80)):
+        save_random(name, height, width, seed)
+
+
+def run(*arguments: str) -> int:
+    """The exit code of a command."""
+    try:
+        cli.main(list(arguments))
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def painted(capsys: Captured, *arguments: str, quiet: bool = True) -> tuple[Path, str, str]:
+    """Paint, which must succeed; gives the path on the last line, all of stdout, and stderr."""
+    assert run("stylize", *arguments, *(["--quiet"] if quiet else [])) == 0
+    out, err = capsys.readouterr()
+    return Path(out.splitlines()[-1]), out, err
+
+
+def pixels_of(path: str | Path) -> np.ndarray[Any, Any]:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def listing() -> dict[str, bytes | None]:
+    """Every file here with its bytes, and every folder."""
+    return {str(path): path.read_bytes() if path.is_file() else None for path in Path().rglob("*")}
+
+
+# ---- bad requests --------------------------------------------------------------------------------------------
+
+
+def _chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def lay_traps() -> None:
+    """Everything that people hand over instead of a picture."""
+    Path("folder").mkdir()
+    Path("file").write_text("in the way")
+    Path("text.txt").write_text("Dear diary")
+    Path("text.jpg").write_text("Dear diary")
+    Path("empty.png").write_bytes(b"")
+    Image.fromarray(random_pixels(75, 100)).save("whole.jpg")
+    Path("cut.jpg").write_bytes(Path("whole.jpg").read_bytes()[:1500])
+    Image.new("RGB", (1, 1), (90, 10, 10)).save("one.png")
+    Image.fromarray(random_pixels(3, 5000)).save("thin.png")
+    Image.new("RGB", (90, 70), (90, 10, 10)).save("flat.png")
+    Image.fromarray(np.zeros((70, 90, 4), np.uint8)).save("nothing.png")
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    body = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(bytes(999))) + _chunk(b"IEND", b"")
+    Path("bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    Path("wrong.toml").write_text("[content]\nwieght = 1\n")
+    Path("broken.toml").write_text("size = = 3")
+    Path("high.json").write_text('{"strength": 300}')
+
+
+OUT = ("-o", "out.png")
+BAD: dict[str, tuple[tuple[str, ...], str]] = {
+    "photo missing": (("missing.png", "painting.png", *OUT), "missing.png does not exist"),
+    "photo misspelt": (("phooto.png", "painting.png", *OUT), "Did you mean photo.png"),
+    "photo folder missing": (("nowhere/photo.png", "painting.png", *OUT), "no folder nowhere"),
+    "photo is a folder": (("folder", "painting.png", *OUT), "is a folder"),
+    "photo is text": (("text.txt", "painting.png", *OUT), "is not a picture"),
+    "photo is text by a false name": (("text.jpg", "painting.png", *OUT), "is not a picture"),
+    "photo is cut short": (("cut.jpg", "painting.png", *OUT), "cut short"),
+    "photo is empty": (("empty.png", "painting.png", *OUT), "empty (0 bytes)"),
+    "photo of one pixel": (("one.png", "painting.png", *OUT), "1x1"),
+    "photo thin": (("thin.png", "painting.png", *OUT), "5000x3"),
+    "photo all transparent": (("nothing.png", "painting.png", *OUT), "transparent everywhere"),
+    "photo is a bomb": (("bomb.png", "painting.png", *OUT), "--max-megapixels 10000"),
+    "photo is an address": (("https://example.org/photo.png", "painting.png", *OUT), "is an address"),
+    "photo too large": ((*PAIR, *OUT, "--max-megapixels", "0.001"), "--max-megapixels 1"),
+    "photo too small at this size": ((*PAIR, *OUT, "--size", "20"), "Ask for --size 43"),
+    "no arguments": ((), "PHOTO"),
+    "style missing": (("photo.png", "missing.png", *OUT), "missing.png does not exist"),
+    "style is a folder": (("photo.png", "folder", *OUT), "is a folder"),
+    "style is text": (("photo.png", "text.txt", *OUT), "is not a picture"),
+    "style is a bomb": (("photo.png", "bomb.png", *OUT), "--max-megapixels"),
+    "style of one colour": (("photo.png", "flat.png", *OUT), "one flat colour"),
+    "style of one pixel": (("photo.png", "one.png", *OUT), "1x1"),
+    "style thin": (("photo.png", "thin.png", *OUT), "5000x3"),
+    "second style missing": ((*PAIR, "missing.png", *OUT), "missing.png does not exist"),
+    "no style": (("photo.png", *OUT), "No painting was given"),
+    "museum name misspelt": (("photo.png", "wheat-feild-with-cypresses", *OUT), "Did you mean wheat-field-with-cypresses"),
+    "museum name ambiguous": (("photo.png", "gogh", *OUT), "4 paintings match"),
+    "museum name unknown": (("photo.png", "xyzzy", *OUT), "no painting 'xyzzy'"),
+    "museum name endless": (("photo.png", "a" * 300, *OUT), "no painting"),
+    "option unknown": ((*PAIR, *OUT, "--strenght", "3"), "--strength"),
+    "option not a number": ((*PAIR, *OUT, "--strength", "much"), "strength"),
+    "option not finite": ((*PAIR, *OUT, "--strength", "nan"), "strength"),
+    "option not whole": ((*PAIR, *OUT, "--size", "64.9"), "size"),
+    "option out of range": ((*PAIR, *OUT, "--strength", "200"), "0 to 100"),
+    "option negative": ((*PAIR, *OUT, "--size", "-64"), "size is -64"),
+    "option not one of a few": ((*PAIR, *OUT, "--network", "resnet"), "vgg19"),
+    "option without a value": ((*PAIR, *OUT, "--size"), "size"),
+    "iterations zero": ((*PAIR, *OUT, "--iterations", "0"), "iterations"),
+    "iterations words": ((*PAIR, *OUT, "--iterations", "many,few"), "iterations is 'many'"),
+    "iterations none": ((*PAIR, *OUT, "--iterations", ","), "iterations"),
+    "statistic unknown": ((*PAIR, *OUT, "--style-statistics", "grm"), "gram"),
+    "content layer unknown": ((*PAIR, *OUT, "--content-layers", "relu9_9"), "no layer 'relu9_9'"),
+    "style layer unknown": ((*PAIR, *OUT, "--style-layers", "relu1_1,conv1-1"), "conv1_1"),
+    "nothing to do": (
+        (*PAIR, *OUT, "--content-weight", "0", "--style-weight", "0", "--smooth-weight", "0"),
+        "weight",
+    ),
+    "device not there": ((*PAIR, *OUT, "--device", "cuda"), "--device"),
+    "start missing": ((*PAIR, *OUT, "--init", "missing.png"), "missing.png does not exist"),
+    "start no picture": ((*PAIR, *OUT, "--init", "text.txt"), "is not a picture"),
+    "recipe unknown": ((*PAIR, *OUT, "--recipe", "drafft"), "Did you mean draft"),
+    "recipe endless": ((*PAIR, *OUT, "--recipe", "a" * 300), "no recipe named"),
+    "recipe file missing": ((*PAIR, *OUT, "--recipe", "missing.toml"), "missing.toml"),
+    "recipe file with an unknown field": ((*PAIR, *OUT, "--recipe", "wrong.toml"), "no field 'content.wieght'"),
+    "recipe file broken": ((*PAIR, *OUT, "--recipe", "broken.toml"), "is not TOML"),
+    "recipe file out of range": ((*PAIR, *OUT, "--recipe", "high.json"), "high.json: strength is 300"),
+    "recipe of a picture that has none": ((*PAIR, *OUT, "--recipe", "other.png"), "carries no recipe"),
+    "output is a folder": ((*PAIR, "-o", "folder"), "is a folder"),
+    "output under a file": ((*PAIR, "-o", "file/out.png"), "is a file"),
+    "output of an unknown kind": ((*PAIR, "-o", "out.xyz"), ".png .jpg"),
+    "output without a kind": ((*PAIR, "-o", "out"), "Call it out.png"),
+    "output with an endless name": ((*PAIR, "-o", "a" * 300 + ".png"), "name"),
+    "output of 16 bits as JPEG": ((*PAIR, "-o", "out.jpg", "--output-bits", "16"), "JPEG holds 8"),
+    "output is the photo": ((*PAIR, "-o", "photo.png"), "photo.png"),
+    "output is the painting": ((*PAIR, "-o", "./painting.png"), "painting.png"),
+    "run folder under a file": ((*PAIR, *OUT, "--run", "file/below"), "--no-run"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_request_is_one_sentence_and_a_hint_and_leaves_no_trace(
+    case: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("the network was loaded")
+
+    lay_traps()
+    monkeypatch.setattr(weights, "load", load)
+    monkeypatch.setattr(assets, "fetch", load)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    arguments, words = BAD[case]
+    before = listing()
+    assert run("stylize", *arguments) == 2
+    out, err = capsys.readouterr()
+    check_complaint(out, err, words)
+    assert listing() == before
+
+
+def check_complaint(out: str, err: str, words: str) -> None:
+    lines = err.splitlines()
+    assert out == ""
+    assert lines[0].startswith("impasto: ") and len(lines[0]) > 20 and lines[0][-1] in ".?"
+    assert len(lines) <= 2 and all(line.startswith("  ") and line.strip() for line in lines[1:])
+    assert words in err
+    assert "Traceback" not in err
+
+
+NO_WEIGHTS = {"missing": None, "text": b"no weights", "damaged": b"\x10" + bytes(7) + b"{}" + b" " * 30, "empty": b""}
+
+
+@pytest.mark.parametrize("content", NO_WEIGHTS.values(), ids=list(NO_WEIGHTS))
+def test_a_weights_file_that_is_none_is_refused(content: bytes | None, capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+    def fetch(*_: object, **__: object) -> None:
+        raise AssertionError("something was fetched")
+
+    monkeypatch.setattr(weights, "load", REAL_LOAD)
+    monkeypatch.setattr(assets, "fetch", fetch)
+    if content is not None:
+        Path("weights.pth").write_bytes(content)
+    before = listing()
+    assert run("stylize", *PAIR, *OUT, "--weights", "weights.pth") == 2
+    check_complaint(*capsys.readouterr(), "weights.pth")
+    assert listing() == before
+
+
+def test_a_missing_output_folder_is_made_and_is_all_that_a_bad_request_leaves(capsys: Captured):
+    before = listing()
+    assert run("stylize", "missing.png", "painting.png", "-o", "new/folder/out.png") == 2
+    assert {name: data for name, data in listing().items() if not name.startswith("new")} == before
+    assert [path for path in Path("new").rglob("*") if path.is_file()] == []
+    capsys.readouterr()
+    path, _, _ = painted(capsys, *PAIR, "-o", "new/folder/out.png", *QUICK)
+    assert path == Path("new/folder/out.png").absolute() and path.is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nosuch",),
+        ("recipes", "drafft"),
+        ("museum", "xyzzy"),
+        ("museum", "--nosuch"),
+        ("museum", "gogh", "--sheet", "sheet.xyz"),
+        ("demo", "--output", "demo.xyz"),
+    ],
+)
+def test_the_other_commands_complain_alike(arguments: tuple[str, ...], capsys: Captured):
+    before = listing()
+    assert run(*arguments) == 2
+    check_complaint(*capsys.readouterr(), "")
+    assert listing() == before
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The real command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "impasto", *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=120,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize("case", ["photo missing", "photo is a bomb", "option unknown", "recipe file broken"])
+def test_the_real_command_shows_no_traceback(case: str):
+    lay_traps()
+    arguments, words = BAD[case]
+    done = command("stylize", *arguments)
+    assert done.returncode == 2
+    check_complaint(done.stdout, done.stderr, words)
+    assert not Path("cache").exists()
+
+
+def test_the_museum_can_be_listed_where_only_ascii_can_be_shown():
+    done = command("museum", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert done.returncode == 0 and done.stderr == ""
+    assert "wheat-field-with-cypresses" in done.stdout
+
+
+def test_a_fetch_that_fails_is_a_failure(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+    def fetch(*_: object, **__: object) -> None:
+        raise impasto.errors.AssetUnavailable("vgg19 could not be had.", "Copy it by hand.")
+
+    monkeypatch.setattr(weights, "load", fetch)
+    assert run("stylize", *PAIR, *OUT, "--no-run") == 1
+    check_complaint(*capsys.readouterr(), "Copy it by hand.")
+    assert not Path("out.png").exists()
+
+
+# ---- good runs -----------------------------------------------------------------------------------------------
+
+
+def test_a_picture_of_exactly_the_asked_size_and_its_path(capsys: Captured, tmp_path: Path):
+    path, out, err = painted(capsys, *PAIR, "-o", "out.png", *QUICK, quiet=False)
+    assert path == tmp_path / "out.png" and out == f"{path}\n"
+    with Image.open(path) as image:
+        assert (image.format, image.mode, image.size) == ("PNG", "RGB", (64, 48))
+    assert err.startswith("64x48 on cpu") and "stages 64x48:2" in err and "GiB" in err and "about" in err
+    assert "Traceback" not in err
+
+
+def test_the_default_name_is_made_of_both_and_lies_here(capsys: Captured, tmp_path: Path):
+    Path("sub").mkdir()
+    save_random("sub/some.day.png")
+    path, _, _ = painted(capsys, "sub/some.day.png", "painting.png", "other.png", *QUICK, "--no-run")
+    assert path == tmp_path / "some.day-painting-other.png" and path.is_file()
+
+
+def test_json_is_one_object_on_the_last_line(capsys: Captured, tmp_path: Path):
+    for extra in ([], ["--quiet"]):
+        assert run("stylize", *PAIR, *OUT, *QUICK, "--json", *extra) == 0
+        out, _ = capsys.readouterr()
+        record = json.loads(out.splitlines()[-1])
+        wanted = "output size seconds evaluations device loss peak_memory_bytes recipe_sha256"
+        assert set(wanted.split()) <= set(record)
+        assert record["output"] == str(tmp_path / "out.png") and record["size"] == [64, 48]
+        assert record["evaluations"] == 3 and record["seconds"] > 0 and record["loss"]["total"] > 0
+        assert re.fullmatch("[0-9a-f]{64}", record["recipe_sha256"])
+
+
+def test_quiet_prints_the_path_alone(capfd: pytest.CaptureFixture[str], tmp_path: Path):
+    assert run("stylize", *PAIR, *OUT, *QUICK, "--quiet") == 0
+    assert capfd.readouterr() == (f"{tmp_path / 'out.png'}\n", "")
+
+
+def test_no_run_leaves_the_picture_alone(capsys: Captured):
+    before = set(listing())
+    painted(capsys, *PAIR, *OUT, *QUICK, "--no-run")
+    assert {name for name in listing() if not name.startswith("cache")} == before | {"out.png"}
+
+
+@pytest.mark.parametrize("folder", [None, "logs/of/it"])
+def test_the_run_folder(capsys: Captured, folder: str | None):
+    options = [] if folder is None else ["--run", folder]
+    _, out, _ = painted(capsys, *PAIR, *OUT, *QUICK, "--strength", "70", "--json", *options)
+    record = json.loads(out)
+    home = Path(folder or "out.png.run")
+    assert {file.name for file in home.iterdir()} == {
+        "recipe.toml", "events.jsonl", "preview.jpg", "result.png", "record.json"
+    }  # fmt: skip
+    kept = recipes.load(str(home / "recipe.toml"))
+    assert kept.sha256 == record["recipe_sha256"] and kept.strength == 70 and kept.size == 64
+    assert kept.photo is not None and kept.photo.path == str(Path("photo.png").absolute())
+    assert recipes.from_toml(kept.to_toml()) == kept
+    lines = [json.loads(line) for line in (home / "events.jsonl").read_text("utf-8").splitlines()]
+    happened = [events.from_dict({k: v for k, v in line.items() if k != "time"}) for line in lines]
+    assert isinstance(happened[0], events.Planned) and isinstance(happened[-1], events.Finished)
+    assert sum(isinstance(event, events.Stepped) for event in happened) == 2
+    assert (home / "result.png").read_bytes() == Path("out.png").read_bytes()
+    assert json.loads((home / "record.json").read_text("utf-8")) == record
+    assert pixels_of(home / "preview.jpg").shape == (48, 64, 3)
+
+
+def test_several_styles_are_blended(capsys: Captured):
+    one = pixels_of(painted(capsys, *PAIR, "-o", "one.png", *QUICK, "--no-run")[0])
+    two = pixels_of(painted(capsys, *PAIR, "other.png", "-o", "two.png", *QUICK, "--no-run")[0])
+    assert one.shape == two.shape
+    recipe = json.loads(images.embedded_recipe("two.png") or "")
+    assert [painting["path"] for painting in recipe["paintings"]] == ["painting.png", "other.png"]
+
+
+def test_where_the_search_starts(capsys: Captured):
+    found = {}
+    for init in ("content", "noise", "style", "other.png"):
+        path, _, _ = painted(capsys, *PAIR, "-o", f"from-{init}.png", "--init", init, *QUICK, "--no-run")
+        found[init] = pixels_of(path).astype(int)
+        assert found[init].shape == (48, 64, 3)
+
+    def distance(init: str, other: np.ndarray[Any, Any]) -> float:
+        return float(np.abs(found[init] - other).mean())
+
+    names = list(found)
+    assert all(distance(a, found[b]) > 5 for a in names for b in names if a != b)
+    # After two steps, each is still nearest to what it started from.
+    start = {"content": "photo.png", "style": "painting.png", "other.png": "other.png"}
+    for init, file in start.items():
+        near = images.resize(images.read(file, max_megapixels=1).pixels, impasto.geometry.Size(48, 64)) * 255
+        assert min(found, key=lambda name, near=near: distance(name, near)) == init
+
+
+def test_single_scale_paints_one_stage(capsys: Captured):
+    options = ("--size", "96", "--schedule-coarsest", "48", "--iterations", "2")
+    stages = []
+    for extra in ([], ["--single-scale"]):
+        painted(capsys, *PAIR, *OUT, *options, *extra)
+        first = Path("out.png.run/events.jsonl").read_text("utf-8").splitlines()[0]
+        stages.append(json.loads(first)["stages"])
+    assert stages == [[[[36, 48], 2], [[72, 96], 2]], [[[72, 96], 2]]]
+
+
+@pytest.mark.parametrize("kind", ["gif", "grey", "cmyk", "deep", "palette"])
+def test_photos_of_every_kind(kind: str, capsys: Captured):
+    pixels, notes, mode = random_pixels(60, 80, channels=4), "", "RGB"
+    colour = Image.fromarray(pixels[..., :3])
+    if kind == "gif":
+        photo, notes = "photo.gif", "has 3 frames; the first one is used"
+        others = [Image.fromarray(random_pixels(60, 80, seed=seed)) for seed in (4, 5)]
+        colour.save(photo, save_all=True, append_images=others)
+    elif kind == "grey":
+        photo = "grey.png"
+        Image.fromarray(pixels[..., 0]).save(photo)
+    elif kind == "cmyk":
+        photo, notes = "ink.jpg", "CMYK"
+        Image.frombytes("CMYK", (80, 60), pixels.tobytes()).save(photo, quality=95)
+    elif kind == "deep":
+        photo = "deep.png"
+        Path(photo).write_bytes(imagecodecs.png_encode(pixels[..., :3].astype(np.uint16) * 257, 1))
+    else:
+        photo, mode = "palette.png", "RGBA"
+        few = colour.quantize(8)
+        few.save(photo, transparency=3)
+        clear = np.asarray(few) == 3
+        assert clear.any()
+    path, _, err = painted(capsys, photo, "painting.png", *OUT, "--size", "48", "--iterations", "2", quiet=False)
+    with Image.open(path) as image:
+        assert (image.mode, image.size) == (mode, (48, 36))
+        if kind == "palette":
+            assert np.asarray(image)[..., 3].min() == 0
+    assert notes in err and (notes != "") == ("note:" in err)
+    read = images.resize(images.read(photo, max_megapixels=1).pixels, impasto.geometry.Size(36, 48)) * 255
+    assert np.abs(pixels_of(path)[..., :3] - read).mean() < 25  # two steps from that photo, right way up
+
+
+def test_transparency_is_put_back(capsys: Captured):
+    Image.fromarray(random_pixels(48, 64, channels=4)).save("clear.png")
+    path, _, _ = painted(capsys, "clear.png", "painting.png", *OUT, "--size", "0", "--iterations", "2")
+    np.testing.assert_array_equal(pixels_of(path)[..., 3], pixels_of("clear.png")[..., 3])
+    flat, _, _ = painted(capsys, "clear.png", "painting.png", "-o", "flat.jpg", "--size", "0", "--iterations", "2")
+    assert pixels_of(flat).shape == (48, 64, 3)
+
+
+def test_the_museum_is_credited_in_the_picture(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+    hang(monkeypatch)
+    for extension in ("png", "jpg", "webp", "tif"):
+        path, _, _ = painted(capsys, "photo.png", "Irises van Gogh", "-o", f"out.{extension}", *QUICK, "--no-run")
+        assert images.embedded_credit(path) == museum.find("irises").credit
+        recipe = json.loads(images.embedded_recipe(path) or "")
+        assert recipe["paintings"][0]["path"] == "irises"
+
+
+# ---- stopped, and failed -------------------------------------------------------------------------------------
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, presses: tuple[int, ...]) -> None:
+    """Press Ctrl-C during these evaluations of the network with a gradient."""
+    call, calls = Network.__call__, [0]
+
+    def pressed(self: Network, picture: torch.Tensor) -> dict[str, torch.Tensor]:
+        calls[0] += picture.requires_grad
+        if picture.requires_grad and calls[0] in presses:
+            signal.raise_signal(signal.SIGINT)
+        return call(self, picture)
+
+    monkeypatch.setattr(Network, "__call__", pressed)
+
+
+def test_ctrl_c_keeps_the_picture_so_far(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    before = signal.getsignal(signal.SIGINT)
+    interrupt_after(monkeypatch, (12,))
+    options = ("--size", "96", "--schedule-coarsest", "48", "--iterations", "30,30")
+    path, _, err = painted(capsys, *PAIR, *OUT, *options, quiet=False)
+    assert pixels_of(path).shape == (72, 96, 3)
+    assert "Stopping after this step" in err and re.search(r"note: Stopped after \d+ of 60 evaluations", err)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_twice_stops_at_once(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+    before = signal.getsignal(signal.SIGINT)
+    interrupt_after(monkeypatch, (3, 4))
+    assert run("stylize", *PAIR, *OUT, *QUICK) == 130
+    out, err = capsys.readouterr()
+    assert out == "" and err.splitlines()[-1] == "impasto: Interrupted." and "Traceback" not in err
+    assert not Path("out.png").exists() and signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("statistics", ["wasserstein", "gram"])
+def test_a_loss_that_is_no_number_is_a_failure_that_keeps_the_picture(
+    statistics: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
+    seen = [0]
+
+    def failing() -> bool:
+        seen[0] += 1
+        return seen[0] > 25
+
+    fail_after(monkeypatch, failing)
+    options = ("--size", "64", "--iterations", "40", "--style-statistics", statistics, "--quiet")
+    assert run("stylize", *PAIR, *OUT, *options) == 1
+    out, err = capsys.readouterr()
+    check_complaint(out, err, "stopped being a number")
+    assert str(Path("out.png").absolute()) in err
+    assert pixels_of("out.png").shape == (48, 64, 3)
+    assert not Path("out.png.run", runs.RECORD).exists()
+
+
+# ---- looking around ------------------------------------------------------------------------------------------
+
+
+def test_every_option_of_a_recipe_is_in_the_help_once(capsys: Captured):
+    assert run("stylize", "--help") == 0
+    shown = re.findall(r"^\W*(--[a-z-]+)", capsys.readouterr().out, flags=re.MULTILINE)
+    own = ["--output", "--recipe", "--run", "--no-run", "--json", "--quiet"]
+    assert sorted(shown) == sorted([*own, *(f"--{name}" for name in recipes.options())])
+
+
+@pytest.mark.parametrize("name", [*recipes.options()])
+def test_every_option_takes_its_own_default(name: str, monkeypatch: pytest.MonkeyPatch):
+    """What the help shows as the default can be typed, and gives the recipe that the default gives."""
+    asked = []
+
+    def take(photo: object, styles: object, recipe: recipes.Recipe, *_: object, **__: object) -> None:
+        asked.append(recipe)
+
+    monkeypatch.setattr(cli, "_paint", take)
+    option = recipes.options()[name]
+    typed = [f"--{name}"] if option.is_flag else [f"--{name}", option.text]
+    assert run("stylize", *PAIR, *([] if option.is_flag or not option.text else typed)) == 0
+    assert asked[0] == recipes.Recipe()
+    if option.is_flag:
+        assert run("stylize", *PAIR, *typed) == 0
+        assert asked[1] == recipes.with_settings(recipes.Recipe(), {name: True}) != asked[0]
+
+
+def test_the_museum_is_listed_and_searched(capsys: Captured):
+    assert run("museum") == 0
+    out = capsys.readouterr().out
+    assert all(work.slug in out for work in museum.all_paintings()) and "174 paintings" in out
+    assert run("museum", "van", "gogh") == 0
+    out = capsys.readouterr().out
+    assert "irises" in out and "wheat-field-with-cypresses" in out and "4 paintings" in out
+    assert "ruisdael" not in out.lower()
+
+
+def test_the_museum_on_a_sheet(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    hang(monkeypatch)
+    assert run("museum", "gogh", "--sheet", "sheet.png") == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'sheet.png'}\n"
+    height, width, _ = pixels_of("sheet.png").shape
+    assert width > 4 * 200 and 220 < height < 400  # four in a row
+
+
+def test_recipes_are_listed_printed_and_read_back(capsys: Captured):
+    assert run("recipes") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == recipes.names()
+    for name in recipes.names():
+        assert run("recipes", name) == 0
+        printed = capsys.readouterr().out
+        assert recipes.from_toml(printed) == recipes.load(name)
+        Path("mine.toml").write_text(printed)
+        assert run("recipes", "mine.toml") == 0
+        assert capsys.readouterr().out == printed
+    painted(capsys, *PAIR, *OUT, *QUICK, "--strength", "77")
+    assert run("recipes", "out.png") == 0
+    assert recipes.from_toml(capsys.readouterr().out).strength == 77
+
+
+def test_licenses_name_every_fetched_file(capsys: Captured):
+    assert run("licenses") == 0
+    out = capsys.readouterr().out
+    for asset in assets.ASSETS.values():
+        assert asset.name in out and asset.licence in out and asset.origin in out and asset.archive.licence in out
+
+
+@pytest.mark.parametrize("to", [None, "there"])
+def test_fetch_fetches_everything(to: str | None, capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+
+    def fetch_all(progress: Any = None, to: Path | None = None) -> list[Path]:
+        asked.append(to)
+        for done in (0, 50, 100):
+            progress("museum", done, 100)
+        return [Path("somewhere/a"), Path("somewhere/b")]
+
+    monkeypatch.setattr(assets, "fetch_all", fetch_all)
+    assert run("fetch", *([] if to is None else ["--to", to])) == 0
+    assert asked == [None if to is None else Path(to)]
+    assert "2 files are in somewhere" in capsys.readouterr().out
+
+
+def test_the_demo_paints(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    hang(monkeypatch)
+    load = recipes.load
+    quick = recipes.with_settings(load("draft"), {"iterations": 1})
+    monkeypatch.setattr(recipes, "load", lambda name: quick if name == "draft" else load(name))
+    assert run("demo", "--output", "demo.png", "--json") == 0
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert record["size"] == [512, 512] and record["output"] == str(tmp_path / "demo.png")
+    assert pixels_of("demo.png").shape == (512, 512, 3)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (99.4, "99 s"), (99.6, "1 min 40 s"), (200, "3 min 20 s"), (3599.7, "1 h 00 min"), (3900, "1 h 05 min")],
+)
+def test_durations_are_said_for_people(seconds: float, text: str):
+    assert cli._duration(seconds) == text

@@ -1,0 +1,91 @@
+"""The examination: what is missing is named with what mends it, what is there is not complained of."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from impasto import assets, cli, doctor, planning
+from impasto.networks import convolution
+from impasto.networks.convolution import KERNELS, Kernel
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    def fastest(where: torch.device) -> tuple[Kernel, dict[str, float]]:
+        return KERNELS["nnpack"], {"conv2d": 30.0, "nnpack": 12.0}
+
+    monkeypatch.setenv("IMPASTO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(convolution, "fastest", fastest)
+    monkeypatch.setattr(planning, "fastest", fastest)
+    return tmp_path / "cache"
+
+
+def findings() -> dict[str, doctor.Finding]:
+    found = doctor.examine()
+    assert len({finding.subject for finding in found}) == len(found)
+    for finding in found:
+        assert finding.text and bool(finding.remedy) == (not finding.good)
+    return {finding.subject: finding for finding in found}
+
+
+def test_an_empty_cache_is_said_with_the_command_that_fills_it(cache: Path):
+    found = findings()
+    for name in assets.ASSETS:
+        assert found[name] == doctor.Finding(name, "not fetched yet", False, "impasto fetch")
+    assert found["cache"].good and str(cache) in found["cache"].text
+    assert not cache.exists() or {path.name for path in cache.iterdir()} == {"kernel.json"}  # it looks, no more
+
+
+def test_what_was_fetched_is_well(cache: Path):
+    cache.mkdir()
+    for name in ("museum", "vgg19-normalised"):
+        with (cache / assets.ASSETS[name].file).open("wb") as file:
+            file.truncate(assets.ASSETS[name].size)
+    found = findings()
+    assert found["museum"] == doctor.Finding("museum", "fetched")
+    assert found["vgg19-normalised"].good and not found["adain-decoder"].good
+
+
+def test_the_machine_is_named():
+    found = findings()
+    assert found["python"].good and found["torch"].text == torch.__version__
+    assert "the first of cuda, mps, cpu" in found["device"].text
+    assert found["kernel"].text.endswith("(float32 kernels timed now: nnpack 12 ms, conv2d 30 ms)")
+
+
+@pytest.mark.parametrize(("free", "good"), [(2**30, False), (2**33, True)])
+def test_little_memory_is_said(monkeypatch: pytest.MonkeyPatch, free: int, good: bool):
+    monkeypatch.setattr(planning, "free_memory", lambda where: free)
+    assert findings()["memory"].good is good
+
+
+@pytest.mark.parametrize(("driver", "build", "said"), [(1, None, True), (0, None, False), (1, "12.8", False)])
+def test_a_driver_without_a_torch_for_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, driver: int, build: str | None, said: bool
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", build)
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/nvidia-smi" if driver else None)
+    assert ("gpu" in findings()) is said
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_an_extra_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch, here: bool):
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: object() if here else None)
+    found = findings()["heif"]
+    assert found.good is here and found.remedy == ("" if here else "pip install 'impasto[heif]'")
+
+
+def test_the_command_prints_every_finding_and_every_remedy(capsys: pytest.CaptureFixture[str]):
+    cli.main(["doctor"])
+    out, err = capsys.readouterr()
+    found = findings()
+    assert err == "" and out.count("impasto fetch") == len(assets.ASSETS)
+    for subject, finding in found.items():
+        line = next(line for line in out.splitlines() if line.split()[1:2] == [subject])
+        assert line.startswith("ok " if finding.good else "-- ")

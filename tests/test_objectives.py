@@ -1,0 +1,409 @@
+"""Every objective is its textbook formula, and its gradient the closed form where the paper gives one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+
+from impasto.geometry import Size
+from impasto.objectives import base, content, style
+from impasto.objectives.base import Objective, Where, moments
+from impasto.objectives.content import Content
+from impasto.objectives.smooth import Smooth
+from impasto.objectives.style import STATISTICS, Moments, Style, blend, measure, summarise
+from impasto.recipe import options
+
+SCALINGS: tuple[content.Scaling, ...] = get_args(content.Scaling)
+Array = NDArray[np.float64]
+
+
+def rand(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def value(objective: Objective, features: Mapping[str, Tensor]) -> Tensor:
+    """The score of whole maps of stride 1."""
+    size = Size(*next(iter(features.values())).shape[-2:])
+    return objective.score(objective.measure(features, Where.whole(size)))
+
+
+def gradient(objective: Objective, features: Mapping[str, Tensor], leaf: Tensor) -> Tensor:
+    return torch.autograd.grad(value(objective, features), leaf)[0]
+
+
+def moments_of(features: Tensor) -> Moments:
+    return summarise(measure({"l": features}, {"l": 1}, Where.whole(Size(*features.shape[-2:]))))["l"]
+
+
+def matrix(features: Tensor) -> Tensor:
+    """(1, N, h, w) -> F (N, M), as the papers write it."""
+    return features.detach()[0].flatten(1)
+
+
+def test_the_recipe_offers_what_there_is():
+    assert set(SCALINGS) == set(options()["content-scaling"].choices)
+    for name in STATISTICS:
+        assert name in options()["style-statistics"].help
+
+
+# ---- content -------------------------------------------------------------------------------------------------
+
+
+def test_gatys_content_loss_and_gradient_to_the_letter():
+    before = rand(1, 5, 4, 7).requires_grad_()  # what the ReLU is given
+    target = rand(1, 5, 4, 7, seed=1).relu()
+    f = before.relu()
+    objective = Content({"l": target}, {"l": 1}, {"l": 1.0}, "gatys", 1.0)
+    difference = matrix(f) - matrix(target)
+    assert value(objective, {"l": f}).item() == pytest.approx(0.5 * (difference**2).sum().item(), rel=1e-13)  # eq. 1
+    expected = torch.where(matrix(f) > 0, difference, 0)  # eq. 2
+    found = gradient(objective, {"l": f}, before)
+    assert torch.allclose(matrix(found), expected, rtol=1e-13, atol=0)
+    assert (expected == 0).any() and (expected != 0).any()
+
+
+def test_mean_content_is_the_mean_squared_error():
+    f, p = rand(1, 5, 4, 7), rand(1, 5, 4, 7, seed=1)
+    objective = Content({"l": p}, {"l": 1}, {"l": 1.0}, "mean", 1.0)
+    assert value(objective, {"l": f}).item() == pytest.approx(torch.nn.functional.mse_loss(f, p).item(), rel=1e-13)
+
+
+def test_relative_content_is_0_for_the_photo_and_1_for_what_knows_nothing_of_it():
+    p = rand(1, 5, 4, 7) + 3
+    objective = Content({"l": p}, {"l": 1}, {"l": 1.0}, "relative", 1.0)
+    assert value(objective, {"l": p}).item() == 0
+    ignorant = p.mean((-2, -1), keepdim=True).expand_as(p)
+    assert value(objective, {"l": ignorant}).item() == pytest.approx(1, rel=1e-13)
+    f = rand(1, 5, 4, 7, seed=1)
+    spread = sum(((channel - channel.mean()) ** 2).sum() for channel in p[0])
+    assert value(objective, {"l": f}).item() == pytest.approx((((f - p) ** 2).sum() / spread).item(), rel=1e-13)
+
+
+@given(st.floats(1e-3, 1e3))
+def test_relative_content_does_not_feel_a_common_factor(factor: float):
+    f, p = rand(1, 3, 4, 5), rand(1, 3, 4, 5, seed=1)
+    plain = Content({"l": p}, {"l": 1}, {"l": 1.0}, "relative", 1.0)
+    scaled = Content({"l": p * factor}, {"l": 1}, {"l": 1.0}, "relative", 1.0)
+    assert value(scaled, {"l": f * factor}).item() == pytest.approx(value(plain, {"l": f}).item(), rel=1e-12)
+
+
+def test_relative_content_of_a_flat_photo_is_a_number():
+    for target in (torch.full((1, 2, 3, 3), 0.5), torch.zeros(1, 2, 3, 3)):
+        objective = Content({"l": target}, {"l": 1}, {"l": 1.0}, "relative", 1.0)
+        assert torch.isfinite(value(objective, {"l": torch.rand(1, 2, 3, 3)}))
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_content_layers_are_added_by_weight(scaling: content.Scaling):
+    maps = {"a": rand(1, 3, 4, 5), "b": rand(1, 2, 4, 5, seed=1)}
+    targets = {"a": rand(1, 3, 4, 5, seed=2), "b": rand(1, 2, 4, 5, seed=3), "unused": rand(1, 1, 4, 5)}
+    strides = {"a": 1, "b": 1, "unused": 1}
+    both = Content(targets, strides, {"a": 0.25, "b": 3.0}, scaling, 1.0)
+    alone = {name: value(Content(targets, strides, {name: 1.0}, scaling, 1.0), maps).item() for name in maps}
+    assert value(both, maps).item() == pytest.approx(0.25 * alone["a"] + 3 * alone["b"], rel=1e-13)
+    assert set(both.layers) == {"a", "b"}
+
+
+def test_half_precision_maps_are_summed_in_single():
+    f, p = torch.full((1, 4, 64, 64), 2.0), torch.full((1, 4, 64, 64), 1.0)
+    objective = Content({"l": p.bfloat16()}, {"l": 1}, {"l": 1.0}, "mean", 1.0)
+    found = value(objective, {"l": f.bfloat16()})
+    assert (found.dtype, found.item()) == (torch.float32, 1.0)
+
+
+# ---- moments -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("cut", [False, True])
+def test_moments_are_sums_over_positions(form: torch.memory_format, cut: bool):
+    features = rand(1, 3, 6, 7).contiguous(memory_format=form)
+    features = features[..., 1:4, 2:7] if cut else features
+    total, outer = moments(features)
+    f = matrix(features)
+    assert torch.allclose(total, f.sum(1), rtol=1e-13)
+    assert torch.allclose(outer, f @ f.T, rtol=1e-13)
+    assert torch.autograd.gradcheck(moments, features.clone(memory_format=torch.preserve_format).requires_grad_())
+
+
+def test_moments_of_no_positions_are_zero():
+    features = rand(1, 3, 0, 7).requires_grad_()
+    total, outer = moments(features)
+    assert not total.any() and not outer.any()
+    assert torch.autograd.grad(outer.sum() + total.sum(), features)[0].shape == features.shape
+
+
+def test_mean_covariance_and_power():
+    features = rand(1, 3, 6, 7)
+    found, f = moments_of(features), matrix(features)
+    assert found.count.item() == 42
+    assert found.channels == 3
+    assert torch.allclose(found.mean, f.mean(1), rtol=1e-12)
+    assert torch.allclose(found.covariance, torch.cov(f, correction=0), rtol=1e-12)
+    assert found.power.item() == pytest.approx((f**2).sum(0).mean().item(), rel=1e-12)
+    assert torch.allclose(found.root @ found.root, found.covariance, rtol=1e-12)
+    assert torch.allclose(found.root, found.root.T, rtol=1e-12)
+
+
+def test_stats_add_up():
+    one, other = {"a": torch.ones(2), "b": torch.tensor(2.0)}, {"a": torch.ones(2) * 4, "b": torch.tensor(5.0)}
+    total = base.add(base.add({}, one), other)
+    assert total["a"].tolist() == [5, 5]
+    assert total["b"].item() == 7
+    assert one["a"].tolist() == [1, 1]
+
+
+# ---- style: Gatys --------------------------------------------------------------------------------------------
+
+
+def gatys(f: Tensor, a: Tensor) -> float:
+    """E_l, equation 4: G and A the undivided Gram matrices, N the filters, M the positions of the picture's map."""
+    n, m = f.shape
+    return (((f @ f.T - a @ a.T) ** 2).sum() / (4 * n**2 * m**2)).item()
+
+
+@pytest.mark.parametrize("painting", [(4, 7), (6, 3)], ids=str)
+def test_gatys_style_loss_and_gradient_to_the_letter(painting: tuple[int, int]):
+    before = rand(1, 5, 4, 7).requires_grad_()
+    target = rand(1, 5, *painting, seed=1).relu()
+    f = before.relu()
+    objective = Style({"l": moments_of(target)}, {"l": 1}, {"l": 1.0}, {"gram-gatys": 1.0}, 1.0)
+    assert value(objective, {"l": f}).item() == pytest.approx(gatys(matrix(f), matrix(target)), rel=1e-12)
+    flat = matrix(f)
+    n, m = flat.shape
+    apart = flat @ flat.T - matrix(target) @ matrix(target).T
+    expected = torch.where(flat > 0, (flat.T @ apart).T / (n**2 * m**2), 0)  # eq. 6
+    found = matrix(gradient(objective, {"l": f}, before))
+    assert torch.allclose(found, expected, rtol=1e-11, atol=1e-15)
+    assert (expected == 0).any() and (expected != 0).any()
+
+
+def test_gatys_layers_are_added_by_weight():
+    maps = {"a": rand(1, 3, 4, 5), "b": rand(1, 2, 4, 5, seed=1)}
+    paintings = {"a": rand(1, 3, 4, 5, seed=2), "b": rand(1, 2, 4, 5, seed=3)}
+    target = {name: moments_of(map) for name, map in paintings.items()}
+    objective = Style(target, {"a": 1, "b": 1}, {"a": 0.2, "b": 0.7}, {"gram-gatys": 1.0}, 5.0)
+    expected = sum(w * gatys(matrix(maps[name]), matrix(paintings[name])) for name, w in (("a", 0.2), ("b", 0.7)))
+    assert value(objective, maps).item() == pytest.approx(expected, rel=1e-12)  # eq. 5; the term's own weight is apart
+    assert objective.weight == 5.0
+
+
+# ---- style: every statistic ----------------------------------------------------------------------------------
+
+
+def gram(f: Array, p: Array) -> float:
+    return float(((f @ f.T / f.shape[1] - p @ p.T / p.shape[1]) ** 2).sum() / (4 * len(f) ** 2))
+
+
+def gram_relative(f: Array, p: Array) -> float:
+    target = p @ p.T / p.shape[1]
+    return float(((f @ f.T / f.shape[1] - target) ** 2).sum() / (target**2).sum())
+
+
+def mean_deviation(f: Array, p: Array) -> float:
+    apart = ((f.mean(1) - p.mean(1)) ** 2).sum() + ((f.std(1) - p.std(1)) ** 2).sum()
+    return float(apart / (p**2).sum(0).mean())
+
+
+def wasserstein(f: Array, p: Array) -> float:
+    """tr (A^1/2 B A^1/2)^1/2 is the sum of the roots of the eigenvalues of A B, which is similar to it."""
+    a, b = np.cov(f, bias=True), np.cov(p, bias=True)
+    fidelity = np.sqrt(np.linalg.eigvals(a @ b).astype(complex)).real.sum()
+    apart = ((f.mean(1) - p.mean(1)) ** 2).sum() + np.trace(a) + np.trace(b) - 2 * fidelity
+    return float(apart / (p**2).sum(0).mean())
+
+
+FORMULAS: dict[str, Callable[[Array, Array], float]] = {
+    "gram": gram,
+    "gram-gatys": lambda f, p: gatys(torch.from_numpy(f), torch.from_numpy(p)),
+    "gram-relative": gram_relative,
+    "mean-deviation": mean_deviation,
+    "wasserstein": wasserstein,
+}
+
+
+def test_every_statistic_has_its_formula_here():
+    assert set(FORMULAS) == set(STATISTICS)
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+@given(st.integers(0, 1000), st.integers(2, 5))
+def test_a_statistic_is_its_formula(name: str, seed: int, channels: int):
+    f, p = rand(1, channels, 5, 6, seed=seed) + 0.5, rand(1, channels, 7, 5, seed=seed + 1) * 2
+    objective = Style({"l": moments_of(p)}, {"l": 1}, {"l": 1.0}, {name: 1.0}, 1.0)
+    expected = FORMULAS[name](matrix(f).numpy(), matrix(p).numpy())
+    assert value(objective, {"l": f}).item() == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_a_statistics_gradient_is_that_of_finite_differences(name: str):
+    f, p = rand(1, 3, 4, 5) + 0.5, rand(1, 3, 5, 6, seed=1)
+    objective = Style({"l": moments_of(p)}, {"l": 1}, {"l": 1.0}, {name: 1.0}, 1.0)
+    assert torch.autograd.gradcheck(lambda x: value(objective, {"l": x}), f.requires_grad_(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_a_statistic_is_0_where_the_statistics_agree(name: str):
+    p = rand(1, 4, 6, 6)
+    # The same positions elsewhere: a different picture with the same statistics.
+    f = p.flatten(2)[..., torch.randperm(36, generator=torch.Generator().manual_seed(0))].view_as(p)
+    objective = Style({"l": moments_of(p)}, {"l": 1}, {"l": 1.0}, {name: 1.0}, 1.0)
+    assert abs(value(objective, {"l": f}).item()) < 1e-12
+    assert value(objective, {"l": f * 1.1}).item() > 1e-4
+
+
+@pytest.mark.parametrize("name", sorted(set(STATISTICS) - {"gram", "gram-gatys"}))
+def test_relative_statistics_do_not_feel_a_common_factor(name: str):
+    f, p = rand(1, 3, 4, 5), rand(1, 3, 5, 6, seed=1)
+    found = [
+        value(Style({"l": moments_of(p * k)}, {"l": 1}, {"l": 1.0}, {name: 1.0}, 1.0), {"l": f * k}).item() for k in (1, 30)
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
+
+
+def test_several_statistics_are_added():
+    f, p = rand(1, 3, 4, 5), rand(1, 3, 5, 6, seed=1)
+    target = {"l": moments_of(p)}
+    alone = {name: value(Style(target, {"l": 1}, {"l": 1.0}, {name: 1.0}, 1.0), {"l": f}).item() for name in STATISTICS}
+    both = Style(target, {"l": 1}, {"l": 0.5}, {"gram": 2.0, "wasserstein": 3.0}, 1.0)
+    expected = 0.5 * (2 * alone["gram"] + 3 * alone["wasserstein"])
+    assert value(both, {"l": f}).item() == pytest.approx(expected, rel=1e-12)
+
+
+# ---- style: Wasserstein --------------------------------------------------------------------------------------
+
+
+def gaussian(mean: list[float], deviations: list[float]) -> Moments:
+    m = torch.tensor(mean, dtype=torch.float64)
+    covariance = torch.diag(torch.tensor(deviations, dtype=torch.float64) ** 2)
+    return Moments(torch.tensor(10.0), m, covariance + torch.outer(m, m))
+
+
+def test_wasserstein_of_one_channel_is_the_difference_of_means_and_deviations():
+    found, target = gaussian([2.0], [3.0]), gaussian([-1.0], [0.5])
+    assert style.wasserstein(found, target).item() == pytest.approx((3**2 + 2.5**2) / (1 + 0.25), rel=1e-12)
+
+
+def test_wasserstein_of_commuting_covariances_is_that_of_their_deviations():
+    found, target = gaussian([1, 2, 3], [1, 0.5, 2]), gaussian([1, 0, 3], [2, 0.25, 1])
+    expected = (4 + 1 + 0.0625 + 1) / (1 + 9 + 4 + 0.0625 + 1)
+    assert style.wasserstein(found, target).item() == pytest.approx(expected, rel=1e-12)
+    # The same two, turned: a distance does not depend on the axes.
+    turn = torch.linalg.qr(rand(3, 3)).Q
+    found, target = (Moments(m.count, turn @ m.mean, turn @ m.second @ turn.T) for m in (found, target))
+    assert style.wasserstein(found, target).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_wasserstein_is_symmetric_but_for_its_denominator():
+    one, other = moments_of(rand(1, 4, 6, 6)), moments_of(rand(1, 4, 6, 6, seed=1) * 2 + 1)
+    there, back = style.wasserstein(one, other) * other.power, style.wasserstein(other, one) * one.power
+    assert there.item() == pytest.approx(back.item(), rel=1e-11)
+
+
+def test_wasserstein_and_its_gradient_are_numbers_where_channels_are_dead_or_positions_few():
+    p = rand(1, 6, 8, 8)
+    p[:, 2] = 0  # a channel that never fires
+    few = rand(1, 6, 2, 2, seed=1).requires_grad_()  # rank 4 at most
+    flat = torch.full((1, 6, 4, 4), 0.5, dtype=torch.float64).requires_grad_()
+    for target in (p, rand(1, 6, 1, 2), torch.ones(1, 6, 4, 4, dtype=torch.float64)):
+        objective = Style({"l": moments_of(target)}, {"l": 1}, {"l": 1.0}, {"wasserstein": 1.0}, 1.0)
+        for leaf in (few, flat):
+            found = value(objective, {"l": leaf})
+            assert torch.isfinite(found)
+            assert found.item() >= -1e-9
+            assert torch.isfinite(torch.autograd.grad(found, leaf)[0]).all()
+
+
+def test_a_step_against_the_wasserstein_gradient_comes_closer():
+    f, p = rand(1, 8, 2, 3).requires_grad_(), rand(1, 8, 9, 9, seed=1)
+    objective = Style({"l": moments_of(p)}, {"l": 1}, {"l": 1.0}, {"wasserstein": 1.0}, 1.0)
+    before = value(objective, {"l": f})
+    (toward,) = torch.autograd.grad(before, f)
+    after = value(objective, {"l": (f - 0.1 * toward / toward.norm()).detach()})
+    assert after < before
+
+
+def test_statistics_that_are_no_numbers_give_no_number():
+    """Not an error: the loop looks at the loss, and keeps the last good picture."""
+    p = moments_of(rand(1, 3, 5, 5))
+    broken = moments_of(torch.full((1, 3, 4, 4), float("nan"), dtype=torch.float64))
+    for name, statistic in STATISTICS.items():
+        assert not torch.isfinite(statistic(broken, p)), name
+
+
+# ---- blend ---------------------------------------------------------------------------------------------------
+
+
+def test_a_blend_of_one_painting_is_itself():
+    target = {"a": moments_of(rand(1, 3, 5, 5)), "b": moments_of(rand(1, 2, 3, 3))}
+    blended = blend([target], [7.0])
+    assert set(blended) == {"a", "b"}
+    for name, each in blended.items():
+        assert torch.equal(each.mean, target[name].mean)
+        assert torch.equal(each.second, target[name].second)
+        assert torch.equal(each.count, target[name].count)
+
+
+def test_a_blend_of_two_has_the_moments_of_the_mixture():
+    one, other = rand(1, 3, 5, 4), rand(1, 3, 5, 4, seed=1) + 2
+    blended = blend([{"l": moments_of(one)}, {"l": moments_of(other)}], [1.0, 3.0])["l"]
+    mixture = moments_of(torch.cat([one, other, other, other], -1))
+    assert torch.allclose(blended.mean, mixture.mean, rtol=1e-12)
+    assert torch.allclose(blended.second, mixture.second, rtol=1e-12)
+    assert torch.allclose(blended.covariance, mixture.covariance, rtol=1e-12)
+
+
+def test_a_blend_does_not_depend_on_how_large_the_paintings_are():
+    one, other = rand(1, 3, 5, 4), rand(1, 3, 5, 4, seed=1) + 2
+    large = torch.cat([other] * 5, -1)
+    small = blend([{"l": moments_of(one)}, {"l": moments_of(other)}], [1.0, 1.0])["l"]
+    found = blend([{"l": moments_of(one)}, {"l": moments_of(large)}], [1.0, 1.0])["l"]
+    assert torch.allclose(found.second, small.second, rtol=1e-12)
+
+
+# ---- smoothness ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 1), (4, 5)], ids=str)
+def test_smoothness_is_a_loop_over_right_and_lower_neighbours(size: tuple[int, int]):
+    x = rand(1, 3, *size)
+    height, width = size
+    total = 0.0
+    for channel in range(3):
+        for row in range(height):
+            for column in range(width):
+                here = x[0, channel, row, column].item()
+                if row + 1 < height:
+                    total += (x[0, channel, row + 1, column].item() - here) ** 2
+                if column + 1 < width:
+                    total += (x[0, channel, row, column + 1].item() - here) ** 2
+    found = value(Smooth(4.0), {"input": x}).item()
+    assert found == pytest.approx(total / (3 * height * width), rel=1e-12)
+
+
+def test_smoothness_gradient():
+    assert torch.autograd.gradcheck(lambda x: value(Smooth(1.0), {"input": x}), rand(1, 3, 4, 5).requires_grad_())
+
+
+# ---- the contract --------------------------------------------------------------------------------------------
+
+
+def test_every_objective_says_what_the_loop_asks():
+    target = {"l": moments_of(rand(1, 3, 4, 4))}
+    made: list[Objective] = [
+        Content({"l": rand(1, 3, 4, 4)}, {"l": 4}, {"l": 1.0}, "mean", 2.0),
+        Style(target, {"l": 4}, {"l": 1.0}, {"gram": 1.0}, 3.0),
+        Smooth(4.0),
+    ]
+    assert [objective.name for objective in made] == ["content", "style", "smooth"]
+    assert [objective.weight for objective in made] == [2, 3, 4]
+    assert [dict(objective.layers) for objective in made] == [{"l": 4}, {"l": 4}, {"input": 1}]
+    assert all(objective.additive for objective in made)

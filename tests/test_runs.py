@@ -1,0 +1,148 @@
+"""A run's folder: whole or absent, fresh at each start, and never in the way of the picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_api import paint_with_a_pocket_network, save_random
+
+from impasto import api, events, images, recipe, runs
+from impasto.errors import BadRequest, CannotWrite
+from impasto.geometry import Size
+from impasto.recipe import Recipe
+
+FINISHED = events.Finished(3, 0.25, {"content": 0.25}, 1.5)
+
+
+@pytest.fixture(autouse=True)
+def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    paint_with_a_pocket_network(monkeypatch, tmp_path)
+
+
+def request(**settings: Any) -> api.Request:
+    photo, painting = save_random("photo.png"), save_random("painting.png", 60, 80, seed=1)
+    return api.request(photo, painting, recipe.with_settings(Recipe(), {"size": 64, "iterations": 2, **settings}))
+
+
+def test_the_folder_is_named_after_the_picture():
+    assert runs.beside(Path("/a/b/picture.png")) == Path("/a/b/picture.png.run")
+
+
+def test_a_run_written_by_hand_reads_back(tmp_path: Path):
+    asked = Recipe(size=321, strength=12.5)
+    run = runs.Run.start(tmp_path / "new" / "x.run", asked)
+    assert recipe.load(str(run.folder / runs.RECIPE)) == asked
+    noted = [events.Started(0, Size(3, 4), 5), events.Warned("é \n two lines"), FINISHED]
+    for event in noted:
+        run.note(event)
+    lines = (run.folder / runs.EVENTS).read_text("utf-8").splitlines()
+    found = [json.loads(line) for line in lines]
+    assert all(values.pop("time") > 1.6e9 for values in found)
+    assert [events.from_dict(values) for values in found] == noted
+    run.preview(np.full((20, 30, 3), 0.5, np.float32))
+    assert images.read(run.folder / runs.PREVIEW, max_megapixels=1).size == Size(20, 30)
+    output = tmp_path / "x.PNG"
+    output.write_bytes(b"the picture")
+    assert not (run.folder / runs.RECORD).exists()
+    run.finish(output, {"output": "x", "credit": "Cézanne"})
+    assert (run.folder / "result.png").read_bytes() == b"the picture"
+    assert json.loads((run.folder / runs.RECORD).read_text("utf-8")) == {"output": "x", "credit": "Cézanne"}
+    assert not run.lost
+
+
+def test_the_result_is_copied_where_it_cannot_be_linked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def link(*_: object) -> None:
+        raise OSError("another file system")
+
+    monkeypatch.setattr(runs.os, "link", link)
+    run = runs.Run.start(tmp_path / "x.run", Recipe())
+    (tmp_path / "x.png").write_bytes(b"the picture")
+    run.finish(tmp_path / "x.png", {})
+    assert (run.folder / "result.png").read_bytes() == b"the picture" and not run.lost
+    assert (run.folder / runs.RECORD).exists()
+
+
+def test_a_new_run_removes_what_an_earlier_one_left(tmp_path: Path):
+    (tmp_path / "x.png").write_bytes(b"old")
+    old = runs.Run.start(tmp_path / "x.run", Recipe(size=100))
+    old.note(FINISHED)
+    old.preview(np.zeros((20, 30, 3), np.float32))
+    old.finish(tmp_path / "x.png", {})
+    new = runs.Run.start(tmp_path / "x.run", Recipe(size=200))
+    assert [path.name for path in new.folder.iterdir()] == [runs.RECIPE]
+    assert recipe.load(str(new.folder / runs.RECIPE)).size == 200
+
+
+def test_what_is_not_of_a_run_stays(tmp_path: Path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("result.txt", "result.psd", "notes.txt"):
+        (folder / name).write_text("precious")
+    with pytest.raises(CannotWrite, match=r"mine is no run folder: it holds notes\.txt") as found:
+        runs.Run.start(folder, Recipe())
+    assert "--run DIR" in found.value.hint
+    assert {path.name for path in folder.iterdir()} == {"result.txt", "result.psd", "notes.txt"}
+
+
+@pytest.mark.parametrize("folder", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made_is_refused_before_the_work(folder: str, tmp_path: Path):
+    Path("file").write_text("in the way")
+    with pytest.raises(CannotWrite, match="run folder") as found:
+        runs.Run.start(Path(folder), Recipe())
+    assert "--no-run" in found.value.hint
+    with pytest.raises(CannotWrite):
+        api.paint(request(), output=tmp_path / "out.png", run=Path(folder))
+    assert not Path("out.png").exists() and Path("file").read_text() == "in the way"
+
+
+def test_a_log_that_fails_in_the_middle_does_not_take_the_picture_with_it(tmp_path: Path):
+    seen: list[events.Event] = []
+
+    def event(happened: events.Event) -> None:
+        seen.append(happened)
+        if isinstance(happened, events.Started):  # from here on, nothing can be appended
+            (tmp_path / "out.run" / runs.EVENTS).unlink()
+            (tmp_path / "out.run" / runs.EVENTS).mkdir()
+
+    painting = api.paint(request(), output=tmp_path / "out.png", run=tmp_path / "out.run", watch=api.Watch(event))
+    assert any(isinstance(happened, events.Finished) for happened in seen)
+    notes = [happened.message for happened in seen if isinstance(happened, events.Warned)]
+    assert len(notes) == 1 and "out.run" in notes[0] and "the picture is whole" in notes[0]
+    assert images.read("out.png", max_megapixels=1).size == Size(48, 64)
+    assert painting.record["output"] == str(tmp_path / "out.png")
+
+
+@pytest.mark.parametrize("broken", ["note", "preview", "finish"])
+def test_every_part_of_the_log_may_fail_and_says_so(broken: str, tmp_path: Path):
+    run = runs.Run.start(tmp_path / "x.run", Recipe())
+    run.folder.joinpath(runs.RECIPE).unlink()
+    run.folder.rmdir()
+    {
+        "note": lambda: run.note(FINISHED),
+        "preview": lambda: run.preview(np.zeros((20, 30, 3), np.float32)),
+        "finish": lambda: run.finish(tmp_path / "x.png", {}),
+    }[broken]()
+    assert run.lost and not run.folder.exists()
+
+
+def test_a_run_that_is_complete_survives_a_request_that_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    output, folder = tmp_path / "out.png", tmp_path / "out.run"
+    api.paint(request(), output=output, run=folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.undo()
+    paint_with_a_pocket_network(monkeypatch, tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(BadRequest):
+        api.paint(request(device="cuda"), output=output, run=folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_stopped_run_is_told_from_a_finished_one_in_its_folder(tmp_path: Path):
+    api.paint(request(), output=tmp_path / "out.png", run=tmp_path / "out.run", watch=api.Watch(stop=lambda: True))
+    lines = (tmp_path / "out.run" / runs.EVENTS).read_text("utf-8").splitlines()
+    last = events.from_dict({k: v for k, v in json.loads(lines[-1]).items() if k != "time"})
+    assert isinstance(last, events.Warned) and "Stopped" in last.message

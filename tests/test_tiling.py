@@ -1,0 +1,199 @@
+"""Tiled is whole: value and gradient agree to rounding for every objective, size, tile, padding and pooling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import get_args
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from impasto.geometry import Grid, Size
+from impasto.networks.features import Network
+from impasto.objectives import content
+from impasto.objectives.base import Objective, Where
+from impasto.objectives.content import Content
+from impasto.objectives.smooth import Smooth
+from impasto.objectives.style import STATISTICS, Style, measure, summarise
+from impasto.tiling import Value, measured, value_and_gradient, whole
+
+SCALINGS: tuple[content.Scaling, ...] = get_args(content.Scaling)
+TERMS = [*STATISTICS, *SCALINGS, "smooth"]
+LAYERS = {"conv1_1": 0.5, "relu2_1": 1.0, "conv2_2": 2.0, "conv3_1": 0.25}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A picture, a network and objectives for it; every map that an objective reads is one that the network gives."""
+
+    picture: Tensor
+    network: Network
+    objectives: list[Objective]
+
+    def run(self, tile: int, halo: int) -> tuple[Value, Tensor]:
+        grid = Grid(Size(*self.picture.shape[-2:]), tile, halo, self.network.stride)
+        return value_and_gradient(self.picture, self.network, self.objectives, grid)
+
+
+Setup = Callable[..., Bench]
+
+
+@pytest.fixture(scope="module")
+def bench(network_of: Callable[..., Network], picture_of: Callable[..., Tensor]) -> Setup:
+    def make(
+        term: str, size: tuple[int, int], *, layers: dict[str, float] = LAYERS, configuration: str = "pocket", **how: object
+    ) -> Bench:
+        network = network_of(*layers, "input", configuration=configuration, **how)
+        strides = {layer.name: layer.stride for layer in network.layers}
+        picture, photo, painting = picture_of(*size), picture_of(*size, seed=2), picture_of(37, 42, seed=3)
+        statistics = [name for name in STATISTICS if term in (name, "all")]
+        objectives: list[Objective] = []
+        for scaling in SCALINGS:
+            if term in (scaling, "all"):
+                objectives.append(Content(network(photo), strides, layers, scaling, 0.1))
+        if statistics:
+            # A channel that a ReLU leaves dead has no variance, and the root of a rounding error is no rounding error.
+            alive = {name: weight for name, weight in layers.items() if term == "gram" or "relu" not in name}
+            target = summarise(measure(network(painting), {n: strides[n] for n in alive}, Where.whole(Size(37, 42))))
+            objectives.append(Style(target, strides, alive, dict.fromkeys(statistics, 1.0), 0.7))
+        if term in ("smooth", "all"):
+            objectives.append(Smooth(3.0))
+        return Bench(picture, network, objectives)
+
+    return make
+
+
+def apart(found: tuple[Value, Tensor], expected: tuple[Value, Tensor]) -> tuple[float, float]:
+    """Relative differences of the value and of the gradient."""
+    value = abs(found[0].total - expected[0].total) / abs(expected[0].total)
+    return value, ((found[1] - expected[1]).norm() / expected[1].norm()).item()
+
+
+SIZES = st.tuples(st.integers(24, 50), st.integers(24, 50))
+PADDINGS = st.sampled_from(["zero", "reflect", "replicate"])
+POOLINGS = st.sampled_from(["max", "average"])
+
+
+@pytest.mark.parametrize("term", TERMS)
+@given(SIZES, st.integers(8, 30), PADDINGS, POOLINGS, st.integers(0, 9))
+def test_tiled_is_whole(bench: Setup, term: str, size: tuple[int, int], tile: int, padding: str, pooling: str, seed: int):
+    made = bench(term, size, padding=padding, pooling=pooling, seed=seed)
+    assert len(Grid(Size(*size), tile, made.network.halo, made.network.stride)) > 1 or tile >= max(size)
+    value, gradient = apart(made.run(tile, made.network.halo), made.run(0, 0))
+    assert value < 1e-12
+    assert gradient < 1e-12
+
+
+@pytest.mark.parametrize("deepest", ["conv1_1", "relu2_1", "pool1", "relu2_2", "pool2", "relu3_1"])
+@given(SIZES, st.integers(8, 30), PADDINGS, POOLINGS)
+def test_the_halo_computed_for_any_deepest_layer_is_enough(
+    bench: Setup, deepest: str, size: tuple[int, int], tile: int, padding: str, pooling: str
+):
+    made = bench("gram", size, layers={deepest: 1.0}, padding=padding, pooling=pooling)
+    value, gradient = apart(made.run(tile, made.network.halo), made.run(0, 0))
+    assert value < 1e-12
+    assert gradient < 1e-12
+
+
+@pytest.mark.parametrize("term", [*STATISTICS, *SCALINGS])
+@pytest.mark.parametrize("padding", ["zero", "reflect", "replicate"])
+def test_a_halo_one_stride_too_small_is_not_exact(bench: Setup, term: str, padding: str):
+    """Otherwise the tests above could not fail."""
+    made = bench(term, (40, 48), padding=padding)
+    value, gradient = apart(made.run(16, made.network.halo - made.network.stride), made.run(0, 0))
+    assert value > 1e-9
+    assert gradient > 1e-7
+
+
+def test_smoothness_without_a_halo_is_not_exact(bench: Setup):
+    made = bench("smooth", (40, 48))
+    assert apart(made.run(16, 0), made.run(0, 0))[1] > 1e-3
+    assert apart(made.run(16, 1), made.run(0, 0))[1] < 1e-12
+
+
+@pytest.mark.parametrize("configuration", ["narrow A", "narrow E"])
+def test_the_published_geometry_needs_its_halo_and_no_more(bench: Setup, configuration: str):
+    layers = {"relu1_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
+    made = bench("gram", (179, 211), layers=layers, configuration=configuration, padding="reflect", positive=True)
+    expected = made.run(0, 0)
+    assert made.network.halo == {"narrow A": 64, "narrow E": 80}[configuration]
+    assert apart(made.run(64, made.network.halo), expected)[1] < 1e-12
+    # One position sees (reach - stride) / 2 pixels to its left: 43 and 70.
+    assert apart(made.run(64, {"narrow A": 32, "narrow E": 64}[configuration]), expected)[1] > 1e-9
+
+
+@given(SIZES, st.integers(8, 30), PADDINGS, POOLINGS)
+def test_measured_in_tiles_is_measured_whole(
+    network_of: Callable[..., Network],
+    picture_of: Callable[..., Tensor],
+    size: tuple[int, int],
+    tile: int,
+    padding: str,
+    pooling: str,
+):
+    network = network_of(*LAYERS, padding=padding, pooling=pooling)
+    strides = {name: network.layer(name).stride for name in LAYERS}
+    picture = picture_of(*size).requires_grad_()
+    found, expected = (
+        measured(picture, network, lambda maps, where: measure(maps, strides, where), grid)
+        for grid in (Grid(Size(*size), tile, network.halo, network.stride), whole(Size(*size)))
+    )
+    assert set(found) == set(expected)
+    for name, stat in expected.items():
+        assert not found[name].requires_grad
+        assert (found[name] - stat).norm() <= 1e-12 * stat.norm(), name
+    assert expected["conv2_2.count"] == (size[0] // 2) * (size[1] // 2)
+
+
+# ---- what is given back --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tile", [0, 16])
+def test_the_gradient_is_that_of_plain_autograd(bench: Setup, tile: int):
+    made = bench("all", (29, 34), padding="reflect")
+    leaf = made.picture.clone().requires_grad_()
+    features = made.network(leaf)
+    place = Where.whole(Size(29, 34))
+    terms = [objective.weight * objective.score(objective.measure(features, place)) for objective in made.objectives]
+    total = torch.stack(terms).sum()
+    (expected,) = torch.autograd.grad(total, leaf)
+    value, gradient = made.run(tile, made.network.halo)
+    assert value.total == pytest.approx(total.item(), rel=1e-12)
+    assert (gradient - expected).norm() <= 1e-12 * expected.norm()
+
+
+@pytest.mark.parametrize("tile", [0, 16])
+def test_terms_carry_their_weights_and_add_up(bench: Setup, tile: int):
+    made = bench("all", (29, 34))
+    value, _ = made.run(tile, made.network.halo)
+    assert set(value.terms) == {"content", "style", "smooth"}
+    assert value.total == pytest.approx(sum(value.terms.values()), rel=1e-14)
+    for name, objectives in (("smooth", made.objectives[-1:]), ("content", made.objectives[:3])):
+        alone, _ = Bench(made.picture, made.network, objectives).run(tile, made.network.halo)
+        assert value.terms[name] == pytest.approx(alone.total, rel=1e-12)
+
+
+@pytest.mark.parametrize("tile", [0, 16])
+@pytest.mark.parametrize("kernel", ["float64", "conv2d"])
+def test_the_picture_is_left_alone(bench: Setup, tile: int, kernel: str):
+    made = bench("all", (29, 34), kernel=kernel)
+    picture = made.picture.to(made.network.precise_dtype)
+    kept = picture.clone()
+    grid = Grid(Size(29, 34), tile, made.network.halo, made.network.stride)
+    _, gradient = value_and_gradient(picture, made.network, made.objectives, grid)
+    assert torch.equal(picture, kept)
+    assert not picture.requires_grad
+    assert picture.grad is None
+    assert not gradient.requires_grad
+    assert (gradient.shape, gradient.dtype) == (picture.shape, picture.dtype)
+
+
+def test_a_value_says_whether_it_is_a_number():
+    assert Value(0.5, {}).finite
+    assert not Value(math.nan, {}).finite
+    assert not Value(math.inf, {}).finite
