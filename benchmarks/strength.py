@@ -2,9 +2,9 @@
 
     python -m benchmarks.strength [--photo FILE] [--style NAME] [--out DIR]
 
-The judge is VGG-16, which did not paint, looking at every result shrunk to 256 px: the relative content distance of relu4_2
-to the photo, and the mean relative Wasserstein distance of relu1_1 to relu5_1 to the painting. Rising strength must raise the
-first; at one strength both should be the same at every size.
+The judge is VGG-16, which did not paint, looking at every result shrunk to 256 px: the relative content distance of
+relu4_2 to the photo, and the mean relative Wasserstein distance of relu1_1 to relu5_1 to the painting. Rising strength
+must raise the first; at one strength both should be the same at every size.
 """
 
 from __future__ import annotations
@@ -73,12 +73,13 @@ def main() -> None:
     given = parser.parse_args()
     photo = images.read(given.photo or skimage.data.astronaut(), max_megapixels=100)
     judge = Judge(photo.pixels, museum.find(given.style).read())
+    recipe = api.load_recipe(given.recipe, {})
     print("| size | strength | content | style | seconds |\n|---|---|---|---|---|")
     cases = [(512, float(strength)) for strength in given.strengths.split(",") if strength]
     cases += [(int(size), 50.0) for size in given.sizes.split(",") if size and (int(size), 50.0) not in cases]
     for size, strength in cases:
         source = given.photo or skimage.data.astronaut()
-        painting = impasto.stylize(source, given.style, recipe=api.load_recipe(given.recipe, {}), size=size, strength=strength)
+        painting = impasto.stylize(source, given.style, recipe=recipe, size=size, strength=strength)
         row = (judge.content(painting.pixels), judge.style(painting.pixels), painting.record["seconds"])
         print(f"| {size} | {strength:g} | {row[0]:.3f} | {row[1]:.3f} | {row[2]:.0f} |", flush=True)
         if given.out:

@@ -283,8 +283,9 @@ def test_a_loss_that_is_no_number_ends_with_the_last_good_picture(
     assert isinstance(event, Failed)
     assert "not a number" in event.message or "stopped being a number" in event.message
     assert kinds(stream).count("Failed") == 1
-    # A bad gradient is felt a step later, when the picture that it made is looked at.
-    assert kinds(stream).count("Stepped") == good + (fault == "gradient")
+    # A bad gradient ends it too, before the picture that it made is given to anyone.
+    assert kinds(stream).count("Stepped") == good
+    assert all(state.pixels.isfinite().all() for _, state in stream)
     assert torch.isfinite(state.pixels).all()
     value, _ = evaluation(Size(*state.pixels.shape[-2:]), PLAN, mine)(state.pixels)
     assert value.finite

@@ -23,7 +23,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 FLOORS = {
     **dict.fromkeys(("errors", "recipe", "recipes", "events", "geometry", "schedule"), 0),
     **dict.fromkeys(("assets", "images", "colour", "museum", "networks", "objectives", "solvers", "tiling", "metrics"), 1),
-    **dict.fromkeys(("engine", "planning", "fast", "video", "runs"), 2),
+    **dict.fromkeys(("engine", "planning", "fast", "request", "video", "runs"), 2),
     **dict.fromkeys(("api", "doctor"), 3),
     **dict.fromkeys(("cli", "report", "studio", "cluster", "__main__"), 4),
 }

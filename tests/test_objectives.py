@@ -149,8 +149,7 @@ def test_mean_covariance_and_power():
     assert torch.allclose(found.mean, f.mean(1), rtol=1e-12)
     assert torch.allclose(found.covariance, torch.cov(f, correction=0), rtol=1e-12)
     assert found.power.item() == pytest.approx((f**2).sum(0).mean().item(), rel=1e-12)
-    assert torch.allclose(found.root @ found.root, found.covariance, rtol=1e-12)
-    assert torch.allclose(found.root, found.root.T, rtol=1e-12)
+    assert torch.allclose(found.factor @ found.factor.T, found.covariance, rtol=1e-12)
 
 
 def test_stats_add_up():

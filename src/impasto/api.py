@@ -6,10 +6,8 @@ and leaves no seed, thread count or other setting of the process changed.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import platform
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,24 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from impasto import assets, images, museum, runs, schedule
+from impasto import assets, images, runs
 from impasto import recipe as recipes
-from impasto.errors import BadPicture, BadRecipe, CannotWrite, Diverged, NotSaved, UnknownName
+from impasto.errors import BadPicture, CannotWrite, Diverged, NotSaved, UnknownName
 from impasto.events import Event, Failed, Finished, Planned, StageDone, Stepped, Warned
 from impasto.geometry import Size
 from impasto.networks import vgg
-from impasto.recipe import Input, Recipe
+from impasto.recipe import Recipe
+from impasto.request import Request, Source, is_file, request, wanted_layers
 
 if TYPE_CHECKING:
     import PIL.Image
 
     from impasto.engine import State, Tools
 
-CONFIGURATION = {"vgg19": "E", "vgg16": "D"}  # the network cards by the letter of Simonyan and Zisserman's table
-_LEAST_SIDE = 16  # of a photo or painting as it is read
 _PREVIEW_SECONDS = 20.0
-
-Source = object  # a path, a museum name, a PIL image, a numpy array or a torch tensor (see ``images.read``)
 
 
 @dataclass(frozen=True)
@@ -95,19 +90,6 @@ class Painting:
         return target
 
 
-@dataclass(frozen=True)
-class Request:
-    """A recipe with its pictures read and checked: all that can be refused has been."""
-
-    recipe: Recipe
-    plan: schedule.Plan
-    photo: images.Picture
-    paintings: tuple[images.Picture, ...]
-    start: images.Picture | None
-    credit: str
-    notes: tuple[str, ...]
-
-
 def stylize(
     content: Source, style: Source | Sequence[Source], *, recipe: Recipe | str = recipes.HOUSE, **fields: Any
 ) -> Painting:
@@ -133,8 +115,9 @@ def iterate(recipe: Recipe, watch: Watch | None = None) -> Iterator[tuple[Event,
     """
     if recipe.photo is None or not recipe.paintings:
         raise BadPicture("The recipe names no photo or no painting.", "Set photo and paintings, or use impasto.stylize.")
-    asked = request(recipe.photo.path, [painting.path for painting in recipe.paintings], recipe)
-    return _stream(asked, watch or Watch())
+    watch = watch or Watch()
+    asked = request(recipe.photo.path, [painting.path for painting in recipe.paintings], recipe, watch.fetch)
+    return _stream(asked, watch)
 
 
 def load_recipe(given: Recipe | str, settings: dict[str, Any]) -> Recipe:
@@ -143,58 +126,12 @@ def load_recipe(given: Recipe | str, settings: dict[str, Any]) -> Recipe:
         return recipes.with_settings(given, settings)
     given = str(given)
     path = Path(given)
-    if given not in recipes.names() and path.suffix.lower() not in (".toml", ".json") and _is_file(given):
+    if given not in recipes.names() and path.suffix.lower() not in (".toml", ".json") and is_file(given):
         text = images.embedded_recipe(path)
         if text is None:
             raise UnknownName(f"{given} carries no recipe.", "Pictures painted by Impasto do; so do .toml and .json files.")
         return recipes.with_settings(recipes.from_json(text, given), settings)
     return recipes.with_settings(recipes.load(given), settings)
-
-
-def request(content: Source, style: Source | Sequence[Source], recipe: Recipe, watch: Watch | None = None) -> Request:
-    """Read and check everything: names first, then files, then sizes. No network is read and nothing is written."""
-    styles = list(style) if isinstance(style, list | tuple) else [style]
-    if not styles:
-        raise BadPicture("No painting was given.", "Name a file, or a painting of `impasto museum`.")
-    wanted = _wanted(recipe)
-    if not wanted:
-        raise BadRecipe(
-            "The weights of content, style and smoothness are all 0: nothing is asked for.", "Raise one of them."
-        )
-    vgg.cut(CONFIGURATION[recipe.network.name], wanted)
-    works = [_work(each) for each in styles]
-    limit = recipe.max_megapixels
-    photo = images.read(content, max_megapixels=limit)
-    _check_large_enough("photo", photo)
-    plan = schedule.plan(recipe, photo.size)
-    start = recipe.schedule.start
-    other = None if start in ("content", "noise", "style") else images.read(start, max_megapixels=limit)
-    fetch = (watch or Watch()).fetch
-    paintings = tuple(
-        images.read(each, max_megapixels=limit) if work is None else _hung(work, fetch)
-        for each, work in zip(styles, works, strict=True)
-    )
-    for painting in paintings:
-        _check_large_enough("painting", painting)
-        _check_not_flat(painting)
-    weights = [painting.weight for painting in recipe.paintings]
-    weights = weights if len(weights) == len(paintings) else [1.0] * len(paintings)
-    recipe = recipe.model_copy(
-        update={
-            "network": recipe.network.model_copy(update={"weights_sha256": _hash(recipe.network.weights)}),
-            "schedule": recipe.schedule.model_copy(update={"start_sha256": other.sha256 if other else ""}),
-            "photo": Input(path=_absolute(photo.source), sha256=photo.sha256),
-            "paintings": tuple(
-                Input(path=_absolute(painting.source), sha256=painting.sha256, weight=weight)
-                for painting, weight in zip(paintings, weights, strict=True)
-            ),
-        }
-    )
-    notes = [f"{picture.source}: {note}" for picture in (photo, *paintings) for note in picture.notes]
-    if plan.size.pixels > photo.size.pixels:
-        notes.append(f"The photo is {photo.size}; it is enlarged to {plan.size}.")
-    credit = "; ".join(work.credit for work in works if work is not None)
-    return Request(recipe, plan, photo, paintings, other, credit, tuple(notes))
 
 
 def paint(asked: Request, *, output: Path | None = None, run: Path | None = None, watch: Watch | None = None) -> Painting:
@@ -243,7 +180,7 @@ def _check_not_an_input(output: Path, asked: Request) -> None:
     recipe = asked.recipe
     inputs = [recipe.photo, *recipe.paintings]
     files = [each.path for each in inputs if each is not None] + [recipe.schedule.start]
-    if output.resolve() in [Path(file).resolve() for file in files if _is_file(file)]:
+    if output.resolve() in [Path(file).resolve() for file in files if is_file(file)]:
         raise CannotWrite(f"{output} is one of the pictures that go in; it would be lost.", "Give the result another name.")
 
 
@@ -350,8 +287,8 @@ def _tools(asked: Request, watch: Watch) -> Tools:
     file = Path(recipe.network.weights) if recipe.network.weights else None
     network = Network(
         weights.load(recipe.network.name, progress=watch.fetch, file=file),
-        CONFIGURATION[recipe.network.name],
-        _wanted(recipe),
+        vgg.CONFIGURATION_OF[recipe.network.name],
+        wanted_layers(recipe),
         pooling=recipe.network.pooling,
         padding=recipe.network.padding,
         kernel=planning.kernel(recipe.compute.precision, where),
@@ -360,82 +297,6 @@ def _tools(asked: Request, watch: Watch) -> Tools:
     start = asked.start.pixels if asked.start is not None else None
     paintings = tuple(painting.pixels for painting in asked.paintings)
     return engine.Tools(recipe, network, asked.photo.pixels, paintings, start, where)
-
-
-def _wanted(recipe: Recipe) -> set[str]:
-    """The layers that a recipe looks at."""
-    wanted = set(recipe.content.layers) if recipe.content.weight > 0 else set()
-    wanted |= set(recipe.style.layers) if recipe.style.weight > 0 else set()
-    return wanted | ({"input"} if recipe.smooth.weight > 0 else set())
-
-
-def _work(style: Source) -> museum.Work | None:
-    """The museum's painting that is meant, or None where a file or pixels are."""
-    if not isinstance(style, str) or not style.strip() or _exists(style):
-        return None
-    if re.search(r"[/\\]|\.\w{2,5}$", style):  # a path to a file that is missing, which reading it will say
-        return None
-    return museum.find(style)
-
-
-def _hung(work: museum.Work, fetch: assets.Progress) -> images.Picture:
-    """A museum's painting as a picture like any other."""
-    pixels = work.read(progress=fetch)
-    digest = hashlib.sha256(work.read_bytes()).hexdigest()
-    return images.Picture(pixels, alpha=None, exif=b"", profile="", source=work.slug, sha256=digest)
-
-
-def _absolute(source: str) -> str:
-    """A file's whole path; a museum name or a word such as "array" as it is."""
-    return str(Path(source).resolve()) if _is_file(source) else source
-
-
-def _is_file(name: str) -> bool:
-    return _exists(name) and Path(name).is_file()
-
-
-def _exists(name: str) -> bool:
-    """Whether there is such a file or folder; a text that cannot be a name of one is none."""
-    try:
-        return Path(name).exists()
-    except (OSError, ValueError):
-        return False
-
-
-def _hash(file: str) -> str:
-    """The sha256 of a file of weights; "" for none.
-
-    Raises:
-        BadRecipe: there is no such file.
-    """
-    if not file:
-        return ""
-    try:
-        with Path(file).open("rb") as stream:
-            digest = hashlib.sha256()
-            while block := stream.read(2**20):
-                digest.update(block)
-    except OSError as error:
-        raise BadRecipe(
-            f"The weights {file} cannot be read: {error.strerror}.", "Leave --weights out to fetch them."
-        ) from None
-    return digest.hexdigest()
-
-
-def _check_large_enough(role: str, picture: images.Picture) -> None:
-    if picture.size.short_side < _LEAST_SIDE:
-        raise BadPicture(
-            f"The {role} {picture.source} is {picture.size}: too small to be painted from.",
-            f"Each side must have {_LEAST_SIDE} px or more; 500 px is a good size.",
-        )
-
-
-def _check_not_flat(painting: images.Picture) -> None:
-    if float(np.ptp(painting.pixels, axis=(0, 1)).max()) < 1 / 255:
-        raise BadPicture(
-            f"The painting {painting.source} is one flat colour: there is no style in it.",
-            "Take a picture with strokes or texture; `impasto museum` lists some.",
-        )
 
 
 def _painting(asked: Request, state: State, follow: _Follow) -> Painting:

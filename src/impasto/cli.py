@@ -26,8 +26,8 @@ from impasto.errors import BadRequest, ImpastoError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from impasto.api import Request
     from impasto.events import Event
+    from impasto.request import Request
 
 SAMPLE = "wheat-field-with-cypresses"  # the painting of the demo
 
@@ -101,11 +101,12 @@ def _paint(
 ) -> Path:
     """Check, say what will be done, paint, and say where it is."""
     from impasto import api, images, runs
+    from impasto.request import request
 
     images.check_output(target, bits=recipe.output.bits)
     with _Display(quiet) as display, _stopping() as stop:
         watch = api.Watch(event=display.event, fetch=display.fetch, stop=stop)
-        asked = api.request(photo, styles, recipe, watch)
+        asked = request(photo, styles, recipe, watch.fetch)
         display.request = asked
         folder = (run or runs.beside(target.absolute())) if keep_run else None
         painting = api.paint(asked, output=target, run=folder, watch=watch)

@@ -81,11 +81,12 @@ def iterate(
         for step in range(state.step, stage.steps):
             before = solver.pixels.clone()
             value = solver.step(evaluate)
-            if not value.finite:
+            if value.finite:
+                good = State(before, index, step, state.evaluations, {}, value)
+            if not value.finite or not solver.pixels.isfinite().all():
                 message = f"The loss stopped being a number in step {step + 1} of {stage.steps} at {stage.size}."
                 yield Failed(message), good
                 return
-            good = State(before, index, step, state.evaluations, {}, value)
             state = State(solver.pixels, index, step + 1, state.evaluations + 1, solver.memory(), value)
             yield Stepped(index, step + 1, state.evaluations, value.total, value.terms, clock() - begun), state
         state = State(solver.pixels, index + 1, 0, state.evaluations, {}, state.value)

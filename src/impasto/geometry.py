@@ -87,8 +87,8 @@ class Tile:
 class Grid:
     """A picture of ``size`` cut into tiles whose cores start on multiples of ``stride`` and cover it exactly once.
 
-    ``tile`` is the largest side of a core in pixels; 0 means one tile, the whole picture. ``halo`` pixels of true
-    neighbours surround each core; both are rounded up to whole strides, since features are aligned to them.
+    ``tile`` is the largest side of a core in pixels, in whole strides (one at least); 0 means one tile, the whole picture.
+    ``halo`` pixels of true neighbours, rounded up to whole strides, surround each core: features are aligned to them.
     """
 
     size: Size

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from impasto.errors import BadRecipe, UnknownName, did_you_mean
@@ -45,10 +45,22 @@ def _weights(value: object) -> object:
 
 
 Counts = Annotated[tuple[Annotated[int, Field(ge=1, le=100_000)], ...], BeforeValidator(_numbers), Field(min_length=1)]
+
+
+def _in_order(value: dict[str, float]) -> dict[str, float]:
+    """By name: sums round by their order, and a recipe that has been through JSON must give the same bytes."""
+    return dict(sorted(value.items()))
+
+
+def _whole(value: object) -> object:
+    """ "8" -> 8, for choices among numbers."""
+    return int(value) if isinstance(value, str) and value.isdigit() else value
+
+
 Weight = Annotated[float, Field(ge=0)]
-Weights = Annotated[dict[str, Weight], BeforeValidator(_weights), Field(min_length=1)]
+Weights = Annotated[dict[str, Weight], BeforeValidator(_weights), Field(min_length=1), AfterValidator(_in_order)]
 Statistic = Literal["wasserstein", "gram", "gram-gatys", "gram-relative", "mean-deviation"]
-Statistics = Annotated[dict[Statistic, Weight], BeforeValidator(_weights), Field(min_length=1)]
+Statistics = Annotated[dict[Statistic, Weight], BeforeValidator(_weights), Field(min_length=1), AfterValidator(_in_order)]
 
 
 def setting(default: Any, help: str, *, option: str = "", unit: str = "", **bounds: Any) -> Any:
@@ -144,7 +156,7 @@ class Compute(Record):
 class Output(Record):
     """How the picture is written."""
 
-    bits: Literal[8, 16] = setting(8, "Bits of each colour channel (16: PNG and TIFF).")
+    bits: Annotated[Literal[8, 16], BeforeValidator(_whole)] = setting(8, "Bits of each colour channel (16: PNG and TIFF).")
     quality: int = setting(95, "Quality of JPEG and WebP files.", ge=1, le=100)
 
 
@@ -200,16 +212,22 @@ def from_mapping(values: Mapping[str, Any], source: str = "The recipe") -> Recip
         BadRecipe: a field that does not exist or a value out of range, named.
     """
     try:
-        return Recipe.model_validate(values)
+        recipe = Recipe.model_validate(values)
+        recipe.to_json().encode()
     except ValidationError as error:
         raise _civil(error, source) from None
+    except UnicodeEncodeError:
+        raise BadRecipe(
+            f"{source or 'The recipe'} holds text that no file can hold.", "Rename the file that it names."
+        ) from None
+    return recipe
 
 
 def from_toml(text: str, source: str = "The recipe") -> Recipe:
     """A recipe from TOML text; raises BadRecipe where it is not one."""
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRecipe(f"{source} is not TOML: {error}.", "`impasto recipes default` prints one to start from.") from None
     return from_mapping(values, source)
 
@@ -218,7 +236,7 @@ def from_json(text: str, source: str = "The recipe") -> Recipe:
     """A recipe from JSON text; raises BadRecipe where it is not one."""
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRecipe(f"{source} is not JSON: {error}.") from None
     if not isinstance(values, dict):
         raise BadRecipe(f"{source} is not a recipe: it holds {type(values).__name__}, not named fields.")
@@ -337,6 +355,13 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     return from_mapping(values, "")
 
 
+_RULES = {
+    "too_short": "given with at least one value",
+    "missing": "given",
+    "model_type": "a table of fields",
+}
+
+
 def _civil(error: ValidationError, source: str) -> BadRecipe:
     """The first thing that is wrong, in one sentence."""
     first = error.errors()[0]
@@ -351,6 +376,6 @@ def _civil(error: ValidationError, source: str) -> BadRecipe:
         return BadRecipe(f"{prefix}there is no field {'.'.join(where)!r}.", hint)
     path = next((path for path in names if where[: len(path)] == path), where)
     name = names.get(path, ".".join(path))
-    rule = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    rule = _RULES.get(first["type"]) or first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     allowed = options()[name].help if name in names.values() else ""
     return BadRecipe(f"{prefix}{name} is {shown}, but it must be {rule}.", f"{name}: {allowed}" if allowed else "")

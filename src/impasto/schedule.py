@@ -76,11 +76,7 @@ def content_factor(strength: float) -> float:
 
 
 def _ladder(final: Size, recipe: Recipe) -> list[Size]:
-    """Sizes that grow by equal factors from the coarsest to the final one.
-
-    The number of stages is what ``growth`` asks for; the factor is then evened out, so that no stage is nearly as large
-    as the next.
-    """
+    """Sizes that grow by the factor ``growth``, down from the final one to the one nearest to the coarsest asked for."""
     schedule = recipe.schedule
     sizes = [final]
     side = final.long_side / schedule.growth

@@ -164,12 +164,13 @@ class _Encode(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, picture: Tensor, network: Network, names: list[str]) -> tuple[Tensor, ...]:
         found, kept = network._forward(picture, keep=ctx.needs_input_grad[0])
-        ctx.network, ctx.names, ctx.kept, ctx.dtype = network, names, kept, picture.dtype
+        ctx.network, ctx.names, ctx.kept, ctx.dtype = network, names, tuple(kept), picture.dtype
+        ctx.save_for_backward(*kept.values())
         return tuple(found[name] for name in names)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, None, None]:
         by_name = dict(zip(ctx.names, gradients, strict=True))
-        gradient = ctx.network._backward(by_name, ctx.kept)
-        ctx.kept = None
+        kept = dict(zip(ctx.kept, ctx.saved_tensors, strict=True))
+        gradient = ctx.network._backward(by_name, kept)
         return gradient.to(ctx.dtype), None, None

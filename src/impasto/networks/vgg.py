@@ -24,6 +24,9 @@ CONFIGURATIONS: dict[str, tuple[tuple[int, ...], ...]] = {
 }
 
 
+CONFIGURATION_OF = {"vgg19": "E", "vgg16": "D"}  # the networks that there are weights for
+
+
 @dataclass(frozen=True)
 class Layer:
     """One layer of a network.

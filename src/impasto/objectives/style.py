@@ -36,15 +36,19 @@ class Moments:
     @property
     def power(self) -> Tensor:
         """The mean squared length of x (0-d): what makes a distance relative."""
-        return self.second.diagonal().sum()
+        return self.second.diagonal().sum().clamp_min(1e-12)  # a layer that never fires has none
 
     @cached_property
-    def root(self) -> Tensor:
-        """The symmetric square root of the covariance (C, C); asked of targets alone, once."""
+    def factor(self) -> Tensor:
+        """R (C, r) with R R^T the covariance and r its rank; asked of targets alone, once.
+
+        A small picture has fewer positions than channels, so r is often far below C.
+        """
         if not self.covariance.isfinite().all():  # which eigh would answer with an error of its own
-            return torch.full_like(self.second, torch.nan)
+            return torch.full_like(self.mean[:, None], torch.nan)
         values, vectors = torch.linalg.eigh(self.covariance)
-        return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+        present = values > values[-1].clamp_min(0) * _RANK  # eigh gives them in rising order
+        return vectors[:, present] * values[present].sqrt()
 
     @property
     def channels(self) -> int:
@@ -67,7 +71,7 @@ def gram_gatys(found: Moments, target: Moments) -> Tensor:
 
 def gram_relative(found: Moments, target: Moments) -> Tensor:
     """Squared distance of the Gram matrices over the target's squared length: 0 is the painting, 1 is black."""
-    return (found.second - target.second).square().sum() / target.second.square().sum()
+    return (found.second - target.second).square().sum() / target.second.square().sum().clamp_min(1e-24)
 
 
 def mean_deviation(found: Moments, target: Moments) -> Tensor:
@@ -83,7 +87,7 @@ def wasserstein(found: Moments, target: Moments) -> Tensor:
     """
     apart = (found.mean - target.mean).square().sum()
     spread = found.covariance.diagonal().sum() + target.covariance.diagonal().sum()
-    return (apart + spread - 2 * _RootFidelity.apply(found.covariance, target.root)) / target.power
+    return (apart + spread - 2 * _RootFidelity.apply(found.covariance, target.factor)) / target.power
 
 
 Distance = Callable[[Moments, Moments], Tensor]
@@ -150,13 +154,18 @@ def measure(features: Mapping[str, Tensor], strides: Mapping[str, int], where: W
 
 
 def summarise(stats: Stats) -> dict[str, Moments]:
-    """From the sums over a whole picture to the moments of each layer."""
+    """From the sums over a whole picture to the moments of each layer, in float64.
+
+    Differences and eigenvalues of sums that were rounded once must not be rounded again: in float32 the gradient of the
+    Wasserstein distance is wrong in its fourth digit.
+    """
     names = [key.removesuffix(".count") for key in stats if key.endswith(".count")]
+    wide = {name: stat.double() for name, stat in stats.items()}
     return {
         name: Moments(
-            stats[f"{name}.count"],
-            stats[f"{name}.sum"] / stats[f"{name}.count"],
-            stats[f"{name}.outer"] / stats[f"{name}.count"],
+            wide[f"{name}.count"],
+            wide[f"{name}.sum"] / wide[f"{name}.count"],
+            wide[f"{name}.outer"] / wide[f"{name}.count"],
         )
         for name in names
     }
@@ -182,27 +191,30 @@ def _deviation(found: Moments) -> Tensor:
 
 
 class _RootFidelity(torch.autograd.Function):
-    """tr (R B R)^1/2 for a covariance B (C, C) and the root R of another, with its closed-form gradient."""
+    """tr (A^1/2 B A^1/2)^1/2 for covariances B (C, C) and A = R R^T, R (C, r), with its closed-form gradient in B.
+
+    R^T B R has the same eigenvalues other than 0 as A^1/2 B A^1/2.
+    """
 
     @staticmethod
-    def forward(ctx: Any, found: Tensor, root: Tensor) -> Tensor:
-        product = root @ found @ root
-        if not product.isfinite().all():  # the loss is to say so, not eigh
-            product = torch.full_like(product, torch.nan)
-            ctx.save_for_backward(root, product[0], product)
-            return product.sum()
-        values, vectors = torch.linalg.eigh(product)
-        values = values.clamp_min(0)
-        ctx.save_for_backward(root, values, vectors)
+    def forward(ctx: Any, found: Tensor, factor: Tensor) -> Tensor:
+        product = factor.T @ found @ factor  # (r, r)
+        if product.isfinite().all():
+            values, vectors = torch.linalg.eigh(product)
+        else:  # the loss is to say so, not eigh
+            values, vectors = torch.full_like(product[0], torch.nan), product
+        # What is below the rounding of sums in float32 is nothing, here as in the gradient.
+        largest = values[-1:].clamp_min(0)  # eigh gives them in rising order; there are none where the target is flat
+        values = torch.where(values <= largest * _RANK, torch.zeros_like(values), values)
+        ctx.save_for_backward(factor, values, vectors)
         return values.sqrt().sum()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        root, values, vectors = ctx.saved_tensors
-        # 1/2 R (R B R)^-1/2 R; directions that the painting or the picture lacks carry nothing.
-        inverse = torch.where(values > values.max() * _RANK, values.rsqrt(), torch.zeros_like(values))
-        side = root @ vectors
+        factor, values, vectors = ctx.saved_tensors
+        inverse = torch.where(values > 0, values.rsqrt(), values)
+        side = factor @ vectors  # (C, r)
         return gradient * 0.5 * (side * inverse) @ side.T, None
 
 
-_RANK = 1e-7  # eigenvalues below this share of the largest are rounding
+_RANK = 1e-6  # eigenvalues below this share of the largest are rounding

@@ -1,0 +1,164 @@
+"""What is asked, read and checked: a recipe with its pictures, refused here if it can be refused at all.
+
+It knows files, museum names, sizes and layer names, and checks them in that order of cost. It refuses to know networks'
+weights, devices and how anything is painted: torch is not read here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from impasto import assets, images, museum, schedule
+from impasto.errors import BadPicture, BadRecipe
+from impasto.networks import vgg
+from impasto.recipe import Input, Recipe
+
+_LEAST_SIDE = 16  # of a photo or painting as it is read
+
+Source = object  # a path, a museum name, a PIL image, a numpy array or a torch tensor (see ``images.read``)
+
+
+def _silent(name: str, done: int, total: int) -> None:
+    """A progress that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A recipe with its pictures read and checked: all that can be refused has been."""
+
+    recipe: Recipe
+    plan: schedule.Plan
+    photo: images.Picture
+    paintings: tuple[images.Picture, ...]
+    start: images.Picture | None
+    credit: str
+    notes: tuple[str, ...]
+
+
+def request(content: Source, style: Source | Sequence[Source], recipe: Recipe, fetch: assets.Progress = _silent) -> Request:
+    """Read and check everything: names first, then files, then sizes. No network is read and nothing is written."""
+    styles = list(style) if isinstance(style, list | tuple) else [style]
+    if not styles:
+        raise BadPicture("No painting was given.", "Name a file, or a painting of `impasto museum`.")
+    wanted = wanted_layers(recipe)
+    if not wanted:
+        raise BadRecipe(
+            "The weights of content, style and smoothness are all 0: nothing is asked for.", "Raise one of them."
+        )
+    vgg.cut(vgg.CONFIGURATION_OF[recipe.network.name], wanted)
+    works = [_work(each) for each in styles]
+    limit = recipe.max_megapixels
+    photo = images.read(content, max_megapixels=limit)
+    _check_large_enough("photo", photo)
+    plan = schedule.plan(recipe, photo.size)
+    start = recipe.schedule.start
+    other = None if start in ("content", "noise", "style") else images.read(start, max_megapixels=limit)
+    paintings = tuple(
+        images.read(each, max_megapixels=limit) if work is None else _hung(work, fetch)
+        for each, work in zip(styles, works, strict=True)
+    )
+    for painting in paintings:
+        _check_large_enough("painting", painting)
+        _check_not_flat(painting)
+    weights = [painting.weight for painting in recipe.paintings]
+    weights = weights if len(weights) == len(paintings) else [1.0] * len(paintings)
+    recipe = recipe.model_copy(
+        update={
+            "network": recipe.network.model_copy(update={"weights_sha256": _hash(recipe.network.weights)}),
+            "schedule": recipe.schedule.model_copy(update={"start_sha256": other.sha256 if other else ""}),
+            "photo": Input(path=_absolute(photo.source), sha256=photo.sha256),
+            "paintings": tuple(
+                Input(path=_absolute(painting.source), sha256=painting.sha256, weight=weight)
+                for painting, weight in zip(paintings, weights, strict=True)
+            ),
+        }
+    )
+    notes = [f"{picture.source}: {note}" for picture in (photo, *paintings) for note in picture.notes]
+    if plan.size.pixels > photo.size.pixels:
+        notes.append(f"The photo is {photo.size}; it is enlarged to {plan.size}.")
+    credit = "; ".join(work.credit for work in works if work is not None)
+    return Request(recipe, plan, photo, paintings, other, credit, tuple(notes))
+
+
+def wanted_layers(recipe: Recipe) -> set[str]:
+    """The layers that a recipe looks at."""
+    wanted = set(recipe.content.layers) if recipe.content.weight > 0 else set()
+    wanted |= set(recipe.style.layers) if recipe.style.weight > 0 else set()
+    return wanted | ({"input"} if recipe.smooth.weight > 0 else set())
+
+
+def _work(style: Source) -> museum.Work | None:
+    """The museum's painting that is meant, or None where a file or pixels are."""
+    if not isinstance(style, str) or not style.strip() or _exists(style):
+        return None
+    if re.search(r"[/\\]|\.\w{2,5}$", style):  # a path to a file that is missing, which reading it will say
+        return None
+    return museum.find(style)
+
+
+def _hung(work: museum.Work, fetch: assets.Progress) -> images.Picture:
+    """A museum's painting as a picture like any other."""
+    pixels = work.read(progress=fetch)
+    digest = hashlib.sha256(work.read_bytes()).hexdigest()
+    return images.Picture(pixels, alpha=None, exif=b"", profile="", source=work.slug, sha256=digest)
+
+
+def _absolute(source: str) -> str:
+    """A file's whole path; a museum name or a word such as "array" as it is."""
+    path = str(Path(source).resolve()) if is_file(source) else source
+    # A name that is not Unicode is shown as far as it goes; the hash beside it says which file it was.
+    return path.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def is_file(name: str) -> bool:
+    return _exists(name) and Path(name).is_file()
+
+
+def _exists(name: str) -> bool:
+    """Whether there is such a file or folder; a text that cannot be a name of one is none."""
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _hash(file: str) -> str:
+    """The sha256 of a file of weights; "" for none.
+
+    Raises:
+        BadRecipe: there is no such file.
+    """
+    if not file:
+        return ""
+    try:
+        with Path(file).open("rb") as stream:
+            digest = hashlib.sha256()
+            while block := stream.read(2**20):
+                digest.update(block)
+    except OSError as error:
+        raise BadRecipe(
+            f"The weights {file} cannot be read: {error.strerror}.", "Leave --weights out to fetch them."
+        ) from None
+    return digest.hexdigest()
+
+
+def _check_large_enough(role: str, picture: images.Picture) -> None:
+    if picture.size.short_side < _LEAST_SIDE:
+        raise BadPicture(
+            f"The {role} {picture.source} is {picture.size}: too small to be painted from.",
+            f"Each side must have {_LEAST_SIDE} px or more; 500 px is a good size.",
+        )
+
+
+def _check_not_flat(painting: images.Picture) -> None:
+    if float(np.ptp(painting.pixels, axis=(0, 1)).max()) < 1 / 255:
+        raise BadPicture(
+            f"The painting {painting.source} is one flat colour: there is no style in it.",
+            "Take a picture with strokes or texture; `impasto museum` lists some.",
+        )

@@ -1,0 +1,110 @@
+"""The real networks on a real photo: what is promised of a picture, measured by a network that did not paint it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+import impasto
+from impasto import images, museum
+from impasto.geometry import Grid, Size
+from impasto.networks import weights
+from impasto.networks.convolution import KERNELS
+from impasto.networks.features import Network
+from impasto.objectives.base import Where
+from impasto.objectives.content import Content
+from impasto.objectives.smooth import Smooth
+from impasto.objectives.style import Moments, Style, measure, summarise, wasserstein
+from impasto.tiling import measured, value_and_gradient
+
+pytestmark = pytest.mark.network
+
+LAYERS = {"relu1_1": 0.2, "relu2_1": 0.2, "relu3_1": 0.2, "relu4_1": 0.2, "relu5_1": 0.2}
+PAINTING = "wheat-field-with-cypresses"
+SIDE = 128
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    return skimage.data.astronaut()[::4, ::4]  # (128, 128, 3)
+
+
+class Judge:
+    """VGG-16's distances of a picture to the photo's content and to the painting's style."""
+
+    def __init__(self, photo: np.ndarray) -> None:
+        self.network = Network(weights.load("vgg16"), "D", {*LAYERS, "relu4_2"}, padding="reflect")
+        self.strides = {layer.name: layer.stride for layer in self.network.layers}
+        self.target = self.network(self._tensor(photo / np.float32(255)))
+        painting = museum.find(PAINTING).read()
+        self.painting = self._moments(images.resize(painting, Size(*painting.shape[:2]).with_long_side(SIDE)))
+
+    def content(self, pixels: np.ndarray) -> float:
+        content = Content(self.target, self.strides, {"relu4_2": 1.0}, "relative", 1.0)
+        maps = self.network(self._tensor(pixels))
+        return float(content.score(content.measure(maps, Where.whole(Size(*pixels.shape[:2])))))
+
+    def style(self, pixels: np.ndarray) -> float:
+        found = self._moments(pixels)
+        return sum(float(wasserstein(found[layer], self.painting[layer])) for layer in LAYERS) / len(LAYERS)
+
+    def _moments(self, pixels: np.ndarray) -> Mapping[str, Moments]:
+        strides = {layer: self.strides[layer] for layer in LAYERS}
+        grid = Grid(Size(*pixels.shape[:2]))
+        return summarise(measured(self._tensor(pixels), self.network, lambda m, w: measure(m, strides, w), grid))
+
+    @staticmethod
+    def _tensor(pixels: np.ndarray) -> torch.Tensor:
+        return images.to_tensor(np.asarray(pixels, np.float32))
+
+
+def test_style_comes_closer_content_stays_and_strength_means_what_it_says(photo: np.ndarray):
+    judge = Judge(photo)
+    plain = np.asarray(photo, np.float32) / 255
+    results = {
+        strength: impasto.stylize(photo, PAINTING, size=SIDE, strength=strength, iterations=30).pixels
+        for strength in (10, 50, 90)
+    }
+    styles = {strength: judge.style(pixels) for strength, pixels in results.items()}
+    contents = {strength: judge.content(pixels) for strength, pixels in results.items()}
+    assert styles[90] < styles[50] < styles[10] < judge.style(plain)
+    assert contents[10] < contents[50] < contents[90]
+    assert styles[50] < 0.6 * judge.style(plain)
+    shuffled = plain[::-1, ::-1].copy()  # the same colours, none of the content in its place
+    assert contents[90] < judge.content(shuffled)
+
+
+def test_the_same_request_gives_the_same_bytes(photo: np.ndarray):
+    settings = {"size": 96, "iterations": "8,6", "schedule_coarsest": 48}
+    first, second = (impasto.stylize(photo, PAINTING, **settings) for _ in range(2))
+    assert first.pixels.tobytes() == second.pixels.tobytes()
+    assert first.record["recipe_sha256"] == second.record["recipe_sha256"]
+
+
+@pytest.mark.parametrize(("kernel", "value_error", "gradient_error"), [("float64", 1e-9, 1e-12), ("conv2d", 1e-5, 1e-5)])
+def test_tiles_equal_the_whole_on_the_real_network(
+    photo: np.ndarray, kernel: str, value_error: float, gradient_error: float
+):
+    chosen = KERNELS[kernel]
+    size = Size(213, 171)
+    network = Network(weights.load("vgg19"), "E", {*LAYERS, "relu4_2", "input"}, padding="reflect", kernel=chosen)
+    strides = {layer.name: layer.stride for layer in network.layers}
+    picture = images.to_tensor(images.resize(np.asarray(photo, np.float32) / 255, size)).to(chosen.dtype)
+    painting = images.to_tensor(images.resize(museum.find(PAINTING).read(), Size(160, 200))).to(chosen.dtype)
+    layers = {name: strides[name] for name in LAYERS}
+    target = summarise(measured(painting, network, lambda m, w: measure(m, layers, w), Grid(Size(160, 200))))
+    with torch.no_grad():
+        maps = network(picture.flip(-1))
+    objectives = [
+        Content(maps, strides, {"relu4_2": 1.0}, "relative", 0.1),
+        Style(target, strides, LAYERS, {"gram-relative": 1.0}, 1.0),
+        Smooth(2.0),
+    ]
+    whole, gradient = value_and_gradient(picture, network, objectives, Grid(size))
+    tiled, tiles_gradient = value_and_gradient(picture, network, objectives, Grid(size, tile=96, halo=network.halo))
+    assert abs(tiled.total - whole.total) < value_error * whole.total
+    assert (tiles_gradient - gradient).norm() < gradient_error * gradient.norm()
