@@ -114,20 +114,33 @@ def test_the_least_side_is_enough():
     assert plan(recipe(size=0), Size(32, 40)).size == Size(32, 40)
 
 
-def test_strength_50_leaves_the_content_weight_alone():
-    assert content_factor(50) == 1.0
+SETTLED = Size(384, 512)
+
+
+def factor(strength: float, size: Size = SETTLED) -> float:
+    return content_factor(strength, size)
+
+
+def test_strength_50_leaves_the_content_weight_alone_from_512_px_on():
+    assert factor(50) == factor(50, Size(2000, 1000)) == 1.0
     assert plan(recipe(strength=50), PHOTO).content_factor == 1.0
-    assert plan(recipe(strength=80), PHOTO).content_factor == content_factor(80)
+    assert plan(recipe(strength=80), PHOTO).content_factor == factor(80)
+
+
+def test_a_smaller_picture_is_held_in_proportion():
+    assert factor(50, Size(256, 100)) == 2.0
+    assert factor(50, Size(96, 128)) == 4.0
+    assert plan(recipe(strength=50, size=256), PHOTO).content_factor == 2.0
 
 
 def test_equal_steps_of_strength_are_equal_ratios_over_three_decades():
-    assert content_factor(0) / content_factor(100) == pytest.approx(1000)
-    assert content_factor(20) / content_factor(30) == pytest.approx(content_factor(70) / content_factor(80))
+    assert factor(0) / factor(100) == pytest.approx(1000)
+    assert factor(20) / factor(30) == pytest.approx(factor(70) / factor(80))
 
 
 @given(st.floats(0, 100), st.floats(0, 100))
 def test_more_strength_is_less_content(one: float, other: float):
     low, high = sorted((one, other))
-    assert content_factor(low) >= content_factor(high) > 0
+    assert factor(low) >= factor(high) > 0
     if high - low > 1e-6:
-        assert content_factor(low) > content_factor(high)
+        assert factor(low) > factor(high)

@@ -43,7 +43,8 @@ def check(folder: Path) -> None:
     if not nearest.is_dir():
         raise CannotWrite(f"The run folder {folder} cannot be made: {nearest} is a file.", _ELSEWHERE)
     if nearest == folder.absolute():
-        strangers = {path.name for path in folder.iterdir()} - _FILES
+        # What starts with a dot is a half-written file of a run that was killed, or the file manager's own.
+        strangers = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - _FILES
         if strangers:
             raise CannotWrite(f"{folder} is no run folder: it holds {min(strangers)}.", _ELSEWHERE)
 

@@ -15,6 +15,8 @@ from impasto.recipe import Recipe
 # Decades of content weight from strength 0 to strength 100.
 _STRENGTH_DECADES = 3.0
 
+_SETTLED_SIDE = 512  # long side from which on a picture looks the same at every size
+
 # The coarsest layer of a VGG network halves the picture four times; below two of its positions there are no statistics.
 LEAST_SIDE = 32
 
@@ -29,7 +31,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """The stages, coarsest first, and the factor that the strength puts on the content weight."""
+    """The stages, coarsest first, and the factor that strength and size put on the content weight."""
 
     stages: tuple[Stage, ...]
     content_factor: float
@@ -67,12 +69,17 @@ def plan(recipe: Recipe, photo: Size) -> Plan:
     if recipe.schedule.single:
         counts = counts[-1:]
     stages = [Stage(size, counts[min(index, len(counts) - 1)]) for index, size in enumerate(sizes)]
-    return Plan(tuple(stages), content_factor(recipe.strength))
+    return Plan(tuple(stages), content_factor(recipe.strength, final))
 
 
-def content_factor(strength: float) -> float:
-    """From strength 0..100 to a factor on the content weight: 1 at 50, equal steps of strength are equal ratios."""
-    return float(10 ** (_STRENGTH_DECADES * (50 - strength) / 100))
+def content_factor(strength: float, final: Size) -> float:
+    """A factor on the content weight: 1 at strength 50 for 512 px and more; equal steps of strength are equal ratios.
+
+    From 512 px on the same weight looks the same at every size. A smaller picture is left where a larger one is still at
+    its bold first stages, and has no finer stage to bring the photo back; it is held more firmly in proportion.
+    """
+    by_strength = 10 ** (_STRENGTH_DECADES * (50 - strength) / 100)
+    return float(by_strength * max(1.0, _SETTLED_SIDE / final.long_side))
 
 
 def _ladder(final: Size, recipe: Recipe) -> list[Size]:

@@ -1,0 +1,43 @@
+"""What the documents say is what the program does."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import impasto
+from impasto import recipe
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_settings_page_is_current():
+    made = runpy.run_path(str(ROOT / "docs" / "generate.py"))["text"]()
+    page = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    assert page == made, "run `python docs/generate.py`"
+
+
+def test_the_readme_names_what_is_there():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for name in re.findall(r"--recipe ([a-z]+)\b", readme):
+        assert name in recipe.names() or name == "painted", name
+    for link in re.findall(r"\]\(([^)#:]+)\)", readme):
+        assert (ROOT / link).exists(), link
+    options = set(recipe.options())
+    own = {"help", "sheet", "to", "recipe", "json", "no-run", "quiet", "output"}
+    for option in re.findall(r"--([a-z][a-z-]+)", readme):
+        assert option in options | own, option
+
+
+def test_the_version_is_one():
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert f'version = "{impasto.__version__}"' in project
+
+
+def test_nothing_names_a_package_registry_or_a_place_of_one_machine():
+    forbidden = re.compile(r"pypi\.(org|python)|files\.pythonhosted|/work/|/root/|/tmp/w\b")
+    this = Path(__file__).resolve()
+    for path in [*ROOT.glob("*.*"), *(p for d in ("src", "tests", "docs", "benchmarks") for p in (ROOT / d).rglob("*"))]:
+        if path.suffix in (".py", ".md", ".toml", ".json") and path.resolve() != this:
+            assert not forbidden.search(path.read_text("utf-8")), path
