@@ -253,7 +253,7 @@ def test_transparency_comes_back():
 
 def test_the_picture_is_painted_and_the_loss_falls():
     events_seen: list[events.Event] = []
-    painting = api.paint(ask({"size": 64, "iterations": 10}), watch=api.Watch(event=events_seen.append))
+    painting = api.paint(ask({"size": 64, "iterations": 10, "strength": 80}), watch=api.Watch(event=events_seen.append))
     first = next(event for event in events_seen if isinstance(event, events.Stepped))
     assert painting.record["loss"]["total"] < first.loss
     photo = images.resize(images.read("photo.png", max_megapixels=1).pixels, Size(48, 64))

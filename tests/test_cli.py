@@ -21,7 +21,7 @@ from PIL import Image
 from test_api import fail_after, hang, paint_with_a_pocket_network, random_pixels, save_random
 
 import impasto
-from impasto import assets, cli, events, images, museum, runs
+from impasto import assets, cli, display, events, images, museum, runs
 from impasto import recipe as recipes
 from impasto.networks import weights
 from impasto.networks.features import Network
@@ -490,7 +490,7 @@ def test_a_loss_that_is_no_number_is_a_failure_that_keeps_the_picture(
 def test_every_option_of_a_recipe_is_in_the_help_once(capsys: Captured):
     assert run("stylize", "--help") == 0
     shown = re.findall(r"^\W*(--[a-z-]+)", capsys.readouterr().out, flags=re.MULTILINE)
-    own = ["--output", "--recipe", "--run", "--no-run", "--json", "--quiet"]
+    own = ["--output", "--recipe", "--run", "--fresh", "--checkpoint", "--no-run", "--json", "--quiet"]
     assert sorted(shown) == sorted([*own, *(f"--{name}" for name in recipes.options())])
 
 
@@ -585,4 +585,4 @@ def test_the_demo_paints(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_
     [(0.4, "0 s"), (99.4, "99 s"), (99.6, "1 min 40 s"), (200, "3 min 20 s"), (3599.7, "1 h 00 min"), (3900, "1 h 05 min")],
 )
 def test_durations_are_said_for_people(seconds: float, text: str):
-    assert cli._duration(seconds) == text
+    assert display._duration(seconds) == text

@@ -25,7 +25,7 @@ FLOORS = {
     **dict.fromkeys(("assets", "images", "colour", "museum", "networks", "objectives", "solvers", "tiling", "metrics"), 1),
     **dict.fromkeys(("engine", "planning", "fast", "request", "video", "runs"), 2),
     **dict.fromkeys(("api", "doctor"), 3),
-    **dict.fromkeys(("cli", "report", "studio", "cluster", "__main__"), 4),
+    **dict.fromkeys(("cli", "display", "report", "studio", "cluster", "__main__"), 4),
 }
 
 # On one floor nobody imports anybody, but for these: (who, whom).
@@ -40,6 +40,7 @@ NEIGHBOURS = {
     ("tiling", "objectives.base"),  # the contract's types
     ("solvers", "tiling.Value"),
     ("__main__", "cli"),
+    ("cli", "display"),
     ("cli", "report"),
     ("cli", "studio"),
 }

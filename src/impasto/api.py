@@ -10,7 +10,7 @@ import itertools
 import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from impasto import assets, images, runs
 from impasto import recipe as recipes
-from impasto.errors import BadPicture, CannotWrite, Diverged, NotSaved, UnknownName
+from impasto.errors import BadPicture, CannotResume, CannotWrite, Diverged, NotSaved, UnknownName
 from impasto.events import Event, Failed, Finished, Planned, StageDone, Stepped, Warned
 from impasto.geometry import Size
 from impasto.networks import vgg
@@ -134,8 +134,19 @@ def load_recipe(given: Recipe | str, settings: dict[str, Any]) -> Recipe:
     return recipes.with_settings(recipes.load(given), settings)
 
 
-def paint(asked: Request, *, output: Path | None = None, run: Path | None = None, watch: Watch | None = None) -> Painting:
+def paint(
+    asked: Request,
+    *,
+    output: Path | None = None,
+    run: Path | None = None,
+    watch: Watch | None = None,
+    fresh: bool = False,
+    checkpoint_seconds: float = recipes.CHECKPOINT_SECONDS,
+) -> Painting:
     """Paint a request; write the picture to ``output`` and the run's folder to ``run`` where they are given.
+
+    A run of the same recipe that was stopped or killed is gone on with from the state in its folder, and ends with the
+    bytes of an undisturbed one, unless ``fresh``. The state is written every ``checkpoint_seconds`` and after each stage.
 
     Raises:
         Diverged: the loss stopped being a number. The last good picture is in ``output``, if one was asked for.
@@ -146,10 +157,15 @@ def paint(asked: Request, *, output: Path | None = None, run: Path | None = None
         _check_not_an_input(output, asked)
     if run is not None:
         runs.check(run)
-    stream = _stream(asked, watch)
+    kept = runs.checkpoint(run) if run is not None and not fresh else None
+    if kept is not None and kept.facts["recipe_sha256"] != asked.recipe.sha256:
+        kept = None  # another recipe under the same name: a fresh start is what was asked for
+    stream = _stream(asked, watch, kept)
     first = next(stream)  # the network is there and the plan is made: from here on something may be written
-    log = runs.Run.start(run, asked.recipe) if run is not None else None
-    follow = _Follow(log)
+    log = None
+    if run is not None:
+        log = runs.Run.start(run, asked.recipe) if kept is None else runs.Run.resume(run)
+    follow = _Follow(log, asked, str(output or ""), checkpoint_seconds, spent=kept.facts["seconds"] if kept else 0.0)
     failed, stopped = "", False
     for event, state in itertools.chain([first], stream):
         follow(event, state)
@@ -157,8 +173,10 @@ def paint(asked: Request, *, output: Path | None = None, run: Path | None = None
         failed = event.message if isinstance(event, Failed) else ""
         if isinstance(event, Stepped) and watch.stop():
             stopped = True
-            note = Warned(f"Stopped after {event.evaluations} of {asked.plan.evaluations} evaluations.")
+            again = " The same command goes on from here." if log is not None else ""
+            note = Warned(f"Stopped after {event.evaluations} of {asked.plan.evaluations} evaluations.{again}")
             follow(note, state)
+            follow.keep(state)
             watch.event(note)
             break
     painting = _painting(asked, state, follow)
@@ -166,14 +184,34 @@ def paint(asked: Request, *, output: Path | None = None, run: Path | None = None
         output = _save(painting, output)
         painting.record["output"] = str(output)
     if failed:
-        kept = f"The last good picture is in {output}." if output is not None else ""
-        raise Diverged(failed, f"{kept} Try a smaller --solver-rate, or --solver adam --solver-rate 0.02.".strip())
+        where = f"The last good picture is in {output}." if output is not None else ""
+        raise Diverged(failed, f"{where} Try a smaller --solver-rate, or --solver adam --solver-rate 0.02.".strip())
     if log is not None:
         if output is not None and not stopped:
             log.finish(output, painting.record)
         if log.lost:
             watch.event(Warned(f"The run folder {log.folder} could not be written in full; the picture is whole."))
     return painting
+
+
+def resume(run: Path, watch: Watch | None = None) -> Painting:
+    """Go on with an unfinished run from its folder, and write the picture where it was to go.
+
+    Raises:
+        CannotResume: no run there, one that is complete, or one whose photo or painting has changed since.
+    """
+    kept = runs.checkpoint(run)
+    if kept is None:
+        complete = (run / runs.RECORD).exists()
+        state = "is complete" if complete else "holds no state to go on from"
+        raise CannotResume(f"The run {run} {state}.", "" if complete else "Give the command that started it again.")
+    recipe = recipes.load(str(run / runs.RECIPE))
+    assert recipe.photo is not None
+    asked = request(recipe.photo.path, [painting.path for painting in recipe.paintings], recipe)
+    if asked.recipe.sha256 != kept.facts["recipe_sha256"]:
+        raise CannotResume(f"The photo or a painting of the run {run} has changed since.", "Start over with the command.")
+    output = Path(kept.facts["output"]) if kept.facts["output"] else None
+    return paint(asked, output=output, run=run, watch=watch)
 
 
 def _check_not_an_input(output: Path, asked: Request) -> None:
@@ -204,32 +242,51 @@ def _save(painting: Painting, output: Path) -> Path:
 
 @dataclass
 class _Follow:
-    """Keeps what the record needs of the stream, and writes the run's log and preview."""
+    """Keeps what the record needs of the stream, and writes the run's log, state and preview.
+
+    ``spent``: seconds of the run before it was interrupted, if it was.
+    """
 
     log: runs.Run | None
+    asked: Request
+    output: str
+    checkpoint_seconds: float
+    spent: float = 0.0
     planned: Planned | None = None
     seconds: float = 0.0
-    shown: float = field(default=0.0)
+    shown: float = 0.0
+    kept: float = 0.0
 
     def __call__(self, event: Event, state: State) -> None:
         if isinstance(event, Planned):
             self.planned = event
         if isinstance(event, Stepped | Finished):
-            self.seconds = event.seconds
+            self.seconds = self.spent + event.seconds
         if self.log is None:
             return
         self.log.note(event)
-        due = isinstance(event, Stepped) and event.seconds - self.shown > _PREVIEW_SECONDS
-        if due or isinstance(event, StageDone):
+        stepped, staged = isinstance(event, Stepped), isinstance(event, StageDone)
+        if staged or (stepped and self.seconds - self.kept >= self.checkpoint_seconds):
+            self.keep(state)
+        if staged or (stepped and self.seconds - self.shown > _PREVIEW_SECONDS):
             self.shown = self.seconds
             self.log.preview(np.clip(images.from_tensor(state.pixels), 0, 1))
 
+    def keep(self, state: State) -> None:
+        """Write the state down, with what must be the same when it is gone on with."""
+        if self.log is None or self.planned is None:
+            return
+        self.kept = self.seconds
+        tensors, facts = state.pack()
+        facts |= {"recipe_sha256": self.asked.recipe.sha256, "kernel": self.planned.kernel}
+        self.log.keep(tensors, {**facts, "seconds": self.seconds, "output": self.output})
 
-def _stream(asked: Request, watch: Watch) -> Iterator[tuple[Event, State]]:
+
+def _stream(asked: Request, watch: Watch, kept: runs.Checkpoint | None = None) -> Iterator[tuple[Event, State]]:
     """The whole stream, each step under autograd whatever mode the caller is in, and the caller's mode between steps."""
     import torch
 
-    stream = _wired(asked, watch)
+    stream = _wired(asked, watch, kept)
     while True:
         with torch.inference_mode(False), torch.enable_grad():
             try:
@@ -239,13 +296,13 @@ def _stream(asked: Request, watch: Watch) -> Iterator[tuple[Event, State]]:
         yield found
 
 
-def _wired(asked: Request, watch: Watch) -> Iterator[tuple[Event, State]]:
+def _wired(asked: Request, watch: Watch, kept: runs.Checkpoint | None) -> Iterator[tuple[Event, State]]:
     """Wire the network, the plan and the engine together, and give the engine's stream with ``Planned`` before it."""
     from impasto import engine, planning
 
     recipe, plan = asked.recipe, asked.plan
     where, _ = planning.device(recipe.compute.device)
-    tools = _tools(asked, watch)
+    tools = _tools(asked, watch, kept.facts["kernel"] if kept else "")
     with planning.reused_memory():
 
         def prepare(size: Size) -> Callable[[], object]:
@@ -265,7 +322,12 @@ def _wired(asked: Request, watch: Watch) -> Iterator[tuple[Event, State]]:
             cost.free_bytes,
         )
         state = engine.State(engine.first_pixels(plan, tools))
+        if kept is not None:
+            state = engine.State.unpack(kept.tensors, kept.facts, where)
         yield planned, state
+        if kept is not None:
+            done = f"{state.evaluations} of {plan.evaluations} evaluations"
+            yield Warned(f"Going on from an unfinished run after {done}; --fresh starts over."), state
         for note in asked.notes:
             yield Warned(note), state
         if cost.memory_bytes > cost.free_bytes:
@@ -277,9 +339,11 @@ def _wired(asked: Request, watch: Watch) -> Iterator[tuple[Event, State]]:
         yield from engine.iterate(plan, tools, state)
 
 
-def _tools(asked: Request, watch: Watch) -> Tools:
+def _tools(asked: Request, watch: Watch, kernel: str = "") -> Tools:
+    """The engine's tools; ``kernel`` names the one that an earlier part of the run used, which alone gives its bytes."""
     from impasto import engine, planning
     from impasto.networks import weights
+    from impasto.networks.convolution import KERNELS
     from impasto.networks.features import Network
 
     recipe = asked.recipe
@@ -291,7 +355,7 @@ def _tools(asked: Request, watch: Watch) -> Tools:
         wanted_layers(recipe),
         pooling=recipe.network.pooling,
         padding=recipe.network.padding,
-        kernel=planning.kernel(recipe.compute.precision, where),
+        kernel=KERNELS[kernel] if kernel else planning.kernel(recipe.compute.precision, where),
         device=where,
     )
     start = asked.start.pixels if asked.start is not None else None

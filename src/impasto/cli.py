@@ -10,7 +10,6 @@ import io
 import json
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,10 +23,7 @@ from impasto import recipe as recipes
 from impasto.errors import BadRequest, ImpastoError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from impasto.events import Event
-    from impasto.request import Request
+    from impasto.api import Painting
 
 SAMPLE = "wheat-field-with-cypresses"  # the painting of the demo
 
@@ -78,6 +74,8 @@ def _stylize(
     no_run: bool,
     json_: bool,
     quiet: bool,
+    fresh: bool,
+    checkpoint: float,
     **settings: Any,
 ) -> None:
     from impasto import api
@@ -85,7 +83,18 @@ def _stylize(
     chosen = api.load_recipe(recipe, {name: value for name, value in settings.items() if value is not None})
     target = output or Path(f"{Path(photo).stem}-{'-'.join(Path(each).stem for each in style)}"[:200] + ".png")
     folder = None if no_run else (run or None)
-    _paint(photo, list(style), chosen, target, folder, keep_run=not no_run, as_json=json_, quiet=quiet)
+    _paint(
+        photo,
+        list(style),
+        chosen,
+        target,
+        folder,
+        keep_run=not no_run,
+        as_json=json_,
+        quiet=quiet,
+        fresh=fresh,
+        checkpoint=checkpoint,
+    )
 
 
 def _paint(
@@ -98,23 +107,29 @@ def _paint(
     keep_run: bool,
     as_json: bool,
     quiet: bool,
+    fresh: bool = False,
+    checkpoint: float = recipes.CHECKPOINT_SECONDS,
 ) -> Path:
     """Check, say what will be done, paint, and say where it is."""
     from impasto import api, images, runs
+    from impasto.display import Display
     from impasto.request import request
 
     images.check_output(target, bits=recipe.output.bits)
-    with _Display(quiet) as display, _stopping() as stop:
+
+    with Display(quiet) as display, _stopping() as stop:
         watch = api.Watch(event=display.event, fetch=display.fetch, stop=stop)
         asked = request(photo, styles, recipe, watch.fetch)
         display.request = asked
         folder = (run or runs.beside(target.absolute())) if keep_run else None
-        painting = api.paint(asked, output=target, run=folder, watch=watch)
+        painting = api.paint(asked, output=target, run=folder, watch=watch, fresh=fresh, checkpoint_seconds=checkpoint)
+    return _tell(painting, as_json)
+
+
+def _tell(painting: Painting, as_json: bool) -> Path:
+    """The last line: where the picture is, or the whole record."""
     path = Path(painting.record["output"])
-    if as_json:
-        print(json.dumps(painting.record, ensure_ascii=False))
-    else:
-        print(path)
+    print(json.dumps(painting.record, ensure_ascii=False) if as_json else path)
     return path
 
 
@@ -143,6 +158,8 @@ def _stylize_command() -> Callable[..., None]:
         own("output", Path | None, None, "Where it goes. [default: PHOTO-STYLE.png]", name=["--output", "-o"]),
         own("recipe", str, recipes.HOUSE, "A name from `impasto recipes`, a .toml file, or a picture painted by Impasto."),
         own("run", Path | None, None, "Folder of the run's log. [default: beside the picture]"),
+        flag("fresh", "Start over where an unfinished run of the same recipe would be gone on with.", "--fresh"),
+        own("checkpoint", float, recipes.CHECKPOINT_SECONDS, "Seconds between two saved states of the run."),
         flag("no_run", "Keep no log.", "--no-run"),
         flag("json_", "Print one JSON object at the end.", "--json"),
         flag("quiet", "Print the path alone.", "--quiet", "-q"),
@@ -172,6 +189,24 @@ class Value(str):
 
 
 app.command(_stylize_command(), name="stylize", usage="Usage: impasto stylize PHOTO STYLE [STYLE...] [OPTIONS]")
+
+
+@app.command
+def resume(run: Path, *, json: bool = False, quiet: bool = False) -> None:
+    """Go on with a run that was stopped or killed.
+
+    Parameters
+    ----------
+    run: The run's folder, such as painted.png.run.
+    json: Print one JSON object at the end.
+    quiet: Print the path alone.
+    """
+    from impasto import api
+    from impasto.display import Display
+
+    with Display(quiet) as display, _stopping() as stop:
+        painting = api.resume(run, api.Watch(event=display.event, fetch=display.fetch, stop=stop))
+    _tell(painting, json)
 
 
 @app.command
@@ -218,9 +253,10 @@ def museum(*words: str, sheet: Path | None = None) -> None:
         gallery.find(" ".join(words))  # says so, with the nearest names
     if sheet is not None:
         from impasto import images
+        from impasto.display import Display
 
         target = images.check_output(sheet)
-        with _Display(quiet=False) as display:
+        with Display(quiet=False) as display:
             pictures = [(work.read(progress=display.fetch), f"{work.slug}  {work.artist}") for work in found]
         images.save(target, images.contact_sheet(pictures, columns=min(8, len(found)), cell=220))
         print(target)
@@ -258,8 +294,9 @@ def fetch(*, to: Path | None = None) -> None:
     to: Into this folder; with IMPASTO_CACHE set to it, a machine without network can paint.
     """
     from impasto import assets
+    from impasto.display import Display
 
-    with _Display(quiet=False) as display:
+    with Display(quiet=False) as display:
         paths = assets.fetch_all(progress=display.fetch, to=to)
     print(f"{len(paths)} files are in {paths[0].parent}")
 
@@ -317,108 +354,3 @@ def _stopping() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-class _Display:
-    """What a person sees on standard error: one line before the work, a bar during it, warnings as they come."""
-
-    def __init__(self, quiet: bool) -> None:
-        from rich.console import Console
-
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.quiet = quiet
-        self.request: Request | None = None
-        self._bar: Progress | None = None
-        self._tasks: dict[str, Any] = {}
-        self._work = (0.0, 1.0)  # seconds expected for the stages done, and in all
-        self._begun = 0.0
-
-    def __enter__(self) -> _Display:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def fetch(self, name: str, done: int, total: int) -> None:
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-        if self.quiet:
-            return
-        if self._bar is None:
-            columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-            self._bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
-            self._bar.start()
-        if name not in self._tasks:
-            self._tasks[name] = self._bar.add_task(f"fetching {name}", total=total)
-        self._bar.update(self._tasks[name], completed=done, total=total)
-
-    def event(self, event: Event) -> None:
-        from impasto import events
-
-        if self.quiet:
-            return
-        if isinstance(event, events.Warned):
-            self.console.print(f"note: {event.message}", markup=False)
-        elif isinstance(event, events.Planned):
-            self._close()
-            self.console.print(_sentence(event), markup=False)
-            self._open(event)
-        elif isinstance(event, events.Started):
-            self._stage = f"{event.size}"
-        elif isinstance(event, events.Stepped):
-            self._advance(event)
-        elif isinstance(event, events.Finished | events.Failed):
-            self._close()
-
-    def _open(self, planned: Any) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        self._stages = planned.stages
-        self._total = sum(size.pixels * steps for size, steps in planned.stages)
-        self._expected = planned.seconds
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[note]}"))
-        self._bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
-        self._tasks = {"paint": self._bar.add_task("painting", total=self._total, note="")}
-        self._bar.start()
-        self._begun = time.monotonic()
-
-    def _advance(self, event: Any) -> None:
-        if self._bar is None:
-            return
-        done = sum(size.pixels * steps for size, steps in self._stages[: event.stage])
-        done += self._stages[event.stage][0].pixels * event.step
-        left = _left(done / self._total, time.monotonic() - self._begun, self._expected)
-        note = f"loss {event.loss:.4f}  {_duration(left)} left"
-        self._bar.update(self._tasks["paint"], completed=done, description=f"painting {self._stage}", note=note)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        self._bar, self._tasks = None, {}
-
-
-def _left(share: float, elapsed: float, expected: float) -> float:
-    """Seconds left: the plan's estimate at first, and more and more what this run has shown."""
-    shown = elapsed / share * (1 - share)
-    return share * shown + (1 - share) * max(0.0, expected - elapsed)
-
-
-def _sentence(planned: Any) -> str:
-    """The one line before the work."""
-    stages = " > ".join(f"{size}:{steps}" for size, steps in planned.stages)
-    needed, free = planned.memory_bytes / 2**30, planned.free_bytes / 2**30
-    return (
-        f"{planned.size} on {planned.device} [{planned.kernel}], stages {stages}, "
-        f"about {_duration(planned.seconds)} and {needed:.1f} GiB of {free:.1f} GiB free"
-    )
-
-
-def _duration(seconds: float) -> str:
-    """ "45 s", "3 min 20 s", "1 h 05 min"."""
-    whole = round(seconds)
-    if whole < 100:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

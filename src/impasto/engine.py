@@ -7,8 +7,9 @@ loss stopped being a number. It refuses to know files, progress bars and what th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +57,25 @@ class State:
     evaluations: int = 0
     memory: dict[str, Tensor] = field(default_factory=dict)
     value: Value = field(default_factory=lambda: Value(float("nan"), {}))
+
+    def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The state as named tensors and plain values, to be written down."""
+        tensors = {"pixels": self.pixels, **{f"memory.{name}": tensor for name, tensor in self.memory.items()}}
+        facts = {"stage": self.stage, "step": self.step, "evaluations": self.evaluations}
+        return tensors, {**facts, "loss": self.value.total, "terms": self.value.terms}
+
+    @classmethod
+    def unpack(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], device: torch.device) -> State:
+        """The inverse of ``pack``."""
+        memory = {name.removeprefix("memory."): tensor for name, tensor in tensors.items() if name != "pixels"}
+        return cls(
+            tensors["pixels"].to(device),
+            facts["stage"],
+            facts["step"],
+            facts["evaluations"],
+            {name: tensor.to(device) for name, tensor in memory.items()},
+            Value(facts["loss"], facts["terms"]),
+        )
 
 
 def iterate(

@@ -202,6 +202,7 @@ class Recipe(Record):
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+CHECKPOINT_SECONDS = 30.0  # between two states of a run: what a power cut costs at most
 HOUSE = "default"  # the recipe that is used where none is named: the fields' own defaults
 
 

@@ -1,4 +1,4 @@
-"""A run is a folder: recipe, events, preview, result, and a record that is written last and marks it complete.
+"""A run is a folder: recipe, events, state, preview, result, and a record that is written last and marks it complete.
 
 It knows file names and how to write them so that each is whole or absent. It refuses to know how pictures are painted.
 """
@@ -10,19 +10,23 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from impasto import events, images
-from impasto.errors import CannotWrite
+from impasto.errors import CannotResume, CannotWrite
 from impasto.images.writing import replace_file
 from impasto.recipe import Recipe
 
-RECIPE, EVENTS, PREVIEW, RECORD = "recipe.toml", "events.jsonl", "preview.jpg", "record.json"
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RECIPE, EVENTS, STATE = "recipe.toml", "events.jsonl", "state.safetensors"
+PREVIEW, RECORD = "preview.jpg", "record.json"
 _RESULTS = tuple(f"result{extension}" for extension in images.EXTENSIONS)
-_FILES = {RECIPE, EVENTS, PREVIEW, RECORD, *_RESULTS}
+_FILES = {RECIPE, EVENTS, STATE, PREVIEW, RECORD, *_RESULTS}
 
 
 def beside(output: Path) -> Path:
@@ -47,6 +51,33 @@ def check(folder: Path) -> None:
         strangers = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - _FILES
         if strangers:
             raise CannotWrite(f"{folder} is no run folder: it holds {min(strangers)}.", _ELSEWHERE)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state as it was written down: named tensors, and what goes with them as plain values."""
+
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+
+
+def checkpoint(folder: Path) -> Checkpoint | None:
+    """The last state that an unfinished run wrote; None where there is none, or where the run is complete.
+
+    Raises:
+        CannotResume: a state that cannot be read.
+    """
+    if (folder / RECORD).exists() or not (folder / STATE).is_file():
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / STATE, framework="pt") as file:
+            facts = json.loads(file.metadata()["facts"])
+            return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, facts)  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        message = f"The state of the run {folder} cannot be read: {error}."
+        raise CannotResume(message, "Start over with --fresh.") from None
 
 
 @dataclass
@@ -76,6 +107,21 @@ class Run:
             ) from None
         return cls(folder)
 
+    @classmethod
+    def resume(cls, folder: Path) -> Run:
+        """An unfinished run, to be gone on with; what a killed run left half-written is removed."""
+        for part in folder.glob(".impasto-*.part"):
+            part.unlink(missing_ok=True)
+        return cls(folder)
+
+    def keep(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Replace the state to go on from."""
+        from safetensors.torch import save
+
+        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        with self._may_fail():
+            replace_file(self.folder / STATE, save(whole, {"facts": json.dumps(facts)}))
+
     def note(self, event: events.Event) -> None:
         """Append an event to the run's log."""
         line = json.dumps({**events.to_dict(event), "time": round(time.time(), 3)})
@@ -92,10 +138,12 @@ class Run:
         result = self.folder / f"result{output.suffix.lower()}"
         with self._may_fail():
             try:
+                result.unlink(missing_ok=True)
                 os.link(output, result)  # the same bytes, no second copy
             except OSError:
                 shutil.copyfile(output, result)
             replace_file(self.folder / RECORD, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+            (self.folder / STATE).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _may_fail(self) -> Iterator[None]:

@@ -1,0 +1,114 @@
+"""What a person sees on standard error while the work goes on: one line before it, a bar during it, notes as they come.
+
+It knows events and words; it refuses to know options and exit codes.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from impasto import events
+
+if TYPE_CHECKING:
+    from impasto.request import Request
+
+
+class Display:
+    """What a person sees on standard error: one line before the work, a bar during it, warnings as they come."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.quiet = quiet
+        self.request: Request | None = None
+        self._bar: Progress | None = None
+        self._tasks: dict[str, Any] = {}
+        self._work = (0.0, 1.0)  # seconds expected for the stages done, and in all
+        self._begun = 0.0
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def fetch(self, name: str, done: int, total: int) -> None:
+        if self.quiet:
+            return
+        if self._bar is None:
+            columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+            self._bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+            self._bar.start()
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(f"fetching {name}", total=total)
+        self._bar.update(self._tasks[name], completed=done, total=total)
+
+    def event(self, event: events.Event) -> None:
+        if self.quiet:
+            return
+        if isinstance(event, events.Warned):
+            self.console.print(f"note: {event.message}", markup=False)
+        elif isinstance(event, events.Planned):
+            self._close()
+            self.console.print(_sentence(event), markup=False)
+            self._open(event)
+        elif isinstance(event, events.Started):
+            self._stage = f"{event.size}"
+        elif isinstance(event, events.Stepped):
+            self._advance(event)
+        elif isinstance(event, events.Finished | events.Failed):
+            self._close()
+
+    def _open(self, planned: Any) -> None:
+        self._stages = planned.stages
+        self._total = sum(size.pixels * steps for size, steps in planned.stages)
+        self._expected = planned.seconds
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[note]}"))
+        self._bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        self._tasks = {"paint": self._bar.add_task("painting", total=self._total, note="")}
+        self._bar.start()
+        self._begun = time.monotonic()
+
+    def _advance(self, event: Any) -> None:
+        if self._bar is None:
+            return
+        done = sum(size.pixels * steps for size, steps in self._stages[: event.stage])
+        done += self._stages[event.stage][0].pixels * event.step
+        left = _left(done / self._total, time.monotonic() - self._begun, self._expected)
+        note = f"loss {event.loss:.4f}  {_duration(left)} left"
+        self._bar.update(self._tasks["paint"], completed=done, description=f"painting {self._stage}", note=note)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar, self._tasks = None, {}
+
+
+def _left(share: float, elapsed: float, expected: float) -> float:
+    """Seconds left: the plan's estimate at first, and more and more what this run has shown."""
+    shown = elapsed / share * (1 - share)
+    return share * shown + (1 - share) * max(0.0, expected - elapsed)
+
+
+def _sentence(planned: Any) -> str:
+    """The one line before the work."""
+    stages = " > ".join(f"{size}:{steps}" for size, steps in planned.stages)
+    needed, free = planned.memory_bytes / 2**30, planned.free_bytes / 2**30
+    return (
+        f"{planned.size} on {planned.device} [{planned.kernel}], stages {stages}, "
+        f"about {_duration(planned.seconds)} and {needed:.1f} GiB of {free:.1f} GiB free"
+    )
+
+
+def _duration(seconds: float) -> str:
+    """ "45 s", "3 min 20 s", "1 h 05 min"."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
