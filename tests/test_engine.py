@@ -21,6 +21,7 @@ from impasto.geometry import Size
 from impasto.networks.features import Network
 from impasto.recipe import Input, Recipe, with_settings
 from impasto.schedule import Plan, Stage
+from impasto.tiling import assembled
 
 LAYERS = ("input", "relu1_1", "relu2_1", "relu2_2", "relu3_1")
 SETTINGS = {
@@ -389,3 +390,25 @@ def test_the_engine_looks_at_paintings_at_that_size(tools: Tools):
     objectives_for(Size(60, 80), PLAN, changed(seen, style_scale=1.5))
     picture = Size(60, 80)
     assert sizes == [(60, 80), *(tuple(painting_size(Size(*p.shape[:2]), picture, 1.5)) for p in tools.paintings)]
+
+
+@pytest.mark.parametrize("statistic", ["gram", "wasserstein"])
+def test_in_tiles_it_paints_what_it_paints_whole(tools: Tools, statistic: str):
+    mine = changed(tools, style_statistics=statistic)
+    size, picture = Size(37, 45), images.to_tensor(pixels(37, 45, 5))
+    assert len(replace(mine, tile=16).grid(size)) > len(replace(mine, tile=0).grid(size)) == 1
+    value, gradient = evaluation(size, PLAN, mine)(picture)
+    tiled, tiled_gradient = evaluation(size, PLAN, replace(mine, tile=16))(picture)
+    assert tiled.total == pytest.approx(value.total, rel=1e-6)
+    assert (tiled_gradient - gradient).norm() < 1e-5 * gradient.norm()
+    assert kinds(watch(replace(mine, tile=16)))[-1] == "Finished"
+
+
+def test_content_targets_are_put_together_from_tiles(tools: Tools):
+    size = Size(37, 45)
+    photo = images.to_tensor(images.resize(tools.photo, size))
+    strides = {layer.name: layer.stride for layer in tools.network.layers if layer.name in tools.recipe.content.layers}
+    whole, tiled = (assembled(photo, tools.network, strides, replace(tools, tile=tile).grid(size)) for tile in (0, 16))
+    assert whole.keys() == tiled.keys() == set(tools.recipe.content.layers)
+    for name in whole:
+        assert torch.allclose(whole[name], tiled[name], rtol=1e-6, atol=1e-7)

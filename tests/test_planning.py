@@ -169,6 +169,20 @@ def test_memory_grows_with_what_is_kept():
     assert memory(iterations=500) == memory(iterations=5)
 
 
+def test_tiles_are_taken_where_the_whole_does_not_fit():
+    recipe = recipes.with_settings(recipes.Recipe(), {"size": 4000})
+    plan, net = schedule.plan(recipe, Size(300, 400)), network()
+    whole = planning.memory(plan, recipe, net)
+    assert planning.tile(plan, recipe, net, int(whole / 0.79)) == 0
+    chosen = planning.tile(plan, recipe, net, int(whole * 0.9))
+    assert 0 < chosen < 4000
+    assert planning.memory(plan, recipe, net, chosen) <= 0.8 * 0.9 * whole
+    assert planning.memory(plan, recipe, net, 256) < planning.memory(plan, recipe, net, 1024) < whole
+    assert planning.tile(plan, recipe, net, 0) == 256  # nothing fits: the smallest, and a warning before it starts
+    mine = recipes.with_settings(recipe, {"tile": 700})
+    assert planning.tile(plan, mine, net, 2**60) == 700
+
+
 def fake_files(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
     def read_text(self: Path, *_: Any, **__: Any) -> str:
         if self.as_posix() not in files:

@@ -10,7 +10,7 @@ import itertools
 import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -278,7 +278,7 @@ class _Follow:
             return
         self.kept = self.seconds
         tensors, facts = state.pack()
-        facts |= {"recipe_sha256": self.asked.recipe.sha256, "kernel": self.planned.kernel}
+        facts |= {"recipe_sha256": self.asked.recipe.sha256, "kernel": self.planned.kernel, "tile": self.planned.tile}
         self.log.keep(tensors, {**facts, "seconds": self.seconds, "output": self.output})
 
 
@@ -303,6 +303,8 @@ def _wired(asked: Request, watch: Watch, kept: runs.Checkpoint | None) -> Iterat
     recipe, plan = asked.recipe, asked.plan
     where, _ = planning.device(recipe.compute.device)
     tools = _tools(asked, watch, kept.facts["kernel"] if kept else "")
+    tile = kept.facts["tile"] if kept else planning.tile(plan, recipe, tools.network, planning.free_memory(where))
+    tools = replace(tools, tile=tile)
     with planning.reused_memory():
 
         def prepare(size: Size) -> Callable[[], object]:
@@ -310,7 +312,7 @@ def _wired(asked: Request, watch: Watch, kept: runs.Checkpoint | None) -> Iterat
             evaluate = engine.evaluation(size, plan, tools)
             return lambda: evaluate(pixels)
 
-        cost = planning.cost(plan, recipe, tools.network, where, prepare)
+        cost = planning.cost(plan, recipe, tools.network, where, prepare, tile)
         stages = tuple((stage.size, stage.steps) for stage in plan.stages)
         planned = Planned(
             plan.size,
@@ -320,6 +322,7 @@ def _wired(asked: Request, watch: Watch, kept: runs.Checkpoint | None) -> Iterat
             round(cost.seconds, 1),
             cost.memory_bytes,
             cost.free_bytes,
+            tile if len(tools.grid(plan.size)) > 1 else 0,
         )
         state = engine.State(engine.first_pixels(plan, tools))
         if kept is not None:

@@ -98,8 +98,9 @@ def _sentence(planned: Any) -> str:
     """The one line before the work."""
     stages = " > ".join(f"{size}:{steps}" for size, steps in planned.stages)
     needed, free = planned.memory_bytes / 2**30, planned.free_bytes / 2**30
+    tiles = f" in tiles of {planned.tile} px" if planned.tile else ""
     return (
-        f"{planned.size} on {planned.device} [{planned.kernel}], stages {stages}, "
+        f"{planned.size}{tiles} on {planned.device} [{planned.kernel}], stages {stages}, "
         f"about {_duration(planned.seconds)} and {needed:.1f} GiB of {free:.1f} GiB free"
     )
 

@@ -26,7 +26,7 @@ from impasto.objectives.smooth import Smooth
 from impasto.objectives.style import Moments, Style, blend, measure, summarise
 from impasto.recipe import Recipe
 from impasto.schedule import Plan
-from impasto.tiling import Value, measured, value_and_gradient
+from impasto.tiling import Value, assembled, measured, value_and_gradient
 
 Pixels = NDArray[np.float32]  # (H, W, 3), sRGB-encoded, 0..1
 
@@ -41,6 +41,11 @@ class Tools:
     paintings: tuple[Pixels, ...]
     start: Pixels | None = None  # the picture file to start from, where the recipe names one
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    tile: int = 0  # largest side of a tile in pixels; 0: the whole picture at once
+
+    def grid(self, size: Size) -> Grid:
+        """How a picture of this size is cut."""
+        return Grid(size, self.tile, max(self.network.halo, 1), self.network.stride)
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ def iterate(
 def evaluation(size: Size, plan: Plan, tools: Tools) -> solvers.Evaluate:
     """The loss and its gradient as a function of a picture of this size."""
     objectives = objectives_for(size, plan, tools)
-    grid = Grid(size)
+    grid = tools.grid(size)
     return lambda pixels: value_and_gradient(pixels, tools.network, objectives, grid)
 
 
@@ -149,8 +154,8 @@ def objectives_for(size: Size, plan: Plan, tools: Tools) -> list[Objective]:
     strides = {layer.name: layer.stride for layer in network.layers}
     objectives: list[Objective] = []
     if recipe.content.weight > 0:
-        with torch.no_grad():
-            maps = network(images.to_tensor(images.resize(tools.photo, size)).to(tools.device))
+        photo = images.to_tensor(images.resize(tools.photo, size)).to(tools.device)
+        maps = assembled(photo, network, {name: strides[name] for name in recipe.content.layers}, tools.grid(size))
         weight = recipe.content.weight * plan.content_factor
         objectives.append(Content(maps, strides, recipe.content.layers, recipe.content.scaling, weight))
     if recipe.style.weight > 0:
@@ -169,7 +174,7 @@ def _moments(painting: Pixels, size: Size, tools: Tools) -> dict[str, Moments]:
     strides = {name: network.layer(name).stride for name in recipe.style.layers}
     own = painting_size(Size(*painting.shape[:2]), size, recipe.style.scale)
     pixels = images.to_tensor(images.resize(painting, own)).to(tools.device)
-    return summarise(measured(pixels, network, lambda maps, where: measure(maps, strides, where), Grid(own)))
+    return summarise(measured(pixels, network, lambda maps, where: measure(maps, strides, where), tools.grid(own)))
 
 
 def painting_size(painting: Size, picture: Size, scale: float) -> Size:

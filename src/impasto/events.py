@@ -19,7 +19,9 @@ class Event:
 
 @dataclass(frozen=True)
 class Planned(Event):
-    """What will be done: the final size, stages as (size, evaluations), expected seconds and bytes."""
+    """What will be done: the final size, stages as (size, evaluations), expected seconds and bytes, and the largest side of
+    a tile, 0 for the whole picture at once.
+    """
 
     size: Size
     stages: tuple[tuple[Size, int], ...]
@@ -28,6 +30,7 @@ class Planned(Event):
     seconds: float
     memory_bytes: int
     free_bytes: int
+    tile: int = 0
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import torch
 
 from impasto import assets
 from impasto.errors import UnknownName
-from impasto.geometry import Size
+from impasto.geometry import Grid, Size
 from impasto.networks.convolution import KERNELS, Kernel, fastest
 from impasto.networks.features import Network
 from impasto.recipe import Recipe
@@ -167,7 +167,12 @@ def peak_memory(where: torch.device) -> int:
 
 
 def cost(
-    plan: Plan, recipe: Recipe, network: Network, where: torch.device, prepare: Callable[[Size], Callable[[], object]]
+    plan: Plan,
+    recipe: Recipe,
+    network: Network,
+    where: torch.device,
+    prepare: Callable[[Size], Callable[[], object]],
+    tile: int = 0,
 ) -> Cost:
     """The time and memory that a plan will take.
 
@@ -179,10 +184,18 @@ def cost(
     seconds = 0.0
     for stage in plan.stages:
         seconds += _along(stage.size.pixels, small, setup_small, large, setup_large)
-        seconds += _along(stage.size.pixels, small, step_small, large, step_large) * stage.steps
+        step = _along(stage.size.pixels, small, step_small, large, step_large)
+        seconds += step * stage.steps * _tiled(Grid(stage.size, tile, max(network.halo, 1), network.stride))
     # The finished picture is set up and evaluated once more.
     seconds += _along(plan.size.pixels, small, setup_small + step_small, large, setup_large + step_large)
-    return Cost(seconds, memory(plan, recipe, network), free_memory(where))
+    return Cost(seconds, memory(plan, recipe, network, tile), free_memory(where))
+
+
+def _tiled(grid: Grid) -> float:
+    """How much longer an evaluation takes in tiles: halos are computed as well, and the forward pass is made twice."""
+    if len(grid) == 1:
+        return 1.0
+    return 1.5 * sum(tile.outer.size.pixels for tile in grid) / grid.size.pixels
 
 
 def _timed(size: Size, prepare: Callable[[Size], Callable[[], object]], where: torch.device) -> tuple[int, float, float]:
@@ -207,24 +220,41 @@ def _along(pixels: int, small: int, at_small: float, large: int, at_large: float
     return constant + slope * pixels
 
 
-def memory(plan: Plan, recipe: Recipe, network: Network) -> int:
+def tile(plan: Plan, recipe: Recipe, network: Network, free_bytes: int) -> int:
+    """The tile side to paint with: what the recipe says; else 0 where the whole picture fits into four fifths of the free
+    memory, else the largest of a few sides that does.
+    """
+    if recipe.compute.tile:
+        return recipe.compute.tile
+    fitting = (side for side in (0, *_TILE_SIDES) if memory(plan, recipe, network, side) <= 0.8 * free_bytes)
+    return next(fitting, _TILE_SIDES[-1])
+
+
+_TILE_SIDES = (3072, 2048, 1536, 1024, 768, 512, 384, 256)
+
+
+def memory(plan: Plan, recipe: Recipe, network: Network, tile: int = 0) -> int:
     """Bytes at the peak of a plan: what the largest stage holds, on top of the program and the network."""
     width = 2 if network.kernel.dtype == torch.bfloat16 else 4
-    per_pixel = 0.0
+    # At once for a tile with its halo: the maps after each ReLU and pooling, and the index of each maximum.
+    per_tile = 0.0
     for layer in network.layers:
         if layer.kind in ("relu", "pool"):
-            per_pixel += layer.channels * width / layer.stride**2
+            per_tile += layer.channels * width / layer.stride**2
         if layer.kind == "pool" and network.pooling == "max":
-            per_pixel += layer.channels * 8 / layer.stride**2  # the index of each maximum
+            per_tile += layer.channels * 8 / layer.stride**2
     # On the way back: gradients, padded copies and what comes out of them, all at the widest maps, and the gaps that the
     # allocator leaves between them. Ten maps is what was measured, from 256 to 1024 px, in both types.
-    per_pixel += 10 * 64 * width
+    per_tile += 10 * 64 * width
     if width == 2:
-        per_pixel += 2 * 64 * 4  # statistics read the maps in float32
-    vectors = 8 + (2 * recipe.solver.history if recipe.solver.name == "lbfgs" else 2)
-    per_pixel += vectors * 3 * 4
+        per_tile += 2 * 64 * 4  # statistics read the maps in float32
+    # For the whole picture: the content's target maps, and the vectors of the search.
+    held = [layer for layer in network.layers if recipe.content.weight > 0 and layer.name in recipe.content.layers]
+    per_picture = sum(layer.channels * width / layer.stride**2 for layer in held)
+    per_picture += (8 + (2 * recipe.solver.history if recipe.solver.name == "lbfgs" else 2)) * 3 * 4
     weights = sum(layer.channels * layer.channels_in * 9 * 4 * 3 for layer in network.layers if layer.kind == "conv")
-    return int(plan.size.pixels * per_pixel) + weights + _PROGRAM_BYTES
+    largest = Grid(plan.size, tile, max(network.halo, 1), network.stride).largest
+    return int(largest.pixels * per_tile + plan.size.pixels * per_picture) + weights + _PROGRAM_BYTES
 
 
 _PROGRAM_BYTES = 450 * 2**20  # Python, torch and its libraries, measured before a picture is read

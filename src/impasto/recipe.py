@@ -151,6 +151,13 @@ class Compute(Record):
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "Numbers between layers; auto takes bfloat16 where the processor is made for it.", option="precision"
     )
+    tile: int = setting(
+        0,
+        "Largest side of a tile; 0: the whole picture, or what fits.",
+        option="tile",
+        unit="px",
+        ge=0,
+    )
 
 
 class Output(Record):

@@ -74,6 +74,25 @@ def measured(
     return total
 
 
+def assembled(picture: Tensor, encode: Encoder, strides: Mapping[str, int], grid: Grid) -> dict[str, Tensor]:
+    """The maps of some layers of a whole picture (1, 3, H, W), put together from its tiles; no gradients."""
+    found: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for tile in grid:
+            where = Where(tile, grid.size)
+            maps = encode(picture[(..., *tile.outer.slices)])
+            for name, stride in strides.items():
+                own = where.own(maps[name], stride)
+                if len(grid) == 1:
+                    found[name] = own
+                    continue
+                if name not in found:
+                    shape = (*own.shape[:2], grid.size.height // stride, grid.size.width // stride)
+                    found[name] = own.new_empty(shape)
+                found[name][(..., *where.region(stride).slices)] = own
+    return found
+
+
 def whole(size: Size) -> Grid:
     """The grid of one tile."""
     return Grid(size)
