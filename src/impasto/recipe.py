@@ -177,7 +177,7 @@ class Recipe(Record):
     paintings: tuple[Input, ...] = ()
     size: int = setting(512, "Long side of the picture; 0 for the photo's own size.", unit="px", ge=0, le=65_536)
     strength: float = setting(50.0, "How strongly to paint, from a hint (10) to bold (90).", ge=0, le=100)
-    seed: int = setting(0, "Number that decides every random choice.", ge=0, le=2**63 - 1)
+    seed: int = setting(0, "Number that decides every random choice.", ge=0, le=2**53 - 1)  # exact in JSON everywhere
     max_megapixels: float = setting(250.0, "Largest photo or painting that is read.", unit="MP", gt=0)
     network: NetworkChoice = NetworkChoice()
     content: ContentTerm = ContentTerm()
