@@ -324,8 +324,9 @@ def _wired(asked: Request, watch: Watch, kept: runs.Checkpoint | None) -> Iterat
             cost.free_bytes,
             tile if len(tools.grid(plan.size)) > 1 else 0,
         )
-        state = engine.State(engine.first_pixels(plan, tools))
-        if kept is not None:
+        if kept is None:
+            state = engine.State(engine.first_pixels(plan, tools))
+        else:
             state = engine.State.unpack(kept.tensors, kept.facts, where)
         yield planned, state
         if kept is not None:

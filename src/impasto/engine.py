@@ -45,7 +45,7 @@ class Tools:
 
     def grid(self, size: Size) -> Grid:
         """How a picture of this size is cut."""
-        return Grid(size, self.tile, max(self.network.halo, 1), self.network.stride)
+        return self.network.grid(size, self.tile)
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,7 @@ def cost(
     for stage in plan.stages:
         seconds += _along(stage.size.pixels, small, setup_small, large, setup_large)
         step = _along(stage.size.pixels, small, step_small, large, step_large)
-        seconds += step * stage.steps * _tiled(Grid(stage.size, tile, max(network.halo, 1), network.stride))
+        seconds += step * stage.steps * _tiled(network.grid(stage.size, tile))
     # The finished picture is set up and evaluated once more.
     seconds += _along(plan.size.pixels, small, setup_small + step_small, large, setup_large + step_large)
     return Cost(seconds, memory(plan, recipe, network, tile), free_memory(where))
@@ -253,7 +253,7 @@ def memory(plan: Plan, recipe: Recipe, network: Network, tile: int = 0) -> int:
     per_picture = sum(layer.channels * width / layer.stride**2 for layer in held)
     per_picture += (8 + (2 * recipe.solver.history if recipe.solver.name == "lbfgs" else 2)) * 3 * 4
     weights = sum(layer.channels * layer.channels_in * 9 * 4 * 3 for layer in network.layers if layer.kind == "conv")
-    largest = Grid(plan.size, tile, max(network.halo, 1), network.stride).largest
+    largest = network.grid(plan.size, tile).largest
     return int(largest.pixels * per_tile + plan.size.pixels * per_picture) + weights + _PROGRAM_BYTES
 
 

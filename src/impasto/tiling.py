@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from impasto.geometry import Grid, Size
+from impasto.geometry import Grid
 from impasto.objectives.base import Objective, Stats, Where, add
 
 Encoder = Callable[[Tensor], Mapping[str, Tensor]]
@@ -91,11 +91,6 @@ def assembled(picture: Tensor, encode: Encoder, strides: Mapping[str, int], grid
                     found[name] = own.new_empty(shape)
                 found[name][(..., *where.region(stride).slices)] = own
     return found
-
-
-def whole(size: Size) -> Grid:
-    """The grid of one tile."""
-    return Grid(size)
 
 
 def _measure(features: Mapping[str, Tensor], objectives: Sequence[Objective], where: Where) -> list[Stats]:

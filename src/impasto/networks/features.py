@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from impasto.geometry import Grid, Size
 from impasto.networks import vgg
 from impasto.networks.convolution import KERNELS, Convolution, Kernel, Padding
 
@@ -71,6 +72,13 @@ class Network:
     def halo(self) -> int:
         """Pixels of true neighbours a tile needs on each side for exact features of its own positions."""
         return vgg.halo(self.layers)
+
+    def grid(self, size: Size, tile: int) -> Grid:
+        """A picture of this size cut for exact features: tiles of side ``tile`` (0: whole) with the halo they need.
+
+        One pixel at least, for what compares neighbouring pixels.
+        """
+        return Grid(size, tile, max(self.halo, 1), self.stride)
 
     def layer(self, name: str) -> vgg.Layer:
         """The table's row for a layer name."""
