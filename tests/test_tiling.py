@@ -20,7 +20,7 @@ from impasto.objectives.base import Objective, Where
 from impasto.objectives.content import Content
 from impasto.objectives.smooth import Smooth
 from impasto.objectives.style import STATISTICS, Style, measure, summarise
-from impasto.tiling import Value, measured, value_and_gradient, whole
+from impasto.tiling import Value, measured, value_and_gradient
 
 SCALINGS: tuple[content.Scaling, ...] = get_args(content.Scaling)
 TERMS = [*STATISTICS, *SCALINGS, "smooth"]
@@ -141,7 +141,7 @@ def test_measured_in_tiles_is_measured_whole(
     picture = picture_of(*size).requires_grad_()
     found, expected = (
         measured(picture, network, lambda maps, where: measure(maps, strides, where), grid)
-        for grid in (Grid(Size(*size), tile, network.halo, network.stride), whole(Size(*size)))
+        for grid in (Grid(Size(*size), tile, network.halo, network.stride), Grid(Size(*size)))
     )
     assert set(found) == set(expected)
     for name, stat in expected.items():
