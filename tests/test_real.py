@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pytest
 import skimage.data
@@ -12,13 +10,13 @@ import torch
 import impasto
 from impasto import images, museum
 from impasto.geometry import Grid, Size
+from impasto.metrics import Referee
 from impasto.networks import weights
 from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
-from impasto.objectives.base import Where
 from impasto.objectives.content import Content
 from impasto.objectives.smooth import Smooth
-from impasto.objectives.style import Moments, Style, measure, summarise, wasserstein
+from impasto.objectives.style import Style, measure, summarise
 from impasto.tiling import measured, value_and_gradient
 
 pytestmark = pytest.mark.network
@@ -33,49 +31,29 @@ def photo() -> np.ndarray:
     return skimage.data.astronaut()[::4, ::4]  # (128, 128, 3)
 
 
-class Judge:
-    """VGG-16's distances of a picture to the photo's content and to the painting's style."""
-
-    def __init__(self, photo: np.ndarray) -> None:
-        self.network = Network(weights.load("vgg16"), "D", {*LAYERS, "relu4_2"}, padding="reflect")
-        self.strides = {layer.name: layer.stride for layer in self.network.layers}
-        self.target = self.network(self._tensor(photo / np.float32(255)))
-        painting = museum.find(PAINTING).read()
-        self.painting = self._moments(images.resize(painting, Size(*painting.shape[:2]).with_long_side(SIDE)))
-
-    def content(self, pixels: np.ndarray) -> float:
-        content = Content(self.target, self.strides, {"relu4_2": 1.0}, "relative", 1.0)
-        maps = self.network(self._tensor(pixels))
-        return float(content.score(content.measure(maps, Where.whole(Size(*pixels.shape[:2])))))
-
-    def style(self, pixels: np.ndarray) -> float:
-        found = self._moments(pixels)
-        return sum(float(wasserstein(found[layer], self.painting[layer])) for layer in LAYERS) / len(LAYERS)
-
-    def _moments(self, pixels: np.ndarray) -> Mapping[str, Moments]:
-        strides = {layer: self.strides[layer] for layer in LAYERS}
-        grid = Grid(Size(*pixels.shape[:2]))
-        return summarise(measured(self._tensor(pixels), self.network, lambda m, w: measure(m, strides, w), grid))
-
-    @staticmethod
-    def _tensor(pixels: np.ndarray) -> torch.Tensor:
-        return images.to_tensor(np.asarray(pixels, np.float32))
+@pytest.fixture(scope="module")
+def referee(photo: np.ndarray) -> Referee:
+    """VGG-16, which does not paint here, looking at everything at 128 px of long side."""
+    painting = museum.find(PAINTING).read()
+    near = images.resize(painting, Size(*painting.shape[:2]).with_long_side(SIDE))
+    return Referee(photo / np.float32(255), near, "vgg16")
 
 
-def test_style_comes_closer_content_stays_and_strength_means_what_it_says(photo: np.ndarray):
-    judge = Judge(photo)
+def test_style_comes_closer_content_stays_and_strength_means_what_it_says(photo: np.ndarray, referee: Referee):
     plain = np.asarray(photo, np.float32) / 255
     results = {
         strength: impasto.stylize(photo, PAINTING, size=SIDE, strength=strength, iterations=30).pixels
         for strength in (10, 50, 90)
     }
-    styles = {strength: judge.style(pixels) for strength, pixels in results.items()}
-    contents = {strength: judge.content(pixels) for strength, pixels in results.items()}
-    assert styles[90] < styles[50] < styles[10] < judge.style(plain)
+    scores = {strength: referee(pixels) for strength, pixels in results.items()}
+    styles = {strength: found.style for strength, found in scores.items()}
+    contents = {strength: found.content for strength, found in scores.items()}
+    untouched = referee(plain).style
+    assert styles[90] < styles[50] < styles[10] < untouched
     assert contents[10] < contents[50] < contents[90]
-    assert styles[50] < 0.6 * judge.style(plain)
+    assert styles[50] < 0.6 * untouched
     shuffled = plain[::-1, ::-1].copy()  # the same colours, none of the content in its place
-    assert contents[90] < judge.content(shuffled)
+    assert contents[90] < referee(shuffled).content
 
 
 def test_the_same_request_gives_the_same_bytes(photo: np.ndarray):

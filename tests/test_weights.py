@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from impasto import assets
 from impasto.errors import AssetUnavailable, BadRecipe, UnknownName
-from impasto.networks import weights
+from impasto.networks import alexnet, weights
 
 CHANNELS = (2, 3, 4, 5, 6)  # instead of 64 ... 512, so that a whole network is a few kilobytes
 
@@ -258,6 +258,52 @@ def test_a_fetched_file_that_is_something_else(fetched: list[str], tmp_path: Pat
     with pytest.raises(AssetUnavailable, match="not the vgg16 it should be"):
         weights.load("vgg16")
     assert list(assets.cache_dir().iterdir()) == []
+
+
+def headed(backbone: dict[str, Any], heads: int = 5) -> dict[str, Any]:
+    """The layout of the files of LPIPS: a network, and a linear head of one row for each of its maps."""
+    rows = [np.arange(2 + number, dtype=np.float32).reshape(1, 1, -1, 1) for number in range(heads)]
+    return {**backbone, **{f"NetLinLayer_{number}": {"Conv_0": {"kernel": row}} for number, row in enumerate(rows)}}
+
+
+def alexnet_layers() -> dict[str, Any]:
+    shapes = [(layer.window, layer.window, layer.channels_in, layer.channels) for layer in alexnet.LAYERS]
+    made = {f"Conv_{number}": {"kernel": np.zeros(shape, np.float32)} for number, shape in enumerate(shapes)}
+    for layer, table in zip(made.values(), alexnet.LAYERS, strict=True):
+        layer["bias"] = np.full(table.channels, table.window, np.float32)
+    made["Conv_1"]["kernel"][3, 4, 5, 6] = 1  # row, column, in, out
+    return {"AlexNet_0": made}
+
+
+def test_alexnet_and_heads_are_read_out_of_one_file(fetched: list[str], tmp_path: Path):
+    (tmp_path / "alexnet-lpips").write_bytes(pickle.dumps(headed(alexnet_layers())))
+    tensors, heads = weights.load_alexnet(), weights.load_heads("alexnet")
+    assert fetched == ["alexnet-lpips"] * 2
+    assert tensors["conv2.weight"][6, 5, 3, 4] == tensors["conv2.weight"].sum() == 1
+    assert [float(tensors[f"{layer.name}.bias"][0]) for layer in alexnet.LAYERS] == [11, 5, 3, 3, 3]
+    assert all(tensor.dtype == torch.float32 for tensor in (*tensors.values(), *heads))
+    assert [len(head) for head in heads] == [2, 3, 4, 5, 6]
+    # LPIPS' input: 2 x - 1, less its shift, over its scale.
+    x = tensors["input.weight"] @ torch.tensor([0.25, 0.5, 1.0]) + tensors["input.bias"]
+    torch.testing.assert_close(x, torch.tensor([(-0.5 + 0.030) / 0.458, 0.088 / 0.448, (1 + 0.188) / 0.450]))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        headed({"AlexNet_0": {}}, heads=4),
+        {**headed({"AlexNet_0": {}}), "NetLinLayer_2": {"Conv_0": {"kernel": np.zeros((2, 1, 4, 1), np.float32)}}},
+        headed({"AlexNet_0": {**alexnet_layers()["AlexNet_0"], "Conv_3": flax_layers()["Conv_0"]}}),
+        {"AlexNet_0": {"Conv_0": {"kernel": Calls(os.getcwd)}}},
+    ],
+    ids=["nothing", "too few heads", "a head of another shape", "another convolution", "a call"],
+)
+def test_a_file_of_heads_that_is_something_else(fetched: list[str], tmp_path: Path, content: Any):
+    (tmp_path / "alexnet-lpips").write_bytes(pickle.dumps(content))
+    with pytest.raises(AssetUnavailable, match="not the alexnet it should be"):
+        weights.load_heads("alexnet")
+        weights.load_alexnet()
 
 
 # ---- a file that the user names ------------------------------------------------------------------------------

@@ -1,11 +1,11 @@
-"""The weights of VGG-19 and VGG-16 as checked float32 tensors, all in one form whatever file they come from.
+"""The weights of VGG-19, VGG-16 and AlexNet as checked float32 tensors, all in one form whatever file they come from.
 
 It knows how the fetched files and torchvision's are laid out, and how each of them wants its input. It
 refuses to know what a network does with the tensors, and reads no file in a way that could run what is in it.
 
 The one form, for RGB in 0..1: "input.weight" (3, 3) and "input.bias" (3,) with x' = weight @ x + bias for
 each pixel, then "conv1_1.weight" (64, 3, 3, 3) as (out, in, row, column), "conv1_1.bias" (64,), and so on.
-Zero padding is meant to be zeros in x', that is after the input step.
+Zero padding is meant to be zeros in x', that is after the input step. AlexNet's convolutions are "conv1" to "conv5".
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import contextlib
 import os
 import pickle
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -25,14 +25,16 @@ from safetensors.torch import load_file, save_file
 
 from impasto import assets
 from impasto.errors import AssetUnavailable, BadRecipe, UnknownName, did_you_mean
+from impasto.networks import alexnet
 
 Tensors = dict[str, torch.Tensor]
 NetworkName = Literal["vgg19", "vgg16"]
+HeadedName = Literal["vgg16", "alexnet"]  # the networks that LPIPS was trained on top of
 
 _FORMAT = "1"  # of our safetensors files; a file with another number is made anew
 _CHANNELS = (64, 128, 256, 512, 512)  # of the five blocks, in configurations D and E alike
 _BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # convolutions in each block
-_ASSET = {"vgg16": "vgg16-lpips", "vgg19": "vgg19-normalised"}
+_ASSET = {"vgg16": "vgg16-lpips", "vgg19": "vgg19-normalised", "alexnet": "alexnet-lpips"}
 
 # LPIPS scales -1..1, torchvision 0..1; both are per channel R, G, B.
 _LPIPS_SHIFT, _LPIPS_SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
@@ -64,6 +66,34 @@ def load(
         tensors = _convert(name, assets.fetch(source.name, progress=progress))
         _write_cached(cached, tensors, source.sha256)
     return tensors
+
+
+def load_alexnet(*, progress: assets.Progress | None = None) -> Tensors:
+    """AlexNet's tensors, float32 on the CPU: "input.weight", "input.bias", then "conv1.weight", "conv1.bias" to "conv5".
+
+    Raises ``AssetUnavailable`` if they cannot be fetched.
+    """
+    found = dict(zip(("input.weight", "input.bias"), _lpips_scaling(), strict=True))
+    tensors = {name: tensor.float() for name, tensor in found.items()}
+    with _headed("alexnet", progress) as arrays:
+        for number, layer in enumerate(alexnet.LAYERS):
+            weight, bias = _from_flax_layer(arrays["AlexNet_0"][f"Conv_{number}"])
+            if tuple(weight.shape) != (layer.channels, layer.channels_in, layer.window, layer.window):
+                raise ValueError(f"{layer.name}.weight is {tuple(weight.shape)}")
+            tensors |= {f"{layer.name}.weight": weight, f"{layer.name}.bias": bias}
+    return tensors
+
+
+def load_heads(name: HeadedName, *, progress: assets.Progress | None = None) -> tuple[torch.Tensor, ...]:
+    """The linear heads of LPIPS 0.1 on top of a network, one weight (C,) for each channel of each of its five maps.
+
+    Raises ``AssetUnavailable`` if they cannot be fetched.
+    """
+    with _headed(name, progress) as arrays:
+        kernels = [arrays[f"NetLinLayer_{number}"]["Conv_0"]["kernel"] for number in range(5)]
+        if any(kernel.shape != (1, 1, kernel.size, 1) for kernel in kernels):
+            raise ValueError(f"its heads are {[kernel.shape for kernel in kernels]}")
+        return tuple(torch.from_numpy(kernel.reshape(-1).copy()) for kernel in kernels)
 
 
 # ---- our own files in the cache ----------------------------------------------------------------------------
@@ -157,10 +187,28 @@ def _convert(name: str, path: Path) -> Tensors:
             return _from_sequential(name, _read_state_dict(path))
         with path.open("rb") as file:
             return _from_flax(name, read_arrays(file)["VGG16_0"])
-    except (ValueError, KeyError, pickle.UnpicklingError, AttributeError, EOFError) as problem:
-        raise AssetUnavailable(
-            f"{path} is not the {name} it should be: {problem}.", "Remove that file, and it is fetched again."
-        ) from problem
+    except _DAMAGED as problem:
+        raise _not_what_it_should_be(path, name, problem) from problem
+
+
+@contextlib.contextmanager
+def _headed(name: HeadedName, progress: assets.Progress | None) -> Iterator[Mapping[str, Any]]:
+    """The arrays of a network that has LPIPS heads; whoever finds that they are not what they should be raises so."""
+    path = assets.fetch(_ASSET[name], progress=progress)
+    try:
+        with path.open("rb") as file:
+            yield read_arrays(file)
+    except _DAMAGED as problem:
+        raise _not_what_it_should_be(path, name, problem) from problem
+
+
+_DAMAGED = (ValueError, KeyError, pickle.UnpicklingError, AttributeError, EOFError)
+
+
+def _not_what_it_should_be(path: Path, name: str, problem: Exception) -> AssetUnavailable:
+    return AssetUnavailable(
+        f"{path} is not the {name} it should be: {problem}.", "Remove that file, and it is fetched again."
+    )
 
 
 def _read_state_dict(path: Path) -> Tensors:
@@ -195,15 +243,21 @@ def _from_torchvision(name: str, state: Mapping[str, torch.Tensor]) -> Tensors:
 
 
 def _from_flax(name: str, layers: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]) -> Tensors:
-    """flax keeps kernels as (row, column, in, out); LPIPS wants 2 x - 1 scaled by its own shift and scale."""
-    convolutions = []
-    for number in range(len(layers)):
-        layer = layers[f"Conv_{number}"]
-        kernel = np.ascontiguousarray(layer["kernel"].transpose(3, 2, 0, 1))
-        convolutions.append((torch.from_numpy(kernel), torch.from_numpy(layer["bias"].copy())))
+    convolutions = [_from_flax_layer(layers[f"Conv_{number}"]) for number in range(len(layers))]
+    return _named(name, *_lpips_scaling(), convolutions)
+
+
+def _from_flax_layer(layer: Mapping[str, np.ndarray[Any, Any]]) -> Convolution:
+    """flax keeps kernels as (row, column, in, out)."""
+    kernel = np.ascontiguousarray(layer["kernel"].transpose(3, 2, 0, 1))
+    return torch.from_numpy(kernel), torch.from_numpy(layer["bias"].copy())
+
+
+def _lpips_scaling() -> Convolution:
+    """LPIPS wants 2 x - 1 scaled by its own shift and scale."""
     mean = [(1 + shift) / 2 for shift in _LPIPS_SHIFT]
     deviation = [scale / 2 for scale in _LPIPS_SCALE]
-    return _named(name, *_scaling(mean, deviation), convolutions)
+    return _scaling(mean, deviation)
 
 
 class _ArraysOnly(pickle.Unpickler):
