@@ -19,9 +19,9 @@ import torch
 from PIL import Image, ImageFile
 
 import impasto
-from impasto import api, engine, events, images, museum, planning, runs, solvers
+from impasto import api, engine, events, images, machine, museum, planning, runs, solvers
 from impasto import recipe as recipes
-from impasto.errors import BadPicture, BadRecipe, BadRequest, CannotWrite, Diverged, Failed, UnknownName
+from impasto.errors import BadPicture, BadRecipe, BadRequest, CannotWrite, Diverged, DoesNotFit, Failed, UnknownName
 from impasto.geometry import Size
 from impasto.networks import vgg, weights
 from impasto.networks.convolution import KERNELS
@@ -36,7 +36,7 @@ def paint_with_a_pocket_network(monkeypatch: pytest.MonkeyPatch, folder: Path) -
     """No network is fetched, no kernel is timed, and the cache and the working folder are in ``folder``."""
     monkeypatch.setitem(vgg.CONFIGURATIONS, "E", POCKET)
     monkeypatch.setattr(weights, "load", lambda name, **_: pocket_weights())
-    monkeypatch.setattr(planning, "kernel", lambda precision, where: KERNELS["conv2d"])
+    monkeypatch.setattr(machine, "kernel", lambda precision, where: KERNELS["conv2d"])
     monkeypatch.setenv("IMPASTO_CACHE", str(folder / "cache"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(folder)
@@ -306,6 +306,77 @@ def test_a_photo_that_is_enlarged_is_said():
     ]
 
 
+# ---- planned, and in a given time ----------------------------------------------------------------------------
+
+
+def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each evaluation is said to take a ten-thousandth of a second for every pixel."""
+    monkeypatch.setattr(planning, "speed", lambda *_: planning.Speed((10_000, 0.0, 1.0), (20_000, 0.0, 2.0)))
+
+
+def test_plans_say_what_painting_would_take_without_painting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    slow_machine(monkeypatch)
+    before = sorted(tmp_path.rglob("*"))
+    recipe = recipes.with_settings(recipes.Recipe(), {"memory": "700MB", "iterations": "5,3"})
+    small, own, large = api.plans("photo.png", "painting.png", [64, 0, 8000], recipe)
+    assert isinstance(small, events.Planned) and isinstance(own, events.Planned)
+    assert (small.size, own.size) == (Size(48, 64), Size(75, 100))
+    assert small.stages == ((Size(48, 64), 5),) and small.seconds == round(1e-4 * 6 * 48 * 64, 1)
+    assert isinstance(large, DoesNotFit) and "8000x6000" in large.message
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_plans_refuse_what_painting_refuses():
+    for size in (-5, 70_000, 20):
+        with pytest.raises(BadRequest):
+            api.plans("photo.png", "painting.png", [64, size], recipes.Recipe())
+    with pytest.raises(BadPicture):
+        api.plans("missing.png", "painting.png", [64], recipes.Recipe())
+
+
+@pytest.mark.parametrize("seconds", [20, 20.0, "20", "20s"])
+def test_a_picture_in_a_given_time(monkeypatch: pytest.MonkeyPatch, seconds: float | str):
+    slow_machine(monkeypatch)
+    photo = random_pixels(300, 400)
+    found = impasto.stylize(photo, "painting.png", seconds=seconds, single_scale=True)
+    assert found.recipe.size == 128 and found.pixels.shape == (96, 128, 3)
+    count = found.recipe.schedule.iterations[-1]
+    assert 15 < (count + 1) * 1e-4 * 96 * 128 < 20
+    assert found.record["evaluations"] == count + 1
+    assert found.recipe.schedule.single and found.recipe.sha256 == found.record["recipe_sha256"]
+    kept = impasto.stylize(photo, "painting.png", seconds=seconds, **QUICK)
+    assert kept.recipe.size == 64 and kept.recipe.schedule.iterations == (2,)
+
+
+@pytest.mark.parametrize("seconds", ["soon", 0, -1, "", float("nan")])
+def test_what_is_no_time_is_refused(seconds: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(images, "read", None)  # before anything is read
+    with pytest.raises(BadRecipe):
+        impasto.stylize("photo.png", "painting.png", seconds=seconds)
+
+
+def test_when_the_time_is_up_the_picture_so_far_is_the_finished_one(tmp_path: Path):
+    """Of its full size: sizes before the last are painted to their end."""
+    seen: list[events.Event] = []
+    output, run = tmp_path / "out.png", tmp_path / "out.run"
+    fixed = frozenset({"size", "iterations"})
+    painting = api.paint(ask(TWO_STAGES), output=output, run=run, watch=api.Watch(seen.append), within=1e-6, fixed=fixed)
+    assert sum(isinstance(event, events.Stepped) for event in seen) == 4
+    assert isinstance(seen[-1], events.Warned) and "The time is up after 4 of 6" in seen[-1].message
+    assert painting.pixels.shape == (72, 96, 3) and (run / runs.RECORD).exists() and not (run / runs.STATE).exists()
+    with Image.open(output) as image:
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(painting.image))
+    assert "The time is up" in (run / runs.EVENTS).read_text("utf-8").splitlines()[-1]
+
+
+def test_with_time_enough_it_is_not_up():
+    seen: list[events.Event] = []
+    fixed = frozenset({"size", "iterations"})
+    found = api.paint(ask(TWO_STAGES), watch=api.Watch(seen.append), within=1000, fixed=fixed)
+    assert isinstance(seen[-1], events.Finished)
+    np.testing.assert_array_equal(found.pixels, impasto.stylize("photo.png", "painting.png", **TWO_STAGES).pixels)
+
+
 # ---- what it leaves alone ------------------------------------------------------------------------------------
 
 
@@ -380,19 +451,18 @@ def fail_after(monkeypatch: pytest.MonkeyPatch, failing: Callable[[], bool]) -> 
 def test_a_loss_that_is_no_number_leaves_the_last_good_picture(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, statistics: str
 ):
-    moved: list[np.ndarray[Any, Any]] = []  # the pixels after each step
+    moved: list[np.ndarray[Any, Any]] = []  # the pixels after each move
     made = solvers.make
 
-    def make(*how: Any) -> solvers.Solver:
-        solver = made(*how)
-        step = solver.step
+    def make(*how: Any, **more: Any) -> solvers.Solver:
+        solver = made(*how, **more)
+        move = solver.move
 
-        def watched(evaluate: solvers.Evaluate) -> Any:
-            value = step(evaluate)
+        def watched(gradient: torch.Tensor) -> None:
+            move(gradient)
             moved.append(images.from_tensor(solver.pixels).clip(0, 1))
-            return value
 
-        monkeypatch.setattr(solver, "step", watched)
+        monkeypatch.setattr(solver, "move", watched)
         return solver
 
     monkeypatch.setattr(engine.solvers, "make", make)
@@ -403,7 +473,8 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_picture(
         api.paint(asked, output=tmp_path / "out.png", run=tmp_path / "out.run", watch=api.Watch(seen.append))
     assert isinstance(found.value, Failed) and "out.png" in found.value.hint
     assert isinstance(seen[-1], events.Failed)
-    with Image.open("out.png") as image:  # the third step's picture was never found to have a loss
+    assert sum(isinstance(event, events.Warned) for event in seen) == engine.RESTARTS and len(moved) == 3
+    with Image.open("out.png") as image:  # the third move's picture was never found to have a loss
         np.testing.assert_array_equal(np.asarray(image), np.rint(moved[1] * 255).astype(np.uint8))
     assert not (tmp_path / "out.run" / runs.RECORD).exists()  # a run that failed is not complete
 

@@ -21,7 +21,7 @@ from PIL import Image
 from test_api import fail_after, hang, paint_with_a_pocket_network, random_pixels, save_random
 
 import impasto
-from impasto import assets, cli, display, events, images, museum, runs
+from impasto import assets, cli, display, events, images, museum, planning, runs
 from impasto import recipe as recipes
 from impasto.networks import weights
 from impasto.networks.features import Network
@@ -162,6 +162,14 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "output is the photo": ((*PAIR, "-o", "photo.png"), "photo.png"),
     "output is the painting": ((*PAIR, "-o", "./painting.png"), "painting.png"),
     "run folder under a file": ((*PAIR, *OUT, "--run", "file/below"), "--no-run"),
+    "memory words": ((*PAIR, *OUT, "--memory", "much"), "memory is 'much'"),
+    "memory of an unknown unit": ((*PAIR, *OUT, "--memory", "4XB"), "such as 4GB"),
+    "memory negative": ((*PAIR, *OUT, "--memory", "-4GB"), "memory"),
+    "time words": ((*PAIR, *OUT, "--time", "soon"), "'soon' is no length of time"),
+    "time of an unknown unit": ((*PAIR, *OUT, "--time", "2 moons"), "90s, 2m, 1h30m"),
+    "time none": ((*PAIR, *OUT, "--time", "0"), "no time to paint in"),
+    "time negative": ((*PAIR, *OUT, "--time", "-2m"), "time"),
+    "time without a value": ((*PAIR, *OUT, "--time"), "time"),
 }
 
 
@@ -230,6 +238,19 @@ def test_a_missing_output_folder_is_made_and_is_all_that_a_bad_request_leaves(ca
         ("museum", "--nosuch"),
         ("museum", "gogh", "--sheet", "sheet.xyz"),
         ("demo", "--output", "demo.xyz"),
+        ("plan",),
+        ("plan", "photo.png"),
+        ("plan", "missing.png", "painting.png"),
+        ("plan", "photo.png", "xyzzy"),
+        ("plan", *PAIR, "--size", "large"),
+        ("plan", *PAIR, "--size", "-5"),
+        ("plan", *PAIR, "--size", "20"),
+        ("plan", *PAIR, "--size", "512", "--size", "70000"),
+        ("plan", *PAIR, "--memory", "much"),
+        ("plan", *PAIR, "--recipe", "drafft"),
+        ("plan", *PAIR, "--precision", "float8"),
+        ("plan", *PAIR, "--nosuch"),
+        ("resume", "nowhere"),
     ],
 )
 def test_the_other_commands_complain_alike(arguments: tuple[str, ...], capsys: Captured):
@@ -276,6 +297,21 @@ def test_a_fetch_that_fails_is_a_failure(capsys: Captured, monkeypatch: pytest.M
     assert run("stylize", *PAIR, *OUT, "--no-run") == 1
     check_complaint(*capsys.readouterr(), "Copy it by hand.")
     assert not Path("out.png").exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--no-run",), ("--time", "2m"), ("--size", "64", "--run", "mine")])
+def test_a_limit_on_memory_that_is_too_low_is_refused_before_anything_is_written(
+    options: tuple[str, ...], capsys: Captured
+):
+    before = listing()
+    assert run("stylize", *PAIR, *OUT, "--memory", "100MB", *options) == 2
+    out, err = capsys.readouterr()
+    check_complaint(out, err, "--memory allows 0.1 GB")
+    assert listing() == before
+    enough = re.search(r"for --memory (\S+)\.$", err.rstrip())
+    assert enough, err
+    size = () if "--time" not in options else ("--size", "64")
+    painted(capsys, *PAIR, *OUT, "--memory", enough[1], "--iterations", "1", *options, *size)
 
 
 # ---- good runs -----------------------------------------------------------------------------------------------
@@ -484,13 +520,148 @@ def test_a_loss_that_is_no_number_is_a_failure_that_keeps_the_picture(
     assert not Path("out.png.run", runs.RECORD).exists()
 
 
+# ---- planned, and in a given time ----------------------------------------------------------------------------
+
+
+def test_a_plan_is_a_table_of_sizes_and_paints_nothing(capsys: Captured):
+    before = listing()
+    assert run("plan", *PAIR, "--size", "64", "--size", "128", "--size", "0") == 0
+    out, err = capsys.readouterr()
+    assert err == "" and listing() == before
+    lines = out.splitlines()
+    assert lines[0].split() == ["size", "megapixels", "time", "memory", "disk", "how"]
+    assert [line.split()[0] for line in lines[1:4]] == ["64x48", "128x96", "100x75"]
+    assert all(re.search(r"\d s +0\.\d GiB +- +whole; stages \d+:80", line) for line in lines[1:4])
+    assert lines[-1].startswith("On cpu") and "[conv2d]" in lines[-1] and lines[-1].endswith("GiB of memory free.")
+
+
+def test_the_sizes_that_are_planned_where_none_is_named(capsys: Captured):
+    assert run("plan", *PAIR) == 0
+    assert re.findall(r"^ *(\d+x\d+)", capsys.readouterr().out, re.M) == [
+        *("512x384", "1024x768", "2048x1536", "4096x3072", "100x75")
+    ]
+
+
+def test_a_plan_as_json_is_a_list_of_events(capsys: Captured):
+    assert run("plan", *PAIR, "--size", "64", "--size", "96", "--json", "--recipe", "draft") == 0
+    out, _ = capsys.readouterr()
+    assert len(out.splitlines()) == 1
+    rows = [events.from_dict(row) for row in json.loads(out)]
+    assert all(isinstance(row, events.Planned) for row in rows)
+    assert [row.size.long_side for row in rows] == [64, 96]  # type: ignore[attr-defined]
+    drafted = recipes.load("draft").schedule.iterations[0]
+    assert all(row.stages[0][1] == drafted for row in rows)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_size_that_does_not_fit_is_said_in_its_place(as_json: bool, capsys: Captured):
+    limits = ("--size", "64", "--size", "8000", "--memory", "700MB")
+    assert run("plan", *PAIR, *limits, *(["--json"] if as_json else [])) == 0
+    out, _ = capsys.readouterr()
+    words = "8000x6000 needs"
+    if as_json:
+        small, large = json.loads(out)
+        assert small["event"] == "Planned" and set(large) == {"error"} and words in large["error"]
+    else:
+        assert "64x48" in out and re.search(rf"^ *8000 .*{words}", out, re.M) and "--memory" in out
+
+
+def test_a_plan_keeps_to_the_limit_on_memory(capsys: Captured):
+    found = []
+    for limit in ("0", "2GB"):
+        assert run("plan", *PAIR, "--size", "2048", "--memory", limit, "--json") == 0
+        found.append(json.loads(capsys.readouterr().out)[0])
+    assert found[1]["memory_bytes"] <= 2e9 * 0.9 < found[0]["memory_bytes"]
+    assert found[1]["tile"] > 0 and found[1]["seconds"] > found[0]["seconds"]
+
+
+def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each evaluation is said to take a ten-thousandth of a second for every pixel."""
+    monkeypatch.setattr(planning, "speed", lambda *_: planning.Speed((10_000, 0.0, 1.0), (20_000, 0.0, 2.0)))
+
+
+def stages() -> list[tuple[str, int]]:
+    first = json.loads(Path("out.png.run/events.jsonl").read_text("utf-8").splitlines()[0])
+    return [(f"{width}x{height}", steps) for (height, width), steps in first["stages"]]
+
+
+def test_a_time_chooses_the_size_and_the_evaluations(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+    slow_machine(monkeypatch)
+    save_random("photo.png", 200, 270)
+    found = {}
+    for time in ("20s", "100s", "1h"):
+        path, _, err = painted(capsys, *PAIR, *OUT, "--time", time, "--single-scale", quiet=False)
+        (size, steps), *_ = stages()
+        seconds = 1e-4 * (steps + 1) * np.prod([int(side) for side in size.split("x")])
+        assert 0.7 * recipes.duration(time) < seconds <= recipes.duration(time) or time == "1h"
+        with Image.open(path) as image:
+            assert "{}x{}".format(*image.size) == size
+        assert f"stages {size}:{steps}" in err
+        kept = recipes.from_json(images.embedded_recipe(path) or "")
+        assert f"{kept.size}x" in size and kept.schedule.iterations[-1] == steps
+        found[time] = (kept.size, steps)
+    assert found["20s"][0] < found["100s"][0] < found["1h"][0] == 256
+    assert found["1h"][1] == 120  # three times what the recipe has
+
+
+@pytest.mark.parametrize("fixed", ["size", "iterations"])
+def test_what_is_named_beside_a_time_stays(fixed: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+    slow_machine(monkeypatch)
+    save_random("photo.png", 300, 400)
+    value = {"size": "64", "iterations": "2"}[fixed]
+    painted(capsys, *PAIR, *OUT, "--time", "20s", f"--{fixed}", value)
+    (size, steps) = stages()[-1]
+    assert (size == "64x48") == (fixed == "size") and (steps == 2) == (fixed == "iterations")
+
+
+def test_a_run_in_a_given_time_that_was_stopped_goes_on_with_the_same_command(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
+    slow_machine(monkeypatch)
+    save_random("photo.png", 300, 400)
+    command = (*PAIR, *OUT, "--time", "30s", "--schedule-coarsest", "64", "--checkpoint", "0")
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, (30,))
+        painted(capsys, *command, quiet=False)
+    begun, told = stages(), Path("out.png.run/events.jsonl").read_text("utf-8")
+    assert not Path("out.png.run", runs.RECORD).exists() and len(begun) > 1
+    _, _, err = painted(capsys, *command, quiet=False)
+    total = sum(steps for _, steps in begun)
+    assert re.search(rf"note: Going on from an unfinished run after \d+ of {total} evaluations", err)
+    assert Path("out.png.run/events.jsonl").read_text("utf-8").startswith(told)
+    resumed = Path("out.png").read_bytes()
+    painted(capsys, *PAIR, *OUT, "--recipe", "out.png.run/recipe.toml")
+    assert stages() == begun
+    assert Path("out.png").read_bytes() == resumed
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("--time", "30s"), ("--time", "31s")),
+        (("--time", "30s"), ("--time", "30s", "--size", "512")),
+        (("--time", "30s"), ()),
+        ((), ("--time", "30s")),
+    ],
+)
+def test_another_wish_under_the_same_name_is_a_fresh_start(
+    first: tuple[str, ...], second: tuple[str, ...], capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
+    slow_machine(monkeypatch)
+    for wish in (first, second):
+        with pytest.MonkeyPatch.context() as patch:
+            interrupt_after(patch, (5,))
+            _, _, err = painted(capsys, *PAIR, *OUT, *wish, quiet=False)
+    assert "Going on" not in err and "Stopped after" in err
+
+
 # ---- looking around ------------------------------------------------------------------------------------------
 
 
 def test_every_option_of_a_recipe_is_in_the_help_once(capsys: Captured):
     assert run("stylize", "--help") == 0
     shown = re.findall(r"^\W*(--[a-z-]+)", capsys.readouterr().out, flags=re.MULTILINE)
-    own = ["--output", "--recipe", "--run", "--fresh", "--checkpoint", "--no-run", "--json", "--quiet"]
+    own = ["--output", "--recipe", "--run", "--fresh", "--checkpoint", "--time", "--no-run", "--json", "--quiet"]
     assert sorted(shown) == sorted([*own, *(f"--{name}" for name in recipes.options())])
 
 

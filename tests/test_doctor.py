@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from impasto import assets, cli, doctor, planning
+from impasto import assets, cli, doctor, machine
 from impasto.networks import convolution
 from impasto.networks.convolution import KERNELS, Kernel
 
@@ -20,7 +20,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
     monkeypatch.setenv("IMPASTO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(convolution, "fastest", fastest)
-    monkeypatch.setattr(planning, "fastest", fastest)
+    monkeypatch.setattr(machine, "fastest", fastest)
     return tmp_path / "cache"
 
 
@@ -59,7 +59,7 @@ def test_the_machine_is_named():
 
 @pytest.mark.parametrize(("free", "good"), [(2**30, False), (2**33, True)])
 def test_little_memory_is_said(monkeypatch: pytest.MonkeyPatch, free: int, good: bool):
-    monkeypatch.setattr(planning, "free_memory", lambda where: free)
+    monkeypatch.setattr(machine, "free_memory", lambda where: free)
     assert findings()["memory"].good is good
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import copy
+import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from impasto import images
-from impasto.engine import State, Tools, evaluation, first_pixels, iterate, objectives_for, painting_size
-from impasto.events import Event, Failed, Finished, StageDone, Started, Stepped
+from impasto import engine, images
+from impasto.engine import RESTARTS, Evaluate, State, Tools, evaluation, first_pixels, iterate, objectives_for
+from impasto.events import Event, Failed, Finished, StageDone, Started, Stepped, Warned
 from impasto.geometry import Size
 from impasto.networks.features import Network
 from impasto.recipe import Input, Recipe, with_settings
-from impasto.schedule import Plan, Stage
-from impasto.tiling import assembled
+from impasto.schedule import Plan, Stage, painting_size
+from impasto.scratch import Held, InMemory, Kept, OnDisk
+from impasto.tiling import Value
 
 LAYERS = ("input", "relu1_1", "relu2_1", "relu2_2", "relu3_1")
 SETTINGS = {
@@ -63,14 +66,50 @@ def changed(tools: Tools, **settings: object) -> Tools:
     return replace(tools, recipe=with_settings(tools.recipe, settings))
 
 
+def with_solver(tools: Tools, solver: str, **settings: object) -> Tools:
+    return changed(tools, solver=solver, solver_rate=0.5 if solver == "lbfgs" else 0.02, **settings)
+
+
+def frozen(state: State) -> State:
+    """A copy, as the loop goes on writing to the tensors of a state."""
+    copies = {name: getattr(state, name).clone() for name in ("best", "mark") if getattr(state, name) is not None}
+    memory = {name: Held(kept.load().clone()) for name, kept in state.memory.items()}
+    return replace(state, pixels=state.pixels.clone(), memory=memory, **copies)
+
+
 def watch(tools: Tools, state: State | None = None, plan: Plan = PLAN) -> Stream:
-    """The whole stream, with copies of the states, which the loop goes on writing to."""
+    """The whole stream, with copies of the states."""
     ticks = iter(range(10_000))
-    return [(event, copy.deepcopy(kept)) for event, kept in iterate(plan, tools, state, clock=lambda: float(next(ticks)))]
+    return [(event, frozen(kept)) for event, kept in iterate(plan, tools, state, clock=lambda: float(next(ticks)))]
 
 
 def raw(state: State) -> bytes:
     return state.pixels.numpy().tobytes()
+
+
+def losses(stream: Stream) -> list[float]:
+    return [event.loss for event, _ in stream if isinstance(event, Stepped)]
+
+
+def warnings(stream: Stream) -> list[str]:
+    return [event.message for event, _ in stream if isinstance(event, Warned)]
+
+
+def check_resuming(mine: Tools, plan: Plan = PLAN, undisturbed: Stream | None = None, since: int = 0) -> Stream:
+    """Gone on with after any event from one on, a run makes the same steps to the same end; gives the undisturbed one."""
+    undisturbed = undisturbed or watch(mine, plan=plan)
+    end, steps = undisturbed[-1], losses(undisturbed)
+    assert isinstance(end[0], Finished)
+    for index, (event, state) in enumerate(undisturbed[:-1]):
+        if index < since:
+            continue
+        resumed = watch(mine, state, plan)
+        last = resumed[-1][0]
+        assert raw(resumed[-1][1]) == raw(end[1]), f"after {event}"
+        assert isinstance(last, Finished)
+        assert (last.loss, last.evaluations) == (end[0].loss, end[0].evaluations)
+        assert losses(resumed) == steps[state.evaluations :]
+    return undisturbed
 
 
 def kinds(stream: Stream) -> list[str]:
@@ -103,6 +142,12 @@ def test_events_come_in_order_with_their_states(tools: Tools):
             assert set(event.terms) == {"content", "style", "smooth"}
         if isinstance(event, StageDone):
             assert (state.stage, state.step, state.memory) == (event.stage + 1, 0, {})
+
+
+def test_a_step_is_one_evaluation(tools: Tools):
+    counted = faulty(tools, 10**9, "nan")
+    assert kinds(watch(counted)).count("Stepped") == PLAN.evaluations
+    assert counted.network.seen == PLAN.evaluations + 1  # type: ignore[attr-defined] # and the last look
 
 
 def test_a_steps_loss_is_that_of_the_picture_before_it(tools: Tools):
@@ -198,12 +243,14 @@ def test_the_given_pictures_are_left_alone(tools: Tools):
 
 
 def test_a_state_given_is_left_alone(tools: Tools):
-    _, state = watch(tools)[3]
-    kept = copy.deepcopy(state)
-    watch(tools, state)
-    assert torch.equal(state.pixels, kept.pixels)
+    mine = changed(tools, patience=2)
+    _, state = watch(mine)[3]
+    kept = frozen(state)
+    watch(mine, state)
+    for name in ("pixels", "best", "mark"):
+        assert torch.equal(getattr(state, name), getattr(kept, name)), name
     assert set(state.memory) == set(kept.memory)
-    assert all(torch.equal(state.memory[name], kept.memory[name]) for name in kept.memory)
+    assert all(torch.equal(state.memory[name].load(), kept.memory[name].load()) for name in kept.memory)
 
 
 # ---- resuming ------------------------------------------------------------------------------------------------
@@ -211,16 +258,8 @@ def test_a_state_given_is_left_alone(tools: Tools):
 
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 def test_resumed_after_any_event_it_ends_with_the_same_bytes(tools: Tools, solver: str):
-    mine = changed(tools, solver=solver, solver_rate=0.5 if solver == "lbfgs" else 0.02, solver_history=2)
-    undisturbed = watch(mine)
-    end, losses = undisturbed[-1], [event.loss for event, _ in undisturbed if isinstance(event, Stepped)]
-    for index, (event, state) in enumerate(undisturbed[:-1]):
-        resumed = watch(mine, state)
-        assert raw(resumed[-1][1]) == raw(end[1]), f"after {event}"
-        assert isinstance(resumed[-1][0], Finished) and isinstance(end[0], Finished)
-        assert (resumed[-1][0].loss, resumed[-1][0].evaluations) == (end[0].loss, end[0].evaluations)
-        taken = [kind for kind in kinds(undisturbed[: index + 1]) if kind == "Stepped"]
-        assert [event.loss for event, _ in resumed if isinstance(event, Stepped)] == losses[len(taken) :]
+    mine = with_solver(tools, solver, solver_history=2)
+    check_resuming(mine)
 
 
 def test_to_stop_is_to_stop_iterating(tools: Tools):
@@ -228,28 +267,38 @@ def test_to_stop_is_to_stop_iterating(tools: Tools):
     assert isinstance(stream, Iterator)
     for event, state in stream:
         if isinstance(event, Stepped) and event.step == 2:
-            kept = copy.deepcopy(state)
+            kept = frozen(state)
             break
     stream.close()  # type: ignore[attr-defined]
     assert raw(watch(tools, kept)[-1][1]) == raw(watch(tools)[-1][1])
 
 
-# ---- a loss that is no number --------------------------------------------------------------------------------
+# ---- a search that runs away ---------------------------------------------------------------------------------
 
 
 class Faulty:
-    """A network that goes wrong from one evaluation on; targets are measured without gradients and not counted."""
+    """A network that goes wrong from one evaluation on, ``lasting`` times; targets, without gradients, are not counted."""
 
-    def __init__(self, network: Network, good: int, fault: Callable[[Tensor], Tensor]) -> None:
-        self.network, self.good, self.fault = network, good, fault
+    def __init__(
+        self, network: Network, good: int, fault: Callable[[Tensor], Tensor], lasting: float = float("inf")
+    ) -> None:
+        self.network, self.good, self.fault, self.lasting = network, good, fault, lasting
+        self.seen = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.network, name)
 
     def __call__(self, picture: Tensor) -> Mapping[str, Tensor]:
         found = self.network(picture)
-        self.good -= picture.requires_grad
-        return {name: self.fault(map) for name, map in found.items()} if self.good < 0 else found
+        if not picture.requires_grad:
+            return found
+        self.seen += 1
+        wrong = self.good < self.seen <= self.good + self.lasting
+        return {name: self.fault(map) for name, map in found.items()} if wrong else found
+
+
+def faulty(tools: Tools, good: int, fault: str, lasting: float = float("inf")) -> Tools:
+    return replace(tools, network=Faulty(tools.network, good, FAULTS[fault], lasting))  # type: ignore[arg-type]
 
 
 class _BadGradient(torch.autograd.Function):
@@ -266,56 +315,425 @@ FAULTS: dict[str, Callable[[Tensor], Tensor]] = {
     "nan": lambda x: x * float("nan"),
     "inf": lambda x: x + float("inf"),
     "overflow": lambda x: x * 1e200,
+    "far": lambda x: x * 1e3,
     "gradient": _BadGradient.apply,
 }
+NO_NUMBER = [name for name in FAULTS if name != "far"]
+LONG = Plan((Stage(Size(20, 25), 8), Stage(Size(37, 45), 12)), 1.0)
+
+
+def check_sound(mine: Tools, state: State, plan: Plan) -> None:
+    """The state's value is that of its picture, as the network itself sees it, and is a number."""
+    assert torch.isfinite(state.pixels).all()
+    value, _ = evaluation(Size(*state.pixels.shape[-2:]), plan, mine)(state.pixels)
+    assert value.finite
+    assert value.total == state.value.total
 
 
 @pytest.mark.parametrize("statistic", ["gram", "wasserstein"])
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("good", [1, 4, 6])
-def test_a_loss_that_is_no_number_ends_with_the_last_good_picture(
+@pytest.mark.parametrize("good", [1, 10])
+def test_a_fault_that_stays_ends_with_the_best_picture_so_far(
     tools: Tools, statistic: str, solver: str, fault: str, good: int
 ):
-    mine = changed(tools, solver=solver, solver_rate=0.1, style_statistics=statistic)
-    broken = replace(mine, network=Faulty(mine.network, good, FAULTS[fault]))  # type: ignore[arg-type]
-    stream = watch(broken)
+    mine = with_solver(tools, solver, style_statistics=statistic)
+    stream = watch(faulty(mine, good, fault), plan=LONG)
     event, state = stream[-1]
     assert isinstance(event, Failed)
-    assert "not a number" in event.message or "stopped being a number" in event.message
+    words = "rose from" if fault == "far" else "stopped being a number"
+    assert words in event.message
     assert kinds(stream).count("Failed") == 1
+    assert [words in message for message in warnings(stream)] == [True] * RESTARTS
     # A bad gradient ends it too, before the picture that it made is given to anyone.
-    assert kinds(stream).count("Stepped") == good
+    assert kinds(stream).count("Stepped") == good + RESTARTS
     assert all(state.pixels.isfinite().all() for _, state in stream)
-    assert torch.isfinite(state.pixels).all()
-    value, _ = evaluation(Size(*state.pixels.shape[-2:]), PLAN, mine)(state.pixels)
-    assert value.finite
-    assert value.total == state.value.total
-    assert all(np.isfinite(event.loss) for event, _ in stream if isinstance(event, Stepped))
+    check_sound(mine, state, LONG)
+    assert all(np.isfinite(losses(stream)))
+    assert state.value.total == min(losses(stream)[0 if good < 8 else 8 :])
+    if fault != "gradient":  # which was found at a picture that had a loss
+        assert state.value.total == min(losses(stream)[0 if good < 8 else 8 : good])
+
+
+@pytest.mark.parametrize("statistic", ["gram", "wasserstein"])
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+@pytest.mark.parametrize("fault", NO_NUMBER)
+def test_a_fault_in_the_first_step_of_a_size_ends_with_the_best_picture_of_the_size_before(
+    tools: Tools, statistic: str, solver: str, fault: str
+):
+    mine = with_solver(tools, solver, style_statistics=statistic)
+    stream = watch(faulty(mine, 8, fault), plan=LONG)
+    event, state = stream[-1]
+    assert isinstance(event, Failed) and "stopped being a number" in event.message
+    check_sound(mine, state, LONG)
+    if fault == "gradient":
+        assert tuple(state.pixels.shape[-2:]) == (37, 45)
+        return
+    assert warnings(stream) == [] and kinds(stream).count("Stepped") == 8
+    assert state.value.total == min(losses(stream)) and tuple(state.pixels.shape[-2:]) == (20, 25)
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("good", [3, 13])
+def test_a_fault_that_passes_is_gone_back_on_and_hardly_felt(tools: Tools, solver: str, fault: str, good: int):
+    mine = with_solver(tools, solver)
+    undisturbed, stream = watch(mine, plan=LONG), watch(faulty(mine, good, fault, lasting=1), plan=LONG)
+    (message,) = warnings(stream)
+    assert ("rose from" in message) == (fault == "far") and "half the step" in message
+    assert [kind for kind in kinds(stream) if kind != "Warned"] == kinds(undisturbed)
+    assert losses(stream)[:good] == losses(undisturbed)[:good]
+    measured = good + (fault == "gradient")  # which was found at a picture that had a loss
+    assert losses(stream)[good] == min(losses(undisturbed)[0 if good < 8 else 8 : measured])
+    end, expected = stream[-1][0], undisturbed[-1][0]
+    assert isinstance(end, Finished) and isinstance(expected, Finished)
+    assert end.loss < 1.25 * expected.loss < 0.8 * losses(undisturbed)[8]
+    check_sound(mine, stream[-1][1], LONG)
+
+
+def test_a_search_goes_on_from_its_best_picture_with_an_empty_memory(tools: Tools):
+    stream = watch(faulty(tools, 13, "far", lasting=1), plan=LONG)
+    at = next(index for index, (event, _) in enumerate(stream) if isinstance(event, Warned))
+    before, after = stream[at - 1][1], stream[at][1]
+    best = min(losses(stream)[8:13])
+    assert after.value.total == after.lowest.total == best
+    assert after.best is not None and torch.equal(after.pixels, after.best)
+    assert not torch.equal(after.pixels, before.pixels)
+    assert "step" in before.memory and "step" not in after.memory
+    assert (before.restarts, after.restarts) == (0, 1)
+    # The next move is half as long as that of a search that begins there.
+    alone = replace(after, restarts=0, memory={})
+    streams = (watch(tools, begun, LONG) for begun in (alone, after))
+    full, half = (next(state for event, state in stream if isinstance(event, Stepped)) for stream in streams)
+    assert torch.allclose(half.pixels - after.pixels, (full.pixels - after.pixels) / 2, atol=1e-7)
+    assert not torch.allclose(half.pixels, after.pixels, atol=1e-4)
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+@pytest.mark.parametrize("good", [3, 10])
+def test_resumed_after_a_restart_it_ends_with_the_same_bytes(tools: Tools, solver: str, good: int):
+    mine = with_solver(tools, solver)
+    stream = watch(faulty(mine, good, "far", lasting=1), plan=LONG)
+    since = next(index for index, (event, _) in enumerate(stream) if isinstance(event, Warned))
+    check_resuming(mine, LONG, stream, since)
+
+
+def test_each_restart_halves_the_step_and_a_new_size_begins_afresh(tools: Tools):
+    stream = watch(faulty(tools, 3, "far", lasting=2), plan=LONG)
+    assert len(warnings(stream)) == 2
+    assert [state.restarts for event, state in stream if isinstance(event, Stepped)] == [0] * 3 + [1] + [2] * 4 + [0] * 12
+    assert isinstance(stream[-1][0], Finished)
+
+
+def test_a_last_move_that_ran_away_gives_place_to_the_best_picture(tools: Tools):
+    for fault in ("far", "nan", "gradient"):
+        mine = changed(tools, style_statistics="gram")
+        stream = watch(faulty(mine, LONG.evaluations, fault, lasting=1), plan=LONG)
+        event, state = stream[-1]
+        assert isinstance(event, Finished)
+        if fault == "gradient":  # nobody asks for the last one
+            assert event.evaluations == LONG.evaluations + 1
+            continue
+        best = stream[-2][1].best
+        assert best is not None and torch.equal(state.pixels, best.clamp(0, 1))
+        assert not torch.equal(state.pixels, stream[-2][1].pixels.clamp(0, 1))
+        assert event.evaluations == LONG.evaluations + 2
+        check_sound(mine, state, LONG)
+        assert event.loss < 1.1 * min(losses(stream)[8:])
 
 
 def test_a_finished_picture_whose_loss_is_no_number_is_not_called_finished(tools: Tools):
-    broken = replace(tools, network=Faulty(tools.network, 9, FAULTS["nan"]))  # type: ignore[arg-type]
-    mine = replace(broken, recipe=with_settings(tools.recipe, {"style-statistics": "gram"}))
-    stream = watch(mine)
-    assert kinds(stream)[-1] == "Failed"
+    mine = changed(tools, style_statistics="gram")
+    stream = watch(faulty(mine, 9, "nan"))
+    event, state = stream[-1]
+    assert isinstance(event, Failed) and "not a number" in event.message
     assert kinds(stream).count("StageDone") == 2
-    assert torch.isfinite(stream[-1][1].pixels).all()
+    check_sound(mine, state, PLAN)
+    assert state.value.total == min(losses(stream)[4:])
 
 
 def test_a_first_step_that_fails_gives_back_what_it_started_from(tools: Tools):
     mine = changed(tools, style_statistics="gram")
-    broken = replace(mine, network=Faulty(mine.network, 0, FAULTS["nan"]))  # type: ignore[arg-type]
-    stream = watch(broken)
+    stream = watch(faulty(mine, 0, "nan"))
     assert kinds(stream) == ["Started", "Failed"]
     assert torch.equal(stream[-1][1].pixels, first_pixels(PLAN, mine))
 
 
-def test_a_failed_run_can_go_on_from_the_state_it_left(tools: Tools):
+@pytest.mark.parametrize("good", [2, 4, 6])
+def test_a_failed_run_can_go_on_from_the_state_it_left(tools: Tools, good: int):
     mine = changed(tools, style_statistics="gram")
-    broken = replace(mine, network=Faulty(mine.network, 6, FAULTS["nan"]))  # type: ignore[arg-type]
-    _, state = watch(broken)[-1]
-    assert kinds(watch(mine, state))[-1] == "Finished"
+    plan = Plan(tuple(Stage(stage.size, stage.steps + RESTARTS) for stage in PLAN.stages), 1.0)
+    event, state = watch(faulty(mine, good if good < 4 else good + RESTARTS, "nan"), plan=plan)[-1]
+    assert isinstance(event, Failed)
+    assert kinds(watch(mine, state, plan))[-1] == "Finished"
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, heights: Callable[[int], float]) -> None:
+    """Every evaluation has the loss that the script gives it, and a gradient of nought."""
+    count = iter(range(10_000))
+
+    def made(size: Size, plan: Plan, tools: Tools) -> Evaluate:
+        return lambda pixels: (Value(heights(next(count)), {}), torch.zeros_like(pixels))
+
+    monkeypatch.setattr(engine, "evaluation", made)
+
+
+@pytest.mark.parametrize("height", [lambda n: 0.0, lambda n: (-1) ** n * 1e-15 * n, lambda n: -1e-15, lambda n: 1e-12 * n])
+def test_what_is_reached_to_the_letter_does_not_run_away(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, height: Callable[[int], float]
+):
+    scripted(monkeypatch, height)
+    stream = watch(tools)
+    assert kinds(stream)[-1] == "Finished" and warnings(stream) == []
+
+
+def test_a_loss_may_rise_a_little(tools: Tools, monkeypatch: pytest.MonkeyPatch):
+    scripted(monkeypatch, lambda n: 2.9 if n % 2 else 1.0)
+    assert warnings(watch(tools)) == []
+    scripted(monkeypatch, lambda n: 3.1 if n == 2 else 1.0)
+    assert len(warnings(watch(tools))) == 1
+
+
+# ---- a search at rest ----------------------------------------------------------------------------------------
+
+
+def in_a_valley(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss of a picture is its distance to another, weighed by pixel: a search comes to rest there in a few steps."""
+
+    def made(size: Size, plan: Plan, tools: Tools) -> Evaluate:
+        bottom = images.to_tensor(images.resize(pixels(41, 50, 7), size))
+        curvature = torch.logspace(-1, 0, bottom.numel()).view_as(bottom)
+
+        def evaluate(picture: Tensor) -> tuple[Value, Tensor]:
+            apart = picture - bottom
+            return Value(float((curvature * apart**2).sum() / 2), {}), curvature * apart
+
+        return evaluate
+
+    monkeypatch.setattr(engine, "evaluation", made)
+
+
+LONGER = Plan((Stage(Size(20, 25), 40), Stage(Size(37, 45), 40)), 1.0)
+
+
+def test_a_search_at_rest_ends_its_stage_and_says_so(tools: Tools, monkeypatch: pytest.MonkeyPatch):
+    in_a_valley(monkeypatch)
+    mine, patient = (changed(tools, patience=patience) for patience in (5, 0))
+    stream, whole = watch(mine, plan=LONGER), watch(patient, plan=LONGER)
+    words = r"Nothing visible has changed in 5 evaluations at .*: this size is done after (\d+) of 40\."
+    said = [re.fullmatch(words, message) for message in warnings(stream)]
+    assert len(said) == 2 and all(said)
+    taken = [int(found[1]) for found in said if found]
+    assert all(count % 5 == 0 and 5 < count < 40 for count in taken)
+    assert [sum(isinstance(e, Stepped) and e.stage == stage for e, _ in stream) for stage in (0, 1)] == taken
+    assert losses(stream)[: taken[0]] == losses(whole)[: taken[0]]
+    assert isinstance(stream[-1][0], Finished) and kinds(stream).count("StageDone") == 2
+    apart = (stream[-1][1].pixels - whole[-1][1].pixels).square().mean().sqrt()
+    assert apart < 1 / 255  # what was spared would not have been seen
+    assert warnings(whole) == [] and len(losses(whole)) == 80
+
+
+def test_a_search_that_moves_is_let_go_on(tools: Tools):
+    moving = changed(tools, patience=2, init="noise", solver="adam", solver_rate=0.02)
+    assert warnings(watch(moving)) == []
+    # By this much less, it is at rest.
+    resting = changed(moving, solver_rate=0.0002)
+    assert len(warnings(watch(resting))) == 2
+
+
+def test_no_picture_is_kept_to_look_back_to_where_nobody_looks(tools: Tools):
+    """A whole picture more is much where memory is short; the plan does not count it there."""
+    for patience, expected in ((0, set()), (5, set()), (4, {1})):
+        stream = watch(changed(tools, patience=patience))  # stages of 4 and of 5 steps
+        assert {event.stage for event, state in stream if isinstance(event, Stepped) and state.mark is not None} == expected
+
+
+def test_a_search_that_never_moves_rests_at_the_first_look(tools: Tools):
+    still = {"content_weight": 1, "style_weight": 0, "smooth_weight": 0}
+    stream = watch(changed(tools, patience=3, **still), plan=LONGER)
+    assert [event.step for event, _ in stream if isinstance(event, Stepped)][:3] == [1, 2, 3]
+    assert kinds(stream)[4] == "Warned" and kinds(stream)[5] == "StageDone"
+    assert warnings(watch(changed(tools, patience=0, **still), plan=LONGER)) == []
+
+
+@pytest.mark.parametrize("rate", [0.3, 1.0])
+@pytest.mark.parametrize("patience", [2, 5])
+def test_resumed_with_patience_it_ends_with_the_same_bytes(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, rate: float, patience: int
+):
+    in_a_valley(monkeypatch)
+    mine = changed(tools, solver_rate=rate, patience=patience)
+    undisturbed = check_resuming(mine, LONGER)
+    assert len(warnings(undisturbed)) == 2  # otherwise this could not fail
+
+
+# ---- a state written down ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+def test_a_state_that_was_packed_and_unpacked_is_the_same(tools: Tools, solver: str):
+    mine = changed(tools, solver=solver, solver_rate=0.02, patience=2)
+    for _, state in watch(mine):
+        tensors, facts = state.pack()
+        found = State.unpack(tensors, json.loads(json.dumps(facts)), torch.device("cpu"))
+        for name in ("pixels", "best", "mark"):
+            one, other = getattr(found, name), getattr(state, name)
+            assert (one is None) == (other is None)
+            assert one is None or torch.equal(one, other), name
+        assert {name: kept.load().tolist() for name, kept in found.memory.items()} == {
+            name: kept.load().tolist() for name, kept in state.memory.items()
+        }
+        for name in ("stage", "step", "evaluations", "restarts", "tile", "lowest"):
+            assert getattr(found, name) == getattr(state, name)
+        assert found.value == state.value or np.isnan(state.value.total)
+
+
+# ---- out of memory -------------------------------------------------------------------------------------------
+
+
+class Narrow(Faulty):
+    """A network that has no memory for a picture of more than so many pixels."""
+
+    def __init__(self, network: Network, most: float, error: Exception, good: int = 0) -> None:
+        super().__init__(network, good, torch.clone, 0)
+        self.most, self.error = most, error
+
+    def __call__(self, picture: Tensor) -> Mapping[str, Tensor]:
+        if self.seen >= self.good and picture.shape[-1] * picture.shape[-2] > self.most:
+            raise self.error
+        return super().__call__(picture)
+
+
+OUT: dict[str, Exception] = {
+    "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: 12"),
+    "mps": RuntimeError("MPS backend out of memory (MPS allocated: 4.00 GB)."),
+    "windows": RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 12 bytes."),
+    "numpy": MemoryError("Unable to allocate 1.00 GiB for an array"),
+}
+WIDE = Plan((Stage(Size(40, 50), 4), Stage(Size(90, 110), 5)), 1.0)
+MOST = 5500  # pixels: less than the second stage's picture, more than a tile of half its side with its halo
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "LEAST_TILE", 10)
+
+
+def narrow(tools: Tools, most: float, error: str = "cpu", good: int = 0) -> Tools:
+    return replace(tools, network=Narrow(tools.network, most, OUT[error], good))  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("error", OUT)
+@pytest.mark.parametrize("good", [0, 6])
+def test_where_memory_runs_out_it_goes_on_in_tiles_to_the_same_picture(tools: Tools, error: str, good: int):
+    """From the beginning of a stage, and in the midst of one, where the step at hand is made again."""
+    whole, stream = watch(tools, plan=WIDE), watch(narrow(tools, MOST, error, good), plan=WIDE)
+    assert len(tools.grid(Size(90, 110))) == 1
+    (message,) = warnings(stream)
+    assert "Memory ran out in step" in message and "tiles of 55 px" in message
+    assert f"step {max(good - 4, 0) + 1} at" in message
+    assert [kind for kind in kinds(stream) if kind != "Warned"] == kinds(whole)
+    assert losses(stream) == pytest.approx(losses(whole), rel=1e-5)
+    assert losses(stream)[: max(4, good)] == losses(whole)[: max(4, good)]
+    assert torch.allclose(stream[-1][1].pixels, whole[-1][1].pixels, atol=1e-4)
+    assert stream[-1][1].tile == 55
+    assert stream[-1][1].evaluations == whole[-1][1].evaluations
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_tiles_are_halved_for_as_long_as_it_takes(tools: Tools):
+    stream = watch(narrow(tools, 2900), plan=WIDE)
+    assert [re.findall(r"tiles of (\d+) px", message) for message in warnings(stream)] == [["55"], ["27"]]
+    assert isinstance(stream[-1][0], Finished)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_memory_that_runs_out_at_the_last_look_is_no_end(tools: Tools):
+    stream = watch(narrow(tools, MOST, good=WIDE.evaluations), plan=WIDE)
+    assert isinstance(stream[-1][0], Finished) and stream[-1][1].tile == 55
+    assert stream[-1][0].loss == pytest.approx(watch(tools, plan=WIDE)[-1][0].loss, rel=1e-5)  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("error", OUT)
+@pytest.mark.parametrize("good", [0, 3, 4, 6, 9])
+def test_where_there_is_no_memory_at_all_the_best_picture_is_kept(tools: Tools, error: str, good: int):
+    stream = watch(narrow(tools, 0, error, good), plan=WIDE)
+    event, state = stream[-1]
+    assert isinstance(event, Failed) and "Memory ran out" in event.message and "10 px" in event.message
+    assert kinds(stream).count("Stepped") == good
+    if good == 0:
+        assert torch.equal(state.pixels, first_pixels(WIDE, tools))
+        return
+    check_sound(tools, state, WIDE)
+    assert state.value.total == min(losses(stream)[0 if good <= 4 else 4 :])
+
+
+def test_tiles_do_not_become_smaller_than_they_are_worth(tools: Tools):
+    stream = watch(narrow(tools, 0), plan=Plan((Stage(Size(200, 300), 2),), 1.0))
+    assert [message.partition("in tiles of ")[2][:3] for message in warnings(stream)] == ["150"]
+    assert isinstance(stream[-1][0], Failed) and "tiles of 128 px" in stream[-1][0].message
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_resumed_after_memory_ran_out_it_ends_with_the_same_bytes(tools: Tools):
+    mine = narrow(tools, MOST, good=6)
+    stream = watch(mine, plan=WIDE)
+    since = next(index for index, (event, _) in enumerate(stream) if isinstance(event, Warned))
+    check_resuming(tools, WIDE, stream, since)  # where there is memory again, the tiles stay
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("The size of tensor a (3) must match the size of tensor b"), ValueError("no")]
+)
+def test_any_other_error_is_not_taken_for_it(tools: Tools, monkeypatch: pytest.MonkeyPatch, error: Exception):
+    monkeypatch.setitem(OUT, "other", error)
+    with pytest.raises(type(error), match=re.escape(str(error))):
+        watch(narrow(tools, 0, "other"))
+
+
+# ---- on disk -------------------------------------------------------------------------------------------------
+
+
+class Counting(OnDisk):
+    """A place on disk that knows how many tensors it took."""
+
+    taken = 0
+
+    def keep(self, tensor: Tensor) -> Kept:
+        self.taken += 1
+        return super().keep(tensor)
+
+
+@pytest.mark.parametrize("kernel", ["float64", "channels-last", "bfloat16"])
+@pytest.mark.parametrize("tile", [0, 16])
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+def test_what_waits_on_disk_makes_no_other_picture(
+    tools: Tools, network_of: Callable[..., Network], tmp_path: Path, kernel: str, tile: int, solver: str
+):
+    mine = with_solver(tools, solver, solver_history=2)
+    mine = replace(mine, network=network_of(*LAYERS, padding="reflect", kernel=kernel), tile=tile)
+    places = Counting(tmp_path), Counting(tmp_path)
+    disk = watch(replace(mine, targets=places[0], history=places[1]))
+    memory = watch(mine)
+    assert places[0].taken == sum(len(mine.grid(stage.size)) for stage in PLAN.stages)
+    assert (places[1].taken > 0) == (solver == "lbfgs")
+    assert losses(disk) == losses(memory)
+    assert raw(disk[-1][1]) == raw(memory[-1][1])
+
+
+def test_resumed_from_memory_it_goes_on_on_disk_and_the_other_way_round(tools: Tools, tmp_path: Path):
+    places = {"targets": OnDisk(tmp_path), "history": OnDisk(tmp_path)}
+    whole = watch(tools)
+    for first, second in ((tools, replace(tools, **places)), (replace(tools, **places), tools)):
+        for index in (3, 8):
+            assert raw(watch(second, watch(first)[index][1])[-1][1]) == raw(whole[-1][1])
+
+
+def test_tensors_stay_in_memory_where_nothing_else_is_said(tools: Tools):
+    assert isinstance(tools.targets, InMemory) and isinstance(tools.history, InMemory)
 
 
 # ---- the terms -----------------------------------------------------------------------------------------------
@@ -362,22 +780,6 @@ def test_paintings_are_blended_by_their_weights(tools: Tools):
     assert style(1, 1e-9) == pytest.approx(alone, rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("painting", "picture", "scale", "expected"),
-    [
-        (Size(400, 400), Size(200, 200), 1.0, Size(200, 200)),
-        (Size(400, 100), Size(200, 200), 1.0, Size(400, 100)),
-        (Size(400, 100), Size(200, 200), 2.0, Size(800, 200)),
-        (Size(300, 400), Size(150, 200), 0.5, Size(75, 100)),
-        (Size(1000, 100), Size(40, 40), 1.0, Size(126, 32)),  # no side below what a network needs
-    ],
-)
-def test_a_painting_is_looked_at_in_the_pictures_area_and_its_own_shape(
-    painting: Size, picture: Size, scale: float, expected: Size
-):
-    assert painting_size(painting, picture, scale) == expected
-
-
 def test_the_engine_looks_at_paintings_at_that_size(tools: Tools):
     sizes: list[tuple[int, ...]] = []
 
@@ -402,13 +804,3 @@ def test_in_tiles_it_paints_what_it_paints_whole(tools: Tools, statistic: str):
     assert tiled.total == pytest.approx(value.total, rel=1e-6)
     assert (tiled_gradient - gradient).norm() < 1e-5 * gradient.norm()
     assert kinds(watch(replace(mine, tile=16)))[-1] == "Finished"
-
-
-def test_content_targets_are_put_together_from_tiles(tools: Tools):
-    size = Size(37, 45)
-    photo = images.to_tensor(images.resize(tools.photo, size))
-    strides = {layer.name: layer.stride for layer in tools.network.layers if layer.name in tools.recipe.content.layers}
-    whole, tiled = (assembled(photo, tools.network, strides, replace(tools, tile=tile).grid(size)) for tile in (0, 16))
-    assert whole.keys() == tiled.keys() == set(tools.recipe.content.layers)
-    for name in whole:
-        assert torch.allclose(whole[name], tiled[name], rtol=1e-6, atol=1e-7)

@@ -133,7 +133,26 @@ def test_other_kernels_agree_to_their_precision(
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_gradcheck(padding: str, pooling: str, network_of: Callable[..., Network], picture_of: Callable[..., Tensor]):
     network = network_of("conv1_1", "relu1_1", "conv2_2", "relu3_1", "input", padding=padding, pooling=pooling)
+    network.retain = True
     assert torch.autograd.gradcheck(lambda x: tuple(network(x).values()), picture_of(6, 7).requires_grad_())
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_relu_that_is_wanted_and_pooled_is_passed_once(
+    pooling: str, network_of: Callable[..., Network], picture_of: Callable[..., Tensor]
+):
+    """relu1_1 of the pocket network is what pool1 takes its maxima of."""
+    network = network_of("relu1_1", "relu2_2", "relu3_1", pooling=pooling)
+    network.retain = True
+    assert torch.autograd.gradcheck(lambda x: tuple(network(x).values()), picture_of(9, 8).requires_grad_())
+
+
+def test_the_way_back_is_gone_once_and_says_so(network_of: Callable[..., Network], picture_of: Callable[..., Tensor]):
+    leaf = picture_of(8, 8).requires_grad_()
+    loss = network_of("relu3_1")(leaf)["relu3_1"].sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="once"):
+        loss.backward()
 
 
 @pytest.mark.parametrize("kernel", ["float64", "conv2d", "channels-last"])

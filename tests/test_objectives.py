@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from impasto.geometry import Size
+from impasto.geometry import Region, Size, Tile
 from impasto.objectives import base, content, style
 from impasto.objectives.base import Objective, Where, moments
 from impasto.objectives.content import Content
 from impasto.objectives.smooth import Smooth
 from impasto.objectives.style import STATISTICS, Moments, Style, blend, measure, summarise
 from impasto.recipe import options
+from impasto.scratch import Held, Kept
 
 SCALINGS: tuple[content.Scaling, ...] = get_args(content.Scaling)
 Array = NDArray[np.float64]
@@ -37,6 +38,11 @@ def value(objective: Objective, features: Mapping[str, Tensor]) -> Tensor:
 
 def gradient(objective: Objective, features: Mapping[str, Tensor], leaf: Tensor) -> Tensor:
     return torch.autograd.grad(value(objective, features), leaf)[0]
+
+
+def held(maps: Mapping[str, Tensor]) -> dict[str, dict[Region, Kept]]:
+    """Whole maps of stride 1, as the targets of one tile."""
+    return {name: {Region(0, 0, *map.shape[-2:]): Held(map)} for name, map in maps.items()}
 
 
 def moments_of(features: Tensor) -> Moments:
@@ -61,7 +67,7 @@ def test_gatys_content_loss_and_gradient_to_the_letter():
     before = rand(1, 5, 4, 7).requires_grad_()  # what the ReLU is given
     target = rand(1, 5, 4, 7, seed=1).relu()
     f = before.relu()
-    objective = Content({"l": target}, {"l": 1}, {"l": 1.0}, "gatys", 1.0)
+    objective = Content(held({"l": target}), {"l": 1}, {"l": 1.0}, "gatys", 1.0)
     difference = matrix(f) - matrix(target)
     assert value(objective, {"l": f}).item() == pytest.approx(0.5 * (difference**2).sum().item(), rel=1e-13)  # eq. 1
     expected = torch.where(matrix(f) > 0, difference, 0)  # eq. 2
@@ -72,13 +78,13 @@ def test_gatys_content_loss_and_gradient_to_the_letter():
 
 def test_mean_content_is_the_mean_squared_error():
     f, p = rand(1, 5, 4, 7), rand(1, 5, 4, 7, seed=1)
-    objective = Content({"l": p}, {"l": 1}, {"l": 1.0}, "mean", 1.0)
+    objective = Content(held({"l": p}), {"l": 1}, {"l": 1.0}, "mean", 1.0)
     assert value(objective, {"l": f}).item() == pytest.approx(torch.nn.functional.mse_loss(f, p).item(), rel=1e-13)
 
 
 def test_relative_content_is_0_for_the_photo_and_1_for_what_knows_nothing_of_it():
     p = rand(1, 5, 4, 7) + 3
-    objective = Content({"l": p}, {"l": 1}, {"l": 1.0}, "relative", 1.0)
+    objective = Content(held({"l": p}), {"l": 1}, {"l": 1.0}, "relative", 1.0)
     assert value(objective, {"l": p}).item() == 0
     ignorant = p.mean((-2, -1), keepdim=True).expand_as(p)
     assert value(objective, {"l": ignorant}).item() == pytest.approx(1, rel=1e-13)
@@ -90,21 +96,43 @@ def test_relative_content_is_0_for_the_photo_and_1_for_what_knows_nothing_of_it(
 @given(st.floats(1e-3, 1e3))
 def test_relative_content_does_not_feel_a_common_factor(factor: float):
     f, p = rand(1, 3, 4, 5), rand(1, 3, 4, 5, seed=1)
-    plain = Content({"l": p}, {"l": 1}, {"l": 1.0}, "relative", 1.0)
-    scaled = Content({"l": p * factor}, {"l": 1}, {"l": 1.0}, "relative", 1.0)
+    plain = Content(held({"l": p}), {"l": 1}, {"l": 1.0}, "relative", 1.0)
+    scaled = Content(held({"l": p * factor}), {"l": 1}, {"l": 1.0}, "relative", 1.0)
     assert value(scaled, {"l": f * factor}).item() == pytest.approx(value(plain, {"l": f}).item(), rel=1e-12)
 
 
 def test_relative_content_of_a_flat_photo_is_a_number():
     for target in (torch.full((1, 2, 3, 3), 0.5), torch.zeros(1, 2, 3, 3)):
-        objective = Content({"l": target}, {"l": 1}, {"l": 1.0}, "relative", 1.0)
+        objective = Content(held({"l": target}), {"l": 1}, {"l": 1.0}, "relative", 1.0)
         assert torch.isfinite(value(objective, {"l": torch.rand(1, 2, 3, 3)}))
+
+
+@pytest.mark.parametrize("level", [0.1, 1e-3, 1e4])
+def test_the_spread_of_a_flat_photo_is_not_what_rounding_makes_of_it(level: float):
+    p, f = torch.full((1, 2, 30, 50), level, dtype=torch.float64), rand(1, 2, 30, 50)
+    objective = Content(held({"l": p}), {"l": 1}, {"l": 1.0}, "relative", 1.0)
+    expected = ((f - p) ** 2).sum() / (p**2).sum()
+    assert value(objective, {"l": f}).item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_targets_in_parts_weigh_what_the_whole_does(scaling: content.Scaling):
+    """Also where a tile owns no position of a map, as at the lower border of coarse maps."""
+    p, f = rand(1, 3, 6, 5, seed=1) + 2, rand(1, 3, 6, 5)
+    rows = ((0, 2), (2, 6), (6, 6))
+    split = {"l": {Region(top, 0, bottom, 5): Held(p[..., top:bottom, :]) for top, bottom in rows}}
+    one, many = (Content(targets, {"l": 1}, {"l": 1.0}, scaling, 1.0) for targets in (held({"l": p}), split))
+    stats: base.Stats = {}
+    for region in split["l"]:
+        tile = Where(Tile(region, region), Size(6, 5))
+        stats = base.add(stats, many.measure({"l": f[(..., *region.slices)]}, tile))
+    assert many.score(stats).item() == pytest.approx(value(one, {"l": f}).item(), rel=1e-13)
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_content_layers_are_added_by_weight(scaling: content.Scaling):
     maps = {"a": rand(1, 3, 4, 5), "b": rand(1, 2, 4, 5, seed=1)}
-    targets = {"a": rand(1, 3, 4, 5, seed=2), "b": rand(1, 2, 4, 5, seed=3), "unused": rand(1, 1, 4, 5)}
+    targets = held({"a": rand(1, 3, 4, 5, seed=2), "b": rand(1, 2, 4, 5, seed=3), "unused": rand(1, 1, 4, 5)})
     strides = {"a": 1, "b": 1, "unused": 1}
     both = Content(targets, strides, {"a": 0.25, "b": 3.0}, scaling, 1.0)
     alone = {name: value(Content(targets, strides, {name: 1.0}, scaling, 1.0), maps).item() for name in maps}
@@ -114,7 +142,7 @@ def test_content_layers_are_added_by_weight(scaling: content.Scaling):
 
 def test_half_precision_maps_are_summed_in_single():
     f, p = torch.full((1, 4, 64, 64), 2.0), torch.full((1, 4, 64, 64), 1.0)
-    objective = Content({"l": p.bfloat16()}, {"l": 1}, {"l": 1.0}, "mean", 1.0)
+    objective = Content(held({"l": p.bfloat16()}), {"l": 1}, {"l": 1.0}, "mean", 1.0)
     found = value(objective, {"l": f.bfloat16()})
     assert (found.dtype, found.item()) == (torch.float32, 1.0)
 
@@ -398,7 +426,7 @@ def test_smoothness_gradient():
 def test_every_objective_says_what_the_loop_asks():
     target = {"l": moments_of(rand(1, 3, 4, 4))}
     made: list[Objective] = [
-        Content({"l": rand(1, 3, 4, 4)}, {"l": 4}, {"l": 1.0}, "mean", 2.0),
+        Content(held({"l": rand(1, 3, 4, 4)}), {"l": 4}, {"l": 1.0}, "mean", 2.0),
         Style(target, {"l": 4}, {"l": 1.0}, {"gram": 1.0}, 3.0),
         Smooth(4.0),
     ]

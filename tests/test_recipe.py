@@ -14,7 +14,19 @@ from pydantic import ValidationError
 
 from impasto import recipe as recipes
 from impasto.errors import BadRecipe, UnknownName
-from impasto.recipe import Input, Option, Recipe, Record, from_json, from_mapping, from_toml, load, options, with_settings
+from impasto.recipe import (
+    Input,
+    Option,
+    Recipe,
+    Record,
+    duration,
+    from_json,
+    from_mapping,
+    from_toml,
+    load,
+    options,
+    with_settings,
+)
 
 OPTIONS = options()
 NOT_OPTIONS = {"version", "name", "summary", "photo", "paintings"}  # what names a recipe, and what goes in
@@ -142,6 +154,98 @@ def test_weights_as_one_would_type_them(given: Any, expected: dict[str, float]):
     assert with_settings(Recipe(), {"content-layers": given}).content.layers == expected
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("0", 0),
+        ("123", 123),
+        ("4GB", 4_000_000_000),
+        ("4 gb", 4_000_000_000),
+        (" 4GB ", 4_000_000_000),
+        ("4G", 2**32),
+        ("4GiB", 2**32),
+        ("1.5gib", 3 * 2**29),
+        ("900MB", 900_000_000),
+        ("900M", 900 * 2**20),
+        ("64KiB", 65_536),
+        ("64kB", 64_000),
+        ("2TB", 2 * 10**12),
+        ("512B", 512),
+        ("3.GB", 3_000_000_000),
+        (4_000_000_000, 4_000_000_000),
+    ],
+)
+def test_memory_as_one_would_type_it(given: Any, expected: int):
+    recipe = with_settings(Recipe(), {"memory": given})
+    assert recipe.compute.memory == expected
+    assert from_toml(recipe.to_toml()).compute.memory == from_json(recipe.to_json()).compute.memory == expected
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["", "much", "4X", "4GI", "4IB", "GB", "-4GB", "-1", -1, "1e9", "4,5GB", "4 GB free", "nan", "inf", 4.5, "4G B"],
+)
+def test_what_is_no_amount_of_memory_is_refused(given: Any):
+    with pytest.raises(BadRecipe, match="memory is ") as found:
+        with_settings(Recipe(), {"memory": given})
+    assert "4GB" in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (90, 90),
+        (0.5, 0.5),
+        ("90", 90),
+        ("90s", 90),
+        ("45 sec", 45),
+        ("2m", 120),
+        (" 2 MIN ", 120),
+        ("1.5h", 5400),
+        ("1h30m", 5400),
+        ("1h 30m 5s", 5405),
+        ("2m30", 150),
+    ],
+)
+def test_a_time_as_one_would_type_it(given: Any, expected: float):
+    assert duration(given) == expected
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        " ",
+        "soon",
+        "m",
+        "2x",
+        "2 days",
+        "-5",
+        "-2m",
+        "1:30",
+        "1e3",
+        "1.5.2m",
+        "m2",
+        "2m,",
+        "nan",
+        "inf",
+        float("nan"),
+        None,
+        True,
+    ],
+)
+def test_what_is_no_time_is_refused(given: Any):
+    with pytest.raises(BadRecipe, match="no length of time") as found:
+        duration(given)
+    assert repr(given) in found.value.message and "2m" in found.value.hint
+
+
+@pytest.mark.parametrize("given", [0, "0", "0s", "0h0m", "9" * 12])
+def test_no_time_and_eternity_are_refused(given: Any):
+    with pytest.raises(BadRecipe, match="no time to paint in"):
+        duration(given)
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_default_can_be_typed(name: str):
     assert with_settings(Recipe(), {name: OPTIONS[name].text}) == Recipe()
@@ -150,7 +254,10 @@ def test_a_default_can_be_typed(name: str):
 # ---- hashes --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+NOT_OF_THE_PICTURE = {"memory"}  # how much there is to work with
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS.keys() - NOT_OF_THE_PICTURE))
 def test_the_hash_changes_with_every_option(name: str):
     option = OPTIONS[name]
     low, high = (0.0, 0.0) if option.choices or option.is_flag or isinstance(option.default, str | dict) else (
@@ -167,6 +274,13 @@ def test_the_hash_changes_with_every_option(name: str):
                 assert changed.sha256 != Recipe().sha256
                 return
     pytest.fail(f"no other value found for {name}")
+
+
+def test_the_hash_does_not_change_with_what_there_is_to_work_with():
+    """An unfinished run is gone on with where more memory is given, or less."""
+    hashes = {with_settings(Recipe(), {"memory": text}).sha256 for text in ("0", "900MB", "4GB", "1TiB")}
+    assert hashes == {Recipe().sha256}
+    assert with_settings(Recipe(), {"memory": "4GB"}) != Recipe()
 
 
 def test_the_hash_changes_with_what_goes_in():

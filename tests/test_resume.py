@@ -7,18 +7,24 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage.data
+import torch
 from PIL import Image
 from test_api import paint_with_a_pocket_network, save_random
 
-from impasto import api, images, recipe, runs
-from impasto.errors import CannotResume
-from impasto.events import Event, Stepped, Warned
+from impasto import api, images, planning, recipe, runs
+from impasto.engine import State
+from impasto.errors import CannotResume, DoesNotFit
+from impasto.events import Event, Planned, Stepped, Warned
+from impasto.geometry import Size
+from impasto.networks.features import Network
 from impasto.request import request
+from impasto.scratch import Held
 
 SETTINGS = {"size": 96, "iterations": "4,5", "schedule_coarsest": 48}
 
@@ -119,6 +125,192 @@ def test_states_are_written_while_it_paints(tmp_path: Path, monkeypatch: pytest.
     written.clear()
     api.paint(ask(tmp_path), run=run, checkpoint_seconds=1e9)
     assert written == [4, 9]
+
+
+@pytest.mark.usefixtures("pocket")
+def test_a_large_state_is_written_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """So that writing takes up no more than a hundredth of the time, however slow the disk is."""
+    written: list[int] = []
+    now = [0.0]
+    monkeypatch.setattr(api.time, "monotonic", lambda: now[0])
+
+    def keep(run: runs.Run, tensors: object, facts: dict[str, int]) -> None:
+        written.append(facts["evaluations"])
+        now[0] += 0.001
+
+    monkeypatch.setattr(runs.Run, "keep", keep)
+    run = runs.Run.start(tmp_path / "x.run", recipe.Recipe())
+    follow = api._Follow(run, ask(tmp_path), "", checkpoint_seconds=1e-3, wish="")
+    follow(Planned(Size(48, 64), (), "cpu", "conv2d", 1.0, 1, 1), State(torch.zeros(1, 3, 2, 2)))
+    for step in range(1, 101):
+        state = State(torch.zeros(1, 3, 2, 2), evaluations=step)
+        follow(Stepped(0, step, step, 1.0, {}, seconds=0.01 * step), state)
+    # Each took a tenth of a step: every tenth step, but for rounding.
+    assert 9 <= len(written) <= 10 and all(later - earlier >= 10 for earlier, later in pairwise(written))
+
+
+@pytest.mark.usefixtures("pocket")
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+def test_a_state_may_lie_in_tiles_and_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, solver: str):
+    """Stopped where memory was short, gone on with where it is plenty, and the other way round."""
+    settings = {"solver": solver, "solver_rate": 1 if solver == "lbfgs" else 0.02, "tile": 48}
+    whole = api.paint(ask(tmp_path, **settings))
+    out, run = tmp_path / "out.png", tmp_path / "out.png.run"
+    for first in (True, False):
+        for on_disk, steps in ((first, 3), (not first, 3), (first, 9)):
+            way = planning.Holding(48, targets_on_disk=on_disk, history_on_disk=on_disk)
+            monkeypatch.setattr(planning, "holding", lambda *_, way=way: way)
+            watch, seen = stop_after(steps)
+            painting = api.paint(ask(tmp_path, **settings), output=out, run=run, watch=watch)
+        assert len([event for event in seen if isinstance(event, Stepped)]) == 3
+        assert painting.pixels.tobytes() == whole.pixels.tobytes()
+
+
+@pytest.mark.usefixtures("pocket")
+def test_another_limit_on_memory_is_no_other_run(tmp_path: Path):
+    whole = api.paint(ask(tmp_path))
+    out, run = tmp_path / "out.png", tmp_path / "out.png.run"
+    for steps, memory in ((3, "4GB"), (3, "2GB"), (9, "0")):
+        watch, seen = stop_after(steps)
+        painting = api.paint(ask(tmp_path, memory=memory), output=out, run=run, watch=watch)
+    assert sum(isinstance(event, Stepped) for event in seen) == 3
+    assert painting.pixels.tobytes() == whole.pixels.tobytes()
+
+
+TIMED = {"within": 1000.0, "fixed": frozenset({"size", "iterations"})}
+
+
+@pytest.mark.usefixtures("pocket")
+def test_a_run_in_a_given_time_keeps_the_memory_that_is_given_now(tmp_path: Path):
+    run = tmp_path / "out.png.run"
+    watch, _ = stop_after(3)
+    api.paint(ask(tmp_path, memory="3GB"), run=run, watch=watch, **TIMED)
+    with pytest.raises(DoesNotFit, match=r"allows 0\.1 GB"):
+        api.paint(ask(tmp_path, memory="100MB"), run=run, **TIMED)
+    assert api.paint(ask(tmp_path, memory="2GB"), run=run, **TIMED).record["evaluations"] == 10
+
+
+@pytest.mark.usefixtures("pocket")
+def test_the_time_spent_before_an_interruption_counts_but_is_not_the_pace(tmp_path: Path):
+    out, run = tmp_path / "out.png", tmp_path / "out.png.run"
+    for spent, expected in ((0.0, 3), (500.0, 3), (999.9999, 1)):
+        watch, _ = stop_after(6)  # in the last size, with three steps to go
+        api.paint(ask(tmp_path), output=out, run=run, watch=watch, fresh=True, **TIMED)
+        kept = runs.checkpoint(run)
+        assert kept is not None
+        tensors = {name: Held(tensor.load()) for name, tensor in kept.tensors.items()}
+        runs.Run(run).keep(tensors, {**kept.facts, "seconds": spent})
+        seen: list[Event] = []
+        painting = api.paint(ask(tmp_path), output=out, run=run, watch=api.Watch(seen.append), **TIMED)
+        assert sum(isinstance(event, Stepped) for event in seen) == expected
+        assert painting.record["seconds"] >= spent
+
+
+@pytest.mark.usefixtures("pocket")
+def test_a_run_in_a_given_time_is_gone_on_with_by_its_folder_and_by_its_command(tmp_path: Path):
+    out, run = tmp_path / "out.png", tmp_path / "out.png.run"
+    whole = api.paint(ask(tmp_path))
+    watch, _ = stop_after(2)
+    api.paint(ask(tmp_path), output=out, run=run, watch=watch, **TIMED)
+    watch, _ = stop_after(3)
+    api.resume(run, watch)
+    seen: list[Event] = []
+    painting = api.paint(ask(tmp_path), output=out, run=run, watch=api.Watch(seen.append), **TIMED)
+    assert sum(isinstance(event, Stepped) for event in seen) == 4
+    assert painting.pixels.tobytes() == whole.pixels.tobytes()
+
+
+@pytest.mark.usefixtures("pocket")
+def test_a_restart_and_a_rest_survive_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What the guard and patience remember is in the state that is written down."""
+    call, calls = Network.__call__, [0]
+
+    def once(self: Network, picture: torch.Tensor) -> dict[str, torch.Tensor]:
+        found = call(self, picture)
+        calls[0] += picture.requires_grad
+        wrong = picture.requires_grad and calls[0] == 2
+        return {name: map_ * 1e4 for name, map_ in found.items()} if wrong else found
+
+    monkeypatch.setattr(Network, "__call__", once)
+    monkeypatch.setattr(planning, "speed", lambda *_: planning.Speed((100, 0.0, 1.0), (200, 0.0, 2.0)))
+    settings = {"patience": 3, "solver_rate": 0.01, "iterations": "9,9", "style_statistics": "gram"}
+    ends, said = [], []
+    for stops in ((), (1, 1, 1, 1, 1, 1, 1, 1), (3, 3), (5, 2)):
+        calls[0] = 0
+        seen: list[Event] = []
+        run = tmp_path / f"{len(ends)}.run"
+        for steps in stops:
+            watch, part = stop_after(steps)
+            api.paint(ask(tmp_path, **settings), run=run, watch=watch)
+            seen += part
+        ends.append(api.paint(ask(tmp_path, **settings), run=run, watch=api.Watch(seen.append)))
+        said.append([event.message for event in seen if isinstance(event, Warned)])
+    assert any("half the step" in message for message in said[0])
+    assert any("Nothing visible has changed in 3" in message for message in said[0])
+    for end in ends:
+        assert end.pixels.tobytes() == ends[0].pixels.tobytes()
+        assert end.record["evaluations"] == ends[0].record["evaluations"] < 19
+
+
+# Paints in children of its own, each of which is killed at a call of any Python or C function, drawn at random.
+KILLED_ANYWHERE = """
+import os, random, signal, sys
+from pathlib import Path
+import pytest, torch
+sys.path.insert(0, sys.argv[1])
+from test_api import paint_with_a_pocket_network, save_random
+from impasto import cli, planning
+
+torch.set_num_threads(1)
+paint_with_a_pocket_network(pytest.MonkeyPatch(), Path.cwd())
+pytest.MonkeyPatch().setattr(planning, "speed", lambda *_: planning.Speed((100, 0.0, 1.0), (200, 0.0, 2.0)))
+save_random("photo.png", 48, 64)
+save_random("painting.png", 50, 40, seed=1)
+words = ["stylize", "photo.png", "painting.png", "--size", "64", "--schedule-coarsest", "45", "--iterations", "4,5"]
+words += ["--checkpoint", "0", "--solver-history", "3", "--patience", "4", "-q"]
+
+def paint(output, kill_at):
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    calls = 0
+    def tick(frame, event, argument):
+        nonlocal calls
+        calls += event in ("call", "c_call")
+        if calls == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.setprofile(tick)
+    cli.main([*words, "-o", output])
+    sys.setprofile(None)
+    Path("calls").write_text(str(calls))
+    os._exit(0)
+
+cli.main([*words, "-o", "first.png"])  # what is imported on the way is here now
+assert paint("whole.png", 0) == 0
+calls, chance, killed = int(Path("calls").read_text()), random.Random(int(sys.argv[2])), 0
+for _ in range(int(sys.argv[3])):
+    status = paint("killed.png", chance.randint(1, calls))
+    killed += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    assert status == 0 or os.WTERMSIG(status) == signal.SIGKILL, status
+    if status == 0:  # it came to its end first: another beginning
+        assert Path("killed.png").read_bytes() == Path("whole.png").read_bytes()
+assert paint("killed.png", 0) == 0
+print(killed)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or not hasattr(signal, "SIGKILL"), reason="no fork or no SIGKILL here")
+def test_killed_at_any_call_at_all_it_ends_with_the_same_bytes(tmp_path: Path):
+    """Also in the midst of writing a state, the picture or the record."""
+    words = [sys.executable, "-c", KILLED_ANYWHERE, str(Path(__file__).parent), "0", "16"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) >= 5
+    whole, killed = tmp_path / "whole.png", tmp_path / "killed.png"
+    assert whole.read_bytes() == killed.read_bytes()
+    run = tmp_path / "killed.png.run"
+    assert (run / runs.RECORD).exists() and not (run / runs.STATE).exists()
+    assert [path.name for path in run.iterdir() if path.name.startswith(".")] == []
 
 
 @pytest.mark.network

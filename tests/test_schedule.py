@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from impasto.errors import BadPicture
 from impasto.geometry import Size
 from impasto.recipe import Recipe, with_settings
-from impasto.schedule import LEAST_SIDE, Plan, Stage, content_factor, plan
+from impasto.schedule import LEAST_SIDE, Plan, Stage, content_factor, painting_size, plan
 
 PHOTO = Size(3000, 4000)
 
@@ -144,3 +144,19 @@ def test_more_strength_is_less_content(one: float, other: float):
     assert factor(low) >= factor(high) > 0
     if high - low > 1e-6:
         assert factor(low) > factor(high)
+
+
+@pytest.mark.parametrize(
+    ("painting", "picture", "scale", "expected"),
+    [
+        (Size(400, 400), Size(200, 200), 1.0, Size(200, 200)),
+        (Size(400, 100), Size(200, 200), 1.0, Size(400, 100)),
+        (Size(400, 100), Size(200, 200), 2.0, Size(800, 200)),
+        (Size(300, 400), Size(150, 200), 0.5, Size(75, 100)),
+        (Size(1000, 100), Size(40, 40), 1.0, Size(126, 32)),  # no side below what a network needs
+    ],
+)
+def test_a_painting_is_looked_at_in_the_pictures_area_and_its_own_shape(
+    painting: Size, picture: Size, scale: float, expected: Size
+):
+    assert painting_size(painting, picture, scale) == expected

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import pytest
@@ -13,31 +13,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from impasto.geometry import Grid, Size
+from impasto.geometry import Grid, Region, Size
 from impasto.networks.features import Network
 from impasto.objectives import content
 from impasto.objectives.base import Objective, Where
 from impasto.objectives.content import Content
 from impasto.objectives.smooth import Smooth
 from impasto.objectives.style import STATISTICS, Style, measure, summarise
-from impasto.tiling import Value, measured, value_and_gradient
+from impasto.scratch import Held, InMemory, Kept, OnDisk, Scratch
+from impasto.tiling import Value, measured, targets, value_and_gradient
 
 SCALINGS: tuple[content.Scaling, ...] = get_args(content.Scaling)
 TERMS = [*STATISTICS, *SCALINGS, "smooth"]
 LAYERS = {"conv1_1": 0.5, "relu2_1": 1.0, "conv2_2": 2.0, "conv3_1": 0.25}
 
 
+def parts(map: Tensor, stride: int, grid: Grid) -> dict[Region, Kept]:
+    """A whole map as the targets of each tile."""
+    return {tile.core: Held(map[(..., *Where(tile, grid.size).region(stride).slices)]) for tile in grid}
+
+
 @dataclass(frozen=True)
 class Bench:
-    """A picture, a network and objectives for it; every map that an objective reads is one that the network gives."""
+    """A picture, a network and objectives for a grid; every map that an objective reads is one that the network gives."""
 
     picture: Tensor
     network: Network
-    objectives: list[Objective]
+    objectives: Callable[[Grid], list[Objective]]
+
+    def grid(self, tile: int, halo: int) -> Grid:
+        return Grid(Size(*self.picture.shape[-2:]), tile, halo, self.network.stride)
 
     def run(self, tile: int, halo: int) -> tuple[Value, Tensor]:
-        grid = Grid(Size(*self.picture.shape[-2:]), tile, halo, self.network.stride)
-        return value_and_gradient(self.picture, self.network, self.objectives, grid)
+        grid = self.grid(tile, halo)
+        return value_and_gradient(self.picture, self.network, self.objectives(grid), grid)
 
 
 Setup = Callable[..., Bench]
@@ -52,17 +61,21 @@ def bench(network_of: Callable[..., Network], picture_of: Callable[..., Tensor])
         strides = {layer.name: layer.stride for layer in network.layers}
         picture, photo, painting = picture_of(*size), picture_of(*size, seed=2), picture_of(37, 42, seed=3)
         statistics = [name for name in STATISTICS if term in (name, "all")]
-        objectives: list[Objective] = []
-        for scaling in SCALINGS:
-            if term in (scaling, "all"):
-                objectives.append(Content(network(photo), strides, layers, scaling, 0.1))
+        whole = network(photo)
+        others: list[Objective] = []
         if statistics:
             # A channel that a ReLU leaves dead has no variance, and the root of a rounding error is no rounding error.
             alive = {name: weight for name, weight in layers.items() if term == "gram" or "relu" not in name}
             target = summarise(measure(network(painting), {n: strides[n] for n in alive}, Where.whole(Size(37, 42))))
-            objectives.append(Style(target, strides, alive, dict.fromkeys(statistics, 1.0), 0.7))
+            others.append(Style(target, strides, alive, dict.fromkeys(statistics, 1.0), 0.7))
         if term in ("smooth", "all"):
-            objectives.append(Smooth(3.0))
+            others.append(Smooth(3.0))
+
+        def objectives(grid: Grid) -> list[Objective]:
+            targets = {name: parts(whole[name], strides[name], grid) for name in layers}
+            scalings = [scaling for scaling in SCALINGS if term in (scaling, "all")]
+            return [*(Content(targets, strides, layers, scaling, 0.1) for scaling in scalings), *others]
+
         return Bench(picture, network, objectives)
 
     return make
@@ -150,6 +163,63 @@ def test_measured_in_tiles_is_measured_whole(
     assert expected["conv2_2.count"] == (size[0] // 2) * (size[1] // 2)
 
 
+@pytest.mark.parametrize("where", ["memory", "disk"])
+@given(SIZES, st.integers(8, 30), PADDINGS, POOLINGS)
+def test_targets_in_tiles_are_the_parts_of_the_whole_map(
+    network_of: Callable[..., Network],
+    picture_of: Callable[..., Tensor],
+    tmp_path_factory: pytest.TempPathFactory,
+    where: str,
+    size: tuple[int, int],
+    tile: int,
+    padding: str,
+    pooling: str,
+):
+    network = network_of(*LAYERS, padding=padding, pooling=pooling)
+    strides = {name: network.layer(name).stride for name in LAYERS}
+    photo, grid = picture_of(*size).requires_grad_(), Grid(Size(*size), tile, network.halo, network.stride)
+    scratch: Scratch = InMemory() if where == "memory" else OnDisk(tmp_path_factory.getbasetemp())
+    found, whole = targets(photo, network, strides, grid, scratch), network(photo)
+    assert set(found) == set(LAYERS)
+    for name, stride in strides.items():
+        expected = parts(whole[name], stride, grid)
+        assert set(found[name]) == set(expected) == {tile.core for tile in grid}
+        for core, part in expected.items():
+            kept = found[name][core].load()
+            assert kept.shape == part.shape and not kept.requires_grad
+            assert (kept - part.load()).norm() <= 1e-12 * whole[name].norm(), name
+
+
+def test_the_parts_of_a_map_do_not_keep_the_whole_of_it_in_memory(
+    network_of: Callable[..., Network], picture_of: Callable[..., Tensor]
+):
+    network = network_of("conv1_1", "relu2_1")
+    grid = network.grid(Size(64, 80), 32)
+    assert len(grid) > 4
+    for parts_of in targets(picture_of(64, 80), network, {"conv1_1": 1, "relu2_1": 2}, grid, InMemory()).values():
+        for part in parts_of.values():
+            tensor = part.load()
+            assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+
+
+def test_the_last_tiles_maps_serve_both_passes(bench: Setup):
+    """A grid of n tiles goes forward 2 n - 1 times, and n times of these for a gradient; one tile once."""
+    made = bench("all", (40, 48))
+    seen: list[bool] = []
+
+    def encode(picture: Tensor) -> Mapping[str, Tensor]:
+        seen.append(picture.requires_grad)
+        return made.network(picture)
+
+    for tile in (0, 16):
+        grid = made.grid(tile, made.network.halo)
+        objectives = made.objectives(grid)
+        seen.clear()
+        value_and_gradient(made.picture, encode, objectives, grid)
+        assert len(seen) == 2 * len(grid) - 1 and sum(seen) == len(grid)
+    assert len(grid) == 9
+
+
 # ---- what is given back --------------------------------------------------------------------------------------
 
 
@@ -159,7 +229,8 @@ def test_the_gradient_is_that_of_plain_autograd(bench: Setup, tile: int):
     leaf = made.picture.clone().requires_grad_()
     features = made.network(leaf)
     place = Where.whole(Size(29, 34))
-    terms = [objective.weight * objective.score(objective.measure(features, place)) for objective in made.objectives]
+    objectives = made.objectives(made.grid(0, 0))
+    terms = [objective.weight * objective.score(objective.measure(features, place)) for objective in objectives]
     total = torch.stack(terms).sum()
     (expected,) = torch.autograd.grad(total, leaf)
     value, gradient = made.run(tile, made.network.halo)
@@ -173,8 +244,9 @@ def test_terms_carry_their_weights_and_add_up(bench: Setup, tile: int):
     value, _ = made.run(tile, made.network.halo)
     assert set(value.terms) == {"content", "style", "smooth"}
     assert value.total == pytest.approx(sum(value.terms.values()), rel=1e-14)
-    for name, objectives in (("smooth", made.objectives[-1:]), ("content", made.objectives[:3])):
-        alone, _ = Bench(made.picture, made.network, objectives).run(tile, made.network.halo)
+    for name, chosen in (("smooth", slice(-1, None)), ("content", slice(3))):
+        some = replace(made, objectives=lambda grid, chosen=chosen: made.objectives(grid)[chosen])
+        alone, _ = some.run(tile, made.network.halo)
         assert value.terms[name] == pytest.approx(alone.total, rel=1e-12)
 
 
@@ -184,8 +256,8 @@ def test_the_picture_is_left_alone(bench: Setup, tile: int, kernel: str):
     made = bench("all", (29, 34), kernel=kernel)
     picture = made.picture.to(made.network.precise_dtype)
     kept = picture.clone()
-    grid = Grid(Size(29, 34), tile, made.network.halo, made.network.stride)
-    _, gradient = value_and_gradient(picture, made.network, made.objectives, grid)
+    grid = made.grid(tile, made.network.halo)
+    _, gradient = value_and_gradient(picture, made.network, made.objectives(grid), grid)
     assert torch.equal(picture, kept)
     assert not picture.requires_grad
     assert picture.grad is None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from impasto.api import iterate as iterate
     from impasto.api import load_recipe as load_recipe
     from impasto.api import stylize as stylize
+    from impasto.comparing import compare as compare
     from impasto.errors import BadRequest as BadRequest
     from impasto.errors import Failed as Failed
     from impasto.errors import ImpastoError as ImpastoError
@@ -32,6 +33,7 @@ _HOMES = {
     "Painting": "impasto.api",
     "Recipe": "impasto.recipe",
     "Watch": "impasto.api",
+    "compare": "impasto.comparing",
     "iterate": "impasto.api",
     "load_recipe": "impasto.api",
     "stylize": "impasto.api",
@@ -45,6 +47,7 @@ __all__ = [
     "Recipe",
     "Watch",
     "__version__",
+    "compare",
     "iterate",
     "load_recipe",
     "stylize",

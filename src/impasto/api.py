@@ -7,9 +7,11 @@ and leaves no seed, thread count or other setting of the process changed.
 from __future__ import annotations
 
 import itertools
+import math
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,19 +20,19 @@ import numpy as np
 
 from impasto import assets, images, runs
 from impasto import recipe as recipes
-from impasto.errors import BadPicture, CannotResume, CannotWrite, Diverged, NotSaved, UnknownName
+from impasto.errors import BadPicture, CannotResume, CannotWrite, Diverged, DoesNotFit, NotSaved, UnknownName
 from impasto.events import Event, Failed, Finished, Planned, StageDone, Stepped, Warned
 from impasto.geometry import Size
-from impasto.networks import vgg
 from impasto.recipe import Recipe
-from impasto.request import Request, Source, is_file, request, wanted_layers
+from impasto.request import Request, Source, is_file, replanned, request
 
 if TYPE_CHECKING:
     import PIL.Image
 
-    from impasto.engine import State, Tools
+    from impasto.engine import State
 
 _PREVIEW_SECONDS = 20.0
+_WRITING_SHARE = 0.01  # of a run's time, that states and previews may each take up: large ones are written less often
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,12 @@ class Painting:
 
 
 def stylize(
-    content: Source, style: Source | Sequence[Source], *, recipe: Recipe | str = recipes.HOUSE, **fields: Any
+    content: Source,
+    style: Source | Sequence[Source],
+    *,
+    recipe: Recipe | str = recipes.HOUSE,
+    seconds: float | str | None = None,
+    **fields: Any,
 ) -> Painting:
     """The photo ``content`` painted in the style of ``style``.
 
@@ -99,13 +106,38 @@ def stylize(
         content: a path, a PIL image, a numpy array (H, W, 3) or a torch tensor (3, H, W).
         style: the same, or a museum name such as "wheat-field-with-cypresses"; a list of them is blended.
         recipe: a recipe, the name of one, or a file that holds one.
+        seconds: a number, or a text such as "2m": the best picture that can be painted in that time; size and
+            iterations are chosen for it where ``fields`` do not name them.
         fields: any setting of ``impasto.recipe`` by its option name, such as ``size=1024, strength=70``.
 
     Raises:
         BadRequest: something that was given cannot be used; nothing was started.
         Failed: the work was started and could not be ended.
     """
-    return paint(request(content, style, load_recipe(recipe, fields)))
+    within = recipes.duration(seconds) if seconds is not None else None
+    return paint(request(content, style, load_recipe(recipe, fields)), within=within, fixed=frozenset(fields))
+
+
+def plans(
+    content: Source, style: Source | Sequence[Source], sizes: Sequence[int], recipe: Recipe, watch: Watch | None = None
+) -> list[Planned | DoesNotFit]:
+    """What painting would take at each of some sizes (long sides; 0 is the photo's own), without painting.
+
+    The machine is timed for a few seconds. A size that the limit on memory does not allow is an error in its place.
+    """
+    from impasto import wiring
+
+    watch = watch or Watch()
+    asked = request(content, style, recipe, watch.fetch)
+    each = [replanned(asked, recipes.with_settings(recipe, {"size": size})) for size in sizes]
+    ready = wiring.bench(asked, watch.fetch)
+    found: list[Planned | DoesNotFit] = []
+    for one in each:
+        try:
+            found.append(ready.planned(one)[0])
+        except DoesNotFit as error:
+            found.append(error)
+    return found
 
 
 def iterate(recipe: Recipe, watch: Watch | None = None) -> Iterator[tuple[Event, State]]:
@@ -117,7 +149,13 @@ def iterate(recipe: Recipe, watch: Watch | None = None) -> Iterator[tuple[Event,
         raise BadPicture("The recipe names no photo or no painting.", "Set photo and paintings, or use impasto.stylize.")
     watch = watch or Watch()
     asked = request(recipe.photo.path, [painting.path for painting in recipe.paintings], recipe, watch.fetch)
-    return _stream(asked, watch)
+    return _lazily(asked, watch)
+
+
+def _lazily(asked: Request, watch: Watch) -> Iterator[tuple[Event, State]]:
+    from impasto import wiring
+
+    yield from wiring.stream(wiring.bench(asked, watch.fetch))
 
 
 def load_recipe(given: Recipe | str, settings: dict[str, Any]) -> Recipe:
@@ -142,43 +180,47 @@ def paint(
     watch: Watch | None = None,
     fresh: bool = False,
     checkpoint_seconds: float = recipes.CHECKPOINT_SECONDS,
+    within: float | None = None,
+    fixed: Set[str] = frozenset(),
 ) -> Painting:
     """Paint a request; write the picture to ``output`` and the run's folder to ``run`` where they are given.
 
     A run of the same recipe that was stopped or killed is gone on with from the state in its folder, and ends with the
-    bytes of an undisturbed one, unless ``fresh``. The state is written every ``checkpoint_seconds`` and after each stage.
+    bytes of an undisturbed one, unless ``fresh``. The state is written every ``checkpoint_seconds`` (0: after each step),
+    less often where that would take up a hundredth of the time, and after each stage. ``within`` seconds the best picture
+    is painted: size and iterations are chosen, but for those that ``fixed`` names.
 
     Raises:
-        Diverged: the loss stopped being a number. The last good picture is in ``output``, if one was asked for.
+        DoesNotFit: the recipe's limit on memory is too low.
+        Diverged: the search could not be brought to a sound end. The best picture so far is in ``output``.
     """
+    from impasto import wiring
+
+    begun = time.monotonic()
     watch = watch or Watch()
     if output is not None:
         output = images.check_output(output, bits=asked.recipe.output.bits, size=asked.plan.size)
         _check_not_an_input(output, asked)
     if run is not None:
         runs.check(run)
+    wish = _wish(asked.recipe, within, fixed)
     kept = runs.checkpoint(run) if run is not None and not fresh else None
-    if kept is not None and kept.facts["recipe_sha256"] != asked.recipe.sha256:
-        kept = None  # another recipe under the same name: a fresh start is what was asked for
-    stream = _stream(asked, watch, kept)
+    if kept is not None and kept.facts["asked"] != wish and (within or kept.facts["recipe_sha256"] != asked.recipe.sha256):
+        kept = None  # something else under the same name: a fresh start is what was asked for
+    wish = kept.facts["asked"] if kept else wish
+    ready = wiring.bench(asked, watch.fetch, kept.facts["kernel"] if kept else "")
+    spent = kept.facts["seconds"] if kept else 0.0
+    if within is not None:
+        asked = ready.within(within * 0.95 - (time.monotonic() - begun), fixed) if kept is None else _as_begun(asked, run)
+        ready = replace(ready, asked=asked)
+    stream = wiring.stream(ready, kept)
     first = next(stream)  # the network is there and the plan is made: from here on something may be written
     log = None
     if run is not None:
         log = runs.Run.start(run, asked.recipe) if kept is None else runs.Run.resume(run)
-    follow = _Follow(log, asked, str(output or ""), checkpoint_seconds, spent=kept.facts["seconds"] if kept else 0.0)
-    failed, stopped = "", False
-    for event, state in itertools.chain([first], stream):
-        follow(event, state)
-        watch.event(event)
-        failed = event.message if isinstance(event, Failed) else ""
-        if isinstance(event, Stepped) and watch.stop():
-            stopped = True
-            again = " The same command goes on from here." if log is not None else ""
-            note = Warned(f"Stopped after {event.evaluations} of {asked.plan.evaluations} evaluations.{again}")
-            follow(note, state)
-            follow.keep(state)
-            watch.event(note)
-            break
+    follow = _Follow(log, asked, str(output or ""), checkpoint_seconds, wish, spent)
+    deadline = begun + within - spent if within is not None else math.inf
+    state, failed, stopped = _watched(itertools.chain([first], stream), follow, watch, deadline)
     painting = _painting(asked, state, follow)
     if output is not None:
         output = _save(painting, output)
@@ -192,6 +234,48 @@ def paint(
         if log.lost:
             watch.event(Warned(f"The run folder {log.folder} could not be written in full; the picture is whole."))
     return painting
+
+
+def _watched(
+    stream: Iterator[tuple[Event, State]], follow: _Follow, watch: Watch, deadline: float
+) -> tuple[State, str, bool]:
+    """Follow the stream to its end, to a stop that is asked for, or to the deadline within the last stage.
+
+    Gives the last state, the message of a failure, and whether it was stopped.
+    """
+    plan = follow.asked.plan
+    failed = ""
+    for event, state in stream:
+        follow(event, state)
+        watch.event(event)
+        failed = event.message if isinstance(event, Failed) else ""
+        if not isinstance(event, Stepped):
+            continue
+        done = f"after {event.evaluations} of {plan.evaluations} evaluations"
+        if watch.stop():
+            again = " The same command goes on from here." if follow.log is not None else ""
+            note = Warned(f"Stopped {done}.{again}")
+            follow(note, state)
+            follow.keep(state)
+            watch.event(note)
+            return state, "", True
+        if event.stage == len(plan.stages) - 1 and deadline - time.monotonic() < 1.5 * follow.pace:
+            note = Warned(f"The time is up {done}.")
+            follow(note, state)
+            watch.event(note)
+            break
+    return state, failed, False
+
+
+def _wish(recipe: Recipe, within: float | None, fixed: Set[str]) -> str:
+    """What was asked for, in a word: the same command has the same."""
+    return " ".join([recipe.sha256, *([f"{within:g}", *sorted(fixed & {"size", "iterations"})] if within else [])])
+
+
+def _as_begun(asked: Request, run: Path | None) -> Request:
+    """The request with the size and iterations that an unfinished run began with."""
+    assert run is not None
+    return replanned(asked, recipes.load(str(run / runs.RECIPE)))
 
 
 def resume(run: Path, watch: Watch | None = None) -> Painting:
@@ -244,140 +328,71 @@ def _save(painting: Painting, output: Path) -> Path:
 class _Follow:
     """Keeps what the record needs of the stream, and writes the run's log, state and preview.
 
-    ``spent``: seconds of the run before it was interrupted, if it was.
+    ``wish`` is what was asked for, before anything was chosen for it. ``spent``: seconds of the run before it was
+    interrupted, if it was. ``pace``: seconds of the last step.
     """
 
     log: runs.Run | None
     asked: Request
     output: str
     checkpoint_seconds: float
+    wish: str
     spent: float = 0.0
     planned: Planned | None = None
     seconds: float = 0.0
-    shown: float = 0.0
-    kept: float = 0.0
+    pace: float = 0.0
+    next_keep: float = 0.0
+    next_preview: float = _PREVIEW_SECONDS
+
+    def __post_init__(self) -> None:
+        self.seconds = self.spent
+        self.next_keep = self.spent + self.checkpoint_seconds
 
     def __call__(self, event: Event, state: State) -> None:
         if isinstance(event, Planned):
             self.planned = event
         if isinstance(event, Stepped | Finished):
-            self.seconds = self.spent + event.seconds
+            now = self.spent + event.seconds
+            self.seconds, self.pace = now, now - self.seconds
         if self.log is None:
             return
         self.log.note(event)
         stepped, staged = isinstance(event, Stepped), isinstance(event, StageDone)
-        if staged or (stepped and self.seconds - self.kept >= self.checkpoint_seconds):
+        if staged or (stepped and self.seconds >= self.next_keep):
             self.keep(state)
-        if staged or (stepped and self.seconds - self.shown > _PREVIEW_SECONDS):
-            self.shown = self.seconds
+        if staged or (stepped and self.seconds >= self.next_preview):
+            begun = time.monotonic()
             self.log.preview(np.clip(images.from_tensor(state.pixels), 0, 1))
+            self.next_preview = self.seconds + max(_PREVIEW_SECONDS, (time.monotonic() - begun) / _WRITING_SHARE)
+
+    def say(self, message: str, state: State, watch: Watch) -> None:
+        """Tell the log and whoever watches."""
+        self(Warned(message), state)
+        watch.event(Warned(message))
 
     def keep(self, state: State) -> None:
         """Write the state down, with what must be the same when it is gone on with."""
         if self.log is None or self.planned is None:
             return
-        self.kept = self.seconds
+        begun = time.monotonic()
         tensors, facts = state.pack()
-        facts |= {"recipe_sha256": self.asked.recipe.sha256, "kernel": self.planned.kernel, "tile": self.planned.tile}
+        facts |= {"recipe_sha256": self.asked.recipe.sha256, "asked": self.wish, "kernel": self.planned.kernel}
         self.log.keep(tensors, {**facts, "seconds": self.seconds, "output": self.output})
-
-
-def _stream(asked: Request, watch: Watch, kept: runs.Checkpoint | None = None) -> Iterator[tuple[Event, State]]:
-    """The whole stream, each step under autograd whatever mode the caller is in, and the caller's mode between steps."""
-    import torch
-
-    stream = _wired(asked, watch, kept)
-    while True:
-        with torch.inference_mode(False), torch.enable_grad():
-            try:
-                found = next(stream)
-            except StopIteration:
-                return
-        yield found
-
-
-def _wired(asked: Request, watch: Watch, kept: runs.Checkpoint | None) -> Iterator[tuple[Event, State]]:
-    """Wire the network, the plan and the engine together, and give the engine's stream with ``Planned`` before it."""
-    from impasto import engine, planning
-
-    recipe, plan = asked.recipe, asked.plan
-    where, _ = planning.device(recipe.compute.device)
-    tools = _tools(asked, watch, kept.facts["kernel"] if kept else "")
-    tile = kept.facts["tile"] if kept else planning.tile(plan, recipe, tools.network, planning.free_memory(where))
-    tools = replace(tools, tile=tile)
-    with planning.reused_memory():
-
-        def prepare(size: Size) -> Callable[[], object]:
-            pixels = images.to_tensor(images.resize(asked.photo.pixels, size)).to(where)
-            evaluate = engine.evaluation(size, plan, tools)
-            return lambda: evaluate(pixels)
-
-        cost = planning.cost(plan, recipe, tools.network, where, prepare, tile)
-        stages = tuple((stage.size, stage.steps) for stage in plan.stages)
-        planned = Planned(
-            plan.size,
-            stages,
-            planning.describe(where),
-            tools.network.kernel.name,
-            round(cost.seconds, 1),
-            cost.memory_bytes,
-            cost.free_bytes,
-            tile if len(tools.grid(plan.size)) > 1 else 0,
-        )
-        if kept is None:
-            state = engine.State(engine.first_pixels(plan, tools))
-        else:
-            state = engine.State.unpack(kept.tensors, kept.facts, where)
-        yield planned, state
-        if kept is not None:
-            done = f"{state.evaluations} of {plan.evaluations} evaluations"
-            yield Warned(f"Going on from an unfinished run after {done}; --fresh starts over."), state
-        for note in asked.notes:
-            yield Warned(note), state
-        if cost.memory_bytes > cost.free_bytes:
-            needed, free = cost.memory_bytes / 2**30, cost.free_bytes / 2**30
-            yield (
-                Warned(f"This needs about {needed:.1f} GiB and {free:.1f} GiB are free: a smaller --size is safer."),
-                state,
-            )
-        yield from engine.iterate(plan, tools, state)
-
-
-def _tools(asked: Request, watch: Watch, kernel: str = "") -> Tools:
-    """The engine's tools; ``kernel`` names the one that an earlier part of the run used, which alone gives its bytes."""
-    from impasto import engine, planning
-    from impasto.networks import weights
-    from impasto.networks.convolution import KERNELS
-    from impasto.networks.features import Network
-
-    recipe = asked.recipe
-    where, _ = planning.device(recipe.compute.device)
-    file = Path(recipe.network.weights) if recipe.network.weights else None
-    network = Network(
-        weights.load(recipe.network.name, progress=watch.fetch, file=file),
-        vgg.CONFIGURATION_OF[recipe.network.name],
-        wanted_layers(recipe),
-        pooling=recipe.network.pooling,
-        padding=recipe.network.padding,
-        kernel=KERNELS[kernel] if kernel else planning.kernel(recipe.compute.precision, where),
-        device=where,
-    )
-    start = asked.start.pixels if asked.start is not None else None
-    paintings = tuple(painting.pixels for painting in asked.paintings)
-    return engine.Tools(recipe, network, asked.photo.pixels, paintings, start, where)
+        pause = max(self.checkpoint_seconds, (time.monotonic() - begun) / _WRITING_SHARE) if self.checkpoint_seconds else 0
+        self.next_keep = self.seconds + pause
 
 
 def _painting(asked: Request, state: State, follow: _Follow) -> Painting:
     import torch
 
-    from impasto import __version__, planning
+    from impasto import __version__, machine
 
     recipe, size = asked.recipe, asked.plan.size
     pixels = np.clip(images.from_tensor(state.pixels), 0, 1)
     if pixels.shape[:2] != tuple(size):  # stopped before the last stage: the picture so far, in the size asked for
         pixels = images.resize(pixels, size)
     alpha = images.resize(asked.photo.alpha, size) if asked.photo.alpha is not None else None
-    where, _ = planning.device(recipe.compute.device)
+    where, _ = machine.device(recipe.compute.device)
     planned = follow.planned
     record = {
         "output": None,
@@ -390,7 +405,7 @@ def _painting(asked: Request, state: State, follow: _Follow) -> Painting:
         "loss": {"total": state.value.total, **state.value.terms},
         "expected_seconds": planned.seconds if planned else None,
         "expected_memory_bytes": planned.memory_bytes if planned else None,
-        "peak_memory_bytes": planning.peak_memory(where),
+        "peak_memory_bytes": machine.peak_memory(where),
         "recipe_sha256": recipe.sha256,
         "recipe": recipe.name,
         "credit": asked.credit,

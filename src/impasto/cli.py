@@ -76,11 +76,13 @@ def _stylize(
     quiet: bool,
     fresh: bool,
     checkpoint: float,
+    time: str,
     **settings: Any,
 ) -> None:
     from impasto import api
 
-    chosen = api.load_recipe(recipe, {name: value for name, value in settings.items() if value is not None})
+    given = {name: value for name, value in settings.items() if value is not None}
+    chosen = api.load_recipe(recipe, given)
     target = output or Path(f"{Path(photo).stem}-{'-'.join(Path(each).stem for each in style)}"[:200] + ".png")
     folder = None if no_run else (run or None)
     _paint(
@@ -94,6 +96,8 @@ def _stylize(
         quiet=quiet,
         fresh=fresh,
         checkpoint=checkpoint,
+        within=recipes.duration(time) if time else None,
+        fixed=frozenset(given),
     )
 
 
@@ -109,6 +113,8 @@ def _paint(
     quiet: bool,
     fresh: bool = False,
     checkpoint: float = recipes.CHECKPOINT_SECONDS,
+    within: float | None = None,
+    fixed: frozenset[str] = frozenset(),
 ) -> Path:
     """Check, say what will be done, paint, and say where it is."""
     from impasto import api, images, runs
@@ -122,15 +128,28 @@ def _paint(
         asked = request(photo, styles, recipe, watch.fetch)
         display.request = asked
         folder = (run or runs.beside(target.absolute())) if keep_run else None
-        painting = api.paint(asked, output=target, run=folder, watch=watch, fresh=fresh, checkpoint_seconds=checkpoint)
+        painting = api.paint(
+            asked,
+            output=target,
+            run=folder,
+            watch=watch,
+            fresh=fresh,
+            checkpoint_seconds=checkpoint,
+            within=within,
+            fixed=fixed,
+        )
     return _tell(painting, as_json)
 
 
 def _tell(painting: Painting, as_json: bool) -> Path:
     """The last line: where the picture is, or the whole record."""
     path = Path(painting.record["output"])
-    print(json.dumps(painting.record, ensure_ascii=False) if as_json else path)
+    print(_json(painting.record) if as_json else path)
     return path
+
+
+def _json(values: object) -> str:
+    return json.dumps(values, ensure_ascii=False)
 
 
 def _stylize_command() -> Callable[..., None]:
@@ -159,7 +178,8 @@ def _stylize_command() -> Callable[..., None]:
         own("recipe", str, recipes.HOUSE, "A name from `impasto recipes`, a .toml file, or a picture painted by Impasto."),
         own("run", Path | None, None, "Folder of the run's log. [default: beside the picture]"),
         flag("fresh", "Start over where an unfinished run of the same recipe would be gone on with.", "--fresh"),
-        own("checkpoint", float, recipes.CHECKPOINT_SECONDS, "Seconds between two saved states of the run."),
+        own("checkpoint", float, recipes.CHECKPOINT_SECONDS, "Seconds between two saved states of the run; 0: each step."),
+        own("time", str, "", "Paint the best picture in this time, such as 2m; size and iterations are chosen for it."),
         flag("no_run", "Keep no log.", "--no-run"),
         flag("json_", "Print one JSON object at the end.", "--json"),
         flag("quiet", "Print the path alone.", "--quiet", "-q"),
@@ -192,14 +212,50 @@ app.command(_stylize_command(), name="stylize", usage="Usage: impasto stylize PH
 
 
 @app.command
+def plan(
+    photo: str,
+    /,
+    *style: str,
+    size: tuple[int, ...] = (),
+    recipe: str = recipes.HOUSE,
+    memory: str = "",
+    precision: Literal["auto", "float32", "bfloat16"] | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] | None = None,
+    json: bool = False,
+) -> None:
+    """Say what painting would take at several sizes, in time, memory and disk, without painting.
+
+    :param photo: The photo.
+    :param style: A painting: a file, or a name from `impasto museum`.
+    :param size: Long sides in pixels, 0 for the photo's own. [default: 512, 1024, 2048, 4096 and the photo's own]
+    :param recipe: A name from `impasto recipes`, a .toml file, or a picture painted by Impasto.
+    :param memory: Most memory to use, such as 4GB.
+    :param precision: Numbers between layers.
+    :param device: Where to compute.
+    :param json: Print a JSON list.
+    """
+    from impasto import api, events
+    from impasto.display import Display, plan_table
+
+    settings = {"memory": memory or None, "precision": precision, "device": device}
+    chosen = api.load_recipe(recipe, {name: value for name, value in settings.items() if value is not None})
+    asked = tuple(dict.fromkeys(size)) or (512, 1024, 2048, 4096, 0)
+    with Display(quiet=False) as display:
+        found = api.plans(photo, list(style), asked, chosen, api.Watch(fetch=display.fetch))
+    if json:
+        rows = [events.to_dict(one) if isinstance(one, events.Planned) else {"error": str(one)} for one in found]
+        print(_json(rows))
+        return
+    plan_table(asked, found)
+
+
+@app.command
 def resume(run: Path, *, json: bool = False, quiet: bool = False) -> None:
     """Go on with a run that was stopped or killed.
 
-    Parameters
-    ----------
-    run: The run's folder, such as painted.png.run.
-    json: Print one JSON object at the end.
-    quiet: Print the path alone.
+    :param run: The run's folder, such as painted.png.run.
+    :param json: Print one JSON object at the end.
+    :param quiet: Print the path alone.
     """
     from impasto import api
     from impasto.display import Display
@@ -215,10 +271,8 @@ def demo(
 ) -> None:
     """Paint a sample photo in the style of a Van Gogh, to see that everything works.
 
-    Parameters
-    ----------
-    output: Where the picture goes.
-    json: Print one JSON object at the end.
+    :param output: Where the picture goes.
+    :param json: Print one JSON object at the end.
     """
     import skimage.data
 
@@ -231,6 +285,42 @@ def demo(
         )
 
 
+# -- judging -----------------------------------------------------------------------------------------------------------
+
+
+@app.command(usage="Usage: impasto compare RESULT... [OPTIONS]")
+def compare(
+    *results: str,
+    content: str | None = None,
+    style: str | None = None,
+    judge: Literal["vgg16", "vgg19"] | None = None,
+    size: int | None = None,
+    json: bool = False,
+    csv: bool = False,
+) -> None:
+    """Judge finished pictures by networks that did not paint them, between the photo and the painting as ends of the scale.
+
+    :param results: The pictures.
+    :param content: The photo they were painted from. [default: what the pictures say]
+    :param style: The painting: a file, or a name from `impasto museum`. [default: what the pictures say]
+    :param judge: The network that judges style and content. [default: the one that did not paint]
+    :param size: Long side in which the networks look. [default: the pictures' own, up to 1024]
+    :param json: Print one JSON object.
+    :param csv: Print comma-separated values.
+    """
+    from rich.console import Console
+
+    from impasto import comparing, report
+    from impasto.display import Display
+
+    with Display(quiet=json or csv) as display:
+        found = comparing.compare(results, content, style, judge=judge, size=size or comparing.LARGEST, fetch=display.fetch)
+    if json or csv:
+        print(_json(report.as_values(found)) if json else report.as_csv(found), end="\n" if json else "")
+        return
+    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(report.table(found))
+
+
 # -- looking around ----------------------------------------------------------------------------------------------------
 
 
@@ -238,10 +328,8 @@ def demo(
 def museum(*words: str, sheet: Path | None = None) -> None:
     """List the public-domain paintings that can be named as a style.
 
-    Parameters
-    ----------
-    words: Only those with all of these words in name, title, artist or date.
-    sheet: Draw them into this picture file.
+    :param words: Only those with all of these words in name, title, artist or date.
+    :param sheet: Draw them into this picture file.
     """
     from rich.console import Console
     from rich.table import Column, Table
@@ -272,9 +360,7 @@ def museum(*words: str, sheet: Path | None = None) -> None:
 def recipes_(name: str = "") -> None:
     """List the recipes, or print one as TOML.
 
-    Parameters
-    ----------
-    name: A recipe's name, a recipe file, or a picture painted by Impasto.
+    :param name: A recipe's name, a recipe file, or a picture painted by Impasto.
     """
     if name:
         from impasto import api
@@ -289,9 +375,7 @@ def recipes_(name: str = "") -> None:
 def fetch(*, to: Path | None = None) -> None:
     """Fetch every network and the museum ahead of time.
 
-    Parameters
-    ----------
-    to: Into this folder; with IMPASTO_CACHE set to it, a machine without network can paint.
+    :param to: Into this folder; with IMPASTO_CACHE set to it, a machine without network can paint.
     """
     from impasto import assets
     from impasto.display import Display

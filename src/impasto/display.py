@@ -5,13 +5,17 @@ It knows events and words; it refuses to know options and exit codes.
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Column, Table
 
 from impasto import events
+from impasto.errors import ImpastoError
 
 if TYPE_CHECKING:
     from impasto.request import Request
@@ -99,10 +103,35 @@ def _sentence(planned: Any) -> str:
     stages = " > ".join(f"{size}:{steps}" for size, steps in planned.stages)
     needed, free = planned.memory_bytes / 2**30, planned.free_bytes / 2**30
     tiles = f" in tiles of {planned.tile} px" if planned.tile else ""
+    disk = f" and {planned.disk_bytes / 2**30:.1f} GiB of disk" if planned.disk_bytes else ""
     return (
         f"{planned.size}{tiles} on {planned.device} [{planned.kernel}], stages {stages}, "
-        f"about {_duration(planned.seconds)} and {needed:.1f} GiB of {free:.1f} GiB free"
+        f"about {_duration(planned.seconds)} and {needed:.1f} GiB of {free:.1f} GiB free{disk}"
     )
+
+
+def plan_table(sizes: Sequence[int], found: Sequence[events.Planned | ImpastoError]) -> None:
+    """What each size would take, as a table on standard output."""
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    right = {"justify": "right", "no_wrap": True}
+    columns = [Column(name, **right) for name in ("size", "megapixels", "time", "memory", "disk")]  # type: ignore[arg-type]
+    table = Table(*columns, "how", box=None, pad_edge=False, header_style="bold")
+    first = next((one for one in found if isinstance(one, events.Planned)), None)
+    for side, one in zip(sizes, found, strict=True):
+        if not isinstance(one, events.Planned):
+            table.add_row(f"{side or 'own'}", "", "", "", "", str(one))
+            continue
+        stages = " > ".join(f"{size.long_side}:{steps}" for size, steps in one.stages)
+        how = f"in tiles of {one.tile} px" if one.tile else "whole"
+        fits = "" if one.memory_bytes <= one.free_bytes else ", more than is free"
+        disk = f"{one.disk_bytes / 2**30:.1f} GiB" if one.disk_bytes else "-"
+        memory = f"{one.memory_bytes / 2**30:.1f} GiB"
+        mega = f"{one.size.pixels / 1e6:.2f}"
+        table.add_row(str(one.size), mega, _duration(one.seconds), memory, disk, f"{how}{fits}; stages {stages}")
+    console.print(table)
+    if first is not None:
+        free = first.free_bytes / 2**30
+        console.print(f"\nOn {first.device} [{first.kernel}], {free:.1f} GiB of memory free.", markup=False)
 
 
 def _duration(seconds: float) -> str:

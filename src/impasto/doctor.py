@@ -43,15 +43,15 @@ def _torch() -> list[Finding]:
         import torch
     except ImportError as error:
         return [Finding("torch", f"cannot be imported: {error}", False, "pip install --force-reinstall 'torch>=2.8,<2.14'")]
-    from impasto import planning
+    from impasto import machine
     from impasto.networks import convolution
 
-    where, reason = planning.device("auto")
-    found = [Finding("torch", torch.__version__), Finding("device", f"{planning.describe(where)}: {reason}")]
+    where, reason = machine.device("auto")
+    found = [Finding("torch", torch.__version__), Finding("device", f"{machine.describe(where)}: {reason}")]
     if where.type == "cpu" and shutil.which("nvidia-smi") and torch.version.cuda is None:
         remedy = "pip install --force-reinstall 'torch>=2.8,<2.14' from the index of CUDA builds (pytorch.org)"
         found.append(Finding("gpu", "an NVIDIA driver is here, but this torch is a CPU build", False, remedy))
-    chosen = planning.kernel("auto", where)
+    chosen = machine.kernel("auto", where)
     _, times = convolution.fastest(where)
     listed = ", ".join(f"{name} {time:.0f} ms" for name, time in sorted(times.items(), key=lambda pair: pair[1]))
     found.append(Finding("kernel", f"{chosen.name} (float32 kernels timed now: {listed})"))
@@ -62,9 +62,9 @@ def _torch() -> list[Finding]:
 def _memory() -> Finding:
     import torch
 
-    from impasto import planning
+    from impasto import machine
 
-    free = planning.free_memory(torch.device("cpu")) / 2**30
+    free = machine.free_memory(torch.device("cpu")) / 2**30
     good = free > 2
     return Finding("memory", f"{free:.1f} GiB free", good, "" if good else "Close other programs, or use --size 256.")
 

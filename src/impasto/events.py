@@ -20,7 +20,7 @@ class Event:
 @dataclass(frozen=True)
 class Planned(Event):
     """What will be done: the final size, stages as (size, evaluations), expected seconds and bytes, and the largest side of
-    a tile, 0 for the whole picture at once.
+    a tile, 0 for the whole picture at once, and bytes that wait on disk.
     """
 
     size: Size
@@ -31,6 +31,7 @@ class Planned(Event):
     memory_bytes: int
     free_bytes: int
     tile: int = 0
+    disk_bytes: int = 0
 
 
 @dataclass(frozen=True)

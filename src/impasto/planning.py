@@ -1,201 +1,211 @@
-"""What it will cost: which device and kernel, how fast they are, how long a plan takes and how much memory it needs.
+"""What it will cost: how fast this machine is, how a plan fits into its memory, and what can be done in a given time.
 
-It knows the machine and measures it; it refuses to know pictures and what a loss is made of.
+It knows sizes, layer tables and timings it is given. It refuses to know pictures and what a loss is made of.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
-import os
-import sys
+import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import torch
 
-from impasto import assets
-from impasto.errors import UnknownName
+from impasto.errors import DoesNotFit
 from impasto.geometry import Grid, Size
-from impasto.networks.convolution import KERNELS, Kernel, fastest
+from impasto.networks import convolution
 from impasto.networks.features import Network
 from impasto.recipe import Recipe
-from impasto.schedule import Plan
+from impasto.schedule import LEAST_SIDE, Plan
 
 _PROBE_SIDES = (128, 256)  # long sides at which the machine is timed
+_TILE_SIDES = (3072, 2048, 1536, 1024, 768, 512, 384, 256)
+_PROGRAM_BYTES = 350 * 2**20  # Python, torch and its libraries
+
+# Of the memory that is free a part is left to others; of a limit that is kept a part is left for what the model misses.
+_SHARE_OF_FREE, _SHARE_OF_LIMIT = 0.8, 0.9
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a plan is expected to take, ``seconds`` and ``memory_bytes`` at its peak, and the ``free_bytes`` there are."""
+class Holding:
+    """How a plan is held: the largest side of a tile (0: whole), whether freed memory is kept for the next step, which is
+    quicker and leaves gaps, and what waits on disk between its uses.
+    """
 
-    seconds: float
-    memory_bytes: int
-    free_bytes: int
+    tile: int = 0
+    reuse: bool = True
+    targets_on_disk: bool = False
+    history_on_disk: bool = False
 
 
-def device(choice: str) -> tuple[torch.device, str]:
-    """The device for "auto", "cpu", "cuda" or "mps", and a few words why it is that one.
+@dataclass(frozen=True)
+class Room:
+    """What there is to work with, in bytes: free memory, a limit on it (0: none), and free disk for what waits there.
+
+    ``inputs`` are the pictures as read, which lie in memory all the while.
+    """
+
+    free: int
+    limit: int = 0
+    disk: int = 0
+    inputs: int = 0
+
+    @property
+    def usable(self) -> float:
+        """How much a plan may be expected to take."""
+        share = _SHARE_OF_FREE * self.free
+        return min(share, _SHARE_OF_LIMIT * self.limit) if self.limit else share
+
+
+def holding(plan: Plan, recipe: Recipe, network: Network, room: Room, first: int | None = None) -> Holding:
+    """The quickest way to hold a plan within the room there is; the least one where none fits and no limit was given.
+
+    A way with tiles of side ``first`` comes before all others.
 
     Raises:
-        UnknownName: a device that torch does not see here.
+        DoesNotFit: not even the least fits into the limit.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if choice == "auto":
-        chosen = next(name for name in ("cuda", "mps", "cpu") if there[name])
-        return torch.device(chosen), f"the first of cuda, mps, cpu that torch {torch.__version__} can use here"
-    if not there[choice]:
-        raise UnknownName(f"There is no device {choice!r} that torch can use here.", _why_not(choice))
-    return torch.device(choice), "asked for"
+    ways = sorted(_ways(recipe, first), key=lambda way: (way.tile != first, _overhead(way, network, plan.size)))
+    ways = [
+        way for way in ways if disk(plan, recipe, network, way) <= 0.9 * room.disk or disk(plan, recipe, network, way) == 0
+    ]
+    for way in ways:
+        if memory(plan, recipe, network, way) + room.inputs <= room.usable:
+            return way
+    least = min(ways, key=lambda way: memory(plan, recipe, network, way))
+    needed = memory(plan, recipe, network, least) + room.inputs
+    if room.limit and needed > _SHARE_OF_LIMIT * room.limit:
+        enough = math.ceil(needed / _SHARE_OF_LIMIT / 1e8) / 10
+        raise DoesNotFit(
+            f"{plan.size} needs {enough:g} GB, even in the smallest tiles, and --memory allows {room.limit / 1e9:.3g} GB.",
+            f"Ask for a smaller --size, or for --memory {enough:g}GB.",
+        )
+    return least
 
 
-def _why_not(choice: str) -> str:
-    if choice == "cuda" and torch.version.cuda is None:
-        return "This torch is built without CUDA: use --device cpu, or install a CUDA build of torch."
-    return "Use --device auto, which takes what is there."
+def _ways(recipe: Recipe, first: int | None) -> Iterator[Holding]:
+    tiles = {recipe.compute.tile} if recipe.compute.tile else {0, *_TILE_SIDES}
+    for tile in sorted(tiles | ({first} if first is not None else set())):
+        for reuse in (True, False):
+            for targets, history in ((False, False), (True, False), (True, True)):
+                yield Holding(tile, reuse, targets, history)
 
 
-def kernel(precision: str, where: torch.device) -> Kernel:
-    """The way to convolve: bfloat16 where the processor has matrix units for it or where it is asked for, else the
-    fastest of float32.
+def _overhead(way: Holding, network: Network, size: Size) -> float:
+    """How much longer an evaluation takes than one of the whole picture in memory; what a disk adds is a guess."""
+    return (
+        tiled(network.grid(size, way.tile)) * (1 if way.reuse else 1.3)
+        + 0.05 * way.targets_on_disk
+        + 0.1 * way.history_on_disk
+    )
 
-    The choice among the float32 kernels is a timing, which may come out differently another time, and other kernels
-    round differently; so it is made once on a machine and kept in the cache, and the same recipe gives the same bytes.
+
+def memory(plan: Plan, recipe: Recipe, network: Network, way: Holding = Holding()) -> int:
+    """Bytes at the peak of a plan: what its largest stage holds, on top of the program and the network.
+
+    The pictures as read come on top of it.
     """
-    if precision == "bfloat16" or (precision == "auto" and _has_matrix_units(where)):
-        return KERNELS["bfloat16"]
-    mark = {"torch": torch.__version__, "device": _processor(where), "threads": torch.get_num_threads()}
-    file = assets.cache_dir() / "kernel.json"
-    try:
-        kept = json.loads(file.read_text())
-        if kept["mark"] == mark:
-            return KERNELS[kept["kernel"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # not measured yet, or on another machine
-    chosen, _ = fastest(where)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}")
-        try:
-            part.write_text(json.dumps({"mark": mark, "kernel": chosen.name}))
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError:
-        pass  # a cache that cannot be written costs a second at the next start, nothing else
-    return chosen
+    grid = network.grid(plan.size, way.tile)
+    # Pixels, the best of them, gradient, direction, and two on their way in or out; those last looked at.
+    vectors = 6.0 + (0 < recipe.schedule.patience < plan.stages[-1].steps)
+    if recipe.solver.name == "adam":
+        vectors += 2
+    elif not way.history_on_disk:
+        vectors += 2 * _pairs(plan, recipe)
+    per_picture = 12 * vectors + (0 if way.targets_on_disk else _targets(recipe, network))
+    weights = sum(layer.channels * layer.channels_in * 9 * 4 * 3 for layer in network.layers if layer.kind == "conv")
+    workspace = convolution.workspace(network.kernel, grid.largest.pixels)
+    maps = grid.largest.pixels * _per_tile(network, way.reuse, len(grid) > 1)
+    return int(maps + plan.size.pixels * per_picture) + weights + workspace + _PROGRAM_BYTES
 
 
-def _has_matrix_units(where: torch.device) -> bool:
-    if where.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return where.type == "cpu" and supported is not None and bool(supported())
+def disk(plan: Plan, recipe: Recipe, network: Network, way: Holding) -> int:
+    """Bytes that wait on disk."""
+    held = _targets(recipe, network) if way.targets_on_disk else 0.0
+    if way.history_on_disk and recipe.solver.name == "lbfgs":
+        held += 12 * 2 * _pairs(plan, recipe)
+    return int(plan.size.pixels * held)
 
 
-def _processor(where: torch.device) -> str:
-    """The name of the processor that computes."""
-    if where.type == "cuda":
-        return torch.cuda.get_device_name(where)
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        import platform
-
-        return platform.processor() or platform.machine()
+def _pairs(plan: Plan, recipe: Recipe) -> int:
+    """How many pairs the search comes to remember in the largest stage."""
+    return min(recipe.solver.history, plan.stages[-1].steps)
 
 
-def describe(where: torch.device) -> str:
-    """The device for people: "cpu (2 threads, Intel ...)"."""
-    name = _processor(where)
-    return f"cpu, {torch.get_num_threads()} threads ({name})" if where.type == "cpu" else f"{where.type} ({name})"
+def _width(network: Network) -> int:
+    return 2 if network.kernel.dtype == torch.bfloat16 else 4
 
 
-def free_memory(where: torch.device) -> int:
-    """Bytes that can still be had on a device, a container's limit included."""
-    if where.type == "cuda":
-        return int(torch.cuda.mem_get_info(where)[0])
-    found = [_available_here()]
-    for folder, limit, used in (
-        ("/sys/fs/cgroup", "memory.max", "memory.current"),
-        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
-        try:
-            room = int(Path(folder, limit).read_text()) - int(Path(folder, used).read_text())
-            found.append(room + _reclaimable(Path(folder, "memory.stat")))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-    return max(0, min(found))
+def _targets(recipe: Recipe, network: Network) -> float:
+    """Bytes a pixel of the photo's feature maps."""
+    held = [layer for layer in network.layers if recipe.content.weight > 0 and layer.name in recipe.content.layers]
+    return sum(layer.channels * _width(network) / layer.stride**2 for layer in held)
 
 
-def _reclaimable(stat: Path) -> int:
-    """Bytes of files in a container's cache that count as used and are given up when they are needed."""
-    try:
-        lines = [line.split() for line in stat.read_text().splitlines()]
-        return next(int(line[1]) for line in lines if line[0] in ("inactive_file", "total_inactive_file"))
-    except (OSError, ValueError, IndexError, StopIteration):
-        return 0
+def _per_tile(network: Network, reuse: bool, halo: bool) -> float:
+    """Bytes a pixel of a tile with its halo: what the way back needs of each layer, and what comes and goes.
 
-
-def _available_here() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows
-        return 2**63 - 1
-
-
-def peak_memory(where: torch.device) -> int:
-    """The most bytes this process has held so far, on the device that computes; 0 where the system does not say."""
-    if where.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(where))
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def cost(
-    plan: Plan,
-    recipe: Recipe,
-    network: Network,
-    where: torch.device,
-    prepare: Callable[[Size], Callable[[], object]],
-    tile: int = 0,
-) -> Cost:
-    """The time and memory that a plan will take.
-
-    ``prepare(size)`` sets up a stage of that size and gives what one evaluation of it is. Both are timed at two small
-    sizes, about a second in all; an evaluation's time is a constant and a part that grows with the pixels.
+    The latter was measured, in widest maps, from 512 to 1024 px: gradients, padded copies and what comes out of them, and
+    the gaps that the allocator leaves where freed memory is kept.
     """
-    sizes = [plan.size.with_long_side(min(side, plan.size.long_side)) for side in _PROBE_SIDES]
-    (small, setup_small, step_small), (large, setup_large, step_large) = [_timed(size, prepare, where) for size in sizes]
-    seconds = 0.0
-    for stage in plan.stages:
-        seconds += _along(stage.size.pixels, small, setup_small, large, setup_large)
-        step = _along(stage.size.pixels, small, step_small, large, step_large)
-        seconds += step * stage.steps * _tiled(network.grid(stage.size, tile))
-    # The finished picture is set up and evaluated once more.
-    seconds += _along(plan.size.pixels, small, setup_small + step_small, large, setup_large + step_large)
-    return Cost(seconds, memory(plan, recipe, network, tile), free_memory(where))
+    width = _width(network)
+    held = 0.0
+    for layer, following in zip(network.layers, (*network.layers[1:], None), strict=True):
+        pooled = following is not None and following.kind == "pool" and network.pooling == "max"
+        if layer.kind == "pool" or (layer.kind == "relu" and not pooled):
+            held += layer.channels * width / layer.stride**2
+        if layer.kind == "pool" and network.pooling == "max":
+            held += layer.channels * 8 / layer.stride**2  # the index of each maximum
+    coming = (9.0 if reuse else 4.0) + (4.0 if halo else 0.0)
+    if width == 2:
+        coming += 2.5  # statistics read the maps in float32
+    return held + coming * 64 * width
 
 
-def _tiled(grid: Grid) -> float:
-    """How much longer an evaluation takes in tiles: halos are computed as well, and the forward pass is made twice."""
-    if len(grid) == 1:
-        return 1.0
-    return 1.5 * sum(tile.outer.size.pixels for tile in grid) / grid.size.pixels
+# ---- time ------------------------------------------------------------------------------------------------------------
+
+
+def tiled(grid: Grid) -> float:
+    """How much longer an evaluation takes in tiles: halos are computed as well, and all but one tile go forward twice."""
+    count = len(grid)
+    area = sum(tile.outer.size.pixels for tile in grid) / grid.size.pixels
+    return area * (3 * count - 1) / (2 * count)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What two small sizes took on this machine: pixels, seconds to set a stage up, and seconds of one evaluation."""
+
+    small: tuple[int, float, float]
+    large: tuple[int, float, float]
+
+    def seconds(self, plan: Plan, network: Network, tile: int = 0) -> float:
+        """The time that a plan will take; an evaluation's is a constant and a part that grows with the pixels."""
+        total = 0.0
+        for stage in plan.stages:
+            factor = tiled(network.grid(stage.size, tile))
+            total += self._setup(stage.size) + factor * self._evaluation(stage.size) * stage.steps
+        # The finished picture is evaluated once more.
+        return total + tiled(network.grid(plan.size, tile)) * self._evaluation(plan.size)
+
+    def _setup(self, size: Size) -> float:
+        return _along(size.pixels, self.small[0], self.small[1], self.large[0], self.large[1])
+
+    def _evaluation(self, size: Size) -> float:
+        return _along(size.pixels, self.small[0], self.small[2], self.large[0], self.large[2])
+
+
+def speed(size: Size, prepare: Callable[[Size], Callable[[], object]], where: torch.device) -> Speed:
+    """Time this machine at two small sizes of the shape of ``size``, about a second in all.
+
+    ``prepare(size)`` sets up a stage of that size and gives what one evaluation of it is.
+    """
+    small, large = (_timed(size.with_long_side(min(side, size.long_side)), prepare, where) for side in _PROBE_SIDES)
+    return Speed(small, large)
 
 
 def _timed(size: Size, prepare: Callable[[Size], Callable[[], object]], where: torch.device) -> tuple[int, float, float]:
@@ -220,69 +230,56 @@ def _along(pixels: int, small: int, at_small: float, large: int, at_large: float
     return constant + slope * pixels
 
 
-def tile(plan: Plan, recipe: Recipe, network: Network, free_bytes: int) -> int:
-    """The tile side to paint with: what the recipe says; else 0 where the whole picture fits into four fifths of the free
-    memory, else the largest of a few sides that does.
+# ---- the best picture in a given time --------------------------------------------------------------------------------
+
+_SIDES = (128, 192, 256, 320, 384, 448, *(factor * 2**power for power in range(9, 14) for factor in (1, 1.25, 1.5, 1.75)))
+# Of the recipe's evaluations: fewer than this share in a smaller size makes the better picture, more than the last is
+# spent on a larger one, and with less than the least nothing is painted.
+_LEAST_EFFORT, _GOOD_EFFORT, _MOST_EFFORT = 0.15, 0.6, 3.0
+
+
+def within(
+    seconds: float, recipe: Recipe, photo: Size, cost: Callable[[Recipe], float], fixed: Set[str] = frozenset()
+) -> Recipe:
+    """The recipe with the size and the evaluations that make the best picture in ``seconds``.
+
+    As large as leaves a good share of the recipe's evaluations, up to the photo's own size; what time is left over goes
+    into more of them. ``cost`` gives the seconds of a recipe; ``fixed`` may hold "size" and "iterations", which stay.
     """
-    if recipe.compute.tile:
-        return recipe.compute.tile
-    fitting = (side for side in (0, *_TILE_SIDES) if memory(plan, recipe, network, side) <= 0.8 * free_bytes)
-    return next(fitting, _TILE_SIDES[-1])
+
+    def changed(side: int, effort: float) -> Recipe:
+        counts = recipe.schedule.iterations
+        if "iterations" not in fixed:
+            counts = tuple(max(1, round(count * effort)) for count in counts)
+        new = recipe.schedule.model_copy(update={"iterations": counts})
+        return recipe.model_copy(update={"schedule": new, "size": side})
+
+    def fits(side: int, effort: float) -> bool:
+        return cost(changed(side, effort)) <= seconds
+
+    sides = [recipe.size] if "size" in fixed else list(_possible(photo))
+    if "iterations" in fixed:
+        return changed(next((side for side in reversed(sides) if fits(side, 1.0)), sides[0]), 1.0)
+    for effort, among in ((_GOOD_EFFORT, sides), (_LEAST_EFFORT, sides[:1])):
+        side = next((side for side in reversed(among) if fits(side, effort)), None)
+        if side is not None:
+            return changed(side, _most(partial(fits, side), effort))
+    return changed(sides[0], _LEAST_EFFORT)
 
 
-_TILE_SIDES = (3072, 2048, 1536, 1024, 768, 512, 384, 256)
+def _possible(photo: Size) -> Iterable[int]:
+    """Long sides to choose from: not beyond the photo's own, and no short side too small for the network."""
+    least = -(-LEAST_SIDE * photo.long_side // photo.short_side)
+    sides = [int(side) for side in _SIDES if least <= side <= photo.long_side]
+    return sides or [max(least, min(photo.long_side, _SIDES[0]))]
 
 
-def memory(plan: Plan, recipe: Recipe, network: Network, tile: int = 0) -> int:
-    """Bytes at the peak of a plan: what the largest stage holds, on top of the program and the network."""
-    width = 2 if network.kernel.dtype == torch.bfloat16 else 4
-    # At once for a tile with its halo: the maps after each ReLU and pooling, and the index of each maximum.
-    per_tile = 0.0
-    for layer in network.layers:
-        if layer.kind in ("relu", "pool"):
-            per_tile += layer.channels * width / layer.stride**2
-        if layer.kind == "pool" and network.pooling == "max":
-            per_tile += layer.channels * 8 / layer.stride**2
-    # On the way back: gradients, padded copies and what comes out of them, all at the widest maps, and the gaps that the
-    # allocator leaves between them. Ten maps is what was measured, from 256 to 1024 px, in both types.
-    per_tile += 10 * 64 * width
-    if width == 2:
-        per_tile += 2 * 64 * 4  # statistics read the maps in float32
-    # For the whole picture: the content's target maps, and the vectors of the search.
-    held = [layer for layer in network.layers if recipe.content.weight > 0 and layer.name in recipe.content.layers]
-    per_picture = sum(layer.channels * width / layer.stride**2 for layer in held)
-    per_picture += (8 + (2 * recipe.solver.history if recipe.solver.name == "lbfgs" else 2)) * 3 * 4
-    weights = sum(layer.channels * layer.channels_in * 9 * 4 * 3 for layer in network.layers if layer.kind == "conv")
-    largest = network.grid(plan.size, tile).largest
-    return int(largest.pixels * per_tile + plan.size.pixels * per_picture) + weights + _PROGRAM_BYTES
-
-
-_PROGRAM_BYTES = 450 * 2**20  # Python, torch and its libraries, measured before a picture is read
-
-
-@contextmanager
-def reused_memory() -> Iterator[None]:
-    """Within it, freed memory is kept for the next step rather than handed back to the system; after it, handed back.
-
-    With glibc every large tensor is otherwise mapped, filled with zeros and unmapped anew, which costs up to half of a
-    step. Where the C library is another one, nothing happens.
-    """
-    trim_threshold, top_pad, mmap_threshold, mmap_max = -1, -2, -3, -4  # of malloc.h
-    defaults = {trim_threshold: 128 * 1024, top_pad: 128 * 1024, mmap_threshold: 128 * 1024, mmap_max: 65_536}
-    try:
-        libc = ctypes.CDLL("libc.so.6") if sys.platform == "linux" else None
-        mallopt = libc.mallopt if libc else None
-    except (OSError, AttributeError):
-        libc = mallopt = None
-    if libc is None or mallopt is None:
-        yield
-        return
-    mallopt(mmap_max, 0)
-    mallopt(trim_threshold, 2**31 - 1)
-    mallopt(top_pad, 64 * 2**20)
-    try:
-        yield
-    finally:
-        for option, value in defaults.items():
-            mallopt(option, value)
-        libc.malloc_trim(0)
+def _most(fits: Callable[[float], bool], least: float) -> float:
+    """The largest effort that fits, to a hundredth."""
+    low, high = least, _MOST_EFFORT
+    if fits(high):
+        return high
+    while high - low > 0.01:
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,41 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+def _bytes(value: object) -> object:
+    """ "4GB" -> 4_000_000_000, "4GiB" and "4G" -> 4_294_967_296."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([KMGT]?I?B?)", value.strip().upper())
+    if found is None or found[2] not in _UNITS:
+        raise ValueError("a number of bytes, such as 4GB or 900MB")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+_SPANS = {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
+
+
+def duration(text: float | str) -> float:
+    """Seconds from a number or a text such as "90", "45s", "2m", "1h30m" or "1.5h".
+
+    Raises:
+        BadRecipe: it is no time, or none that is above zero.
+    """
+    value = str(text).strip().lower().replace(" ", "")
+    parts = re.findall(r"(\d+(?:\.\d*)?)([a-z]*)", value)
+    whole = "".join(number + unit for number, unit in parts) == value
+    if not whole or not parts or any(unit not in _SPANS for _, unit in parts):
+        raise BadRecipe(f"{text!r} is no length of time.", "Write seconds, or such as 90s, 2m, 1h30m.")
+    total = sum(float(number) * _SPANS[unit] for number, unit in parts)
+    if not 0 < total < 1e9:
+        raise BadRecipe(f"{text!r} is no time to paint in.", "Give a minute or more: --time 2m.")
+    return total
+
+
+Bytes = Annotated[int, BeforeValidator(_bytes)]
 Weight = Annotated[float, Field(ge=0)]
 Weights = Annotated[dict[str, Weight], BeforeValidator(_weights), Field(min_length=1), AfterValidator(_in_order)]
 Statistic = Literal["wasserstein", "gram", "gram-gatys", "gram-relative", "mean-deviation"]
@@ -140,6 +176,9 @@ class Schedule(Record):
     coarsest: int = setting(128, "Long side of the first and coarsest size.", unit="px", ge=16, le=65_536)
     growth: float = setting(2.0, "Factor from one size to the next.", gt=1.05, le=16)
     single: bool = setting(False, "Paint in the final size alone.", option="single-scale")
+    patience: int = setting(
+        50, "Evaluations without a visible change after which a size is done; 0 for never.", option="patience", ge=0
+    )
     start: str = setting("content", "Where the search starts: content, noise, style, or a picture file.", option="init")
     start_sha256: str = ""
 
@@ -158,6 +197,7 @@ class Compute(Record):
         unit="px",
         ge=0,
     )
+    memory: Bytes = setting(0, "Most memory to use, such as 4GB; 0 for what is free.", option="memory", unit="bytes", ge=0)
 
 
 class Output(Record):
@@ -203,6 +243,7 @@ class Recipe(Record):
         for given in (values.get("photo"), *values["paintings"]):
             if given and given["sha256"]:
                 del given["path"]
+        del values["compute"]["memory"]  # how much there is to work with: an unfinished run may be given another amount
         for room, name in (("schedule", "start"), ("network", "weights")):
             if values[room][f"{name}_sha256"]:
                 del values[room][name]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,15 @@ class Request:
     paintings: tuple[images.Picture, ...]
     start: images.Picture | None
     credit: str
-    notes: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about the pictures."""
+        pictures = (self.photo, *self.paintings)
+        notes = [f"{picture.source}: {note}" for picture in pictures for note in picture.notes]
+        if self.plan.size.pixels > self.photo.size.pixels:
+            notes.append(f"The photo is {self.photo.size}; it is enlarged to {self.plan.size}.")
+        return tuple(notes)
 
 
 def request(content: Source, style: Source | Sequence[Source], recipe: Recipe, fetch: assets.Progress = _silent) -> Request:
@@ -79,11 +87,13 @@ def request(content: Source, style: Source | Sequence[Source], recipe: Recipe, f
             ),
         }
     )
-    notes = [f"{picture.source}: {note}" for picture in (photo, *paintings) for note in picture.notes]
-    if plan.size.pixels > photo.size.pixels:
-        notes.append(f"The photo is {photo.size}; it is enlarged to {plan.size}.")
     credit = "; ".join(work.credit for work in works if work is not None)
-    return Request(recipe, plan, photo, paintings, other, credit, tuple(notes))
+    return Request(recipe, plan, photo, paintings, other, credit)
+
+
+def replanned(asked: Request, recipe: Recipe) -> Request:
+    """The same pictures by a recipe that differs in size, schedule or strength alone."""
+    return replace(asked, recipe=recipe, plan=schedule.plan(recipe, asked.photo.size))
 
 
 def wanted_layers(recipe: Recipe) -> set[str]:
@@ -91,6 +101,12 @@ def wanted_layers(recipe: Recipe) -> set[str]:
     wanted = set(recipe.content.layers) if recipe.content.weight > 0 else set()
     wanted |= set(recipe.style.layers) if recipe.style.weight > 0 else set()
     return wanted | ({"input"} if recipe.smooth.weight > 0 else set())
+
+
+def painting(style: Source, max_megapixels: float, fetch: assets.Progress = _silent) -> images.Picture:
+    """A painting as it is read: a museum's by its name, or a file or pixels like any other."""
+    work = _work(style)
+    return images.read(style, max_megapixels=max_megapixels) if work is None else _hung(work, fetch)
 
 
 def _work(style: Source) -> museum.Work | None:

@@ -21,7 +21,7 @@ from impasto.images.writing import replace_file
 from impasto.recipe import Recipe
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from impasto.scratch import Kept
 
 RECIPE, EVENTS, STATE = "recipe.toml", "events.jsonl", "state.safetensors"
 PREVIEW, RECORD = "preview.jpg", "record.json"
@@ -57,7 +57,7 @@ def check(folder: Path) -> None:
 class Checkpoint:
     """A state as it was written down: named tensors, and what goes with them as plain values."""
 
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, Kept]
     facts: Mapping[str, Any]
 
 
@@ -69,12 +69,13 @@ def checkpoint(folder: Path) -> Checkpoint | None:
     """
     if (folder / RECORD).exists() or not (folder / STATE).is_file():
         return None
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+
+    from impasto import scratch
 
     try:
-        with safe_open(folder / STATE, framework="pt") as file:
-            facts = json.loads(file.metadata()["facts"])
-            return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, facts)  # noqa: SIM118
+        tensors, metadata = scratch.waiting(folder / STATE)
+        return Checkpoint(tensors, json.loads(metadata["facts"]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         message = f"The state of the run {folder} cannot be read: {error}."
         raise CannotResume(message, "Start over with --fresh.") from None
@@ -114,13 +115,12 @@ class Run:
             part.unlink(missing_ok=True)
         return cls(folder)
 
-    def keep(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    def keep(self, tensors: Mapping[str, Kept], facts: Mapping[str, Any]) -> None:
         """Replace the state to go on from."""
-        from safetensors.torch import save
+        from impasto import scratch
 
-        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         with self._may_fail():
-            replace_file(self.folder / STATE, save(whole, {"facts": json.dumps(facts)}))
+            replace_file(self.folder / STATE, scratch.written(tensors, {"facts": json.dumps(facts)}))
 
     def note(self, event: events.Event) -> None:
         """Append an event to the run's log."""

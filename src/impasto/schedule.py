@@ -82,6 +82,12 @@ def content_factor(strength: float, final: Size) -> float:
     return float(by_strength * max(1.0, _SETTLED_SIDE / final.long_side))
 
 
+def painting_size(painting: Size, picture: Size, scale: float = 1.0) -> Size:
+    """The size at which a painting is looked at: the picture's area times ``scale`` squared, the painting's own shape."""
+    factor = scale * (picture.pixels / painting.pixels) ** 0.5
+    return Size(max(LEAST_SIDE, round(painting.height * factor)), max(LEAST_SIDE, round(painting.width * factor)))
+
+
 def _ladder(final: Size, recipe: Recipe) -> list[Size]:
     """Sizes that grow by the factor ``growth``, down from the final one to the one nearest to the coarsest asked for."""
     schedule = recipe.schedule

@@ -1,21 +1,22 @@
-"""Search methods: pixels and their gradient in, better pixels out, one step at a time, with all memory in plain tensors.
+"""Search methods: a gradient in, better pixels out, one move at a time, with all memory in plain tensors.
 
-It knows torch's optimisers and how to grow a picture between sizes. It refuses to know what the loss is made of.
+It knows Adam, L-BFGS and how to grow a picture between sizes. It refuses to know what the loss is made of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from impasto.geometry import Size
 from impasto.recipe import Solver as SolverChoice
-from impasto.tiling import Value
+from impasto.scratch import Held, InMemory, Kept, Scratch
 
-Evaluate = Callable[[Tensor], tuple[Value, Tensor]]  # pixels -> loss and gradient
+# A curvature pair whose step and change of gradient are this near to a right angle is rounding, not curvature.
+_LEAST_CURVATURE = 1e-4
 
 
 class Solver(Protocol):
@@ -23,103 +24,134 @@ class Solver(Protocol):
 
     pixels: Tensor
 
-    def step(self, evaluate: Evaluate) -> Value:
-        """One evaluation and one move; the value is that of the pixels before the move."""
+    def move(self, gradient: Tensor) -> None:
+        """One move, given the gradient at the pixels; the solver may keep and change the gradient's tensor."""
         ...
 
-    def memory(self) -> dict[str, Tensor]:
-        """Everything that the next step depends on besides the pixels, as named tensors (not copies)."""
+    def memory(self) -> dict[str, Kept]:
+        """Everything that the next move depends on besides the pixels, by name (not copies)."""
         ...
 
 
 class LBFGS:
-    """torch's L-BFGS without line search, one iteration a step.
+    """L-BFGS without line search: the moves of ``torch.optim.LBFGS``, one at a time.
 
-    Source: Liu and Nocedal, "On the Limited Memory BFGS Method for Large Scale Optimization" (1989). The first step of a
-    stage is torch's cautious one, 1 / sum |gradient|.
+    Source: Liu and Nocedal, "On the Limited Memory BFGS Method for Large Scale Optimization" (1989), algorithm 2.1 with the
+    two-loop recursion. The first move is as cautious as torch's: it changes the pixels by ``rate`` in all, or by less.
+    Two things differ. A pair of step and change of gradient is kept where the two point the same way by more than rounding,
+    whatever the scale of the loss; torch's threshold is absolute, and too high for a loss that is small. And pairs can wait
+    in ``scratch``, out of memory: at 24 megapixels ten of them are 5.8 GB.
     """
 
-    def __init__(self, pixels: Tensor, rate: float, history: int, memory: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        pixels: Tensor,
+        rate: float,
+        history: int,
+        memory: Mapping[str, Kept] | None = None,
+        scratch: Scratch | None = None,
+    ) -> None:
         self.pixels = pixels
-        # The tolerances stop torch's inner loop, which is ours to stop; a loss near 1 keeps y.s above its threshold.
-        self._optimiser = torch.optim.LBFGS(
-            [pixels], lr=rate, max_iter=1, history_size=history, tolerance_grad=0.0, tolerance_change=0.0
-        )
+        self._rate, self._history = rate, history
+        self._scratch = scratch or InMemory()
+        self._pairs: list[tuple[Kept, Kept, float]] = []  # step, change of gradient, 1 / their product
+        self._step: Tensor | None = None  # the last move
+        self._gradient: Tensor | None = None  # before it
+        self._scale = 1.0
         if memory:
             self._recall(memory)
 
-    def step(self, evaluate: Evaluate) -> Value:
-        seen: list[Value] = []
+    def move(self, gradient: Tensor) -> None:
+        if self._step is not None and self._gradient is not None:
+            self._learn(self._step, self._gradient.neg_().add_(gradient))
+        direction = self._direction(gradient)
+        if self._step is None:
+            direction *= min(1.0, 1.0 / max(float(gradient.abs().sum(dtype=torch.float64)), 1e-30))
+        direction *= self._rate
+        self.pixels += direction
+        self._step, self._gradient = direction, gradient
 
-        def closure() -> Tensor:
-            value, self.pixels.grad = evaluate(self.pixels)
-            seen.append(value)
-            return torch.tensor(value.total, dtype=torch.float64)
+    def _learn(self, step: Tensor, change: Tensor) -> None:
+        """Take in how the gradient changed over the last move; the oldest pair is forgotten."""
+        product, steep, long = _dot(step, change), _dot(change, change), _dot(step, step)
+        if not product > _LEAST_CURVATURE * (steep * long) ** 0.5:
+            return
+        if len(self._pairs) == self._history:
+            self._pairs.pop(0)
+        self._pairs.append((self._scratch.keep(step), self._scratch.keep(change), 1.0 / product))
+        self._scale = product / steep
 
-        self._optimiser.step(closure)
-        return seen[0]
+    def _direction(self, gradient: Tensor) -> Tensor:
+        """Minus the inverse Hessian, as far as the pairs tell of it, times the gradient."""
+        direction = gradient.neg()
+        shares: list[float] = []
+        for step, change, inverse in reversed(self._pairs):
+            shares.append(_dot(step.load(), direction) * inverse)
+            direction.add_(change.load(), alpha=-shares[-1])
+        direction *= self._scale
+        for (step, change, inverse), share in zip(self._pairs, reversed(shares), strict=True):
+            direction.add_(step.load(), alpha=share - _dot(change.load(), direction) * inverse)
+        return direction
 
-    def memory(self) -> dict[str, Tensor]:
-        state = self._state
-        found = {name: state[name] for name in ("d", "prev_flat_grad", "H_diag", "ro") if state.get(name) is not None}
-        memory: dict[str, Tensor] = {}
-        for name, value in found.items():
-            memory[name] = torch.stack(value) if isinstance(value, list) and value else torch.as_tensor(value)
-        for name in ("old_dirs", "old_stps"):
-            for index, vector in enumerate(state.get(name) or ()):
-                memory[f"{name}.{index}"] = vector
-        for name in ("t", "n_iter", "func_evals", "prev_loss"):
-            if state.get(name) is not None:
-                memory[name] = torch.tensor(float(state[name]), dtype=torch.float64)
+    def memory(self) -> dict[str, Kept]:
+        inverses = [inverse for _, _, inverse in self._pairs]
+        memory: dict[str, Kept] = {"curvature": Held(torch.tensor([self._scale, *inverses], dtype=torch.float64))}
+        if self._step is not None and self._gradient is not None:
+            memory |= {"step": Held(self._step), "gradient": Held(self._gradient)}
+        for index, (step, change, _) in enumerate(self._pairs):
+            memory |= {f"steps.{index}": step, f"changes.{index}": change}
         return memory
 
-    def _recall(self, memory: Mapping[str, Tensor]) -> None:
-        state = self._state
-        for name in ("d", "prev_flat_grad", "H_diag"):
-            if name in memory:
-                state[name] = memory[name]
-        state["ro"] = list(memory["ro"].unbind()) if memory.get("ro", torch.empty(0)).numel() else []
-        for name in ("old_dirs", "old_stps"):
-            count = sum(key.startswith(f"{name}.") for key in memory)
-            state[name] = [memory[f"{name}.{index}"] for index in range(count)]
-        state["al"] = [None] * self._optimiser.param_groups[0]["history_size"]
-        for name, kind in (("t", float), ("n_iter", int), ("func_evals", int), ("prev_loss", float)):
-            if name in memory:
-                state[name] = kind(memory[name].item())
+    def _recall(self, memory: Mapping[str, Kept]) -> None:
+        self._scale, *inverses = memory["curvature"].load().tolist()
+        if "step" in memory:
+            self._step, self._gradient = memory["step"].load(), memory["gradient"].load().clone()
+        for index, inverse in enumerate(inverses):
+            step, change = (self._scratch.keep(memory[f"{name}.{index}"].load()) for name in ("steps", "changes"))
+            self._pairs.append((step, change, inverse))
 
-    @property
-    def _state(self) -> dict[str, Any]:
-        return self._optimiser.state[self.pixels]
+
+def _dot(one: Tensor, other: Tensor) -> float:
+    return float(torch.dot(one.view(-1), other.view(-1)))
 
 
 class Adam:
-    """torch's Adam, with the pixels kept within 0..1 after each step.
+    """torch's Adam, with the pixels kept within 0..1 after each move.
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2014); betas 0.9 and 0.99 as K. Crowson has them.
     """
 
-    def __init__(self, pixels: Tensor, rate: float, memory: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(self, pixels: Tensor, rate: float, memory: Mapping[str, Kept] | None = None) -> None:
         self.pixels = pixels
         self._optimiser = torch.optim.Adam([pixels], lr=rate, betas=(0.9, 0.99))
         if memory:
-            self._optimiser.state[pixels].update(memory)
+            self._optimiser.state[pixels].update({name: kept.load().clone() for name, kept in memory.items()})
 
-    def step(self, evaluate: Evaluate) -> Value:
-        value, self.pixels.grad = evaluate(self.pixels)
+    def move(self, gradient: Tensor) -> None:
+        self.pixels.grad = gradient
         self._optimiser.step()
-        with torch.no_grad():
-            self.pixels.clamp_(0, 1)
-        return value
+        self.pixels.grad = None
+        self.pixels.clamp_(0, 1)
 
-    def memory(self) -> dict[str, Tensor]:
-        return dict(self._optimiser.state[self.pixels])
+    def memory(self) -> dict[str, Kept]:
+        return {name: Held(tensor) for name, tensor in self._optimiser.state[self.pixels].items()}
 
 
-def make(choice: SolverChoice, pixels: Tensor, memory: Mapping[str, Tensor] | None = None) -> Solver:
-    """The solver that a recipe chose, over these pixels, going on from ``memory`` if there is one."""
+def make(
+    choice: SolverChoice,
+    pixels: Tensor,
+    memory: Mapping[str, Kept] | None = None,
+    *,
+    caution: float = 1.0,
+    scratch: Scratch | None = None,
+) -> Solver:
+    """The solver that a recipe chose, over these pixels, going on from ``memory`` if there is one.
+
+    ``caution`` is a factor on the rate; ``scratch`` is where a long memory waits.
+    """
     if choice.name == "adam":
-        return Adam(pixels, choice.rate, memory)
-    return LBFGS(pixels, choice.rate, choice.history, memory)
+        return Adam(pixels, choice.rate * caution, memory)
+    return LBFGS(pixels, choice.rate * caution, choice.history, memory, scratch)
 
 
 def grow(pixels: Tensor, size: Size) -> Tensor:

@@ -3,7 +3,8 @@
 Two passes. First every tile is measured and the stats are added up; the loss is a function of these sums alone, and its
 gradient with respect to them is a few small matrices. Then every tile is run again and the inner product of that small
 gradient with the tile's own stats is propagated back to its pixels, halo included; the sum of the tiles' pixel gradients
-is the gradient of the whole. The whole picture is the grid of one tile, whose maps of the first pass serve the second.
+is the gradient of the whole. The last tile of the first pass is the first of the second, and its maps serve both; the whole
+picture is the grid of that one tile.
 
 It knows grids and the measure/score contract; network and objectives are arguments. Source of the idea of localised
 gradients: Texler et al. 2022 ("Scaling Painting Style Transfer" by Galerne et al., 2022) with a cropped margin; adding the
@@ -19,8 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from impasto.geometry import Grid
+from impasto.geometry import Grid, Region, Tile
 from impasto.objectives.base import Objective, Stats, Where, add
+from impasto.scratch import Kept, Scratch
 
 Encoder = Callable[[Tensor], Mapping[str, Tensor]]
 
@@ -42,24 +44,23 @@ def value_and_gradient(
 ) -> tuple[Value, Tensor]:
     """The loss of a picture (1, 3, H, W) and its gradient with respect to the pixels, of the same shape and type."""
     tiles = list(grid)
-    if len(tiles) == 1:
-        leaf = picture.detach().requires_grad_()
-        stats = _measure(encode(leaf), objectives, Where.whole(grid.size))
-        value, toward = _score(stats, objectives)
-        return value, _propagate(stats, toward, leaf)
+
+    def run(tile: Tile, track: bool) -> tuple[list[Stats], Tensor]:
+        leaf = picture.detach()[(..., *tile.outer.slices)].contiguous().requires_grad_(track)
+        return _measure(encode(leaf), objectives, Where(tile, grid.size)), leaf
 
     totals: list[Stats] = [{} for _ in objectives]
-    with torch.no_grad():
-        for tile in tiles:
-            part = picture.detach()[(..., *tile.outer.slices)]
-            stats = _measure(encode(part), objectives, Where(tile, grid.size))
-            totals = [add(total, stat) for total, stat in zip(totals, stats, strict=True)]
+    for tile in tiles:
+        # The last tile's maps are kept, and are the first to be gone back through.
+        stats, leaf = run(tile, track=tile is tiles[-1])
+        totals = [add(total, _detached(stat)) for total, stat in zip(totals, stats, strict=True)]
     value, toward = _score(totals, objectives)
     gradient = torch.zeros_like(picture)
-    for tile in tiles:
-        leaf = picture.detach()[(..., *tile.outer.slices)].contiguous().requires_grad_()
-        stats = _measure(encode(leaf), objectives, Where(tile, grid.size))
+    for tile in reversed(tiles):
+        if tile is not tiles[-1]:
+            stats, leaf = run(tile, track=True)
         gradient[(..., *tile.outer.slices)] += _propagate(stats, toward, leaf)
+        del stats, leaf  # before the next tile's come
     return value, gradient
 
 
@@ -74,23 +75,24 @@ def measured(
     return total
 
 
-def assembled(picture: Tensor, encode: Encoder, strides: Mapping[str, int], grid: Grid) -> dict[str, Tensor]:
-    """The maps of some layers of a whole picture (1, 3, H, W), put together from its tiles; no gradients."""
-    found: dict[str, Tensor] = {}
+def targets(
+    picture: Tensor, encode: Encoder, strides: Mapping[str, int], grid: Grid, scratch: Scratch
+) -> dict[str, dict[Region, Kept]]:
+    """What each tile owns of the maps of some layers of a picture (1, 3, H, W), by layer and core; no gradients."""
+    found: dict[str, dict[Region, Kept]] = {name: {} for name in strides}
     with torch.no_grad():
         for tile in grid:
             where = Where(tile, grid.size)
             maps = encode(picture[(..., *tile.outer.slices)])
             for name, stride in strides.items():
                 own = where.own(maps[name], stride)
-                if len(grid) == 1:
-                    found[name] = own
-                    continue
-                if name not in found:
-                    shape = (*own.shape[:2], grid.size.height // stride, grid.size.width // stride)
-                    found[name] = own.new_empty(shape)
-                found[name][(..., *where.region(stride).slices)] = own
+                # A part is copied out of its map, which would be kept whole otherwise.
+                found[name][tile.core] = scratch.keep(own if own.shape == maps[name].shape else own.clone())
     return found
+
+
+def _detached(stats: Stats) -> Stats:
+    return {name: stat.detach() for name, stat in stats.items()}
 
 
 def _measure(features: Mapping[str, Tensor], objectives: Sequence[Objective], where: Where) -> list[Stats]:

@@ -11,6 +11,7 @@ import os
 import secrets
 import struct
 import zlib
+from collections.abc import Iterable
 from contextlib import suppress
 from io import BytesIO
 from itertools import accumulate
@@ -118,15 +119,22 @@ def save(
     replace_file(target, data)
 
 
-def replace_file(target: Path, data: bytes) -> None:
-    """Put ``data`` at ``target`` in one step, safe against crashes and power cuts. Raises CannotWrite."""
+def replace_file(target: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
+    """Put ``data``, whole or in parts, at ``target`` in one step, safe against crashes and power cuts.
+
+    Raises:
+        CannotWrite: and what was there before is untouched.
+    """
     # Beside the target, since a rename is atomic only within one file system; a short name, since the
     # target's may already be as long as a name can be.
     temporary = target.parent / f".impasto-{secrets.token_hex(8)}.part"
+    count = 0
     try:
         try:
             with open(temporary, "xb") as file:
-                file.write(data)
+                for part in (data,) if isinstance(data, bytes) else data:
+                    count += len(part)
+                    file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)
@@ -138,7 +146,7 @@ def replace_file(target: Path, data: bytes) -> None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise CannotWrite(
             f"{target} could not be saved: {error.strerror or error}; what was there before is untouched.",
-            f"Free {len(data) / 1e6:.3g} MB or save elsewhere." if full else "Save it elsewhere.",
+            f"Free {count / 1e6:.3g} MB or more, or save elsewhere." if full else "Save it elsewhere.",
         ) from error
     with suppress(OSError, AttributeError):  # makes the new name last through a power cut; Windows has no such call
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)

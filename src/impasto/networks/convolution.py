@@ -21,6 +21,10 @@ Padding = Literal["zero", "reflect", "replicate"]
 # Below this many positions NNPACK's transform of the kernel, redone at every call, costs more than it saves.
 _NNPACK_LEAST_POSITIONS = 48 * 48
 
+_WORKSPACE_BYTES = 256 * 2**20
+_NNPACK_TILE = 6
+_TRANSFORMED = 4 * 64 / 36  # bytes a position: 8 x 8 numbers stand for 6 x 6
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -81,8 +85,33 @@ class Convolution:
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
         if self.kernel.name == "nnpack" and x.shape[-1] * x.shape[-2] >= _NNPACK_LEAST_POSITIONS:
-            return torch._nnpack_spatial_convolution(x, weight, bias, padding=padding)
+            return _nnpack(x, weight, bias, padding)
         return functional.conv2d(x, weight, bias, padding=padding)
+
+
+def _nnpack(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+    """NNPACK's convolution, in bands of rows where the map is large.
+
+    It keeps its map and its output in the transformed domain, 64 / 36 of their size, in a workspace never given back.
+    """
+    channels, (height, width) = weight.shape[0] + x.shape[1], x.shape[-2:]
+    rows = int(_WORKSPACE_BYTES // (channels * (width + 2 * padding) * _TRANSFORMED))
+    out = height + 2 * padding - 2
+    if rows >= out:
+        return torch._nnpack_spatial_convolution(x, weight, bias, padding=padding)
+    rows = max(_NNPACK_TILE, rows // _NNPACK_TILE * _NNPACK_TILE)  # whole tiles of its transform: the sums are the same
+    x = functional.pad(x, (padding,) * 4) if padding else x
+    y = x.new_empty(1, weight.shape[0], out, width + 2 * padding - 2)
+    for top in range(0, out, rows):
+        bottom = min(top + rows, out)
+        band = x[..., top : bottom + 2, :].contiguous()
+        y[..., top:bottom, :] = torch._nnpack_spatial_convolution(band, weight, bias, padding=0)
+    return y
+
+
+def workspace(kernel: Kernel, positions: int) -> int:
+    """Bytes that a kernel keeps to itself for maps of 64 channels with so many positions."""
+    return int(min(_WORKSPACE_BYTES, 2 * 64 * positions * _TRANSFORMED)) if kernel.name == "nnpack" else 0
 
 
 def _pad(x: Tensor, padding: Padding) -> Tensor:

@@ -6,6 +6,7 @@ It knows layer names, its own input scaling, pooling and padding. It refuses to 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -43,6 +44,7 @@ class Network:
         kernel: Kernel = KERNELS["conv2d"],
         device: torch.device | str = "cpu",
     ) -> None:
+        self.retain = False  # whether gradients may be asked for more than once of one pass, which takes more memory
         self.wanted = frozenset(wanted)
         self.layers = vgg.cut(configuration, self.wanted)
         self.pooling = pooling
@@ -96,9 +98,13 @@ class Network:
             found["input"] = picture
         return found
 
-    def _forward(self, picture: Tensor, keep: bool) -> tuple[Features, dict[str, Tensor]]:
-        """The wanted maps, and what the backward pass needs: the maps after each ReLU and the indices of each pooling."""
-        kept: dict[str, Tensor] = {}
+    def _forward(self, picture: Tensor, keep: bool) -> tuple[Features, dict[str, _Trace]]:
+        """The wanted maps, and what the way back needs of each layer.
+
+        A gradient passes a ReLU where its output is positive. Where a maximum is taken of that output, the maximum alone is
+        kept, which is a quarter of it: gradients reach no other position.
+        """
+        traces: dict[str, _Trace] = {}
         found: Features = {}
         x = torch.einsum("oi,bihw->bohw", self.input_weight, picture.to(self.precise_dtype))
         x = (x + self.input_bias[:, None, None]).contiguous(memory_format=self.kernel.memory_format)
@@ -110,15 +116,19 @@ class Network:
                 x = convolution.forward(x.to(convolution.kernel.dtype), relu=fused).to(self.kernel.dtype)
             elif layer.kind == "relu":
                 x = functional.relu(x) if f"conv{layer.name[4:]}" in self.wanted else x
-                if keep:
-                    kept[layer.name] = x
+                if keep and (layer.name in self.wanted or not self._maximum_follows(following)):
+                    traces[layer.name] = _Trace(x.shape, x.detach())
             else:
+                before = x.shape
                 x, indices = self._pool(x)
                 if keep:
-                    kept[layer.name] = indices
+                    traces[layer.name] = _Trace(before, x.detach(), indices)
             if layer.name in self.wanted:
                 found[layer.name] = x
-        return found, kept
+        return found, traces
+
+    def _maximum_follows(self, following: vgg.Layer | None) -> bool:
+        return following is not None and following.kind == "pool" and self.pooling == "max"
 
     def _pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.pooling == "average":
@@ -126,12 +136,12 @@ class Network:
         pooled, indices = functional.max_pool2d_with_indices(x, (2, 2))
         return pooled, indices
 
-    def _backward(self, gradients: Mapping[str, Tensor | None], kept: Mapping[str, Tensor]) -> Tensor:
-        """From gradients by layer name to the gradient with respect to the picture (1, 3, H, W)."""
+    def _backward(self, gradients: Mapping[str, Tensor | None], traces: dict[str, _Trace]) -> Tensor:
+        """From gradients by layer name to the gradient with respect to the picture (1, 3, H, W); ``traces`` are used up."""
         g: Tensor | None = None
         own = False  # whether g may be written to
-        for index in range(len(self.layers) - 1, 0, -1):
-            layer = self.layers[index]
+        for layer in reversed(self.layers[1:]):
+            trace = traces.pop(layer.name, None)
             given = gradients.get(layer.name)
             if given is not None:
                 if g is None:
@@ -140,24 +150,43 @@ class Network:
                     g, own = (g.add_(given) if own else g + given), True
             if g is None:
                 continue
-            if layer.kind == "relu":
-                own = own and g.is_contiguous(memory_format=self.kernel.memory_format)
-                g = _relu_gradient(g, kept[layer.name], in_place=own)
-            elif layer.kind == "conv":
+            if layer.kind == "conv":
                 convolution = self.convolutions[layer.name]
                 g = convolution.input_gradient(g.to(convolution.kernel.dtype))
                 g = g.to(self.kernel.dtype) if layer.channels_in != 3 else g
+            elif layer.kind == "pool":
+                assert trace is not None
+                g = self._pool_gradient(g, own, trace)
+            elif trace is not None:
+                own = own and g.is_contiguous(memory_format=self.kernel.memory_format)
+                g = _relu_gradient(g, trace.output, in_place=own)
             else:
-                g = self._pool_gradient(g, kept[self.layers[index - 1].name], kept[layer.name])
+                continue  # the maximum that follows has done it
             own = True
         assert g is not None
         return torch.einsum("oi,bohw->bihw", self.input_weight, g)
 
-    def _pool_gradient(self, g: Tensor, before: Tensor, indices: Tensor) -> Tensor:
-        g = g.contiguous(memory_format=self.kernel.memory_format)
+    def _pool_gradient(self, g: Tensor, own: bool, trace: _Trace) -> Tensor:
+        form = self.kernel.memory_format
+        window, none = [2, 2], [0, 0]
+        own = own and g.is_contiguous(memory_format=form)
+        g = g.contiguous(memory_format=form)
+        # Its shape and layout alone are read.
+        before = torch.empty(trace.before, dtype=g.dtype, device=g.device, memory_format=form)
         if self.pooling == "average":
-            return torch.ops.aten.avg_pool2d_backward(g, before, [2, 2], [2, 2], [0, 0], False, True, None)
-        return torch.ops.aten.max_pool2d_with_indices_backward(g, before, [2, 2], [2, 2], [0, 0], [1, 1], False, indices)
+            return torch.ops.aten.avg_pool2d_backward(g, before, window, window, none, False, True, None)
+        g = _relu_gradient(g, trace.output, in_place=own)
+        backward = torch.ops.aten.max_pool2d_with_indices_backward
+        return backward(g, before, window, window, none, [1, 1], False, trace.indices)
+
+
+@dataclass(frozen=True)
+class _Trace:
+    """What the way back needs of a layer: the shape of its input, its output, and where each maximum was."""
+
+    before: torch.Size
+    output: Tensor
+    indices: Tensor | None = None
 
 
 def _relu_gradient(g: Tensor, output: Tensor, in_place: bool) -> Tensor:
@@ -167,18 +196,23 @@ def _relu_gradient(g: Tensor, output: Tensor, in_place: bool) -> Tensor:
 
 
 class _Encode(torch.autograd.Function):
-    """The whole frozen network as one node of the graph: it keeps what its backward pass needs and nothing else."""
+    """The whole frozen network as one node of the graph: it keeps what its backward pass needs and nothing else.
+
+    Traces are not given to autograd to save, which would hold them all until the end; each is let go of once it is used.
+    """
 
     @staticmethod
     def forward(ctx: Any, picture: Tensor, network: Network, names: list[str]) -> tuple[Tensor, ...]:
-        found, kept = network._forward(picture, keep=ctx.needs_input_grad[0])
-        ctx.network, ctx.names, ctx.kept, ctx.dtype = network, names, tuple(kept), picture.dtype
-        ctx.save_for_backward(*kept.values())
+        found, traces = network._forward(picture, keep=ctx.needs_input_grad[0])
+        ctx.network, ctx.names, ctx.traces, ctx.dtype = network, names, traces, picture.dtype
         return tuple(found[name] for name in names)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, None, None]:
-        by_name = dict(zip(ctx.names, gradients, strict=True))
-        kept = dict(zip(ctx.kept, ctx.saved_tensors, strict=True))
-        gradient = ctx.network._backward(by_name, kept)
+        if ctx.traces is None:
+            raise RuntimeError("The way back through a network can be gone once; set its retain for more.")
+        traces = dict(ctx.traces) if ctx.network.retain else ctx.traces
+        if not ctx.network.retain:
+            ctx.traces = None
+        gradient = ctx.network._backward(dict(zip(ctx.names, gradients, strict=True)), traces)
         return gradient.to(ctx.dtype), None, None

@@ -36,9 +36,12 @@ class Where:
         return self.tile.core.divided(stride, self._map_size(stride))
 
     def own(self, features: Tensor, stride: int) -> Tensor:
-        """The tile's own positions of its map (1, C, h, w); a view, the map itself where the tile is the whole."""
+        """The tile's own positions of its map (1, C, h, w): a view, or the map itself where all are its own."""
         outer = self.tile.outer.divided(stride, self._map_size(stride))
-        rows, columns = self.region(stride).within(outer).slices
+        region = self.region(stride)
+        if region == outer:  # a view of everything would cost two copies on the way back
+            return features
+        rows, columns = region.within(outer).slices
         return features[..., rows, columns]
 
     def _map_size(self, stride: int) -> Size:
@@ -94,11 +97,13 @@ class _Moments(torch.autograd.Function):
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, sum_gradient: Tensor, outer_gradient: Tensor) -> Tensor:
         (features,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        x = _positions(features)  # (n, C)
+        x = _positions(features)
         both = (outer_gradient + outer_gradient.T).to(x.dtype)  # d sum(x x^T) = dx x^T + x dx^T
-        gradient = torch.addmm(sum_gradient.to(x.dtype), x, both)  # (n, C)
+        total = sum_gradient.to(x.dtype)
         _, channels, height, width = features.shape
-        return gradient.view(height, width, channels).permute(2, 0, 1)[None]
+        if features.is_contiguous():  # the gradient lies in memory as the map does
+            return torch.addmm(total[:, None], both, x.T).view(1, channels, height, width)
+        return torch.addmm(total, x, both).view(height, width, channels).permute(2, 0, 1)[None]
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:

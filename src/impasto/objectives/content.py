@@ -5,13 +5,16 @@ Source: Gatys, Ecker, Bethge, "A Neural Algorithm of Artistic Style" (2015), equ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from impasto.geometry import Region
 from impasto.objectives.base import Stats, Where
+from impasto.scratch import Kept
 
 Scaling = Literal["relative", "mean", "gatys"]
 
@@ -20,7 +23,7 @@ class Content:
     """Squared difference to the target maps, at the positions where they are.
 
     Args:
-        targets: layer name -> (1, C, h, w), the photo's maps at the size at hand.
+        targets: layer name -> core of each tile -> (1, C, h, w), what the tile owns of the photo's map at the size at hand.
         strides: layer name -> picture pixels between positions of its map.
         weights: layer name -> factor of its share.
         scaling: "gatys" is half the sum, 1/2 sum (F - P)^2 (equation 1); "mean" is the mean over positions and channels;
@@ -33,26 +36,26 @@ class Content:
 
     def __init__(
         self,
-        targets: Mapping[str, Tensor],
+        targets: Mapping[str, Mapping[Region, Kept]],
         strides: Mapping[str, int],
         weights: Mapping[str, float],
         scaling: Scaling,
         weight: float,
     ) -> None:
-        self.targets = {name: targets[name].detach() for name in weights}
+        self.targets = {name: targets[name] for name in weights}
         self.layers = {name: strides[name] for name in weights}
         self.weights = dict(weights)
         self.weight = weight
-        self._factors = {name: _factor(target, scaling) for name, target in self.targets.items()}
+        self._factors = {name: _factor(list(target.values()), scaling) for name, target in self.targets.items()}
 
     def measure(self, features: Mapping[str, Tensor], where: Where) -> Stats:
         stats: Stats = {}
         for name, stride in self.layers.items():
-            rows, columns = where.region(stride).slices
-            own = where.own(features[name], stride)
-            error = own - self.targets[name][..., rows, columns]
-            wide = error if error.dtype == torch.float64 else error.float()
-            stats[name] = (wide * wide).sum()
+            own, target = where.own(features[name], stride), self.targets[name][where.tile.core].load()
+            if own.dtype == torch.bfloat16:
+                own, target = own.float(), target.float()
+            # The way back keeps neither the differences nor their squares.
+            stats[name] = functional.mse_loss(own, target, reduction="sum")
         return stats
 
     def score(self, stats: Stats) -> Tensor:
@@ -60,12 +63,18 @@ class Content:
         return torch.stack(parts).sum()
 
 
-def _factor(target: Tensor, scaling: Scaling) -> float:
+def _factor(parts: Sequence[Kept], scaling: Scaling) -> float:
+    """What the sum of squared differences is multiplied by; ``parts`` are the target map, tile by tile."""
     if scaling == "gatys":
         return 0.5
+    count = sum(part.shape.numel() for part in parts)
     if scaling == "mean":
-        return 1.0 / target.numel()
-    wide = target.double()
-    spread = float(((wide - wide.mean((-2, -1), keepdim=True)) ** 2).sum())
-    # A photo of one flat colour has no spread; the mean square stands in so that the term stays a finite number.
-    return 1.0 / (spread or float((wide**2).sum()) or 1.0)
+        return 1.0 / max(count, 1)
+    total, squares = torch.zeros(1), 0.0
+    for part in parts:
+        wide = part.load().double()
+        total = total.to(wide) + wide.sum((0, 2, 3))  # (C,)
+        squares += float(wide.square().sum())
+    spread = squares - float(total.square().sum()) * total.numel() / max(count, 1)
+    # A photo of one flat colour has no spread beyond rounding; the mean square stands in so that the term stays finite.
+    return 1.0 / ((spread if spread > 1e-12 * squares else squares) or 1.0)

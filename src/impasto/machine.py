@@ -1,0 +1,199 @@
+"""This machine: its devices, its fastest kernel, what memory is free, and how its allocator behaves.
+
+It looks and measures, and remembers one choice in the cache. It refuses to know what the machine is to be used for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from impasto import assets
+from impasto.errors import UnknownName
+from impasto.networks.convolution import KERNELS, Kernel, fastest
+
+
+def device(choice: str) -> tuple[torch.device, str]:
+    """The device for "auto", "cpu", "cuda" or "mps", and a few words why it is that one.
+
+    Raises:
+        UnknownName: a device that torch does not see here.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if choice == "auto":
+        chosen = next(name for name in ("cuda", "mps", "cpu") if there[name])
+        return torch.device(chosen), f"the first of cuda, mps, cpu that torch {torch.__version__} can use here"
+    if not there[choice]:
+        raise UnknownName(f"There is no device {choice!r} that torch can use here.", _why_not(choice))
+    return torch.device(choice), "asked for"
+
+
+def _why_not(choice: str) -> str:
+    if choice == "cuda" and torch.version.cuda is None:
+        return "This torch is built without CUDA: use --device cpu, or install a CUDA build of torch."
+    return "Use --device auto, which takes what is there."
+
+
+def kernel(precision: str, where: torch.device) -> Kernel:
+    """The way to convolve: bfloat16 where the processor has matrix units for it or where it is asked for, else the
+    fastest of float32.
+
+    The choice among the float32 kernels is a timing, which may come out differently another time, and other kernels
+    round differently; so it is made once on a machine and kept in the cache, and the same recipe gives the same bytes.
+    """
+    if precision == "bfloat16" or (precision == "auto" and _has_matrix_units(where)):
+        return KERNELS["bfloat16"]
+    mark = {"torch": torch.__version__, "device": _processor(where), "threads": torch.get_num_threads()}
+    file = assets.cache_dir() / "kernel.json"
+    try:
+        kept = json.loads(file.read_text())
+        if kept["mark"] == mark:
+            return KERNELS[kept["kernel"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not measured yet, or on another machine
+    chosen, _ = fastest(where)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(f".{os.getpid()}")
+        try:
+            part.write_text(json.dumps({"mark": mark, "kernel": chosen.name}))
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError:
+        pass  # a cache that cannot be written costs a second at the next start, nothing else
+    return chosen
+
+
+def _has_matrix_units(where: torch.device) -> bool:
+    if where.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return where.type == "cpu" and supported is not None and bool(supported())
+
+
+def _processor(where: torch.device) -> str:
+    """The name of the processor that computes."""
+    if where.type == "cuda":
+        return torch.cuda.get_device_name(where)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        import platform
+
+        return platform.processor() or platform.machine()
+
+
+def describe(where: torch.device) -> str:
+    """The device for people: "cpu (2 threads, Intel ...)"."""
+    name = _processor(where)
+    return f"cpu, {torch.get_num_threads()} threads ({name})" if where.type == "cpu" else f"{where.type} ({name})"
+
+
+def free_memory(where: torch.device) -> int:
+    """Bytes that can still be had on a device, a container's limit included."""
+    if where.type == "cuda":
+        return int(torch.cuda.mem_get_info(where)[0])
+    found = [_available_here()]
+    for folder, limit, used in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            room = int(Path(folder, limit).read_text()) - int(Path(folder, used).read_text())
+            found.append(room + _reclaimable(Path(folder, "memory.stat")))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return max(0, min(found))
+
+
+def _reclaimable(stat: Path) -> int:
+    """Bytes of files in a container's cache that count as used and are given up when they are needed."""
+    try:
+        lines = [line.split() for line in stat.read_text().splitlines()]
+        return max(int(line[1]) for line in lines if line[0] in ("inactive_file", "total_inactive_file"))
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _available_here() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return 2**63 - 1
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes free where ``folder`` is or would be made; 0 where that cannot be said, and where nothing can be written."""
+    try:
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        writable = nearest.is_dir() and os.access(nearest, os.W_OK)
+        return shutil.disk_usage(nearest).free if writable else 0
+    except (OSError, StopIteration):
+        return 0
+
+
+def peak_memory(where: torch.device) -> int:
+    """The most bytes this process has held so far, on the device that computes; 0 where the system does not say."""
+    if where.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(where))
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@contextmanager
+def reused_memory() -> Iterator[None]:
+    """Within it, freed memory is kept for the next step rather than handed back to the system; after it, handed back.
+
+    With glibc every large tensor is otherwise mapped, filled with zeros and unmapped anew, which costs up to half of a
+    step. Where the C library is another one, nothing happens.
+    """
+    libc = _glibc()
+    if libc is None:
+        yield
+        return
+    trim_threshold, top_pad, mmap_threshold, mmap_max = -1, -2, -3, -4  # of malloc.h
+    defaults = {trim_threshold: 128 * 1024, top_pad: 128 * 1024, mmap_threshold: 128 * 1024, mmap_max: 65_536}
+    libc.mallopt(mmap_max, 0)
+    libc.mallopt(trim_threshold, 2**31 - 1)
+    libc.mallopt(top_pad, 64 * 2**20)
+    try:
+        yield
+    finally:
+        for option, value in defaults.items():
+            libc.mallopt(option, value)
+        libc.malloc_trim(0)
+
+
+def give_back_memory() -> None:
+    """Hand back what was freed and is kept: what one part of the work leaves is not cut to the measure of the next."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    try:
+        libc = ctypes.CDLL("libc.so.6") if sys.platform == "linux" else None
+        return libc if libc is not None and libc.mallopt and libc.malloc_trim else None
+    except (OSError, AttributeError):
+        return None

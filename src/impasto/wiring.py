@@ -1,0 +1,172 @@
+"""Wires the rooms together for one request: network, device, speed, plan and engine, and the stream that they give.
+
+It knows in which order they are set up and what is said about it. It refuses to know output files, run folders' layout
+and options.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from impasto import assets, engine, images, machine, planning
+from impasto.engine import State, Tools
+from impasto.errors import DoesNotFit
+from impasto.events import Event, Planned, Warned
+from impasto.geometry import Size
+from impasto.networks import vgg, weights
+from impasto.networks.convolution import KERNELS
+from impasto.networks.features import Network
+from impasto.recipe import Recipe
+from impasto.request import Request, replanned, wanted_layers
+from impasto.scratch import InMemory, OnDisk, Scratch
+
+if TYPE_CHECKING:
+    from impasto.runs import Checkpoint
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A request's tools, and how fast they are here."""
+
+    asked: Request
+    tools: Tools
+    speed: planning.Speed
+
+    def room(self) -> planning.Room:
+        """What there is to work with now."""
+        asked, tools = self.asked, self.tools
+        pictures = [asked.photo, *asked.paintings, *([asked.start] if asked.start else [])]
+        return planning.Room(
+            free=machine.free_memory(tools.device),
+            limit=tools.recipe.compute.memory,
+            disk=machine.free_disk(_scratch_folder()),
+            inputs=sum(picture.pixels.nbytes for picture in pictures),
+        )
+
+    def planned(self, asked: Request, first: int | None = None) -> tuple[Planned, planning.Holding]:
+        """What painting a request with these tools will take; with tiles of side ``first`` where they fit.
+
+        Raises:
+            DoesNotFit: more memory than the recipe's limit allows.
+        """
+        network, plan, room = self.tools.network, asked.plan, self.room()
+        way = planning.holding(plan, asked.recipe, network, room, first)
+        tiles = len(network.grid(plan.size, way.tile)) > 1
+        planned = Planned(
+            plan.size,
+            tuple((stage.size, stage.steps) for stage in plan.stages),
+            machine.describe(self.tools.device),
+            network.kernel.name,
+            round(self.speed.seconds(plan, network, way.tile), 1),
+            planning.memory(plan, asked.recipe, network, way) + room.inputs,
+            room.free,
+            way.tile if tiles else 0,
+            planning.disk(plan, asked.recipe, network, way),
+        )
+        return planned, way
+
+    def within(self, seconds: float, fixed: Set[str]) -> Request:
+        """The request changed to the best picture that can be painted in ``seconds``; ``fixed`` settings stay."""
+
+        def cost(recipe: Recipe) -> float:
+            try:
+                return self.planned(replanned(self.asked, recipe))[0].seconds
+            except DoesNotFit:
+                return math.inf  # a smaller one may
+
+        recipe = planning.within(seconds, self.asked.recipe, self.asked.photo.size, cost, fixed)
+        return replanned(self.asked, recipe)
+
+
+def bench(asked: Request, fetch: assets.Progress, kernel: str = "") -> Bench:
+    """Read the network, choose device and kernel, and time them; ``kernel`` names one that must be used."""
+    recipe = asked.recipe
+    where, _ = machine.device(recipe.compute.device)
+    file = Path(recipe.network.weights) if recipe.network.weights else None
+    network = Network(
+        weights.load(recipe.network.name, progress=fetch, file=file),
+        vgg.CONFIGURATION_OF[recipe.network.name],
+        wanted_layers(recipe),
+        pooling=recipe.network.pooling,
+        padding=recipe.network.padding,
+        kernel=KERNELS[kernel] if kernel else machine.kernel(recipe.compute.precision, where),
+        device=where,
+    )
+    start = asked.start.pixels if asked.start is not None else None
+    paintings = tuple(painting.pixels for painting in asked.paintings)
+    tools = Tools(recipe, network, asked.photo.pixels, paintings, start, where)
+
+    def prepare(size: Size) -> Callable[[], object]:
+        pixels = images.to_tensor(images.resize(asked.photo.pixels, size)).to(where)
+        evaluate = engine.evaluation(size, asked.plan, tools)
+        return lambda: evaluate(pixels)
+
+    with machine.reused_memory(), _autograd():
+        return Bench(asked, tools, planning.speed(asked.plan.size, prepare, where))
+
+
+def stream(ready: Bench, kept: Checkpoint | None = None) -> Iterator[tuple[Event, State]]:
+    """The whole stream, ``Planned`` first, each step under autograd whatever mode the caller is in.
+
+    ``kept`` is a state to go on from; its tile and kernel are kept to, which alone give its bytes.
+    """
+    found = _wired(ready, kept)
+    while True:
+        with _autograd():
+            try:
+                event, state = next(found)
+            except StopIteration:
+                return
+        yield event, state
+
+
+def _wired(ready: Bench, kept: Checkpoint | None) -> Iterator[tuple[Event, State]]:
+    asked, tools = ready.asked, ready.tools
+    before = kept.facts["tile"] if kept else None
+    planned, way = ready.planned(asked, before)
+    targets, history = (_scratch(on_disk) for on_disk in (way.targets_on_disk, way.history_on_disk))
+    tools = replace(tools, recipe=asked.recipe, tile=way.tile, targets=targets, history=history)
+    with machine.reused_memory() if way.reuse else nullcontext():
+        if kept is None:
+            state = State(engine.first_pixels(asked.plan, tools), tile=way.tile)
+        else:
+            state = replace(State.unpack(kept.tensors, kept.facts, tools.device), tile=way.tile)
+        yield planned, state
+        for note in _notes(ready, planned, before, state):
+            yield Warned(note), state
+        yield from engine.iterate(asked.plan, tools, state)
+
+
+def _notes(ready: Bench, planned: Planned, before: int | None, state: State) -> Iterator[str]:
+    """What a person should know before the first step."""
+    if before is not None:
+        done = f"{state.evaluations} of {ready.asked.plan.evaluations} evaluations"
+        yield f"Going on from an unfinished run after {done}; --fresh starts over."
+        if before != state.tile:
+            yield f"There is less memory than before: going on in tiles of {state.tile} px, the same to rounding."
+    yield from ready.asked.notes
+    if planned.memory_bytes > planned.free_bytes:
+        needed, free = planned.memory_bytes / 2**30, planned.free_bytes / 2**30
+        yield f"This needs about {needed:.1f} GiB and {free:.1f} GiB are free: a smaller --size is safer."
+
+
+def _scratch_folder() -> Path:
+    return assets.cache_dir() / "scratch"
+
+
+def _scratch(on_disk: bool) -> Scratch:
+    return OnDisk(_scratch_folder()) if on_disk else InMemory()
+
+
+@contextmanager
+def _autograd() -> Iterator[None]:
+    """Gradients are tracked, also within a caller's ``no_grad`` or ``inference_mode``."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield

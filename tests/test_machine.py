@@ -1,0 +1,278 @@
+"""This machine: devices, the remembered kernel, what memory and disk are free, and the allocator."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from impasto import machine
+from impasto.errors import UnknownName
+from impasto.networks.convolution import KERNELS
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("IMPASTO_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+# ---- devices -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("cuda", "mps", "expected"), [(0, 0, "cpu"), (1, 0, "cuda"), (0, 1, "mps"), (1, 1, "cuda")])
+def test_auto_takes_the_first_device_that_is_there(monkeypatch: pytest.MonkeyPatch, cuda: int, mps: int, expected: str):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(cuda))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: bool(mps))
+    where, reason = machine.device("auto")
+    assert where.type == expected and torch.__version__ in reason
+    assert machine.device("cpu")[0] == CPU
+
+
+@pytest.mark.parametrize("choice", ["cuda", "mps"])
+@pytest.mark.parametrize("build", [None, "12.8"])
+def test_a_device_that_is_not_there_is_refused_with_a_way_out(
+    monkeypatch: pytest.MonkeyPatch, choice: str, build: str | None
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", build)
+    with pytest.raises(UnknownName, match=choice) as found:
+        machine.device(choice)
+    assert "--device" in found.value.hint
+    assert ("without CUDA" in found.value.hint) == (choice == "cuda" and build is None)
+
+
+def test_a_device_is_described_with_its_threads():
+    assert f"{torch.get_num_threads()} threads" in machine.describe(CPU)
+
+
+# ---- the kernel ----------------------------------------------------------------------------------------------
+
+
+class Timing:
+    """Stands for ``fastest``: counts how often it is asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str = "channels-last") -> None:
+        self.calls, self.name = 0, name
+        monkeypatch.setattr(machine, "fastest", self)
+
+    def __call__(self, where: torch.device) -> Any:
+        self.calls += 1
+        return KERNELS[self.name], {self.name: 1.0}
+
+
+def test_the_kernel_is_timed_once_and_kept(monkeypatch: pytest.MonkeyPatch, cache: Path):
+    timing = Timing(monkeypatch)
+    assert machine.kernel("float32", CPU).name == "channels-last"
+    timing.name = "conv2d"  # what another timing would find does not count any more
+    assert machine.kernel("float32", CPU).name == "channels-last"
+    assert timing.calls == 1
+    assert [path.name for path in cache.iterdir()] == ["kernel.json"]
+
+
+@pytest.mark.parametrize("changed", ["torch", "device", "threads"])
+def test_another_machine_is_timed_anew(monkeypatch: pytest.MonkeyPatch, cache: Path, changed: str):
+    timing = Timing(monkeypatch)
+    machine.kernel("float32", CPU)
+    kept = json.loads((cache / "kernel.json").read_text())
+    kept["mark"][changed] = "another"
+    (cache / "kernel.json").write_text(json.dumps(kept))
+    timing.name = "conv2d"
+    assert machine.kernel("float32", CPU).name == "conv2d"
+    assert timing.calls == 2
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b'{"mark": 3}', b"\xff\xfe", b'{"mark": {}, "kernel": "x"}'])
+def test_a_broken_note_of_the_kernel_is_made_anew(monkeypatch: pytest.MonkeyPatch, cache: Path, text: bytes):
+    timing = Timing(monkeypatch)
+    cache.mkdir()
+    (cache / "kernel.json").write_bytes(text)
+    assert machine.kernel("float32", CPU).name == "channels-last"
+    assert machine.kernel("float32", CPU).name == "channels-last"
+    assert timing.calls == 1
+
+
+def test_a_note_of_a_kernel_that_does_not_exist_is_made_anew(monkeypatch: pytest.MonkeyPatch, cache: Path):
+    timing = Timing(monkeypatch)
+    machine.kernel("float32", CPU)
+    kept = json.loads((cache / "kernel.json").read_text())
+    (cache / "kernel.json").write_text(json.dumps({**kept, "kernel": "abacus"}))
+    assert machine.kernel("float32", CPU).name == "channels-last"
+    assert timing.calls == 2
+
+
+def test_a_cache_that_cannot_be_written_costs_a_timing_and_no_more(monkeypatch: pytest.MonkeyPatch, cache: Path):
+    timing = Timing(monkeypatch)
+    cache.write_text("a file where the folder should be")
+    for _ in range(2):
+        assert machine.kernel("float32", CPU).name == "channels-last"
+    assert timing.calls == 2 and cache.is_file()
+
+
+def test_a_note_that_cannot_be_replaced_leaves_nothing_beside_it(monkeypatch: pytest.MonkeyPatch, cache: Path):
+    Timing(monkeypatch)
+    (cache / "kernel.json").mkdir(parents=True)
+    assert machine.kernel("float32", CPU).name == "channels-last"
+    assert [path.name for path in cache.iterdir()] == ["kernel.json"]
+
+
+def test_bfloat16_is_taken_where_it_is_asked_for_and_never_where_float32_is(monkeypatch: pytest.MonkeyPatch):
+    timing = Timing(monkeypatch)
+    assert machine.kernel("bfloat16", CPU).name == "bfloat16"
+    assert timing.calls == 0
+    assert machine.kernel("float32", CPU).dtype == torch.float32
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    assert machine.kernel("auto", CPU).name == "bfloat16"
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    assert machine.kernel("auto", CPU).dtype == torch.float32
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")  # as in an older torch
+    assert machine.kernel("auto", CPU).dtype == torch.float32
+
+
+# ---- memory and disk -----------------------------------------------------------------------------------------
+
+
+def fake_files(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
+    def read_text(self: Path, *_: Any, **__: Any) -> str:
+        if self.as_posix() not in files:
+            raise FileNotFoundError(self)
+        return files[self.as_posix()]
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+
+
+MEMINFO = {"/proc/meminfo": "MemTotal: 9000000 kB\nMemFree: 1000 kB\nMemAvailable: 4000000 kB\n"}
+V2, V1 = "/sys/fs/cgroup/memory.", "/sys/fs/cgroup/memory/memory."
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, 4_096_000_000),
+        ({V2 + "max": "max\n", V2 + "current": "5\n"}, 4_096_000_000),
+        ({V2 + "max": "1000000000\n", V2 + "current": "400000000\n"}, 600_000_000),
+        ({V2 + "max": "9000000000000\n", V2 + "current": "400000000\n"}, 4_096_000_000),
+        ({V2 + "max": "1000\n", V2 + "current": "2000\n"}, 0),
+        ({V1 + "limit_in_bytes": "1000000000", V1 + "usage_in_bytes": "300000000"}, 700_000_000),
+        ({V1 + "limit_in_bytes": "9223372036854771712", V1 + "usage_in_bytes": "300000000"}, 4_096_000_000),
+        ({V2 + "max": "1000000000\n"}, 4_096_000_000),
+    ],
+)
+def test_free_memory_is_the_least_of_the_machine_and_its_container(
+    monkeypatch: pytest.MonkeyPatch, limits: dict[str, str], expected: int
+):
+    fake_files(monkeypatch, {**MEMINFO, **limits})
+    assert machine.free_memory(CPU) == expected
+
+
+STAT = {"/sys/fs/cgroup/memory.stat": "anon 5\ninactive_file 300000000\nactive_file 7\n"}
+STAT_V1 = {"/sys/fs/cgroup/memory/memory.stat": "cache 5\ninactive_file 9\ntotal_inactive_file 300000000\n"}
+
+
+@pytest.mark.parametrize("stat", [STAT, STAT_V1], ids=["v2", "v1"])
+def test_files_in_a_containers_cache_are_no_use_of_memory(monkeypatch: pytest.MonkeyPatch, stat: dict[str, str]):
+    limits = {V2 + "max": "1000000000", V2 + "current": "900000000"}
+    if stat is STAT_V1:
+        limits = {V1 + "limit_in_bytes": "1000000000", V1 + "usage_in_bytes": "900000000"}
+    fake_files(monkeypatch, {**MEMINFO, **limits, **stat})
+    assert machine.free_memory(CPU) == 400_000_000
+
+
+def test_free_disk_is_that_of_where_the_folder_would_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    asked: list[Path] = []
+
+    def usage(folder: Path) -> Any:
+        asked.append(folder)
+        return SimpleNamespace(free=77)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    assert machine.free_disk(tmp_path / "a" / "b") == 77
+    assert asked == [tmp_path]
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    assert machine.free_disk(tmp_path / "a" / "b") == 77
+    assert asked[-1] == tmp_path / "a" / "b"
+
+
+def test_where_nothing_can_be_written_no_disk_is_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    assert machine.free_disk(tmp_path / "file" / "scratch") == machine.free_disk(tmp_path / "file") == 0
+    assert machine.free_disk(tmp_path) > 0
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert machine.free_disk(tmp_path) == 0
+
+
+def test_a_disk_that_cannot_be_asked_is_not_counted_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def usage(folder: Path) -> Any:
+        raise OSError("stale file handle")
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    assert machine.free_disk(tmp_path) == 0
+
+
+def test_free_memory_here_is_a_sensible_number():
+    assert 2**20 < machine.free_memory(CPU) <= 2**63 - 1
+    assert 10 * 2**20 < machine.peak_memory(CPU) < 2**45  # the units: bytes, not kilobytes
+
+
+# ---- the allocator -------------------------------------------------------------------------------------------
+
+
+class Libc:
+    """Stands for the C library: keeps the last value of each option."""
+
+    def __init__(self) -> None:
+        self.options: dict[int, int] = {}
+        self.trimmed = 0
+
+    def mallopt(self, option: int, value: int) -> int:
+        self.options[option] = value
+        return 1
+
+    def malloc_trim(self, pad: int) -> int:
+        self.trimmed += 1
+        return 1
+
+
+DEFAULTS = {-1: 128 * 1024, -2: 128 * 1024, -3: 128 * 1024, -4: 65_536}  # of the C library's manual
+
+
+def test_the_allocator_is_put_back_as_often_as_it_is_changed(monkeypatch: pytest.MonkeyPatch):
+    libc = Libc()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: libc)
+    monkeypatch.setattr(machine.sys, "platform", "linux")
+    for time in (1, 2):
+        with machine.reused_memory():
+            assert libc.options[-4] == 0 and libc.options[-1] == 2**31 - 1
+        assert {**DEFAULTS, **libc.options} == DEFAULTS and libc.trimmed == time
+    with pytest.raises(ZeroDivisionError), machine.reused_memory():
+        raise ZeroDivisionError
+    assert {**DEFAULTS, **libc.options} == DEFAULTS
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
+def test_without_that_library_nothing_happens(monkeypatch: pytest.MonkeyPatch, platform: str):
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    monkeypatch.setattr(machine.sys, "platform", platform)
+    with machine.reused_memory():
+        entered = True
+    assert entered
+
+
+def test_the_real_allocator_can_be_changed_twice():
+    for _ in range(2):
+        with machine.reused_memory():
+            total = float(torch.ones(1 << 20).sum())
+        assert total == 1 << 20
