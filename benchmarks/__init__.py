@@ -1,1 +1,1 @@
-"""What is measured, how, and with what: each module is a command, ``python -m benchmarks.NAME``."""
+"""What is measured, how, and with what: ``python -m benchmarks``, ``python -m benchmarks.strength``."""

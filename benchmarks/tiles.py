@@ -1,0 +1,56 @@
+"""What tiles cost: how far tiled is from whole (row ``exact``), and how much longer it takes (row ``tiles``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import skimage.data
+
+from benchmarks.scene import CPU, How, apart, clocked, in_turn, scene
+from benchmarks.table import Row
+from impasto import machine
+
+EXACT_ASKED = 1e-5
+EXACT_TILES = (128, 256)
+TIME_ASKED = 1.9
+
+
+def exact(how: How) -> Iterator[Row]:
+    """Value and gradient of the default recipe in tiles and whole, in float32: by the kernel chosen here, and by conv2d."""
+    chosen = scene(512, skimage.data.coffee()[:, :533])  # 512x384
+    pixels = chosen.noisy
+    for kernel in dict.fromkeys((chosen.tools.network.kernel.name, "conv2d")):
+        made = chosen.by(kernel)
+        with machine.reused_memory():
+            whole = made.evaluation()(pixels)
+            for tile in EXACT_TILES if made is chosen or how.full else EXACT_TILES[-1:]:
+                how.say(f"tiles of {tile} px by {kernel}")
+                found = apart(made.cut(tile).evaluation()(pixels), whole)
+                yield Row(
+                    "exact",
+                    f"tiles of {tile} px against whole at {made.size}, default objective, {kernel}",
+                    f"at most {EXACT_ASKED:.0e} apart",
+                    str(found),
+                    max(found.loss, found.gradient) <= EXACT_ASKED,
+                )
+
+
+def tiles(how: How) -> Iterator[Row]:
+    """The time of an evaluation in tiles over that of the whole."""
+    side, tile = (2048, 1024) if how.full else (1024, 512)
+    whole = scene(side, "coffee")
+    what = f"one evaluation at {whole.size} in tiles of {tile} px against whole, default objective"
+    wish = f"at most {TIME_ASKED} times as long" if how.full else ""  # of smaller tiles the halo is a larger part
+    free = machine.free_memory(CPU)
+    if whole.memory > free:
+        needed = f"whole needs {whole.memory / 2**30:.1f} GiB, {free / 2**30:.1f} are free"
+        yield Row("tiles", what, wish, f"skipped: {needed}")
+        return
+    pixels = whole.noisy
+    with machine.reused_memory():
+        at_once, in_tiles = whole.evaluation(), whole.cut(tile).evaluation()
+        pairs = in_turn(
+            lambda: clocked(lambda: in_tiles(pixels)), lambda: clocked(lambda: at_once(pixels)), how.pairs, how.say
+        )
+    measured = f"{pairs.ratio:.2f} times: {pairs.medians[0]:.2f} s against {pairs.medians[1]:.2f} s, {how.pairs} pairs"
+    yield Row("tiles", what, wish, measured, pairs.ratio <= TIME_ASKED if how.full else None)
