@@ -24,7 +24,7 @@ from impasto.request import request
 
 OVERHEAD_ASKED = 0.03
 OVERHEAD_SIDE = 512
-QUICK_SHARE = 1 / 3  # of the run's evaluations, and of the seconds between two states
+QUICK_SHARE = 1 / 4  # of the run's evaluations, and of the seconds between two states
 
 HELP_ASKED, IMPORT_ASKED = 0.4, 0.2  # seconds
 STARTS = 7

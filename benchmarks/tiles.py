@@ -10,9 +10,12 @@ from benchmarks.scene import CPU, How, apart, clocked, in_turn, scene
 from benchmarks.table import Row
 from impasto import machine
 
-EXACT_ASKED = 1e-5
+# Of plain convolution; and of a kernel that may itself be rounded by up to 1e-4 (``convolution.fastest``), whose way back
+# adds the same parts in another order when they are cut otherwise.
+EXACT_ASKED, EXACT_ASKED_OF_KERNEL = 1e-5, 1e-4
 EXACT_TILES = (128, 256)
 TIME_ASKED = 1.9
+TIME_SIDES, TIME_SIDES_FULL = (1024, 512), (2048, 1024)  # of the picture, of a tile
 
 
 def exact(how: How) -> Iterator[Row]:
@@ -21,6 +24,7 @@ def exact(how: How) -> Iterator[Row]:
     pixels = chosen.noisy
     for kernel in dict.fromkeys((chosen.tools.network.kernel.name, "conv2d")):
         made = chosen.by(kernel)
+        asked = EXACT_ASKED if kernel == "conv2d" else EXACT_ASKED_OF_KERNEL
         with machine.reused_memory():
             whole = made.evaluation()(pixels)
             for tile in EXACT_TILES if made is chosen or how.full else EXACT_TILES[-1:]:
@@ -29,15 +33,15 @@ def exact(how: How) -> Iterator[Row]:
                 yield Row(
                     "exact",
                     f"tiles of {tile} px against whole at {made.size}, default objective, {kernel}",
-                    f"at most {EXACT_ASKED:.0e} apart",
+                    f"at most {asked:.0e} apart",
                     str(found),
-                    max(found.loss, found.gradient) <= EXACT_ASKED,
+                    max(found.loss, found.gradient) <= asked,
                 )
 
 
 def tiles(how: How) -> Iterator[Row]:
     """The time of an evaluation in tiles over that of the whole."""
-    side, tile = (2048, 1024) if how.full else (1024, 512)
+    side, tile = TIME_SIDES_FULL if how.full else TIME_SIDES
     whole = scene(side, "coffee")
     what = f"one evaluation at {whole.size} in tiles of {tile} px against whole, default objective"
     wish = f"at most {TIME_ASKED} times as long" if how.full else ""  # of smaller tiles the halo is a larger part

@@ -440,9 +440,9 @@ def fail_after(monkeypatch: pytest.MonkeyPatch, failing: Callable[[], bool]) -> 
     """Let the features be no numbers from the moment on that ``failing`` says so."""
     call = Network.__call__
 
-    def broken(self: Network, picture: torch.Tensor) -> dict[str, torch.Tensor]:
+    def broken(self: Network, picture: torch.Tensor, **how: Any) -> dict[str, torch.Tensor]:
         factor = float("nan") if failing() else 1.0
-        return {name: map_ * factor for name, map_ in call(self, picture).items()}
+        return {name: map_ * factor for name, map_ in call(self, picture, **how).items()}
 
     monkeypatch.setattr(Network, "__call__", broken)
 

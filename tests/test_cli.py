@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from test_api import fail_after, hang, paint_with_a_pocket_network, random_pixel
 import impasto
 from impasto import assets, cli, display, events, images, museum, planning, runs
 from impasto import recipe as recipes
+from impasto.errors import DoesNotFit
 from impasto.networks import weights
 from impasto.networks.features import Network
 
@@ -472,11 +474,11 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, presses: tuple[int, ...]) -
     """Press Ctrl-C during these evaluations of the network with a gradient."""
     call, calls = Network.__call__, [0]
 
-    def pressed(self: Network, picture: torch.Tensor) -> dict[str, torch.Tensor]:
+    def pressed(self: Network, picture: torch.Tensor, **how: Any) -> dict[str, torch.Tensor]:
         calls[0] += picture.requires_grad
         if picture.requires_grad and calls[0] in presses:
             signal.raise_signal(signal.SIGINT)
-        return call(self, picture)
+        return call(self, picture, **how)
 
     monkeypatch.setattr(Network, "__call__", pressed)
 
@@ -749,6 +751,29 @@ def test_the_demo_paints(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert record["size"] == [512, 512] and record["output"] == str(tmp_path / "demo.png")
     assert pixels_of("demo.png").shape == (512, 512, 3)
+
+
+def planned(**more: Any) -> events.Planned:
+    size = impasto.geometry.Size(300, 400)
+    return events.Planned(size, ((size, 30),), "cpu, 2 threads", "nnpack", 105.5, 3 * 2**30, 2**33, **more)
+
+
+def test_tiles_and_a_disk_are_said_before_the_work():
+    assert "tiles" not in display._sentence(planned()) and "disk" not in display._sentence(planned())
+    said = display._sentence(planned(tile=256, disk_bytes=3 * 2**29))
+    assert said.startswith("400x300 in tiles of 256 px on cpu, 2 threads [nnpack]")
+    assert "about 1 min 46 s and 3.0 GiB of 8.0 GiB free and 1.5 GiB of disk" in said
+
+
+def test_tiles_and_a_disk_are_in_the_table(capsys: Captured):
+    rows = [planned(), planned(tile=256, disk_bytes=3 * 2**29), planned(tile=128), DoesNotFit("That is too much.", "Less.")]
+    rows[2] = dataclasses.replace(rows[2], memory_bytes=2**34)
+    display.plan_table([400, 401, 402, 9000], rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert re.search(r"3\.0 GiB +- +whole; stages 400:30$", lines[1].rstrip())
+    assert re.search(r"3\.0 GiB +1\.5 GiB +in tiles of 256 px; stages", lines[2])
+    assert re.search(r"16\.0 GiB +- +in tiles of 128 px, more than is free; stages", lines[3])
+    assert re.search(r"^ *9000 +That is too much\. Less\.", lines[4])
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,51 @@ def test_nnpack_is_what_runs_on_large_maps_and_no_other(monkeypatch: pytest.Monk
     assert calls == [(60, 61)]
 
 
+NNPACK_HERE = pytest.mark.skipif(KERNELS["nnpack"] not in available(CPU), reason="this torch has no NNPACK here")
+
+
+@NNPACK_HERE
+@pytest.mark.parametrize("padding", ["zero", "reflect"])
+def test_nnpack_in_bands_of_rows_gives_the_bits_of_nnpack_at_once(
+    monkeypatch: pytest.MonkeyPatch, padding: convolution.Padding
+):
+    generator = torch.Generator().manual_seed(0)
+    built = Convolution(
+        torch.rand(4, 3, 3, 3, generator=generator), torch.rand(4, generator=generator), KERNELS["nnpack"], padding
+    )
+    x = torch.rand(1, 3, 67, 61, generator=generator)
+    whole = built.forward(x, relu=False)
+    back = built.input_gradient(whole)
+    calls: list[int] = []
+    kept = torch._nnpack_spatial_convolution
+
+    def counted(band: Tensor, *rest: object, **named: object) -> Tensor:
+        calls.append(band.shape[-2])
+        return kept(band, *rest, **named)
+
+    monkeypatch.setattr(torch, "_nnpack_spatial_convolution", counted)
+    monkeypatch.setattr(convolution, "_WORKSPACE_BYTES", 60_000)
+    assert torch.equal(built.forward(x, relu=False), whole)
+    assert torch.equal(built.input_gradient(whole), back)
+    assert len(calls) > 4 and max(calls) < 40
+
+
+@NNPACK_HERE
+def test_a_part_on_whole_blocks_has_the_bits_of_the_whole_and_is_computed_as_the_whole_is():
+    generator = torch.Generator().manual_seed(0)
+    kernel = KERNELS["nnpack"]
+    weight = torch.rand(4, 3, 3, 3, generator=generator)
+    built = Convolution(weight, torch.rand(4, generator=generator), kernel, "zero")
+    x = torch.rand(1, 3, 66, 72, generator=generator)
+    whole, block = built.forward(x, relu=False), kernel.block
+    part = x[..., 2 * block : 6 * block, 3 * block :].contiguous()
+    found = built.forward(part, relu=False, positions=66 * 72)
+    inner = whole[..., 2 * block : 6 * block, 3 * block :]
+    assert torch.equal(found[..., 1:-1, 1:], inner[..., 1:-1, 1:])  # but for the part's own border
+    alone = built.forward(part, relu=False)  # too few positions for NNPACK
+    assert not torch.equal(alone[..., 1:-1, 1:], inner[..., 1:-1, 1:])
+
+
 # ---- the choice ----------------------------------------------------------------------------------------------
 
 
@@ -94,7 +139,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Ker
     def choose(seconds: dict[str, float], wrong: dict[str, Callable[[Tensor], Tensor]]) -> tuple[Kernel, dict[str, float]]:
         now = [0.0]
 
-        def convolve(self: Convolution, x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+        def convolve(self: Convolution, x: Tensor, *rest: object) -> Tensor:
             now[0] += seconds[self.kernel.name]
             return wrong.get(self.kernel.name, torch.clone)(x)
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -288,8 +289,11 @@ class Faulty:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.network, name)
 
-    def __call__(self, picture: Tensor) -> Mapping[str, Tensor]:
-        found = self.network(picture)
+    def within(self, whole: Size) -> Callable[[Tensor], Mapping[str, Tensor]]:
+        return partial(self, whole=whole)
+
+    def __call__(self, picture: Tensor, **how: Any) -> Mapping[str, Tensor]:
+        found = self.network(picture, **how)
         if not picture.requires_grad:
             return found
         self.seen += 1
@@ -598,10 +602,10 @@ class Narrow(Faulty):
         super().__init__(network, good, torch.clone, 0)
         self.most, self.error = most, error
 
-    def __call__(self, picture: Tensor) -> Mapping[str, Tensor]:
+    def __call__(self, picture: Tensor, **how: Any) -> Mapping[str, Tensor]:
         if self.seen >= self.good and picture.shape[-1] * picture.shape[-2] > self.most:
             raise self.error
-        return super().__call__(picture)
+        return super().__call__(picture, **how)
 
 
 OUT: dict[str, Exception] = {
@@ -784,9 +788,9 @@ def test_the_engine_looks_at_paintings_at_that_size(tools: Tools):
     sizes: list[tuple[int, ...]] = []
 
     class Watched(Faulty):
-        def __call__(self, picture: Tensor) -> Mapping[str, Tensor]:
+        def __call__(self, picture: Tensor, **how: Any) -> Mapping[str, Tensor]:
             sizes.append(tuple(picture.shape[-2:]))
-            return super().__call__(picture)
+            return super().__call__(picture, **how)
 
     seen = replace(tools, network=Watched(tools.network, 10**9, torch.clone))  # type: ignore[arg-type]
     objectives_for(Size(60, 80), PLAN, changed(seen, style_scale=1.5))

@@ -27,6 +27,7 @@ from impasto import images
 from impasto.errors import BadPicture, CannotWrite, MissingExtra
 from impasto.geometry import Size
 from impasto.images.profiles import srgb_profile
+from impasto.images.writing import replace_file
 
 FORMATS = [("png", 8), ("png", 16), ("tif", 8), ("tif", 16), ("jpg", 8), ("webp", 8)]
 LOSSLESS = FORMATS[:4]
@@ -783,6 +784,32 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, step, extensio
     images.save(path, ramp())
     assert read(path).size == Size(11, 17)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_may_be_written_in_parts(tmp_path):
+    path = tmp_path / "x"
+    replace_file(path, b"whole")
+    assert path.read_bytes() == b"whole"
+    replace_file(path, (part for part in (b"one ", memoryview(b"two "), np.frombuffer(b"three", np.uint8).data, b"")))
+    assert path.read_bytes() == b"one two three"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("no such part")])
+def test_parts_that_end_too_soon_leave_what_was_there(tmp_path, error):
+    path = tmp_path / "x"
+    path.write_bytes(b"before")
+
+    def parts():
+        yield bytes(3_000_000)
+        raise error
+
+    expected = CannotWrite if isinstance(error, OSError) else ValueError
+    with pytest.raises(expected, match=r"No space left|no such part") as found:
+        replace_file(path, parts())
+    assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
+    if isinstance(found.value, CannotWrite):
+        assert "Free 3 MB or more" in found.value.hint
 
 
 def test_an_interruption_leaves_no_temporary_file(tmp_path, monkeypatch):

@@ -259,6 +259,25 @@ def test_the_allocator_is_put_back_as_often_as_it_is_changed(monkeypatch: pytest
     assert {**DEFAULTS, **libc.options} == DEFAULTS
 
 
+def test_memory_is_given_back_between_the_parts_of_the_work(monkeypatch: pytest.MonkeyPatch):
+    libc = Libc()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: libc)
+    monkeypatch.setattr(machine.sys, "platform", "linux")
+    with machine.reused_memory():
+        kept = dict(libc.options)
+        machine.give_back_memory()
+        assert libc.trimmed == 1 and libc.options == kept
+
+
+def test_an_older_library_without_these_calls_is_let_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    monkeypatch.setattr(machine.sys, "platform", "linux")
+    machine.give_back_memory()
+    with machine.reused_memory():
+        entered = True
+    assert entered
+
+
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
 def test_without_that_library_nothing_happens(monkeypatch: pytest.MonkeyPatch, platform: str):
     def missing(name: str) -> None:
@@ -266,6 +285,7 @@ def test_without_that_library_nothing_happens(monkeypatch: pytest.MonkeyPatch, p
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
     monkeypatch.setattr(machine.sys, "platform", platform)
+    machine.give_back_memory()
     with machine.reused_memory():
         entered = True
     assert entered

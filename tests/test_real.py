@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from test_tiling import parts
 
 import impasto
 from impasto import images, museum
@@ -17,7 +18,7 @@ from impasto.networks.features import Network
 from impasto.objectives.content import Content
 from impasto.objectives.smooth import Smooth
 from impasto.objectives.style import Style, measure, summarise
-from impasto.tiling import measured, value_and_gradient
+from impasto.tiling import Value, measured, value_and_gradient
 
 pytestmark = pytest.mark.network
 
@@ -63,7 +64,10 @@ def test_the_same_request_gives_the_same_bytes(photo: np.ndarray):
     assert first.record["recipe_sha256"] == second.record["recipe_sha256"]
 
 
-@pytest.mark.parametrize(("kernel", "value_error", "gradient_error"), [("float64", 1e-9, 1e-12), ("conv2d", 1e-5, 1e-5)])
+@pytest.mark.parametrize(
+    ("kernel", "value_error", "gradient_error"),
+    [("float64", 1e-9, 1e-12), ("conv2d", 1e-5, 1e-5), ("nnpack", 1e-5, 1e-5), ("channels-last", 1e-5, 1e-5)],
+)
 def test_tiles_equal_the_whole_on_the_real_network(
     photo: np.ndarray, kernel: str, value_error: float, gradient_error: float
 ):
@@ -77,12 +81,19 @@ def test_tiles_equal_the_whole_on_the_real_network(
     target = summarise(measured(painting, network, lambda m, w: measure(m, layers, w), Grid(Size(160, 200))))
     with torch.no_grad():
         maps = network(picture.flip(-1))
-    objectives = [
-        Content(maps, strides, {"relu4_2": 1.0}, "relative", 0.1),
-        Style(target, strides, LAYERS, {"gram-relative": 1.0}, 1.0),
-        Smooth(2.0),
-    ]
-    whole, gradient = value_and_gradient(picture, network, objectives, Grid(size))
-    tiled, tiles_gradient = value_and_gradient(picture, network, objectives, Grid(size, tile=96, halo=network.halo))
+
+    def found(tile: int) -> tuple[Value, torch.Tensor]:
+        grid = network.grid(size, tile)
+        objectives = [
+            Content(
+                {"relu4_2": parts(maps["relu4_2"], strides["relu4_2"], grid)}, strides, {"relu4_2": 1.0}, "relative", 0.1
+            ),
+            Style(target, strides, LAYERS, {"gram-relative": 1.0}, 1.0),
+            Smooth(2.0),
+        ]
+        return value_and_gradient(picture, network.within(size), objectives, grid)
+
+    assert len(network.grid(size, 96)) > 1
+    (whole, gradient), (tiled, tiles_gradient) = found(0), found(96)
     assert abs(tiled.total - whole.total) < value_error * whole.total
     assert (tiles_gradient - gradient).norm() < gradient_error * gradient.norm()

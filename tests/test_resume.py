@@ -9,6 +9,7 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -225,8 +226,8 @@ def test_a_restart_and_a_rest_survive_an_interruption(tmp_path: Path, monkeypatc
     """What the guard and patience remember is in the state that is written down."""
     call, calls = Network.__call__, [0]
 
-    def once(self: Network, picture: torch.Tensor) -> dict[str, torch.Tensor]:
-        found = call(self, picture)
+    def once(self: Network, picture: torch.Tensor, **how: Any) -> dict[str, torch.Tensor]:
+        found = call(self, picture, **how)
         calls[0] += picture.requires_grad
         wrong = picture.requires_grad and calls[0] == 2
         return {name: map_ * 1e4 for name, map_ in found.items()} if wrong else found

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from test_api import paint_with_a_pocket_network, save_random
 
 from impasto import api, events, images, recipe, runs
 from impasto.errors import BadRequest, CannotWrite
 from impasto.geometry import Size
 from impasto.recipe import Recipe
+from impasto.scratch import Held
 
 FINISHED = events.Finished(3, 0.25, {"content": 0.25}, 1.5)
 
@@ -116,7 +118,7 @@ def test_a_log_that_fails_in_the_middle_does_not_take_the_picture_with_it(tmp_pa
     assert painting.record["output"] == str(tmp_path / "out.png")
 
 
-@pytest.mark.parametrize("broken", ["note", "preview", "finish"])
+@pytest.mark.parametrize("broken", ["note", "preview", "finish", "keep"])
 def test_every_part_of_the_log_may_fail_and_says_so(broken: str, tmp_path: Path):
     run = runs.Run.start(tmp_path / "x.run", Recipe())
     run.folder.joinpath(runs.RECIPE).unlink()
@@ -125,8 +127,49 @@ def test_every_part_of_the_log_may_fail_and_says_so(broken: str, tmp_path: Path)
         "note": lambda: run.note(FINISHED),
         "preview": lambda: run.preview(np.zeros((20, 30, 3), np.float32)),
         "finish": lambda: run.finish(tmp_path / "x.png", {}),
+        "keep": lambda: run.keep({"pixels": Held(torch.rand(3))}, {}),
     }[broken]()
     assert run.lost and not run.folder.exists()
+
+
+def test_a_state_that_was_kept_comes_back(tmp_path: Path):
+    run = runs.Run.start(tmp_path / "x.run", Recipe())
+    assert runs.checkpoint(run.folder) is None
+    tensors = {"pixels": torch.rand(1, 3, 5, 7), "memory.steps.0": torch.rand(9).double(), "memory.step": torch.tensor(3.0)}
+    facts = {"stage": 1, "value": [0.1, {"style": 0.1}], "lowest": [float("inf"), {}], "output": "Cézanne.png"}
+    for count in (1, 2):
+        run.keep({name: Held(tensor * count) for name, tensor in tensors.items()}, {**facts, "step": count})
+        kept = runs.checkpoint(run.folder)
+        assert kept is not None and kept.facts == {**facts, "step": count}
+        assert {name: kept.tensors[name].load().tolist() for name in kept.tensors} == {
+            name: (tensor * count).tolist() for name, tensor in tensors.items()
+        }
+    run.finish(tmp_path / "x.png", {})  # there is no such picture: it is not complete
+    assert runs.checkpoint(run.folder) is not None and run.lost
+
+
+def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path: Path):
+    class Lost:
+        shape, dtype = torch.Size([3]), torch.float32
+
+        def load(self) -> torch.Tensor:
+            raise OSError("the disk that it waited on is gone")
+
+    run = runs.Run.start(tmp_path / "x.run", Recipe())
+    run.keep({"pixels": Held(torch.ones(3))}, {"step": 1})
+    assert not run.lost
+    run.keep({"pixels": Held(torch.zeros(3)), "more": Lost()}, {"step": 2})
+    kept = runs.checkpoint(run.folder)
+    assert run.lost and kept is not None and kept.facts == {"step": 1}
+    assert kept.tensors["pixels"].load().tolist() == [1, 1, 1]
+    assert {path.name for path in run.folder.iterdir()} == {runs.RECIPE, runs.STATE}
+
+
+def test_what_a_killed_run_left_half_written_is_removed_when_it_goes_on(tmp_path: Path):
+    run = runs.Run.start(tmp_path / "x.run", Recipe())
+    (run.folder / ".impasto-0123.part").write_bytes(b"half")
+    runs.Run.resume(run.folder)
+    assert {path.name for path in run.folder.iterdir()} == {runs.RECIPE}
 
 
 def test_a_run_that_is_complete_survives_a_request_that_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -316,7 +316,8 @@ def evaluation(size: Size, plan: Plan, tools: Tools) -> Evaluate:
     """The loss and its gradient as a function of a picture of this size."""
     objectives = objectives_for(size, plan, tools)
     grid = tools.grid(size)
-    return lambda pixels: value_and_gradient(pixels, tools.network, objectives, grid)
+    encode = tools.network.within(size)
+    return lambda pixels: value_and_gradient(pixels, encode, objectives, grid)
 
 
 def first_pixels(plan: Plan, tools: Tools) -> Tensor:
@@ -343,7 +344,7 @@ def objectives_for(size: Size, plan: Plan, tools: Tools) -> list[Objective]:
     if recipe.content.weight > 0:
         photo = images.to_tensor(images.resize(tools.photo, size)).to(tools.device)
         wanted = {name: strides[name] for name in recipe.content.layers}
-        maps = targets(photo, network, wanted, tools.grid(size), tools.targets)
+        maps = targets(photo, network.within(size), wanted, tools.grid(size), tools.targets)
         weight = recipe.content.weight * plan.content_factor
         objectives.append(Content(maps, strides, recipe.content.layers, recipe.content.scaling, weight))
     if recipe.style.weight > 0:
@@ -362,4 +363,5 @@ def _moments(painting: Pixels, size: Size, tools: Tools) -> dict[str, Moments]:
     strides = {name: network.layer(name).stride for name in recipe.style.layers}
     own = painting_size(Size(*painting.shape[:2]), size, recipe.style.scale)
     pixels = images.to_tensor(images.resize(painting, own)).to(tools.device)
-    return summarise(measured(pixels, network, lambda maps, where: measure(maps, strides, where), tools.grid(own)))
+    encode = network.within(own)
+    return summarise(measured(pixels, encode, lambda maps, where: measure(maps, strides, where), tools.grid(own)))

@@ -18,21 +18,26 @@ from torch.nn import functional
 
 Padding = Literal["zero", "reflect", "replicate"]
 
-# Below this many positions NNPACK's transform of the kernel, redone at every call, costs more than it saves.
-_NNPACK_LEAST_POSITIONS = 48 * 48
+# Below this many positions of the whole map NNPACK's transform of the kernel, redone at every call, costs more than it
+# saves. Not of a tile's: another kernel rounds otherwise, and a ReLU that falls on the other side changes a gradient.
+NNPACK_LEAST_POSITIONS = 48 * 48
 
 _WORKSPACE_BYTES = 256 * 2**20
-_NNPACK_TILE = 6
 _TRANSFORMED = 4 * 64 / 36  # bytes a position: 8 x 8 numbers stand for 6 x 6
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A way to convolve: its name, the type of the maps between layers, and their layout in memory."""
+    """A way to convolve: its name, the type of the maps between layers, and their layout in memory.
+
+    ``block`` is the side of the squares of positions that it computes together. Two cuts of a map give the same numbers, to
+    the last bit, where their corners lie on whole blocks.
+    """
 
     name: str
     dtype: torch.dtype
     channels_last: bool
+    block: int = 1
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -44,7 +49,7 @@ KERNELS = {
     for kernel in (
         Kernel("conv2d", torch.float32, False),
         Kernel("channels-last", torch.float32, True),
-        Kernel("nnpack", torch.float32, False),
+        Kernel("nnpack", torch.float32, False, block=6),
         Kernel("bfloat16", torch.bfloat16, True),
         Kernel("float64", torch.float64, False),  # for proofs, never chosen by timing
     )
@@ -69,22 +74,26 @@ class Convolution:
         self.weight_back = flipped.to(kernel.dtype).contiguous(memory_format=form)
         self.no_bias = torch.zeros(weight.shape[1], dtype=kernel.dtype, device=weight.device)
 
-    def forward(self, x: Tensor, relu: bool) -> Tensor:
-        """(1, I, h, w) -> (1, O, h, w), with negative values set to 0 if ``relu``. The input is not kept."""
+    def forward(self, x: Tensor, relu: bool, positions: int | None = None) -> Tensor:
+        """(1, I, h, w) -> (1, O, h, w), with negative values set to 0 if ``relu``. The input is not kept.
+
+        ``positions`` are those of the whole map, where this one is a part of it.
+        """
         if self.padding == "zero":
-            y = self._convolve(x, self.weight, self.bias, 1)
+            y = self._convolve(x, self.weight, self.bias, 1, positions)
         else:
-            y = self._convolve(_pad(x, self.padding), self.weight, self.bias, 0)
+            y = self._convolve(_pad(x, self.padding), self.weight, self.bias, 0, positions)
         return y.relu_() if relu else y
 
-    def input_gradient(self, gradient: Tensor) -> Tensor:
+    def input_gradient(self, gradient: Tensor, positions: int | None = None) -> Tensor:
         """(1, O, h, w) -> (1, I, h, w): the gradient of the loss with respect to this convolution's input."""
         if self.padding == "zero":
-            return self._convolve(gradient, self.weight_back, self.no_bias, 1)
-        return _fold(self._convolve(gradient, self.weight_back, self.no_bias, 2), self.padding)
+            return self._convolve(gradient, self.weight_back, self.no_bias, 1, positions)
+        return _fold(self._convolve(gradient, self.weight_back, self.no_bias, 2, positions), self.padding)
 
-    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
-        if self.kernel.name == "nnpack" and x.shape[-1] * x.shape[-2] >= _NNPACK_LEAST_POSITIONS:
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor, padding: int, positions: int | None) -> Tensor:
+        positions = x.shape[-1] * x.shape[-2] if positions is None else positions
+        if self.kernel.name == "nnpack" and positions >= NNPACK_LEAST_POSITIONS:
             return _nnpack(x, weight, bias, padding)
         return functional.conv2d(x, weight, bias, padding=padding)
 
@@ -99,7 +108,8 @@ def _nnpack(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
     out = height + 2 * padding - 2
     if rows >= out:
         return torch._nnpack_spatial_convolution(x, weight, bias, padding=padding)
-    rows = max(_NNPACK_TILE, rows // _NNPACK_TILE * _NNPACK_TILE)  # whole tiles of its transform: the sums are the same
+    block = KERNELS["nnpack"].block
+    rows = max(block, rows // block * block)
     x = functional.pad(x, (padding,) * 4) if padding else x
     y = x.new_empty(1, weight.shape[0], out, width + 2 * padding - 2)
     for top in range(0, out, rows):

@@ -5,8 +5,10 @@ It knows layer names, its own input scaling, pooling and padding. It refuses to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -78,27 +80,35 @@ class Network:
     def grid(self, size: Size, tile: int) -> Grid:
         """A picture of this size cut for exact features: tiles of side ``tile`` (0: whole) with the halo they need.
 
-        One pixel at least, for what compares neighbouring pixels.
+        One pixel at least, for what compares neighbouring pixels. Tiles lie on whole blocks of the kernel in every map:
+        a sum that is rounded otherwise falls on the other side of a ReLU here and there, and a gradient with it.
         """
-        return Grid(size, tile, max(self.halo, 1), self.stride)
+        strides = [layer.stride for layer in self.layers if layer.kind == "conv"]
+        step = math.lcm(self.stride, self.kernel.block * max(strides, default=1))
+        return Grid(size, tile, max(self.halo, 1), step)
+
+    def within(self, whole: Size) -> Callable[[Tensor], Features]:
+        """The network as it looks at tiles of a picture of size ``whole``, in which kernels are chosen by the whole."""
+        return partial(self, whole=whole)
 
     def layer(self, name: str) -> vgg.Layer:
         """The table's row for a layer name."""
         return next(layer for layer in self.layers if layer.name == name)
 
-    def __call__(self, picture: Tensor) -> Features:
+    def __call__(self, picture: Tensor, whole: Size | None = None) -> Features:
         """Feature maps of a picture (1, 3, H, W), RGB, sRGB-encoded, 0..1; differentiable with respect to it.
 
         The maps have the kernel's type and layout, the sums over them are to be taken in float32.
         """
         names = [layer.name for layer in self.layers if layer.name in self.wanted and layer.kind != "input"]
-        maps = _Encode.apply(picture, self, names) if names else ()
+        whole = whole or Size(*picture.shape[-2:])
+        maps = _Encode.apply(picture, self, names, whole) if names else ()
         found: Features = dict(zip(names, maps, strict=True))
         if "input" in self.wanted:
             found["input"] = picture
         return found
 
-    def _forward(self, picture: Tensor, keep: bool) -> tuple[Features, dict[str, _Trace]]:
+    def _forward(self, picture: Tensor, whole: Size, keep: bool) -> tuple[Features, dict[str, _Trace]]:
         """The wanted maps, and what the way back needs of each layer.
 
         A gradient passes a ReLU where its output is positive. Where a maximum is taken of that output, the maximum alone is
@@ -113,7 +123,9 @@ class Network:
                 # The ReLU that follows is done in place, unless the map before it is wanted for itself.
                 fused = following is not None and layer.name not in self.wanted
                 convolution = self.convolutions[layer.name]
-                x = convolution.forward(x.to(convolution.kernel.dtype), relu=fused).to(self.kernel.dtype)
+                x = convolution.forward(x.to(convolution.kernel.dtype), fused, _positions(whole, layer)).to(
+                    self.kernel.dtype
+                )
             elif layer.kind == "relu":
                 x = functional.relu(x) if f"conv{layer.name[4:]}" in self.wanted else x
                 if keep and (layer.name in self.wanted or not self._maximum_follows(following)):
@@ -136,7 +148,7 @@ class Network:
         pooled, indices = functional.max_pool2d_with_indices(x, (2, 2))
         return pooled, indices
 
-    def _backward(self, gradients: Mapping[str, Tensor | None], traces: dict[str, _Trace]) -> Tensor:
+    def _backward(self, gradients: Mapping[str, Tensor | None], whole: Size, traces: dict[str, _Trace]) -> Tensor:
         """From gradients by layer name to the gradient with respect to the picture (1, 3, H, W); ``traces`` are used up."""
         g: Tensor | None = None
         own = False  # whether g may be written to
@@ -152,7 +164,7 @@ class Network:
                 continue
             if layer.kind == "conv":
                 convolution = self.convolutions[layer.name]
-                g = convolution.input_gradient(g.to(convolution.kernel.dtype))
+                g = convolution.input_gradient(g.to(convolution.kernel.dtype), _positions(whole, layer))
                 g = g.to(self.kernel.dtype) if layer.channels_in != 3 else g
             elif layer.kind == "pool":
                 assert trace is not None
@@ -189,6 +201,10 @@ class _Trace:
     indices: Tensor | None = None
 
 
+def _positions(whole: Size, layer: vgg.Layer) -> int:
+    return (whole.height // layer.stride) * (whole.width // layer.stride)
+
+
 def _relu_gradient(g: Tensor, output: Tensor, in_place: bool) -> Tensor:
     if in_place:
         return torch.ops.aten.threshold_backward.grad_input(g, output, 0, grad_input=g)
@@ -202,17 +218,17 @@ class _Encode(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, picture: Tensor, network: Network, names: list[str]) -> tuple[Tensor, ...]:
-        found, traces = network._forward(picture, keep=ctx.needs_input_grad[0])
-        ctx.network, ctx.names, ctx.traces, ctx.dtype = network, names, traces, picture.dtype
+    def forward(ctx: Any, picture: Tensor, network: Network, names: list[str], whole: Size) -> tuple[Tensor, ...]:
+        found, traces = network._forward(picture, whole, keep=ctx.needs_input_grad[0])
+        ctx.network, ctx.names, ctx.traces, ctx.dtype, ctx.whole = network, names, traces, picture.dtype, whole
         return tuple(found[name] for name in names)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, None, None, None]:
         if ctx.traces is None:
             raise RuntimeError("The way back through a network can be gone once; set its retain for more.")
         traces = dict(ctx.traces) if ctx.network.retain else ctx.traces
         if not ctx.network.retain:
             ctx.traces = None
-        gradient = ctx.network._backward(dict(zip(ctx.names, gradients, strict=True)), traces)
-        return gradient.to(ctx.dtype), None, None
+        gradient = ctx.network._backward(dict(zip(ctx.names, gradients, strict=True)), ctx.whole, traces)
+        return gradient.to(ctx.dtype), None, None, None
