@@ -254,15 +254,11 @@ def _watched(
         done = f"after {event.evaluations} of {plan.evaluations} evaluations"
         if watch.stop():
             again = " The same command goes on from here." if follow.log is not None else ""
-            note = Warned(f"Stopped {done}.{again}")
-            follow(note, state)
             follow.keep(state)
-            watch.event(note)
+            follow.say(f"Stopped {done}.{again}", state, watch)
             return state, "", True
         if event.stage == len(plan.stages) - 1 and deadline - time.monotonic() < 1.5 * follow.pace:
-            note = Warned(f"The time is up {done}.")
-            follow(note, state)
-            watch.event(note)
+            follow.say(f"The time is up {done}.", state, watch)
             break
     return state, failed, False
 

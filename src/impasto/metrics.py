@@ -11,8 +11,7 @@ Wang, Bovik, Sheikh, Simoncelli, "Image Quality Assessment" (2004), for SSIM.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Literal
@@ -194,10 +193,8 @@ class Referee:
             lpips.between(lpips.maps(pixels), of_photo)
             for lpips, of_photo in zip(self._lpips, self._photo_maps, strict=True)
         ]
-        with _one_thread():
-            style = _mean(wasserstein(*pair).clamp_min(0) for pair in pairs.values())  # below 0 by rounding
         return Scores(
-            style=style,
+            style=_mean(wasserstein(*pair).clamp_min(0) for pair in pairs.values()),  # below 0 by rounding
             gram=_mean(gram_relative(*pair) for pair in pairs.values()),
             sliced=_mean(_sliced_relative(*pairs[name], along[name]) for name in STYLE_LAYERS),
             colour=colour_distance(colours(pixels), self._colours),
@@ -398,17 +395,6 @@ def _excess(lines: NDArray[np.float64], period: int) -> float:
 def _tensor(pixels: Pixels) -> Tensor:
     """(H, W, 3) -> (1, 3, H, W)."""
     return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), np.float32, order="C"))[None]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Matrices of 512x512 and less gain nothing from a second thread, and lose seconds where another program holds it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _mean(values: Iterable[Tensor | float]) -> float:

@@ -20,7 +20,7 @@ Padding = Literal["zero", "reflect", "replicate"]
 
 # Below this many positions of the whole map NNPACK's transform of the kernel, redone at every call, costs more than it
 # saves. Not of a tile's: another kernel rounds otherwise, and a ReLU that falls on the other side changes a gradient.
-NNPACK_LEAST_POSITIONS = 48 * 48
+_NNPACK_LEAST_POSITIONS = 48 * 48
 
 _WORKSPACE_BYTES = 256 * 2**20
 _TRANSFORMED = 4 * 64 / 36  # bytes a position: 8 x 8 numbers stand for 6 x 6
@@ -93,7 +93,7 @@ class Convolution:
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor, padding: int, positions: int | None) -> Tensor:
         positions = x.shape[-1] * x.shape[-2] if positions is None else positions
-        if self.kernel.name == "nnpack" and positions >= NNPACK_LEAST_POSITIONS:
+        if self.kernel.name == "nnpack" and positions >= _NNPACK_LEAST_POSITIONS:
             return _nnpack(x, weight, bias, padding)
         return functional.conv2d(x, weight, bias, padding=padding)
 
