@@ -23,7 +23,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 FLOORS = {
     **dict.fromkeys(("errors", "recipe", "recipes", "events", "geometry", "schedule"), 0),
     **dict.fromkeys(("assets", "images", "colour", "museum", "networks", "objectives", "solvers", "tiling", "metrics"), 1),
-    **dict.fromkeys(("machine", "scratch"), 1),
+    **dict.fromkeys(("machine", "scratch", "spectrum", "preconditioner"), 1),
     **dict.fromkeys(("engine", "planning", "fast", "request", "video", "runs"), 2),
     **dict.fromkeys(("api", "comparing", "doctor", "wiring"), 3),
     **dict.fromkeys(("cli", "display", "report", "studio", "cluster", "__main__"), 4),
@@ -41,6 +41,9 @@ NEIGHBOURS = {
     ("tiling", "objectives.base"),  # the contract's types
     ("tiling", "scratch"),  # where targets wait
     ("solvers", "scratch"),  # and what the search remembers
+    ("solvers", "preconditioner"),
+    ("preconditioner", "scratch"),
+    ("preconditioner", "spectrum"),
     ("objectives.content", "scratch"),
     ("machine", "assets"),
     ("machine", "networks.convolution"),
@@ -56,7 +59,9 @@ NEIGHBOURS = {
 # Stricter than its floor: the only rooms of the house that it may import.
 ONLY = {
     "tiling": {"geometry", "objectives", "scratch"},
-    "solvers": {"geometry", "recipe", "scratch"},
+    "solvers": {"geometry", "preconditioner", "recipe", "scratch"},
+    "preconditioner": {"geometry", "scratch", "spectrum"},
+    "spectrum": {"geometry"},
 }
 
 DOORS = {room for room, floor in FLOORS.items() if floor == 4}

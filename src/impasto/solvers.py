@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from impasto.geometry import Size
+from impasto.preconditioner import Preconditioner
 from impasto.recipe import Solver as SolverChoice
 from impasto.scratch import Held, InMemory, Kept, Scratch
 
 # A curvature pair whose step and change of gradient are this near to a right angle is rounding, not curvature.
 _LEAST_CURVATURE = 1e-4
+
+FIRST_MOVE = 1 / 255  # root mean square of the first move of a preconditioned search: one 8-bit level
 
 
 class Solver(Protocol):
@@ -34,13 +37,16 @@ class Solver(Protocol):
 
 
 class LBFGS:
-    """L-BFGS without line search: the moves of ``torch.optim.LBFGS``, one at a time.
+    """L-BFGS without line search, one move at a time: torch's, or one that is preconditioned.
 
     Source: Liu and Nocedal, "On the Limited Memory BFGS Method for Large Scale Optimization" (1989), algorithm 2.1 with the
-    two-loop recursion. The first move is as cautious as torch's: it changes the pixels by ``rate`` in all, or by less.
-    Two things differ. A pair of step and change of gradient is kept where the two point the same way by more than rounding,
-    whatever the scale of the loss; torch's threshold is absolute, and too high for a loss that is small. And pairs can wait
-    in ``scratch``, out of memory: at 24 megapixels ten of them are 5.8 GB.
+    two-loop recursion. Without ``preconditioner`` the moves are those of ``torch.optim.LBFGS``, the cautious first one
+    included, which changes the pixels by ``rate`` in all, or by less. With it, the recursion does not start from one number
+    times the identity but from what the preconditioner has learned of the same pairs.
+
+    Two things differ from torch's in either case. A pair of step and change of gradient is kept where the two point the same
+    way by more than rounding, whatever the scale of the loss; torch's threshold is absolute, and too high for a loss that is
+    small. And pairs can wait in ``scratch``, out of memory: at 24 megapixels ten of them are 5.8 GB.
     """
 
     def __init__(
@@ -50,10 +56,12 @@ class LBFGS:
         history: int,
         memory: Mapping[str, Kept] | None = None,
         scratch: Scratch | None = None,
+        preconditioner: Preconditioner | None = None,
     ) -> None:
         self.pixels = pixels
         self._rate, self._history = rate, history
         self._scratch = scratch or InMemory()
+        self._preconditioner = preconditioner
         self._pairs: list[tuple[Kept, Kept, float]] = []  # step, change of gradient, 1 / their product
         self._step: Tensor | None = None  # the last move
         self._gradient: Tensor | None = None  # before it
@@ -66,10 +74,17 @@ class LBFGS:
             self._learn(self._step, self._gradient.neg_().add_(gradient))
         direction = self._direction(gradient)
         if self._step is None:
-            direction *= min(1.0, 1.0 / max(float(gradient.abs().sum(dtype=torch.float64)), 1e-30))
+            direction *= self._first(gradient)
         direction *= self._rate
         self.pixels += direction
         self._step, self._gradient = direction, gradient
+
+    def _first(self, gradient: Tensor) -> float:
+        """The factor on the very first move, of which nothing is known."""
+        if self._preconditioner is None:
+            return min(1.0, 1.0 / max(float(gradient.abs().sum(dtype=torch.float64)), 1e-30))
+        # Torch's would change a pixel by a millionth, of which maps in bfloat16 show nothing but rounding.
+        return FIRST_MOVE * gradient.numel() ** 0.5 / max(float(gradient.norm()), 1e-30)
 
     def _learn(self, step: Tensor, change: Tensor) -> None:
         """Take in how the gradient changed over the last move; the oldest pair is forgotten."""
@@ -80,6 +95,8 @@ class LBFGS:
             self._pairs.pop(0)
         self._pairs.append((self._scratch.keep(step), self._scratch.keep(change), 1.0 / product))
         self._scale = product / steep
+        if self._preconditioner is not None:
+            self._preconditioner.learn(step, change, product)
 
     def _direction(self, gradient: Tensor) -> Tensor:
         """Minus the inverse Hessian, as far as the pairs tell of it, times the gradient."""
@@ -88,7 +105,10 @@ class LBFGS:
         for step, change, inverse in reversed(self._pairs):
             shares.append(_dot(step.load(), direction) * inverse)
             direction.add_(change.load(), alpha=-shares[-1])
-        direction *= self._scale
+        if self._preconditioner is None:
+            direction *= self._scale
+        else:
+            direction = self._preconditioner(direction)
         for (step, change, inverse), share in zip(self._pairs, reversed(shares), strict=True):
             direction.add_(step.load(), alpha=share - _dot(change.load(), direction) * inverse)
         return direction
@@ -100,7 +120,7 @@ class LBFGS:
             memory |= {"step": Held(self._step), "gradient": Held(self._gradient)}
         for index, (step, change, _) in enumerate(self._pairs):
             memory |= {f"steps.{index}": step, f"changes.{index}": change}
-        return memory
+        return memory | (self._preconditioner.memory() if self._preconditioner else {})
 
     def _recall(self, memory: Mapping[str, Kept]) -> None:
         self._scale, *inverses = memory["curvature"].load().tolist()
@@ -151,7 +171,9 @@ def make(
     """
     if choice.name == "adam":
         return Adam(pixels, choice.rate * caution, memory)
-    return LBFGS(pixels, choice.rate * caution, choice.history, memory, scratch)
+    size = Size(*pixels.shape[-2:])
+    gains = Preconditioner(size, pixels.dtype, pixels.device, memory or {}) if choice.preconditioned else None
+    return LBFGS(pixels, choice.rate * caution, choice.history, memory, scratch, gains)
 
 
 def grow(pixels: Tensor, size: Size) -> Tensor:
