@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ class Network:
         configuration: a key of ``vgg.CONFIGURATIONS``.
         wanted: names of the layers to give, in any order; "input" is the picture.
         pooling, padding: how maps are halved, and what a convolution sees beyond the border.
-        kernel: a way to convolve (see ``convolution.fastest``).
+        kernel: how to convolve (see ``timing.choose``).
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Network:
         self.pooling = pooling
         self.kernel = kernel
         # The first layer reads pixels, which bfloat16 would round to 1/256 of the range: it keeps full precision.
-        precise = kernel if kernel.dtype != torch.bfloat16 else KERNELS["channels-last"]
+        precise = kernel if kernel.dtype != torch.bfloat16 else replace(KERNELS["channels-last"], methods=kernel.methods)
         self.precise_dtype = precise.dtype
         self.input_weight = weights["input.weight"].to(device, precise.dtype)  # (3, 3)
         self.input_bias = weights["input.bias"].to(device, precise.dtype)  # (3,)

@@ -1,7 +1,8 @@
 """The maximum of every 2x2 square of a map, and the way of a gradient back to where that maximum was.
 
-It knows layouts: for contiguous maps on a CPU it compares slices and keeps one byte a square, where torch keeps eight and takes
-several times as long. It refuses to know networks; ties go to the first in reading order and odd edges are left out, as in torch.
+It knows layouts: of contiguous maps on a CPU it compares slices and keeps one byte a square, where torch keeps eight and
+takes several times as long. It refuses to know networks; ties and odd edges are as torch has them: the first in reading
+order, and left out.
 """
 
 from __future__ import annotations
