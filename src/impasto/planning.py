@@ -163,7 +163,7 @@ def _per_tile(network: Network, reuse: bool, halo: bool) -> float:
             held += layer.channels * (8 if network.kernel.channels_last else 1) / layer.stride**2
     coming = (9.0 if reuse else 4.0) + (4.0 if halo else 0.0)
     if width == 2:
-        coming += 2.5  # statistics read the maps in float32
+        coming += 3.5 if reuse else 2.5  # statistics read the maps in float32
     return held + coming * 64 * width
 
 
