@@ -55,7 +55,7 @@ def test_the_machine_is_named():
     found = findings()
     assert found["python"].good and found["torch"].text == torch.__version__
     assert "the first of cuda, mps, cpu" in found["device"].text
-    assert found["kernel"].text.startswith("nnpack (") and found["kernel"].text.endswith(": nnpack 12 ms, conv2d 30 ms)")
+    assert found["kernel"].text.startswith("nnpack (") and ": nnpack 12 ms, conv2d 30 ms; kept in " in found["kernel"].text
     assert found["float32"].text == "conv2d: 64>64 at 16; nnpack: 64>64 at 64; packed: 3>64"
     assert "bfloat16" not in found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -33,6 +34,7 @@ class Machine:
         self.ran: list[tuple[str, torch.dtype, tuple[int, int, int]]] = []
         self.methods = dict(METHODS)
         shapes = {(3, 4): 1, (4, 3): 1, (4, 4): 2}
+        monkeypatch.setattr(timing, "_disturbed", lambda: False)
         monkeypatch.setattr(timing, "_SIDE", 16)
         monkeypatch.setattr(timing, "_SIDES", (8, 16))
         uses = {side: timing.Counter({(*pair, side): count for pair, count in shapes.items()}) for side in (8, 16)}
@@ -183,6 +185,36 @@ def test_methods_are_timed_in_turn_and_the_best_of_their_times_counts(machine: M
     assert names(machine.choose().float32) == {"nnpack"}
     order = [name for name, _, shape in machine.ran if shape == (4, 4, 16)]
     assert order == ["conv2d", "nnpack"] * (1 + timing._ROUNDS)
+
+
+@pytest.mark.parametrize("disturbed", [True, False])
+def test_where_other_programs_hold_the_cores_one_thread_is_timed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, disturbed: bool
+):
+    threads: list[int] = []
+    machine.seconds = {("conv2d", F32): lambda shape: threads.append(torch.get_num_threads()) or 1e-4}  # type: ignore[func-returns-value]
+    monkeypatch.setattr(timing, "_disturbed", lambda: disturbed)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        machine.choose()
+        assert set(threads) == {1 if disturbed else 2} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("share", "disturbed"), [(0.5, True), (0.7, True), (0.9, False), (1.0, False)])
+def test_threads_that_are_kept_from_the_cores_are_noticed(monkeypatch: pytest.MonkeyPatch, share: float, disturbed: bool):
+    now = 0.0
+
+    def wall() -> float:
+        nonlocal now
+        now += 0.01
+        return now
+
+    clocks = SimpleNamespace(perf_counter=wall, process_time=lambda: now * share * torch.get_num_threads())
+    monkeypatch.setattr(timing, "time", clocks)
+    assert timing._disturbed() is disturbed
 
 
 def test_the_shapes_are_those_of_vgg():

@@ -53,7 +53,10 @@ def _torch() -> list[Finding]:
     chosen, choice = machine.kernel("auto", where), machine.choice(where)
     times = sorted(choice.milliseconds.items(), key=lambda pair: pair[1])
     listed = ", ".join(f"{name} {time:.0f} ms" for name, time in times)
-    found.append(Finding("kernel", f"{chosen.name} (convolutions of one evaluation at 512x512, timed once: {listed})"))
+    where_kept = assets.cache_dir() / machine.KERNEL_FILE
+    found.append(
+        Finding("kernel", f"{chosen.name} (convolutions of one evaluation at 512x512: {listed}; kept in {where_kept})")
+    )
     for kernel in (choice.float32, *([chosen] if chosen != choice.float32 else [])):
         found.append(Finding("float32" if kernel is choice.float32 else kernel.name, kernel.summary()))
     found.append(Finding("cores", f"{os.cpu_count()} ({torch.get_num_threads()} threads used by torch)"))

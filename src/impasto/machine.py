@@ -21,6 +21,10 @@ from impasto.errors import UnknownName
 from impasto.networks.convolution import KERNELS, Kernel
 from impasto.networks.timing import Choice, choose
 
+KERNEL_FILE = "kernel.json"  # in the cache
+_PATIENCE = 60.0  # seconds to wait for another program's timing
+_not_kept: dict[tuple[Path, str], Choice] = {}  # what this process found and could not write down
+
 
 def device(choice: str) -> tuple[torch.device, str]:
     """The device for "auto", "cpu", "cuda" or "mps", and a few words why it is that one.
@@ -63,7 +67,7 @@ def choice(where: torch.device) -> Choice:
     every mark and kept in the cache, and the same recipe gives the same bytes. Of programs that start at once one does it
     and the others wait.
     """
-    file, mark = assets.cache_dir() / "kernel.json", _mark(where)
+    file, mark = assets.cache_dir() / KERNEL_FILE, _mark(where)
     if (file, mark) in _not_kept:
         return _not_kept[file, mark]
     found = _kept(file).get(mark)
@@ -82,10 +86,6 @@ def choice(where: torch.device) -> Choice:
     except OSError:  # a cache that cannot be written costs a few seconds at the next start, nothing else
         found = _not_kept[file, mark] = found or _choose(where)
         return found
-
-
-_PATIENCE = 60.0  # seconds to wait for another program's timing
-_not_kept: dict[tuple[Path, str], Choice] = {}  # what this process found and could not write down
 
 
 def _choose(where: torch.device) -> Choice:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +26,9 @@ _ROUNDS = 3
 _TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # of the largest value
 _WORTH = 1.3  # how much faster bfloat16 must be to be worth its rounding
 _HOPELESS = 3.0  # how much slower than float32 it may be before it is given up: the processor emulates it
+
+_LOOKING = 0.1  # seconds to see whether other programs hold the cores
+_UNDISTURBED = 0.75  # of the threads' time is spent on a core
 
 _SIDE = 512  # of the picture for which kernels are compared
 _SIDES = (128, 256, 512)  # of the pictures whose maps are timed
@@ -80,10 +84,11 @@ class Choice:
 def choose(device: torch.device, clock: Clock = time.perf_counter) -> Choice:
     """Time what there is on ``device``: in each layout the fastest method of every shape, and then the faster layout.
 
-    A method that wants another layout than the maps have pays for the way there and back.
+    A method that wants another layout than the maps have pays for the way there and back. Where other programs hold the
+    cores, one thread is timed: several would wait for each other, many times as long as any method takes.
     """
     bench = _Bench(device, clock)
-    with torch.no_grad():
+    with torch.no_grad(), _one_thread() if device.type == "cpu" and _disturbed() else nullcontext():
         times = bench.times()
         found: dict[str, tuple[Kernel, float]] = {}
         for base in (KERNELS["conv2d"], KERNELS["channels-last"], KERNELS["bfloat16"]):
@@ -94,6 +99,26 @@ def choose(device: torch.device, clock: Clock = time.perf_counter) -> Choice:
     milliseconds = {name: round(seconds * 1e3, 1) for name, (_, seconds) in found.items() if math.isfinite(seconds)}
     float32 = min(milliseconds.keys() - {"bfloat16"}, key=lambda name: (milliseconds[name], name))
     return Choice(found[float32][0], found["bfloat16"][0], milliseconds)
+
+
+def _disturbed() -> bool:
+    """Whether the threads of a convolution do not get the cores that they should have."""
+    x, weight = torch.ones(1, 64, 64, 64), torch.ones(64, 64, 3, 3)
+    functional.conv2d(x, weight)
+    begun, spent = time.perf_counter(), time.process_time()
+    while time.perf_counter() - begun < _LOOKING:
+        functional.conv2d(x, weight)
+    return time.process_time() - spent < _UNDISTURBED * torch.get_num_threads() * (time.perf_counter() - begun)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _shapes(picture: int) -> Counter[Shape]:
