@@ -10,7 +10,7 @@ from benchmarks.scene import CPU, How, apart, clocked, in_turn, scene
 from benchmarks.table import Row
 from impasto import machine
 
-# Of plain convolution; and of a kernel that may itself be rounded by up to 1e-4 (``convolution.fastest``), whose way back
+# Of plain convolution; and of a kernel that may itself be rounded by up to 1e-4 (``timing.choose``), whose way back
 # adds the same parts in another order when they are cut otherwise.
 EXACT_ASKED, EXACT_ASKED_OF_KERNEL = 1e-5, 1e-4
 EXACT_TILES = (128, 256)

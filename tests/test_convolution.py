@@ -1,8 +1,8 @@
-"""Every kernel is torch's conv2d over a padded map, forward and backward, and the fastest one is also right."""
+"""Every kernel is torch's conv2d over a padded map, forward and backward, and takes for each shape the method it names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,10 +10,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from impasto.networks import convolution
-from impasto.networks.convolution import KERNELS, Convolution, Kernel, available, fastest
+from impasto.networks.convolution import KERNELS, METHODS, Convolution, Kernel, has
 
 CPU = torch.device("cpu")
-CANDIDATES = [*(kernel.name for kernel in available(CPU)), "float64", "bfloat16"]
+# Every kernel by itself, and those whose maps one of the methods puts into another layout and back.
+MIXED = {
+    f"{base} by {method}": replace(KERNELS[base], default=method)
+    for base, method in (
+        ("conv2d", "packed"),
+        ("channels-last", "packed"),
+        ("channels-last", "nnpack"),
+        ("bfloat16", "packed"),
+    )
+}
+CANDIDATES = {**KERNELS, **MIXED}
 TOLERANCES = {torch.float64: 1e-13, torch.float32: 3e-5, torch.bfloat16: 3e-2}
 MODES = {"zero": "constant", "reflect": "reflect", "replicate": "replicate"}
 # One position, one row, one column, the least that can be reflected, odd, and large enough for NNPACK.
@@ -35,7 +45,7 @@ def close(found: Tensor, expected: Tensor, kernel: Kernel) -> None:
 @pytest.mark.parametrize("padding", MODES)
 @pytest.mark.parametrize("name", CANDIDATES)
 def test_a_kernel_is_conv2d_of_the_padded_map(name: str, padding: convolution.Padding, size: tuple[int, int]):
-    kernel = KERNELS[name]
+    kernel = CANDIDATES[name]
     generator = torch.Generator().manual_seed(5)
     weight, bias, x, gradient = (
         torch.randn(*shape, dtype=torch.float64, generator=generator)
@@ -51,6 +61,7 @@ def test_a_kernel_is_conv2d_of_the_padded_map(name: str, padding: convolution.Pa
     kept = given.clone()
     close(built.forward(given, relu=False), expected, kernel)
     close(built.forward(given, relu=True), expected.relu(), kernel)
+    assert built.forward(given, relu=True).is_contiguous(memory_format=form)
     assert torch.equal(given, kept)
 
     inward = gradient.to(kernel.dtype).contiguous(memory_format=form)
@@ -67,24 +78,8 @@ def test_weights_given_are_not_changed():
     assert torch.equal(weight, kept)
 
 
-@pytest.mark.skipif(KERNELS["nnpack"] not in available(CPU), reason="this torch has no NNPACK here")
-def test_nnpack_is_what_runs_on_large_maps_and_no_other(monkeypatch: pytest.MonkeyPatch):
-    calls: list[tuple[int, ...]] = []
-    kept = torch._nnpack_spatial_convolution
-
-    def counted(x: Tensor, *rest: object, **named: object) -> Tensor:
-        calls.append(tuple(x.shape[-2:]))
-        return kept(x, *rest, **named)
-
-    monkeypatch.setattr(torch, "_nnpack_spatial_convolution", counted)
-    built = Convolution(torch.rand(2, 2, 3, 3), torch.rand(2), KERNELS["nnpack"], "zero")
-    built.forward(torch.rand(1, 2, 9, 9), relu=False)
-    assert calls == []
-    built.forward(torch.rand(1, 2, 60, 61), relu=False)
-    assert calls == [(60, 61)]
-
-
-NNPACK_HERE = pytest.mark.skipif(KERNELS["nnpack"] not in available(CPU), reason="this torch has no NNPACK here")
+NNPACK_HERE = pytest.mark.skipif(not has("nnpack", CPU), reason="this torch has no NNPACK here")
+PACKED_HERE = pytest.mark.skipif(not has("packed", CPU), reason="this torch has no packed oneDNN convolutions here")
 
 
 @NNPACK_HERE
@@ -116,73 +111,116 @@ def test_nnpack_in_bands_of_rows_gives_the_bits_of_nnpack_at_once(
 @NNPACK_HERE
 def test_a_part_on_whole_blocks_has_the_bits_of_the_whole_and_is_computed_as_the_whole_is():
     generator = torch.Generator().manual_seed(0)
-    kernel = KERNELS["nnpack"]
+    kernel = replace(KERNELS["conv2d"], methods={(3, 4, 32): "conv2d", (3, 4, 64): "nnpack"})
     weight = torch.rand(4, 3, 3, 3, generator=generator)
     built = Convolution(weight, torch.rand(4, generator=generator), kernel, "zero")
     x = torch.rand(1, 3, 66, 72, generator=generator)
     whole, block = built.forward(x, relu=False), kernel.block
+    assert block == 6
     part = x[..., 2 * block : 6 * block, 3 * block :].contiguous()
     found = built.forward(part, relu=False, positions=66 * 72)
     inner = whole[..., 2 * block : 6 * block, 3 * block :]
     assert torch.equal(found[..., 1:-1, 1:], inner[..., 1:-1, 1:])  # but for the part's own border
-    alone = built.forward(part, relu=False)  # too few positions for NNPACK
+    alone = built.forward(part, relu=False)  # as a map of its own it is nearer to 32 than to 64
     assert not torch.equal(alone[..., 1:-1, 1:], inner[..., 1:-1, 1:])
 
 
-# ---- the choice ----------------------------------------------------------------------------------------------
+# ---- which method for which shape ------------------------------------------------------------------------------------
 
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Kernel, dict[str, float]]]]:
-    """A machine whose kernels take the seconds that one says and give what one says; it computes nothing."""
-
-    def choose(seconds: dict[str, float], wrong: dict[str, Callable[[Tensor], Tensor]]) -> tuple[Kernel, dict[str, float]]:
-        now = [0.0]
-
-        def convolve(self: Convolution, x: Tensor, *rest: object) -> Tensor:
-            now[0] += seconds[self.kernel.name]
-            return wrong.get(self.kernel.name, torch.clone)(x)
-
-        monkeypatch.setattr(convolution, "available", lambda device: [KERNELS[name] for name in seconds])
-        monkeypatch.setattr(functional, "conv2d", lambda x, weight, bias, padding: x.clone())
-        monkeypatch.setattr(Convolution, "_convolve", convolve)
-        return fastest(CPU, clock=lambda: now[0])
-
-    yield choose
-
-
-def test_the_fastest_is_chosen_and_its_times_are_milliseconds(machine: Callable[..., tuple[Kernel, dict[str, float]]]):
-    chosen, times = machine({"conv2d": 3.0, "channels-last": 1.0}, {})
-    assert chosen.name == "channels-last"
-    # Two shapes, forward and input gradient of each.
-    assert times == pytest.approx({"conv2d": 12_000.0, "channels-last": 4000.0})
-    assert machine({"conv2d": 1.0, "channels-last": 3.0}, {})[0].name == "conv2d"
+SHAPES = {(2, 3, 8): "conv2d", (2, 3, 32): "nnpack", (3, 2, 8): "packed"}
 
 
 @pytest.mark.parametrize(
-    "fault",
-    [lambda x: x * 1.001, lambda x: torch.full_like(x, float("nan")), lambda x: x + 0.01],
-    ids=["scale", "nan", "off"],
+    ("positions", "side"),
+    [(1, 1), (2, 1), (3, 2), (64, 8), (127, 8), (129, 16), (500, 16), (524, 32), (32 * 24, 32), (64 * 48, 64), (0, 1)],
 )
-def test_a_kernel_that_is_wrong_is_passed_over_however_fast(
-    fault: Callable[[Tensor], Tensor], machine: Callable[..., tuple[Kernel, dict[str, float]]]
-):
-    chosen, times = machine({"conv2d": 3.0, "channels-last": 1.0}, {"channels-last": fault})
-    assert chosen.name == "conv2d"
-    assert times["channels-last"] == float("inf")
+def test_a_map_counts_as_the_square_it_is_nearest_to(positions: int, side: int):
+    assert convolution.side(positions) == side
 
 
-def test_a_kernel_that_is_wrong_for_one_shape_alone_is_passed_over(machine: Callable[..., tuple[Kernel, dict[str, float]]]):
-    for side in (224, 56):
-        fault = {"channels-last": lambda x, side=side: x * 2 if x.shape[-1] == side else x.clone()}
-        assert machine({"conv2d": 3.0, "channels-last": 1.0}, fault)[0].name == "conv2d"
+@pytest.mark.parametrize(
+    ("channels", "positions", "method"),
+    [
+        ((2, 3), 64, "conv2d"),
+        ((2, 3), 1, "conv2d"),
+        ((2, 3), 32 * 32, "nnpack"),
+        ((2, 3), 4000 * 3000, "nnpack"),
+        ((3, 2), 4000 * 3000, "packed"),
+        ((3, 3), 64, "channels-last"),  # never timed
+    ],
+)
+def test_a_shape_goes_by_the_nearest_side_that_was_timed(channels: tuple[int, int], positions: int, method: str):
+    assert replace(KERNELS["channels-last"], methods=SHAPES).method(*channels, positions) == method
 
 
-def test_rounding_is_not_wrong(machine: Callable[..., tuple[Kernel, dict[str, float]]]):
-    assert machine({"conv2d": 3.0, "nnpack": 1.0}, {"nnpack": lambda x: x * (1 + 1e-5)})[0].name == "nnpack"
+def test_each_way_of_each_shape_runs_by_its_own_method(monkeypatch: pytest.MonkeyPatch):
+    ran: list[str] = []
+
+    def watched(name: str) -> convolution.Method:
+        def convolve(*given: object) -> Tensor:
+            ran.append(name)
+            return METHODS["conv2d"].convolve(*given)  # type: ignore[arg-type]
+
+        return replace(METHODS["conv2d"], convolve=convolve)
+
+    built = Convolution(torch.rand(3, 2, 3, 3), torch.rand(3), replace(KERNELS["conv2d"], methods=SHAPES), "reflect")
+    monkeypatch.setattr(convolution, "has", lambda name, device: True)
+    monkeypatch.setattr(convolution, "METHODS", {name: watched(name) for name in METHODS})
+    for side in (8, 32):
+        built.input_gradient(built.forward(torch.rand(1, 2, side, side), relu=False))
+    built.forward(torch.rand(1, 2, 8, 8), relu=False, positions=32 * 32)  # a tile of a larger picture
+    assert ran == ["conv2d", "packed", "nnpack", "packed", "nnpack"]
 
 
-def test_half_precision_and_float64_are_never_chosen_by_timing(machine: Callable[..., tuple[Kernel, dict[str, float]]]):
-    chosen, times = machine({"conv2d": 3.0, "bfloat16": 1.0, "float64": 0.5}, {})
-    assert chosen.name == "conv2d"
-    assert set(times) == {"conv2d"}
+@pytest.mark.parametrize("missing", ["nnpack", "packed"])
+def test_a_method_that_is_missing_is_conv2d(monkeypatch: pytest.MonkeyPatch, missing: str):
+    """As where a run is gone on with by another torch."""
+
+    def fails(*given: object) -> Tensor:
+        raise RuntimeError("it is not here")
+
+    monkeypatch.setitem(METHODS, missing, replace(METHODS[missing], convolve=fails))
+    monkeypatch.setattr(convolution, "has", lambda name, device: name != missing)
+    weight, bias, x = torch.rand(3, 2, 3, 3), torch.rand(3), torch.rand(1, 2, 9, 8)
+    for base in ("conv2d", "channels-last"):
+        built = Convolution(weight, bias, replace(KERNELS[base], default=missing), "zero")
+        assert torch.allclose(built.forward(x, relu=False), functional.conv2d(x, weight, bias, padding=1), atol=1e-5)
+
+
+@PACKED_HERE
+@pytest.mark.parametrize("part", ["_convolution_pointwise", "_is_available"])
+def test_what_torch_does_not_have_is_not_here(monkeypatch: pytest.MonkeyPatch, part: str):
+    assert not has("packed", torch.device("meta"))
+    if part == "_is_available":
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    else:
+        monkeypatch.delattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
+    assert not has("packed", CPU)
+    monkeypatch.setattr(torch, "_nnpack_available", lambda: False)
+    assert not has("nnpack", CPU) and has("conv2d", CPU) and has("channels-last", CPU)
+
+
+def test_blocks_matter_where_nnpack_is_among_the_methods():
+    assert replace(KERNELS["conv2d"], methods=SHAPES).block == 6
+    assert replace(KERNELS["conv2d"], methods={(3, 2, 8): "packed"}).block == 1
+    assert KERNELS["nnpack"].block == 6 and KERNELS["bfloat16"].block == 1
+
+
+def test_a_kernel_is_one_line_and_comes_back_from_it():
+    kernel = replace(KERNELS["nnpack"], methods=SHAPES)
+    assert kernel.text == "nnpack 2>3@8=conv2d 2>3@32=nnpack 3>2@8=packed"
+    for each in (kernel, *KERNELS.values()):
+        assert Kernel.parse(each.text) == each
+
+
+@pytest.mark.parametrize(
+    "text", ["", "abacus", "nnpack 2>3@8=abacus", "nnpack 2>3=packed", "nnpack 2>3@x=packed", "nnpack 2"]
+)
+def test_what_is_no_kernel_is_refused(text: str):
+    with pytest.raises(ValueError):
+        Kernel.parse(text)
+
+
+def test_a_summary_names_the_sides_where_a_method_has_not_all():
+    kernel = replace(KERNELS["nnpack"], methods={**SHAPES, (2, 3, 16): "conv2d"})
+    assert kernel.summary() == "conv2d: 2>3 at 8/16; nnpack: 2>3 at 32; packed: 3>2"

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from impasto import assets, cli, doctor, machine
-from impasto.networks import convolution
-from impasto.networks.convolution import KERNELS, Kernel
+from impasto.networks.convolution import KERNELS
+from impasto.networks.timing import Choice
 
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    def fastest(where: torch.device) -> tuple[Kernel, dict[str, float]]:
-        return KERNELS["nnpack"], {"conv2d": 30.0, "nnpack": 12.0}
+    def choose(where: torch.device) -> Choice:
+        methods = {(3, 64, 128): "packed", (64, 64, 16): "conv2d", (64, 64, 64): "nnpack"}
+        return Choice(replace(KERNELS["nnpack"], methods=methods), KERNELS["bfloat16"], {"conv2d": 30.0, "nnpack": 12.0})
 
     monkeypatch.setenv("IMPASTO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(convolution, "fastest", fastest)
-    monkeypatch.setattr(machine, "fastest", fastest)
+    monkeypatch.setattr(machine, "choose", choose)
     return tmp_path / "cache"
 
 
@@ -37,7 +38,7 @@ def test_an_empty_cache_is_said_with_the_command_that_fills_it(cache: Path):
     for name in assets.ASSETS:
         assert found[name] == doctor.Finding(name, "not fetched yet", False, "impasto fetch")
     assert found["cache"].good and str(cache) in found["cache"].text
-    assert not cache.exists() or {path.name for path in cache.iterdir()} == {"kernel.json"}  # it looks, no more
+    assert not cache.exists() or {path.name for path in cache.iterdir()} == {"kernel.json", ".kernel.lock"}
 
 
 def test_what_was_fetched_is_well(cache: Path):
@@ -54,7 +55,20 @@ def test_the_machine_is_named():
     found = findings()
     assert found["python"].good and found["torch"].text == torch.__version__
     assert "the first of cuda, mps, cpu" in found["device"].text
-    assert found["kernel"].text.endswith("(float32 kernels timed now: nnpack 12 ms, conv2d 30 ms)")
+    assert found["kernel"].text.startswith("nnpack (") and ": nnpack 12 ms, conv2d 30 ms; kept in " in found["kernel"].text
+    assert found["float32"].text == "conv2d: 64>64 at 16; nnpack: 64>64 at 64; packed: 3>64"
+    assert "bfloat16" not in found
+
+
+def test_where_bfloat16_is_taken_both_are_shown(monkeypatch: pytest.MonkeyPatch):
+    def choose(where: torch.device) -> Choice:
+        kernels = (replace(KERNELS[name], methods={(3, 64, 8): "packed"}) for name in ("nnpack", "bfloat16"))
+        return Choice(*kernels, {"nnpack": 30.0, "bfloat16": 12.0})  # type: ignore[misc]
+
+    monkeypatch.setattr(machine, "choose", choose)
+    found = findings()
+    assert found["kernel"].text.startswith("bfloat16 (")
+    assert found["bfloat16"].text == found["float32"].text == "packed: 3>64"
 
 
 @pytest.mark.parametrize(("free", "good"), [(2**30, False), (2**33, True)])

@@ -47,6 +47,7 @@ NEIGHBOURS = {
     ("objectives.content", "scratch"),
     ("machine", "assets"),
     ("machine", "networks.convolution"),
+    ("machine", "networks.timing"),
     ("api", "wiring"),
     ("metrics", "networks"),
     ("metrics", "objectives"),

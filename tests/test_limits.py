@@ -20,7 +20,6 @@ from impasto import recipe as recipes
 from impasto.errors import DoesNotFit
 from impasto.geometry import Size
 from impasto.networks import vgg, weights
-from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
 from impasto.request import wanted_layers
 
@@ -57,7 +56,7 @@ def lowest_limit() -> str:
     """The limit that is said to be enough where too low a one is asked for."""
     recipe = recipes.with_settings(recipes.Recipe(), SETTINGS)
     kernel = machine.kernel(recipe.compute.precision, torch.device("cpu"))
-    network = Network(weights.load("vgg19"), "E", wanted_layers(recipe), padding="reflect", kernel=KERNELS[kernel.name])
+    network = Network(weights.load("vgg19"), "E", wanted_layers(recipe), padding="reflect", kernel=kernel)
     assert vgg.CONFIGURATION_OF["vgg19"] == "E"
     plan = schedule.plan(recipe, PHOTO)
     with pytest.raises(DoesNotFit) as found:

@@ -6,6 +6,9 @@ import ctypes
 import json
 import os
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +19,7 @@ import torch
 from impasto import machine
 from impasto.errors import UnknownName
 from impasto.networks.convolution import KERNELS
+from impasto.networks.timing import Choice
 
 CPU = torch.device("cpu")
 
@@ -60,83 +64,158 @@ def test_a_device_is_described_with_its_threads():
 
 
 class Timing:
-    """Stands for ``fastest``: counts how often it is asked."""
+    """Stands for ``timing.choose``: counts how often it is asked, and finds what one says."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str = "channels-last") -> None:
-        self.calls, self.name = 0, name
-        monkeypatch.setattr(machine, "fastest", self)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str = "channels-last", **milliseconds: float) -> None:
+        self.calls, self.name, self.milliseconds = 0, name, milliseconds
+        monkeypatch.setattr(machine, "choose", self)
+        monkeypatch.setattr(machine, "_not_kept", {})
 
-    def __call__(self, where: torch.device) -> Any:
+    def __call__(self, where: torch.device) -> Choice:
         self.calls += 1
-        return KERNELS[self.name], {self.name: 1.0}
+        methods = {(3, 64, 128): "packed", (64, 64, 8): "conv2d"}
+        float32, half = (replace(KERNELS[name], methods=methods) for name in (self.name, "bfloat16"))
+        return Choice(float32, half, {self.name: 2.0, **self.milliseconds})
 
 
-def test_the_kernel_is_timed_once_and_kept(monkeypatch: pytest.MonkeyPatch, cache: Path):
+def test_the_kernel_is_timed_once_and_kept_with_all_its_methods(monkeypatch: pytest.MonkeyPatch, cache: Path):
     timing = Timing(monkeypatch)
-    assert machine.kernel("float32", CPU).name == "channels-last"
+    first = machine.choice(CPU)
     timing.name = "conv2d"  # what another timing would find does not count any more
-    assert machine.kernel("float32", CPU).name == "channels-last"
+    assert machine.choice(CPU) == first
+    assert machine.kernel("float32", CPU) == first.float32 and first.float32.methods[3, 64, 128] == "packed"
     assert timing.calls == 1
-    assert [path.name for path in cache.iterdir()] == ["kernel.json"]
+    assert {path.name for path in cache.iterdir()} == {"kernel.json", ".kernel.lock"}
 
 
-@pytest.mark.parametrize("changed", ["torch", "device", "threads"])
-def test_another_machine_is_timed_anew(monkeypatch: pytest.MonkeyPatch, cache: Path, changed: str):
+def changed(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Make this another machine."""
+    if what == "torch":
+        monkeypatch.setattr(torch, "__version__", "1.0")
+    elif what == "processor":
+        monkeypatch.setattr(machine, "_processor", lambda where: "abacus")
+    elif what == "threads":
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    elif what == "instructions of torch":
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    else:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+
+
+@pytest.mark.parametrize("what", ["torch", "processor", "threads", "instructions of torch", "instructions of oneDNN"])
+def test_another_machine_is_timed_anew_and_both_are_kept(monkeypatch: pytest.MonkeyPatch, what: str):
     timing = Timing(monkeypatch)
-    machine.kernel("float32", CPU)
-    kept = json.loads((cache / "kernel.json").read_text())
-    kept["mark"][changed] = "another"
-    (cache / "kernel.json").write_text(json.dumps(kept))
+    assert machine.kernel("float32", CPU).name == "channels-last"
     timing.name = "conv2d"
-    assert machine.kernel("float32", CPU).name == "conv2d"
+    with monkeypatch.context() as patch:
+        changed(patch, what)
+        assert machine.kernel("float32", CPU).name == "conv2d"
+    assert machine.kernel("float32", CPU).name == "channels-last"  # back again, it is still known
+    with monkeypatch.context() as patch:
+        changed(patch, what)
+        assert machine.kernel("float32", CPU).name == "conv2d"
     assert timing.calls == 2
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b'{"mark": 3}', b"\xff\xfe", b'{"mark": {}, "kernel": "x"}'])
+ROW = {"float32": "conv2d", "bfloat16": "bfloat16", "milliseconds": {"conv2d": 1.0}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"", b"{", b"[]", b"null", b"3", b"\xff\xfe", b'{"mark": 3}', b'{"mark": {}, "kernel": "conv2d"}'),
+        *(json.dumps({"MARK": {**ROW, key: value}}).encode() for key in ROW for value in ("abacus", 3, None, [1])),
+        *(json.dumps({"MARK": {key: ROW[key] for key in ROW if key != gone}}).encode() for gone in ROW),
+        json.dumps({"MARK": {**ROW, "milliseconds": {}}}).encode(),
+    ],
+)
 def test_a_broken_note_of_the_kernel_is_made_anew(monkeypatch: pytest.MonkeyPatch, cache: Path, text: bytes):
     timing = Timing(monkeypatch)
     cache.mkdir()
-    (cache / "kernel.json").write_bytes(text)
-    assert machine.kernel("float32", CPU).name == "channels-last"
-    assert machine.kernel("float32", CPU).name == "channels-last"
+    (cache / "kernel.json").write_bytes(text.replace(b"MARK", machine._mark(CPU).encode()))
+    for _ in range(2):
+        assert machine.kernel("float32", CPU).name == "channels-last"
+        assert machine.kernel("auto", CPU).name == "channels-last"
     assert timing.calls == 1
 
 
-def test_a_note_of_a_kernel_that_does_not_exist_is_made_anew(monkeypatch: pytest.MonkeyPatch, cache: Path):
+def test_a_broken_row_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch, cache: Path):
     timing = Timing(monkeypatch)
-    machine.kernel("float32", CPU)
-    kept = json.loads((cache / "kernel.json").read_text())
-    (cache / "kernel.json").write_text(json.dumps({**kept, "kernel": "abacus"}))
-    assert machine.kernel("float32", CPU).name == "channels-last"
-    assert timing.calls == 2
+    machine.choice(CPU)
+    rows = json.loads((cache / "kernel.json").read_text())
+    (cache / "kernel.json").write_text(json.dumps({"elsewhere": 3, **rows, "later": {"float32": "abacus"}}))
+    machine.choice(CPU)
+    assert timing.calls == 1
 
 
-def test_a_cache_that_cannot_be_written_costs_a_timing_and_no_more(monkeypatch: pytest.MonkeyPatch, cache: Path):
+def test_a_cache_that_cannot_be_written_costs_a_timing_of_each_process(monkeypatch: pytest.MonkeyPatch, cache: Path):
     timing = Timing(monkeypatch)
     cache.write_text("a file where the folder should be")
     for _ in range(2):
         assert machine.kernel("float32", CPU).name == "channels-last"
-    assert timing.calls == 2 and cache.is_file()
+    assert timing.calls == 1 and cache.is_file()
 
 
 def test_a_note_that_cannot_be_replaced_leaves_nothing_beside_it(monkeypatch: pytest.MonkeyPatch, cache: Path):
-    Timing(monkeypatch)
-    (cache / "kernel.json").mkdir(parents=True)
-    assert machine.kernel("float32", CPU).name == "channels-last"
-    assert [path.name for path in cache.iterdir()] == ["kernel.json"]
-
-
-def test_bfloat16_is_taken_where_it_is_asked_for_and_never_where_float32_is(monkeypatch: pytest.MonkeyPatch):
     timing = Timing(monkeypatch)
+    (cache / "kernel.json").mkdir(parents=True)
+    for _ in range(2):
+        assert machine.kernel("float32", CPU).name == "channels-last"
+    assert timing.calls == 1
+    assert {path.name for path in cache.iterdir()} == {"kernel.json", ".kernel.lock"}
+
+
+STARTED_AT_ONCE = """
+import os, sys, time, torch
+from dataclasses import replace
+from pathlib import Path
+from impasto import machine
+from impasto.networks.convolution import KERNELS
+from impasto.networks.timing import Choice
+from impasto.networks.timing import Choice
+
+def choose(where):
+    name = sys.argv[1]
+    Path(os.environ["IMPASTO_CACHE"], "timed-" + name).touch()
+    time.sleep(0.5)
+    return Choice(KERNELS[name], KERNELS["bfloat16"], {name: 1.0})
+
+machine.choose = choose
+print(machine.kernel("float32", torch.device("cpu")).name)
+"""
+
+
+def test_programs_that_start_at_once_end_with_one_choice(cache: Path):
+    cache.mkdir()
+    started = [
+        subprocess.Popen([sys.executable, "-c", STARTED_AT_ONCE, name], stdout=subprocess.PIPE, text=True)
+        for name in ("conv2d", "channels-last", "nnpack")
+    ]
+    found = {process.communicate(timeout=60)[0].strip() for process in started}
+    assert len(found) == 1 and found < {"conv2d", "channels-last", "nnpack"}
+    assert len(list(cache.glob("timed-*"))) == 1  # the others waited
+
+
+@pytest.mark.parametrize(("half", "taken"), [(1.0, "bfloat16"), (1.6, "channels-last")])
+def test_bfloat16_is_taken_where_it_pays_or_is_asked_for_and_never_where_float32_is(
+    monkeypatch: pytest.MonkeyPatch, half: float, taken: str
+):
+    Timing(monkeypatch, bfloat16=half)
     assert machine.kernel("bfloat16", CPU).name == "bfloat16"
-    assert timing.calls == 0
-    assert machine.kernel("float32", CPU).dtype == torch.float32
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
-    assert machine.kernel("auto", CPU).name == "bfloat16"
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-    assert machine.kernel("auto", CPU).dtype == torch.float32
-    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")  # as in an older torch
-    assert machine.kernel("auto", CPU).dtype == torch.float32
+    assert machine.kernel("bfloat16", CPU).methods[3, 64, 128] == "packed"
+    assert machine.kernel("float32", CPU).name == "channels-last"
+    assert machine.kernel("auto", CPU).name == taken
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_graphics_processor_is_asked_whether_it_has_units_for_bfloat16(monkeypatch: pytest.MonkeyPatch, supported: bool):
+    timing = Timing(monkeypatch, bfloat16=1e-3)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda where: "a card")
+    there = torch.device("cuda")
+    assert machine.kernel("bfloat16", there) == KERNELS["bfloat16"] and timing.calls == 0
+    assert machine.kernel("auto", there).name == ("bfloat16" if supported else "channels-last")
+    assert timing.calls == (not supported)
 
 
 # ---- memory and disk -----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ import torch
 from PIL import Image
 from test_api import paint_with_a_pocket_network, save_random
 
-from impasto import api, images, planning, recipe, runs
+from impasto import api, images, machine, planning, recipe, runs, wiring
 from impasto.engine import State
 from impasto.errors import CannotResume, DoesNotFit
 from impasto.events import Event, Planned, Stepped, Warned
 from impasto.geometry import Size
+from impasto.networks.convolution import KERNELS, Kernel
 from impasto.networks.features import Network
 from impasto.request import request
 from impasto.scratch import Held
@@ -80,6 +82,29 @@ def test_resume_by_the_folder(tmp_path: Path):
         api.resume(run)
     with pytest.raises(CannotResume, match="holds no state"):
         api.resume(tmp_path)
+
+
+@pytest.mark.usefixtures("pocket")
+def test_a_run_is_gone_on_with_by_the_methods_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whatever this machine would choose now: another method for one shape is another rounding."""
+    begun = replace(KERNELS["conv2d"], methods={(3, 4, 64): "packed", (4, 4, 32): "conv2d"})
+    used: list[Kernel] = []
+
+    def made(*given: Any, kernel: Kernel, **more: Any) -> Network:
+        used.append(kernel)
+        return Network(*given, kernel=kernel, **more)
+
+    monkeypatch.setattr(wiring, "Network", made)
+    monkeypatch.setattr(machine, "kernel", lambda precision, where: begun)
+    whole = api.paint(ask(tmp_path))
+    watch, _ = stop_after(3)
+    out, run = tmp_path / "out.png", tmp_path / "out.png.run"
+    api.paint(ask(tmp_path), output=out, run=run, watch=watch)
+    monkeypatch.setattr(machine, "kernel", lambda precision, where: KERNELS["channels-last"])
+    assert api.resume(run).pixels.tobytes() == whole.pixels.tobytes()
+    assert used == [begun] * 3
+    api.paint(ask(tmp_path), output=out, run=run, fresh=True)
+    assert used[3:] == [KERNELS["channels-last"]]
 
 
 @pytest.mark.usefixtures("pocket")

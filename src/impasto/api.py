@@ -218,7 +218,7 @@ def paint(
     log = None
     if run is not None:
         log = runs.Run.start(run, asked.recipe) if kept is None else runs.Run.resume(run)
-    follow = _Follow(log, asked, str(output or ""), checkpoint_seconds, wish, spent)
+    follow = _Follow(log, asked, str(output or ""), checkpoint_seconds, wish, spent, ready.kernel)
     deadline = begun + within - spent if within is not None else math.inf
     state, failed, stopped = _watched(itertools.chain([first], stream), follow, watch, deadline)
     painting = _painting(asked, state, follow)
@@ -325,7 +325,7 @@ class _Follow:
     """Keeps what the record needs of the stream, and writes the run's log, state and preview.
 
     ``wish`` is what was asked for, before anything was chosen for it. ``spent``: seconds of the run before it was
-    interrupted, if it was. ``pace``: seconds of the last step.
+    interrupted, if it was. ``kernel``: how it convolves. ``pace``: seconds of the last step.
     """
 
     log: runs.Run | None
@@ -334,6 +334,7 @@ class _Follow:
     checkpoint_seconds: float
     wish: str
     spent: float = 0.0
+    kernel: str = ""
     planned: Planned | None = None
     seconds: float = 0.0
     pace: float = 0.0
@@ -372,7 +373,7 @@ class _Follow:
             return
         begun = time.monotonic()
         tensors, facts = state.pack()
-        facts |= {"recipe_sha256": self.asked.recipe.sha256, "asked": self.wish, "kernel": self.planned.kernel}
+        facts |= {"recipe_sha256": self.asked.recipe.sha256, "asked": self.wish, "kernel": self.kernel}
         self.log.keep(tensors, {**facts, "seconds": self.seconds, "output": self.output})
         pause = max(self.checkpoint_seconds, (time.monotonic() - begun) / _WRITING_SHARE) if self.checkpoint_seconds else 0
         self.next_keep = self.seconds + pause

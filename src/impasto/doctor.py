@@ -44,17 +44,21 @@ def _torch() -> list[Finding]:
     except ImportError as error:
         return [Finding("torch", f"cannot be imported: {error}", False, "pip install --force-reinstall 'torch>=2.8,<2.14'")]
     from impasto import machine
-    from impasto.networks import convolution
 
     where, reason = machine.device("auto")
     found = [Finding("torch", torch.__version__), Finding("device", f"{machine.describe(where)}: {reason}")]
     if where.type == "cpu" and shutil.which("nvidia-smi") and torch.version.cuda is None:
         remedy = "pip install --force-reinstall 'torch>=2.8,<2.14' from the index of CUDA builds (pytorch.org)"
         found.append(Finding("gpu", "an NVIDIA driver is here, but this torch is a CPU build", False, remedy))
-    chosen = machine.kernel("auto", where)
-    _, times = convolution.fastest(where)
-    listed = ", ".join(f"{name} {time:.0f} ms" for name, time in sorted(times.items(), key=lambda pair: pair[1]))
-    found.append(Finding("kernel", f"{chosen.name} (float32 kernels timed now: {listed})"))
+    chosen, choice = machine.kernel("auto", where), machine.choice(where)
+    times = sorted(choice.milliseconds.items(), key=lambda pair: pair[1])
+    listed = ", ".join(f"{name} {time:.0f} ms" for name, time in times)
+    where_kept = assets.cache_dir() / machine.KERNEL_FILE
+    found.append(
+        Finding("kernel", f"{chosen.name} (convolutions of one evaluation at 512x512: {listed}; kept in {where_kept})")
+    )
+    for kernel in (choice.float32, *([chosen] if chosen != choice.float32 else [])):
+        found.append(Finding("float32" if kernel is choice.float32 else kernel.name, kernel.summary()))
     found.append(Finding("cores", f"{os.cpu_count()} ({torch.get_num_threads()} threads used by torch)"))
     return found
 

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,12 @@ import torch
 
 from impasto import assets
 from impasto.errors import UnknownName
-from impasto.networks.convolution import KERNELS, Kernel, fastest
+from impasto.networks.convolution import KERNELS, Kernel
+from impasto.networks.timing import Choice, choose
+
+KERNEL_FILE = "kernel.json"  # in the cache
+_PATIENCE = 60.0  # seconds to wait for another program's timing
+_not_kept: dict[tuple[Path, str], Choice] = {}  # what this process found and could not write down
 
 
 def device(choice: str) -> tuple[torch.device, str]:
@@ -43,41 +48,81 @@ def _why_not(choice: str) -> str:
 
 
 def kernel(precision: str, where: torch.device) -> Kernel:
-    """The way to convolve: bfloat16 where the processor has matrix units for it or where it is asked for, else the
-    fastest of float32.
+    """How to convolve with "float32", "bfloat16", or with "auto" the latter where it is much faster.
 
-    The choice among the float32 kernels is a timing, which may come out differently another time, and other kernels
-    round differently; so it is made once on a machine and kept in the cache, and the same recipe gives the same bytes.
+    Graphics processors have matrix units for bfloat16 or have not; among processors it is timed.
     """
-    if precision == "bfloat16" or (precision == "auto" and _has_matrix_units(where)):
-        return KERNELS["bfloat16"]
-    mark = {"torch": torch.__version__, "device": _processor(where), "threads": torch.get_num_threads()}
-    file = assets.cache_dir() / "kernel.json"
+    if where.type != "cpu" and precision != "float32":
+        if precision == "bfloat16" or (where.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)):
+            return KERNELS["bfloat16"]
+        precision = "float32"
+    found = choice(where)
+    return {"float32": found.float32, "bfloat16": found.bfloat16}.get(precision, found.auto)
+
+
+def choice(where: torch.device) -> Choice:
+    """The fastest way to convolve every shape on this machine.
+
+    It is a timing, which may come out differently another time, and other methods round differently; so it is made once for
+    every mark and kept in the cache, and the same recipe gives the same bytes. Of programs that start at once one does it
+    and the others wait.
+    """
+    file, mark = assets.cache_dir() / KERNEL_FILE, _mark(where)
+    if (file, mark) in _not_kept:
+        return _not_kept[file, mark]
+    found = _kept(file).get(mark)
+    if found is not None:
+        return found
     try:
-        kept = json.loads(file.read_text())
-        if kept["mark"] == mark:
-            return KERNELS[kept["kernel"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # not measured yet, or on another machine
-    chosen, _ = fastest(where)
-    try:
+        from filelock import FileLock
+
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}")
+        with FileLock(file.with_name(".kernel.lock"), timeout=_PATIENCE):
+            kept = _kept(file)
+            if mark not in kept:
+                kept[mark] = found = _choose(where)
+                _keep(file, kept)
+            return kept[mark]
+    except OSError:  # a cache that cannot be written costs a few seconds at the next start, nothing else
+        found = _not_kept[file, mark] = found or _choose(where)
+        return found
+
+
+def _choose(where: torch.device) -> Choice:
+    with reused_memory():  # as it is while a picture is painted
+        return choose(where)
+
+
+def _mark(where: torch.device) -> str:
+    """All that another choice may follow from."""
+    held = os.environ.get("ONEDNN_MAX_CPU_ISA", "all")
+    instructions = f"{torch.backends.cpu.get_cpu_capability()} of {held}"
+    return f"torch {torch.__version__}, {_processor(where)}, {torch.get_num_threads()} threads, {instructions}"
+
+
+def _kept(file: Path) -> dict[str, Choice]:
+    """The choices in the cache by mark; what cannot be read is as good as not there."""
+    found: dict[str, Choice] = {}
+    try:
+        rows = json.loads(file.read_text()).items()
+    except (OSError, ValueError, AttributeError):
+        return found
+    for mark, row in rows:
         try:
-            part.write_text(json.dumps({"mark": mark, "kernel": chosen.name}))
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError:
-        pass  # a cache that cannot be written costs a second at the next start, nothing else
-    return chosen
+            found[mark] = Choice.of(row)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return found
 
 
-def _has_matrix_units(where: torch.device) -> bool:
-    if where.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return where.type == "cpu" and supported is not None and bool(supported())
+def _keep(file: Path, choices: Mapping[str, Choice]) -> None:
+    rows = {mark: found.plain for mark, found in choices.items()}
+    part = file.with_suffix(f".{os.getpid()}")
+    try:
+        part.write_text(json.dumps(rows, indent=1))
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _processor(where: torch.device) -> str:

@@ -159,10 +159,11 @@ def _per_tile(network: Network, reuse: bool, halo: bool) -> float:
         if layer.kind == "pool" or (layer.kind == "relu" and not pooled):
             held += layer.channels * width / layer.stride**2
         if layer.kind == "pool" and network.pooling == "max":
-            held += layer.channels * 8 / layer.stride**2  # the index of each maximum
+            # Which one each maximum was: a byte, or torch's own index.
+            held += layer.channels * (8 if network.kernel.channels_last else 1) / layer.stride**2
     coming = (9.0 if reuse else 4.0) + (4.0 if halo else 0.0)
     if width == 2:
-        coming += 2.5  # statistics read the maps in float32
+        coming += 3.5 if reuse else 2.5  # statistics read the maps in float32
     return held + coming * 64 * width
 
 

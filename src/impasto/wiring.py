@@ -21,7 +21,7 @@ from impasto.errors import DoesNotFit
 from impasto.events import Event, Planned, Warned
 from impasto.geometry import Size
 from impasto.networks import vgg, weights
-from impasto.networks.convolution import KERNELS
+from impasto.networks.convolution import Kernel
 from impasto.networks.features import Network
 from impasto.recipe import Recipe
 from impasto.request import Request, replanned, wanted_layers
@@ -38,6 +38,11 @@ class Bench:
     asked: Request
     tools: Tools
     speed: planning.Speed
+
+    @property
+    def kernel(self) -> str:
+        """How its network convolves, every shape of it, in one line."""
+        return self.tools.network.kernel.text
 
     def room(self) -> planning.Room:
         """What there is to work with now."""
@@ -86,7 +91,7 @@ class Bench:
 
 
 def bench(asked: Request, fetch: assets.Progress, kernel: str = "") -> Bench:
-    """Read the network, choose device and kernel, and time them; ``kernel`` names one that must be used."""
+    """Read the network, choose device and kernel, and time them; ``kernel``: a ``Bench.kernel`` to keep to."""
     recipe = asked.recipe
     where, _ = machine.device(recipe.compute.device)
     file = Path(recipe.network.weights) if recipe.network.weights else None
@@ -96,7 +101,7 @@ def bench(asked: Request, fetch: assets.Progress, kernel: str = "") -> Bench:
         wanted_layers(recipe),
         pooling=recipe.network.pooling,
         padding=recipe.network.padding,
-        kernel=KERNELS[kernel] if kernel else machine.kernel(recipe.compute.precision, where),
+        kernel=Kernel.parse(kernel) if kernel else machine.kernel(recipe.compute.precision, where),
         device=where,
     )
     start = asked.start.pixels if asked.start is not None else None

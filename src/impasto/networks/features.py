@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from impasto.geometry import Grid, Size
-from impasto.networks import vgg
+from impasto.networks import pooling, vgg
 from impasto.networks.convolution import KERNELS, Convolution, Kernel, Padding
 
 Pooling = Literal["max", "average"]
@@ -32,7 +32,7 @@ class Network:
         configuration: a key of ``vgg.CONFIGURATIONS``.
         wanted: names of the layers to give, in any order; "input" is the picture.
         pooling, padding: how maps are halved, and what a convolution sees beyond the border.
-        kernel: a way to convolve (see ``convolution.fastest``).
+        kernel: how to convolve (see ``timing.choose``).
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Network:
         self.pooling = pooling
         self.kernel = kernel
         # The first layer reads pixels, which bfloat16 would round to 1/256 of the range: it keeps full precision.
-        precise = kernel if kernel.dtype != torch.bfloat16 else KERNELS["channels-last"]
+        precise = kernel if kernel.dtype != torch.bfloat16 else replace(KERNELS["channels-last"], methods=kernel.methods)
         self.precise_dtype = precise.dtype
         self.input_weight = weights["input.weight"].to(device, precise.dtype)  # (3, 3)
         self.input_bias = weights["input.bias"].to(device, precise.dtype)  # (3,)
@@ -132,9 +132,9 @@ class Network:
                     traces[layer.name] = _Trace(x.shape, x.detach())
             else:
                 before = x.shape
-                x, indices = self._pool(x)
+                x, which = self._pool(x, keep)
                 if keep:
-                    traces[layer.name] = _Trace(before, x.detach(), indices)
+                    traces[layer.name] = _Trace(before, x.detach(), which)
             if layer.name in self.wanted:
                 found[layer.name] = x
         return found, traces
@@ -142,11 +142,8 @@ class Network:
     def _maximum_follows(self, following: vgg.Layer | None) -> bool:
         return following is not None and following.kind == "pool" and self.pooling == "max"
 
-    def _pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if self.pooling == "average":
-            return functional.avg_pool2d(x, 2), torch.empty(0)
-        pooled, indices = functional.max_pool2d_with_indices(x, (2, 2))
-        return pooled, indices
+    def _pool(self, x: Tensor, keep: bool) -> tuple[Tensor, Tensor | None]:
+        return (functional.avg_pool2d(x, 2), None) if self.pooling == "average" else pooling.maxima(x, keep)
 
     def _backward(self, gradients: Mapping[str, Tensor | None], whole: Size, traces: dict[str, _Trace]) -> Tensor:
         """From gradients by layer name to the gradient with respect to the picture (1, 3, H, W); ``traces`` are used up."""
@@ -180,25 +177,24 @@ class Network:
 
     def _pool_gradient(self, g: Tensor, own: bool, trace: _Trace) -> Tensor:
         form = self.kernel.memory_format
-        window, none = [2, 2], [0, 0]
         own = own and g.is_contiguous(memory_format=form)
         g = g.contiguous(memory_format=form)
+        if trace.which is not None:
+            g = _relu_gradient(g, trace.output, in_place=own)
+            return pooling.gradient(g, trace.which, trace.before, form)
+        window, none = [2, 2], [0, 0]
         # Its shape and layout alone are read.
         before = torch.empty(trace.before, dtype=g.dtype, device=g.device, memory_format=form)
-        if self.pooling == "average":
-            return torch.ops.aten.avg_pool2d_backward(g, before, window, window, none, False, True, None)
-        g = _relu_gradient(g, trace.output, in_place=own)
-        backward = torch.ops.aten.max_pool2d_with_indices_backward
-        return backward(g, before, window, window, none, [1, 1], False, trace.indices)
+        return torch.ops.aten.avg_pool2d_backward(g, before, window, window, none, False, True, None)
 
 
 @dataclass(frozen=True)
 class _Trace:
-    """What the way back needs of a layer: the shape of its input, its output, and where each maximum was."""
+    """What the way back needs of a layer: the shape of its input, its output, and which one each maximum was."""
 
     before: torch.Size
     output: Tensor
-    indices: Tensor | None = None
+    which: Tensor | None = None
 
 
 def _positions(whole: Size, layer: vgg.Layer) -> int:

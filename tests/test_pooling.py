@@ -1,0 +1,58 @@
+"""Maxima and their gradient are torch's own, to the bit, whatever the layout, the size and the ties."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from impasto.networks import pooling
+
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
+
+
+@pytest.mark.parametrize("size", [(2, 2), (2, 7), (9, 4), (5, 5), (30, 26)], ids=str)
+@pytest.mark.parametrize("levels", [1, 2, 3, 1000])  # few levels: most squares hold their maximum more than once
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_maxima_and_gradient_are_torchs(layout: str, dtype: torch.dtype, levels: int, size: tuple[int, int]):
+    generator = torch.Generator().manual_seed(levels)
+    form = LAYOUTS[layout]
+    x = (torch.randint(0, levels, (1, 3, *size), generator=generator) - levels / 2).to(dtype).contiguous(memory_format=form)
+    kept = x.clone()
+    leaf = x.clone().requires_grad_()
+    expected = functional.max_pool2d(leaf, 2)
+    g = torch.rand(expected.shape, generator=generator).to(dtype).contiguous(memory_format=form)
+    (expected_gradient,) = torch.autograd.grad(expected, leaf, g)
+
+    found, which = pooling.maxima(x)
+    assert which is not None and torch.equal(found, expected)
+    found_gradient = pooling.gradient(g, which, x.shape, form)
+    assert torch.equal(found_gradient, expected_gradient)
+    assert found.is_contiguous(memory_format=form) and found_gradient.is_contiguous(memory_format=form)
+    assert torch.equal(x, kept)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_every_place_of_a_square_is_found(place: int):
+    x = torch.zeros(1, 1, 2, 2)
+    x.view(-1)[place] = 1
+    _, which = pooling.maxima(x)
+    assert which is not None
+    assert torch.equal(pooling.gradient(torch.ones(1, 1, 1, 1), which, x.shape, torch.contiguous_format), x)
+
+
+def test_where_no_way_back_is_asked_for_none_is_kept():
+    x = torch.rand(1, 2, 6, 8)
+    found, which = pooling.maxima(x, keep=False)
+    assert which is None and torch.equal(found, functional.max_pool2d(x, 2))
+
+
+def test_of_a_contiguous_map_one_byte_a_square_is_kept():
+    _, which = pooling.maxima(torch.rand(1, 2, 6, 8))
+    assert which is not None and which.dtype == torch.uint8 and which.numel() == 2 * 3 * 4
+
+
+def test_no_number_stays_no_number():
+    x = torch.tensor([[1.0, float("nan")], [2.0, 0.0]]).reshape(1, 1, 2, 2)
+    assert pooling.maxima(x)[0].isnan().all()
