@@ -602,7 +602,7 @@ def test_a_time_chooses_the_size_and_the_evaluations(capsys: Captured, monkeypat
         kept = recipes.from_json(images.embedded_recipe(path) or "")
         assert f"{kept.size}x" in size and kept.schedule.iterations[-1] == steps
         found[time] = (kept.size, steps)
-    assert found["20s"][0] < found["100s"][0] < found["1h"][0] == 256
+    assert found["20s"][0] < found["100s"][0] < found["1h"][0] == 270
     assert found["1h"][1] == 120  # three times what the recipe has
 
 

@@ -332,7 +332,14 @@ def test_the_time_is_used_and_kept(seconds: float):
 def test_more_time_is_a_larger_picture_up_to_the_photos_own_size():
     photo = Size(1500, 2000)
     sizes = [planning.within(seconds, Recipe(), photo, costs(photo)).size for seconds in (0.5, 1, 2, 4, 1e5)]
-    assert sizes == sorted(set(sizes)) and sizes[0] < 512 and sizes[-1] == 1792
+    assert sizes == sorted(set(sizes)) and sizes[0] < 512 and sizes[-1] == 2000
+
+
+@pytest.mark.parametrize("photo", [Size(3000, 4000), Size(300, 400), Size(90, 100), Size(3, 4), Size(16, 4000)])
+def test_with_all_the_time_there_is_the_photos_own_size_is_painted_where_it_can_be(photo: Size):
+    found = planning.within(1e9, Recipe(), photo, costs(photo))
+    final = schedule.plan(found, photo).size
+    assert final == photo if photo.short_side >= LEAST_SIDE else final.short_side == LEAST_SIDE
 
 
 @pytest.mark.parametrize("fixed", [{"size"}, {"iterations"}, {"size", "iterations"}])

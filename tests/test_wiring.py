@@ -207,6 +207,19 @@ def test_the_size_and_the_evaluations_fit_into_the_time(monkeypatch: pytest.Monk
     assert (found.recipe.size == 640) == (seconds > 100)
 
 
+def test_the_machine_is_asked_once_for_all_candidates(monkeypatch: pytest.MonkeyPatch):
+    slow_machine(monkeypatch)
+    ready, asked = bench(), [0]
+
+    def changing(where: torch.device) -> int:
+        asked[0] += 1
+        return 2**40
+
+    monkeypatch.setattr(machine, "free_memory", changing)
+    ready.within(1000, frozenset())
+    assert asked == [1]
+
+
 def test_what_is_named_stays(monkeypatch: pytest.MonkeyPatch):
     slow_machine(monkeypatch)
     free(monkeypatch)

@@ -101,30 +101,11 @@ class State:
         """The inverse of ``pack``."""
         best, mark = (tensors[name].load().to(device) if name in tensors else None for name in ("best", "mark"))
         names = [name for name in tensors if name.startswith("memory.")]
-        memory = {name.removeprefix("memory."): _On(tensors[name], device) for name in names}
+        memory = {name.removeprefix("memory."): Held(tensors[name], device) for name in names}
         counts = {name: facts[name] for name in ("stage", "step", "evaluations", "restarts", "tile")}
         value, lowest = Value(*facts["value"]), Value(*facts["lowest"])
         pixels = tensors["pixels"].load().to(device)
         return cls(pixels, memory=memory, value=value, lowest=lowest, best=best, mark=mark, **counts)
-
-
-@dataclass(frozen=True)
-class _On:
-    """A tensor that waits elsewhere and is wanted on a device."""
-
-    kept: Kept
-    device: torch.device
-
-    @property
-    def shape(self) -> torch.Size:
-        return self.kept.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.kept.dtype
-
-    def load(self) -> Tensor:
-        return self.kept.load().to(self.device)
 
 
 def iterate(

@@ -232,6 +232,7 @@ def _along(pixels: int, small: int, at_small: float, large: int, at_large: float
 
 # ---- the best picture in a given time --------------------------------------------------------------------------------
 
+_LARGEST = 2**16  # that a recipe can name
 _SIDES = (128, 192, 256, 320, 384, 448, *(factor * 2**power for power in range(9, 14) for factor in (1, 1.25, 1.5, 1.75)))
 # Of the recipe's evaluations: fewer than this share in a smaller size makes the better picture, more than the last is
 # spent on a larger one, and with less than the least nothing is painted.
@@ -268,10 +269,10 @@ def within(
 
 
 def _possible(photo: Size) -> Iterable[int]:
-    """Long sides to choose from: not beyond the photo's own, and no short side too small for the network."""
+    """Long sides to choose from: up to the photo's own, and no short side too small for the network."""
     least = -(-LEAST_SIDE * photo.long_side // photo.short_side)
-    sides = [int(side) for side in _SIDES if least <= side <= photo.long_side]
-    return sides or [max(least, min(photo.long_side, _SIDES[0]))]
+    sides = sorted({int(side) for side in (*_SIDES, photo.long_side) if least <= side <= min(photo.long_side, _LARGEST)})
+    return sides or [least]
 
 
 def _most(fits: Callable[[float], bool], least: float) -> float:

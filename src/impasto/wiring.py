@@ -50,13 +50,16 @@ class Bench:
             inputs=sum(picture.pixels.nbytes for picture in pictures),
         )
 
-    def planned(self, asked: Request, first: int | None = None) -> tuple[Planned, planning.Holding]:
-        """What painting a request with these tools will take; with tiles of side ``first`` where they fit.
+    def planned(
+        self, asked: Request, first: int | None = None, room: planning.Room | None = None
+    ) -> tuple[Planned, planning.Holding]:
+        """What painting a request with these tools will take; with tiles of side ``first`` where they fit, within ``room``
+        or what there is now.
 
         Raises:
             DoesNotFit: more memory than the recipe's limit allows.
         """
-        network, plan, room = self.tools.network, asked.plan, self.room()
+        network, plan, room = self.tools.network, asked.plan, room or self.room()
         way = planning.holding(plan, asked.recipe, network, room, first)
         tiles = len(network.grid(plan.size, way.tile)) > 1
         planned = Planned(
@@ -75,9 +78,11 @@ class Bench:
     def within(self, seconds: float, fixed: Set[str]) -> Request:
         """The request changed to the best picture that can be painted in ``seconds``; ``fixed`` settings stay."""
 
+        room = self.room()  # once for all candidates, which are to be compared
+
         def cost(recipe: Recipe) -> float:
             try:
-                return self.planned(replanned(self.asked, recipe))[0].seconds
+                return self.planned(replanned(self.asked, recipe), room=room)[0].seconds
             except DoesNotFit:
                 return math.inf  # a smaller one may
 
