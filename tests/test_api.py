@@ -326,10 +326,19 @@ def test_plans_say_what_painting_would_take_without_painting(monkeypatch: pytest
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("sizes", [[20, 96, 0], [512, 1024, 0]])
+def test_a_size_at_which_a_photo_is_too_thin_is_said_in_its_place(sizes: list[int]):
+    save_random("photo.png", *((75, 100) if sizes[0] == 20 else (50, 1600)))
+    thin, *others = api.plans("photo.png", "painting.png", sizes, recipes.Recipe())
+    assert isinstance(thin, BadPicture) and "too few for the network" in thin.message and "--size" in thin.hint
+    assert [type(one) for one in others] == [events.Planned] * 2
+    assert [one.size.long_side for one in others] == [sizes[1], max(100, 16 * (sizes[0] == 512) * 100)]  # type: ignore[union-attr]
+
+
 def test_plans_refuse_what_painting_refuses():
-    for size in (-5, 70_000, 20):
-        with pytest.raises(BadRequest):
-            api.plans("photo.png", "painting.png", [64, size], recipes.Recipe())
+    for sizes in ([64, -5], [64, 70_000], [20], [20, 30]):
+        with pytest.raises(BadRequest, match="20x15" if sizes[0] == 20 else "size is"):
+            api.plans("photo.png", "painting.png", sizes, recipes.Recipe())
     with pytest.raises(BadPicture):
         api.plans("missing.png", "painting.png", [64], recipes.Recipe())
 

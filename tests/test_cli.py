@@ -568,6 +568,15 @@ def test_a_size_that_does_not_fit_is_said_in_its_place(as_json: bool, capsys: Ca
         assert "64x48" in out and re.search(rf"^ *8000 .*{words}", out, re.M) and "--memory" in out
 
 
+def test_a_thin_photo_is_planned_at_the_sizes_that_it_can_have(capsys: Captured):
+    save_random("photo.png", 50, 1600)
+    assert run("plan", *PAIR) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and re.search(r"^ *512 .*too few for the network", out, re.M)
+    assert re.findall(r"^ *(\d+x\d+)", out, re.M) == ["1024x32", "2048x64", "4096x128", "1600x50"]
+    assert run("plan", *PAIR, "--size", "100") == 2
+
+
 def test_a_plan_keeps_to_the_limit_on_memory(capsys: Captured):
     found = []
     for limit in ("0", "2GB"):

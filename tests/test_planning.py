@@ -296,6 +296,18 @@ def test_time_is_the_line_through_two_timings(
     assert found.seconds(plan, net, tile) == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_thin_picture_is_timed_no_smaller_than_the_network_can_see():
+    seen: list[Size] = []
+
+    def prepare(at: Size) -> Any:
+        seen.append(at)
+        return lambda: None
+
+    planning.speed(Size(64, 2048), prepare, CPU)
+    planning.speed(Size(40, 200), prepare, CPU)
+    assert seen == [Size(32, 1024), Size(32, 1024), Size(32, 160), Size(40, 200)]
+
+
 def test_a_machine_that_is_no_slower_at_more_pixels_is_not_thought_to_be_quicker():
     found = planning.Speed((100, 2.0, 3.0), (400, 1.0, 1.0))
     plan, _ = planned(1024, iterations=2, single_scale=True)

@@ -20,11 +20,11 @@ import numpy as np
 
 from impasto import assets, images, runs
 from impasto import recipe as recipes
-from impasto.errors import BadPicture, CannotResume, CannotWrite, Diverged, DoesNotFit, NotSaved, UnknownName
+from impasto.errors import BadPicture, BadRequest, CannotResume, CannotWrite, Diverged, DoesNotFit, NotSaved, UnknownName
 from impasto.events import Event, Failed, Finished, Planned, StageDone, Stepped, Warned
 from impasto.geometry import Size
 from impasto.recipe import Recipe
-from impasto.request import Request, Source, is_file, replanned, request
+from impasto.request import Request, Source, is_file, replanned, request, requests
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -120,21 +120,22 @@ def stylize(
 
 def plans(
     content: Source, style: Source | Sequence[Source], sizes: Sequence[int], recipe: Recipe, watch: Watch | None = None
-) -> list[Planned | DoesNotFit]:
+) -> list[Planned | BadRequest]:
     """What painting would take at each of some sizes (long sides; 0 is the photo's own), without painting.
 
-    The machine is timed for a few seconds. A size that the limit on memory does not allow is an error in its place.
+    The machine is timed for a few seconds. A size that the limit on memory does not allow, or at which the photo is too
+    thin, is an error in its place.
     """
     from impasto import wiring
 
     watch = watch or Watch()
-    asked = request(content, style, recipe, watch.fetch)
-    each = [replanned(asked, recipes.with_settings(recipe, {"size": size})) for size in sizes]
-    ready = wiring.bench(asked, watch.fetch)
-    found: list[Planned | DoesNotFit] = []
+    each = requests(content, style, [recipes.with_settings(recipe, {"size": size}) for size in sizes], watch.fetch)
+    ready = wiring.bench(next(one for one in each if isinstance(one, Request)), watch.fetch)
+    room = ready.room()
+    found: list[Planned | BadRequest] = []
     for one in each:
         try:
-            found.append(ready.planned(one)[0])
+            found.append(ready.planned(one, room=room)[0] if isinstance(one, Request) else one)
         except DoesNotFit as error:
             found.append(error)
     return found

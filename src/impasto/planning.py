@@ -204,8 +204,15 @@ def speed(size: Size, prepare: Callable[[Size], Callable[[], object]], where: to
 
     ``prepare(size)`` sets up a stage of that size and gives what one evaluation of it is.
     """
-    small, large = (_timed(size.with_long_side(min(side, size.long_side)), prepare, where) for side in _PROBE_SIDES)
+    least = _least(size)
+    sides = (min(max(side, least), size.long_side) for side in _PROBE_SIDES)
+    small, large = (_timed(size.with_long_side(side), prepare, where) for side in sides)
     return Speed(small, large)
+
+
+def _least(photo: Size) -> int:
+    """The least long side at which the short one is not too short for the network."""
+    return -(-LEAST_SIDE * photo.long_side // photo.short_side)
 
 
 def _timed(size: Size, prepare: Callable[[Size], Callable[[], object]], where: torch.device) -> tuple[int, float, float]:
@@ -270,7 +277,7 @@ def within(
 
 def _possible(photo: Size) -> Iterable[int]:
     """Long sides to choose from: up to the photo's own, and no short side too small for the network."""
-    least = -(-LEAST_SIDE * photo.long_side // photo.short_side)
+    least = _least(photo)
     sides = sorted({int(side) for side in (*_SIDES, photo.long_side) if least <= side <= min(photo.long_side, _LARGEST)})
     return sides or [least]
 
