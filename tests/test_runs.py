@@ -14,6 +14,7 @@ from test_api import paint_with_a_pocket_network, save_random
 from impasto import api, events, images, recipe, runs
 from impasto.errors import BadRequest, CannotWrite
 from impasto.geometry import Size
+from impasto.images import writing
 from impasto.recipe import Recipe
 from impasto.scratch import Held
 
@@ -167,9 +168,11 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path: Path):
 
 def test_what_a_killed_run_left_half_written_is_removed_when_it_goes_on(tmp_path: Path):
     run = runs.Run.start(tmp_path / "x.run", Recipe())
-    (run.folder / ".impasto-0123.part").write_bytes(b"half")
-    runs.Run.resume(run.folder)
-    assert {path.name for path in run.folder.iterdir()} == {runs.RECIPE}
+    for begin in (lambda: runs.Run.resume(run.folder), lambda: runs.Run.start(run.folder, Recipe())):
+        for name in (runs.STATE, runs.PREVIEW, runs.RECORD):
+            writing._part(run.folder / name).write_bytes(b"half")
+        begin()
+        assert {path.name for path in run.folder.iterdir()} == {runs.RECIPE}
 
 
 def test_a_run_that_is_complete_survives_a_request_that_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from impasto import events, images
 from impasto.errors import CannotResume, CannotWrite
-from impasto.images.writing import replace_file
+from impasto.images.writing import clear_parts, replace_file
 from impasto.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
             for name in (RECORD, *sorted(_FILES)):  # the mark of completion first
                 (folder / name).unlink(missing_ok=True)
+                clear_parts(folder / name)
             replace_file(folder / RECIPE, recipe.to_toml().encode(errors="replace"))
         except OSError as error:
             raise CannotWrite(
@@ -111,8 +112,8 @@ class Run:
     @classmethod
     def resume(cls, folder: Path) -> Run:
         """An unfinished run, to be gone on with; what a killed run left half-written is removed."""
-        for part in folder.glob(".impasto-*.part"):
-            part.unlink(missing_ok=True)
+        for name in _FILES:
+            clear_parts(folder / name)
         return cls(folder)
 
     def keep(self, tensors: Mapping[str, Kept], facts: Mapping[str, Any]) -> None:
