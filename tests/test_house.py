@@ -25,7 +25,7 @@ FLOORS = {
     **dict.fromkeys(("assets", "images", "colour", "museum", "networks", "objectives", "solvers", "tiling", "metrics"), 1),
     **dict.fromkeys(("machine", "scratch"), 1),
     **dict.fromkeys(("engine", "planning", "fast", "request", "video", "runs"), 2),
-    **dict.fromkeys(("api", "comparing", "doctor", "wiring"), 3),
+    **dict.fromkeys(("api", "comparing", "doctor", "painting", "wiring"), 3),
     **dict.fromkeys(("cli", "display", "report", "studio", "cluster", "__main__"), 4),
 }
 
@@ -44,6 +44,7 @@ NEIGHBOURS = {
     ("objectives.content", "scratch"),
     ("machine", "assets"),
     ("machine", "networks.convolution"),
+    ("api", "painting"),
     ("api", "wiring"),
     ("metrics", "networks"),
     ("metrics", "objectives"),

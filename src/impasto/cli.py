@@ -23,7 +23,7 @@ from impasto import recipe as recipes
 from impasto.errors import BadRequest, ImpastoError
 
 if TYPE_CHECKING:
-    from impasto.api import Painting
+    from impasto.painting import Painting
 
 SAMPLE = "wheat-field-with-cypresses"  # the painting of the demo
 
