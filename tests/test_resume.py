@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import torch
 from PIL import Image
 from test_api import paint_with_a_pocket_network, save_random
 
-from impasto import api, images, planning, recipe, runs
+from impasto import api, images, planning, recipe, runs, scratch
 from impasto.engine import State
 from impasto.errors import CannotResume, DoesNotFit
 from impasto.events import Event, Planned, Stepped, Warned
@@ -114,6 +116,85 @@ def test_a_damaged_state_says_so(tmp_path: Path):
         api.paint(ask(tmp_path), output=out, run=run)
     assert "--fresh" in found.value.hint
     assert api.paint(ask(tmp_path), output=out, run=run, fresh=True).record["evaluations"] == 10
+
+
+def _cut(state: Path) -> None:
+    state.write_bytes(state.read_bytes()[:-1000])
+
+
+def _rewritten(change: Callable[[dict[str, Held], dict[str, Any]], object]) -> Callable[[Path], None]:
+    """The state with its tensors and facts changed, as another version or a wilful hand would leave it."""
+
+    def rewrite(state: Path) -> None:
+        waiting, metadata = scratch.waiting(state)
+        tensors, facts = {name: Held(kept.load()) for name, kept in waiting.items()}, json.loads(metadata["facts"])
+        change(tensors, facts)
+        state.write_bytes(b"".join(scratch.written(tensors, {"facts": json.dumps(facts)})))
+
+    return rewrite
+
+
+def _older(state: Path) -> None:
+    state.write_bytes(b"".join(scratch.written({"pixels": Held(torch.zeros(1, 3, 36, 48))}, {"state": "{}"})))
+
+
+FACTS = ("stage", "step", "evaluations", "restarts", "tile", "value", "lowest", "tensors", "format")
+RUN_FACTS = ("asked", "recipe_sha256", "kernel", "seconds", "output")
+STRANGE: dict[str, Callable[[Path], None]] = {
+    "cut short": _cut,
+    "of an older version": _older,
+    "of no version": _rewritten(lambda tensors, facts: facts.pop("format")),
+    "no facts but a list": _rewritten(lambda tensors, facts: facts.clear()),
+    **{f"no {name}": _rewritten(lambda t, facts, name=name: facts.pop(name)) for name in (*FACTS, *RUN_FACTS)},
+    **{
+        f"strange {name}": _rewritten(lambda t, facts, name=name: facts.update({name: [1]}))
+        for name in (*FACTS, *RUN_FACTS)
+    },
+    "stage of no plan": _rewritten(lambda tensors, facts: facts.update(stage=7)),
+    "step of no stage": _rewritten(lambda tensors, facts: facts.update(step=70)),
+    "below nought": _rewritten(lambda tensors, facts: facts.update(step=-1)),
+    "a loss that is none": _rewritten(lambda tensors, facts: facts.update(value=[1.0, {"style": "low"}])),
+    "another kernel": _rewritten(lambda tensors, facts: facts.update(kernel="abacus")),
+    "no pixels": _rewritten(lambda tensors, facts: tensors.pop("pixels")),
+    "no memory": _rewritten(lambda tensors, facts: tensors.pop("memory.curvature")),
+    "pixels of another size": _rewritten(
+        lambda tensors, facts: (
+            tensors.update(pixels=Held(torch.zeros(1, 3, 9, 9))),
+            facts["tensors"].update(pixels=["torch.float32", 1, 3, 9, 9]),
+        )
+    ),
+}
+
+
+@pytest.mark.usefixtures("pocket")
+@pytest.mark.parametrize("strange", STRANGE)
+def test_a_state_that_cannot_be_gone_on_with_says_what_to_do_and_loses_nothing(tmp_path: Path, strange: str):
+    out, run = tmp_path / "out.png", tmp_path / "out.png.run"
+    watch, _ = stop_after(3)
+    api.paint(ask(tmp_path), output=out, run=run, watch=watch)
+    STRANGE[strange](run / runs.STATE)
+    before = {path: path.read_bytes() for path in (out, *run.iterdir())}
+    for again in (lambda: api.paint(ask(tmp_path), output=out, run=run), lambda: api.resume(run)):
+        with pytest.raises(CannotResume, match=r"out\.png\.run cannot be gone on with") as found:
+            again()
+        assert "--fresh" in found.value.hint
+        assert {path: path.read_bytes() for path in (out, *run.iterdir())} == before
+    assert api.paint(ask(tmp_path), output=out, run=run, fresh=True).record["evaluations"] == 10
+
+
+@pytest.mark.usefixtures("pocket")
+@pytest.mark.parametrize("text", [None, "size = = 3", "size = 700000", "size = 96"])
+def test_a_run_without_the_recipe_that_it_began_with_is_not_gone_on_with(tmp_path: Path, text: str | None):
+    out, run = tmp_path / "out.png", tmp_path / "out.png.run"
+    watch, _ = stop_after(3)
+    api.paint(ask(tmp_path), output=out, run=run, watch=watch, **TIMED)
+    (run / runs.RECIPE).unlink()
+    if text is not None:
+        (run / runs.RECIPE).write_text(text)
+    for again in (lambda: api.paint(ask(tmp_path), output=out, run=run, **TIMED), lambda: api.resume(run)):
+        with pytest.raises(CannotResume, match=r"recipe\.toml") as found:
+            again()
+        assert "--fresh" in found.value.hint and (run / runs.STATE).exists()
 
 
 @pytest.mark.usefixtures("pocket")

@@ -18,6 +18,7 @@ from impasto.images import writing
 from impasto.recipe import Recipe
 from impasto.scratch import Held
 
+FACTS = {"asked": "this", "recipe_sha256": "0", "kernel": "conv2d", "seconds": 1.5, "output": "x.png"}
 FINISHED = events.Finished(3, 0.25, {"content": 0.25}, 1.5)
 
 
@@ -137,7 +138,7 @@ def test_a_state_that_was_kept_comes_back(tmp_path: Path):
     run = runs.Run.start(tmp_path / "x.run", Recipe())
     assert runs.checkpoint(run.folder) is None
     tensors = {"pixels": torch.rand(1, 3, 5, 7), "memory.steps.0": torch.rand(9).double(), "memory.step": torch.tensor(3.0)}
-    facts = {"stage": 1, "value": [0.1, {"style": 0.1}], "lowest": [float("inf"), {}], "output": "Cézanne.png"}
+    facts = {**FACTS, "stage": 1, "value": [0.1, {"style": 0.1}], "lowest": [float("inf"), {}], "output": "Cézanne.png"}
     for count in (1, 2):
         run.keep({name: Held(tensor * count) for name, tensor in tensors.items()}, {**facts, "step": count})
         kept = runs.checkpoint(run.folder)
@@ -157,11 +158,11 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path: Path):
             raise OSError("the disk that it waited on is gone")
 
     run = runs.Run.start(tmp_path / "x.run", Recipe())
-    run.keep({"pixels": Held(torch.ones(3))}, {"step": 1})
+    run.keep({"pixels": Held(torch.ones(3))}, {**FACTS, "step": 1})
     assert not run.lost
     run.keep({"pixels": Held(torch.zeros(3)), "more": Lost()}, {"step": 2})
     kept = runs.checkpoint(run.folder)
-    assert run.lost and kept is not None and kept.facts == {"step": 1}
+    assert run.lost and kept is not None and kept.facts == {**FACTS, "step": 1}
     assert kept.tensors["pixels"].load().tolist() == [1, 1, 1]
     assert {path.name for path in run.folder.iterdir()} == {runs.RECIPE, runs.STATE}
 

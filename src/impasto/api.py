@@ -162,10 +162,11 @@ def paint(
     if kept is not None and kept.facts["asked"] != wish and (within or kept.facts["recipe_sha256"] != asked.recipe.sha256):
         kept = None  # something else under the same name: a fresh start is what was asked for
     wish = kept.facts["asked"] if kept else wish
-    ready = wiring.bench(asked, watch.fetch, kept.facts["kernel"] if kept else "")
+    ready = wiring.bench(asked, watch.fetch, kept)
     spent = kept.facts["seconds"] if kept else 0.0
     if within is not None:
-        asked = ready.within(within * 0.95 - (time.monotonic() - begun), fixed) if kept is None else _as_begun(asked, run)
+        left = within * 0.95 - (time.monotonic() - begun)
+        asked = ready.within(left, fixed) if kept is None else replanned(asked, runs.recipe(kept.folder))
         ready = replace(ready, asked=asked)
     stream = wiring.stream(ready, kept)
     first = next(stream)  # the network is there and the plan is made: from here on something may be written
@@ -222,28 +223,23 @@ def _wish(recipe: Recipe, within: float | None, fixed: Set[str]) -> str:
     return " ".join([recipe.sha256, *([f"{within:g}", *sorted(fixed & {"size", "iterations"})] if within else [])])
 
 
-def _as_begun(asked: Request, run: Path | None) -> Request:
-    """The request with the size and iterations that an unfinished run began with."""
-    assert run is not None
-    return replanned(asked, recipes.load(str(run / runs.RECIPE)))
-
-
 def resume(run: Path, watch: Watch | None = None) -> Painting:
     """Go on with an unfinished run from its folder, and write the picture where it was to go.
 
     Raises:
-        CannotResume: no run there, one that is complete, or one whose photo or painting has changed since.
+        CannotResume: no run there, one that is complete, one whose photo or painting has changed since, or one whose state
+            cannot be read.
     """
     kept = runs.checkpoint(run)
     if kept is None:
         complete = (run / runs.RECORD).exists()
         state = "is complete" if complete else "holds no state to go on from"
         raise CannotResume(f"The run {run} {state}.", "" if complete else "Give the command that started it again.")
-    recipe = recipes.load(str(run / runs.RECIPE))
+    recipe = runs.recipe(run)
     assert recipe.photo is not None
     asked = request(recipe.photo.path, [painting.path for painting in recipe.paintings], recipe)
     if asked.recipe.sha256 != kept.facts["recipe_sha256"]:
-        raise CannotResume(f"The photo or a painting of the run {run} has changed since.", "Start over with the command.")
+        raise kept.refused("its photo or a painting has changed since")
     output = Path(kept.facts["output"]) if kept.facts["output"] else None
     return paint(asked, output=output, run=run, watch=watch)
 

@@ -94,18 +94,47 @@ class State:
                 tensors[name] = Held(tensor)
         facts = {name: getattr(self, name) for name in ("stage", "step", "evaluations", "restarts", "tile")}
         losses = {name: [value.total, value.terms] for name, value in (("value", self.value), ("lowest", self.lowest))}
-        return tensors, facts | losses
+        return tensors, facts | losses | {"tensors": _listed(tensors)}
 
     @classmethod
     def unpack(cls, tensors: Mapping[str, Kept], facts: Mapping[str, Any], device: torch.device) -> State:
-        """The inverse of ``pack``."""
+        """The inverse of ``pack``.
+
+        Raises:
+            KeyError, TypeError, ValueError: these tensors and values were not made by it.
+        """
+        if _listed(tensors) != facts.get("tensors"):
+            raise ValueError("tensors are missing, or of another shape")
         best, mark = (tensors[name].load().to(device) if name in tensors else None for name in ("best", "mark"))
         names = [name for name in tensors if name.startswith("memory.")]
         memory = {name.removeprefix("memory."): Held(tensors[name], device) for name in names}
-        counts = {name: facts[name] for name in ("stage", "step", "evaluations", "restarts", "tile")}
-        value, lowest = Value(*facts["value"]), Value(*facts["lowest"])
+        counts = {name: facts.get(name, -1) for name in ("stage", "step", "evaluations", "restarts", "tile")}
+        for name, count in counts.items():
+            if type(count) is not int or count < 0:
+                raise ValueError(f"{name} is {count!r}")
+        value, lowest = (_value(*facts[name]) for name in ("value", "lowest"))
         pixels = tensors["pixels"].load().to(device)
         return cls(pixels, memory=memory, value=value, lowest=lowest, best=best, mark=mark, **counts)
+
+    def belongs_to(self, plan: Plan) -> bool:
+        """Whether a run of this plan can have come to such a state."""
+        if self.stage > len(plan.stages):
+            return False
+        before = [stage.size for stage in plan.stages[: self.stage][-1:]]
+        now = [(stage.size, stage.steps) for stage in plan.stages[self.stage :][:1]]
+        sizes = [size for size, steps in now if self.step <= steps] + (before if self.step == 0 else [])
+        pictures = [picture.shape for picture in (self.pixels, self.best, self.mark) if picture is not None]
+        return len(set(pictures)) == 1 and pictures[0] in [(1, 3, *size) for size in sizes]
+
+
+def _value(total: float, terms: Mapping[str, float]) -> Value:
+    """A value as it comes out of JSON, where all of it is numbers."""
+    return Value(float(total), {name: float(term) for name, term in terms.items()})
+
+
+def _listed(tensors: Mapping[str, Kept]) -> dict[str, list[object]]:
+    """Which tensors there are, as plain values."""
+    return {name: [str(kept.dtype), *kept.shape] for name, kept in tensors.items()}
 
 
 def iterate(

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from impasto import events, images
-from impasto.errors import CannotResume, CannotWrite
+from impasto import recipe as recipes
+from impasto.errors import BadRecipe, CannotResume, CannotWrite, UnknownName
 from impasto.images.writing import clear_parts, replace_file
 from impasto.recipe import Recipe
 
@@ -53,19 +54,53 @@ def check(folder: Path) -> None:
             raise CannotWrite(f"{folder} is no run folder: it holds {min(strangers)}.", _ELSEWHERE)
 
 
+# Of a state that is written down. A state of another number is not gone on with: raise it whenever what a state holds, or
+# the picture that comes of it, is no longer the same.
+_FORMAT = 1
+# What is written down with every state, and its type.
+_FACTS = {"asked": str, "recipe_sha256": str, "kernel": str, "seconds": float, "output": str}
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state as it was written down: named tensors, and what goes with them as plain values."""
+    """A state as it was written down: named tensors, what goes with them as plain values, and the folder of the run."""
 
     tensors: Mapping[str, Kept]
     facts: Mapping[str, Any]
+    folder: Path = Path()
+
+    def refused(self, reason: str) -> CannotResume:
+        """The error that says why it cannot be gone on with."""
+        return cannot_resume(self.folder, reason)
+
+
+def cannot_resume(folder: Path, reason: str) -> CannotResume:
+    """The error of a run that cannot be gone on with for this reason."""
+    hint = "Give the command that began it again with --fresh, to start over; until then nothing of it is lost."
+    return CannotResume(f"The run {folder} cannot be gone on with: {reason}.", hint)
+
+
+def recipe(folder: Path) -> Recipe:
+    """The recipe that a run began with, its pictures named.
+
+    Raises:
+        CannotResume: it is not there, or cannot be read.
+    """
+    try:
+        found = recipes.load(str(folder.absolute() / RECIPE))
+    except (UnknownName, BadRecipe) as error:
+        reason = f"there is no {RECIPE} in it" if isinstance(error, UnknownName) else error.message.removesuffix(".")
+        raise cannot_resume(folder, reason) from None
+    if found.photo is None or not found.paintings:
+        raise cannot_resume(folder, f"its {RECIPE} names no photo or no painting")
+    return found
 
 
 def checkpoint(folder: Path) -> Checkpoint | None:
     """The last state that an unfinished run wrote; None where there is none, or where the run is complete.
 
     Raises:
-        CannotResume: a state that cannot be read.
+        CannotResume: a state that cannot be read, or that another version of Impasto wrote.
     """
     if (folder / RECORD).exists() or not (folder / STATE).is_file():
         return None
@@ -75,10 +110,15 @@ def checkpoint(folder: Path) -> Checkpoint | None:
 
     try:
         tensors, metadata = scratch.waiting(folder / STATE)
-        return Checkpoint(tensors, json.loads(metadata["facts"]))
+        facts = json.loads(metadata["facts"])
+        if not isinstance(facts, dict) or facts.pop("format", None) != _FORMAT:
+            raise cannot_resume(folder, "its state was written by another version of Impasto")
+        for name, kind in _FACTS.items():
+            if type(facts.get(name)) is not kind:
+                raise ValueError(f"{name} is {facts.get(name)!r}")
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        message = f"The state of the run {folder} cannot be read: {error}."
-        raise CannotResume(message, "Start over with --fresh.") from None
+        raise cannot_resume(folder, f"its state cannot be read ({error})") from None
+    return Checkpoint(tensors, facts, folder)
 
 
 @dataclass
@@ -121,7 +161,8 @@ class Run:
         from impasto import scratch
 
         with self._may_fail():
-            replace_file(self.folder / STATE, scratch.written(tensors, {"facts": json.dumps(facts)}))
+            text = json.dumps({"format": _FORMAT, **facts})
+            replace_file(self.folder / STATE, scratch.written(tensors, {"facts": text}))
 
     def note(self, event: events.Event) -> None:
         """Append an event to the run's log."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
 
 from impasto import assets, engine, images, machine, planning
 from impasto.engine import State, Tools
@@ -21,10 +22,11 @@ from impasto.errors import DoesNotFit
 from impasto.events import Event, Planned, Warned
 from impasto.geometry import Size
 from impasto.networks import vgg, weights
-from impasto.networks.convolution import KERNELS
+from impasto.networks.convolution import KERNELS, available
 from impasto.networks.features import Network
 from impasto.recipe import Recipe
 from impasto.request import Request, replanned, wanted_layers
+from impasto.schedule import Plan
 from impasto.scratch import InMemory, OnDisk, Scratch
 
 if TYPE_CHECKING:
@@ -90,10 +92,16 @@ class Bench:
         return replanned(self.asked, recipe)
 
 
-def bench(asked: Request, fetch: assets.Progress, kernel: str = "") -> Bench:
-    """Read the network, choose device and kernel, and time them; ``kernel`` names one that must be used."""
+def bench(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None) -> Bench:
+    """Read the network, choose device and kernel, and time them; the kernel of a state to go on from is kept to.
+
+    Raises:
+        CannotResume: there is no such kernel here.
+    """
     recipe = asked.recipe
     where, _ = machine.device(recipe.compute.device)
+    if kept and kept.facts["kernel"] not in {"bfloat16", *(kernel.name for kernel in available(where))}:
+        raise kept.refused(f"this machine has not its convolution, {kept.facts['kernel']}")
     file = Path(recipe.network.weights) if recipe.network.weights else None
     network = Network(
         weights.load(recipe.network.name, progress=fetch, file=file),
@@ -101,7 +109,7 @@ def bench(asked: Request, fetch: assets.Progress, kernel: str = "") -> Bench:
         wanted_layers(recipe),
         pooling=recipe.network.pooling,
         padding=recipe.network.padding,
-        kernel=KERNELS[kernel] if kernel else machine.kernel(recipe.compute.precision, where),
+        kernel=KERNELS[kept.facts["kernel"]] if kept else machine.kernel(recipe.compute.precision, where),
         device=where,
     )
     start = asked.start.pixels if asked.start is not None else None
@@ -134,19 +142,32 @@ def stream(ready: Bench, kept: Checkpoint | None = None) -> Iterator[tuple[Event
 
 def _wired(ready: Bench, kept: Checkpoint | None) -> Iterator[tuple[Event, State]]:
     asked, tools = ready.asked, ready.tools
-    before = kept.facts["tile"] if kept else None
+    begun = _unpacked(kept, asked.plan, tools.device) if kept else None
+    before = begun.tile if begun else None
     planned, way = ready.planned(asked, before)
     targets, history = (_scratch(on_disk) for on_disk in (way.targets_on_disk, way.history_on_disk))
     tools = replace(tools, recipe=asked.recipe, tile=way.tile, targets=targets, history=history)
     with machine.reused_memory() if way.reuse else nullcontext():
-        if kept is None:
-            state = State(engine.first_pixels(asked.plan, tools), tile=way.tile)
-        else:
-            state = replace(State.unpack(kept.tensors, kept.facts, tools.device), tile=way.tile)
+        state = replace(begun, tile=way.tile) if begun else State(engine.first_pixels(asked.plan, tools), tile=way.tile)
         yield planned, state
         for note in _notes(ready, planned, before, state):
             yield Warned(note), state
         yield from engine.iterate(asked.plan, tools, state)
+
+
+def _unpacked(kept: Checkpoint, plan: Plan, where: torch.device) -> State:
+    """The state that was written down.
+
+    Raises:
+        CannotResume: it is damaged, or no state of this plan.
+    """
+    try:
+        state = State.unpack(kept.tensors, kept.facts, where)
+    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
+        raise kept.refused(f"its state cannot be read ({error})") from None
+    if not state.belongs_to(plan):
+        raise kept.refused("its state is not one of this recipe")
+    return state
 
 
 def _notes(ready: Bench, planned: Planned, before: int | None, state: State) -> Iterator[str]:
