@@ -445,6 +445,44 @@ def test_a_stopped_run_leaves_a_picture_of_the_full_size(tmp_path: Path):
     assert np.abs(painting.pixels - photo).mean() < 0.3  # and it is a picture of the photo
 
 
+def go_wild(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let one move lead far away, to a picture of numbers that nobody has looked at yet."""
+    move, moves = solvers.LBFGS.move, [0]
+
+    def wild(self: solvers.LBFGS, gradient: torch.Tensor) -> None:
+        move(self, gradient)
+        moves[0] += 1
+        if moves[0] == step:
+            self.pixels.mul_(-40)
+
+    monkeypatch.setattr(solvers.LBFGS, "move", wild)
+
+
+@pytest.mark.parametrize("step", [2, 3, 5])
+@pytest.mark.parametrize("why", ["stopped", "time"])
+def test_a_picture_that_was_broken_off_is_the_best_that_was_looked_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, why: str, step: int
+):
+    seen: list[events.Event] = []
+
+    def stepped() -> list[float]:
+        return [event.loss for event in seen if isinstance(event, events.Stepped)]
+
+    within = None
+    if why == "time":
+        step, within = 4, 1e-6  # the first step of the last stage is always made
+    watch = api.Watch(seen.append, stop=lambda: why == "stopped" and len(stepped()) == step)
+    go_wild(monkeypatch, step)
+    run = tmp_path / "out.run"
+    fixed = frozenset({"size", "iterations"})
+    found = api.paint(ask(TWO_STAGES), output=tmp_path / "out.png", run=run, watch=watch, within=within, fixed=fixed)
+    assert len(stepped()) == step
+    assert found.record["loss"]["total"] == min(stepped()[0 if step <= 3 else 3 :])
+    assert 0.1 < found.pixels.mean() < 0.9  # where it went, all is 0
+    with Image.open("out.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(found.image))
+
+
 def fail_after(monkeypatch: pytest.MonkeyPatch, failing: Callable[[], bool]) -> None:
     """Let the features be no numbers from the moment on that ``failing`` says so."""
     call = Network.__call__

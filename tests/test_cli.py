@@ -522,6 +522,16 @@ def test_a_loss_that_is_no_number_is_a_failure_that_keeps_the_picture(
     assert not Path("out.png.run", runs.RECORD).exists()
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: you tried")])
+def test_memory_that_runs_out_is_said_without_a_trace(error: Exception, capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+    def read(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(images, "read", read)
+    assert run("stylize", *PAIR, *OUT, *QUICK) == 1
+    check_complaint(*capsys.readouterr(), "Memory ran out")
+
+
 # ---- planned, and in a given time ----------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ FLOORS = {
     **dict.fromkeys(("errors", "recipe", "recipes", "events", "geometry", "schedule"), 0),
     **dict.fromkeys(("assets", "images", "colour", "museum", "networks", "objectives", "solvers", "tiling", "metrics"), 1),
     **dict.fromkeys(("machine", "scratch"), 1),
-    **dict.fromkeys(("engine", "planning", "fast", "request", "video", "runs"), 2),
+    **dict.fromkeys(("engine", "planning", "fast", "request", "state", "video", "runs"), 2),
     **dict.fromkeys(("api", "comparing", "doctor", "painting", "wiring"), 3),
     **dict.fromkeys(("cli", "display", "report", "studio", "cluster", "__main__"), 4),
 }
@@ -44,6 +44,7 @@ NEIGHBOURS = {
     ("objectives.content", "scratch"),
     ("machine", "assets"),
     ("machine", "networks.convolution"),
+    ("engine", "state"),
     ("api", "painting"),
     ("api", "wiring"),
     ("metrics", "networks"),

@@ -20,14 +20,14 @@ import torch
 from PIL import Image
 from test_api import paint_with_a_pocket_network, save_random
 
-from impasto import api, images, planning, recipe, runs, scratch
-from impasto.engine import State
-from impasto.errors import CannotResume, DoesNotFit
+from impasto import api, engine, images, planning, recipe, runs, scratch, solvers
+from impasto.errors import CannotResume, DoesNotFit, NotSaved, OutOfMemory
 from impasto.events import Event, Planned, Stepped, Warned
 from impasto.geometry import Size
 from impasto.networks.features import Network
 from impasto.request import request
 from impasto.scratch import Held
+from impasto.state import State
 
 SETTINGS = {"size": 96, "iterations": "4,5", "schedule_coarsest": 48}
 
@@ -257,6 +257,110 @@ def test_another_limit_on_memory_is_no_other_run(tmp_path: Path):
         painting = api.paint(ask(tmp_path, memory=memory), output=out, run=run, watch=watch)
     assert sum(isinstance(event, Stepped) for event in seen) == 3
     assert painting.pixels.tobytes() == whole.pixels.tobytes()
+
+
+# ---- memory that runs out ------------------------------------------------------------------------------------
+
+OUT = RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+
+
+def lacking(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception, first: int = 1, last: int = 10**9
+) -> None:
+    """There is no memory for some calls of a function, counted from 1."""
+    work, calls = getattr(owner, name), [0]
+
+    def lacks(*given: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if first <= calls[0] <= last:
+            raise error
+        return work(*given, **named)
+
+    monkeypatch.setattr(owner, name, lacks)
+
+
+@pytest.mark.usefixtures("pocket")
+@pytest.mark.parametrize("error", [OUT, MemoryError()], ids=["torch", "python"])
+@pytest.mark.parametrize(
+    ("owner", "name"), [(Network, "__init__"), (planning, "speed"), (engine, "first_pixels"), (images, "to_tensor")]
+)
+def test_memory_that_runs_out_before_the_first_step_is_said_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception
+):
+    asked = ask(tmp_path)
+    lacking(monkeypatch, owner, name, error)
+    with pytest.raises(DoesNotFit, match="not enough memory") as found:
+        api.paint(asked, output=tmp_path / "out.png", run=tmp_path / "out.png.run")
+    assert "--size" in found.value.hint
+    assert not (tmp_path / "out.png").exists() and not (tmp_path / "out.png.run").exists()
+
+
+@pytest.mark.usefixtures("pocket")
+def test_memory_that_runs_out_when_a_run_is_gone_on_with_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    whole = api.paint(ask(tmp_path))
+    out, run = tmp_path / "out.png", tmp_path / "out.png.run"
+    watch, _ = stop_after(3)
+    api.paint(ask(tmp_path), output=out, run=run, watch=watch)
+    with monkeypatch.context() as patch, pytest.raises(DoesNotFit):
+        lacking(patch, State, "unpack", OUT)
+        api.paint(ask(tmp_path), output=out, run=run)
+    assert api.paint(ask(tmp_path), output=out, run=run).pixels.tobytes() == whole.pixels.tobytes()
+
+
+@pytest.mark.usefixtures("pocket")
+@pytest.mark.parametrize("error", [OUT, MemoryError()], ids=["torch", "python"])
+def test_states_and_previews_that_memory_is_lacking_for_do_not_take_the_picture_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    whole = api.paint(ask(tmp_path))
+    lacking(monkeypatch, scratch, "written", error)
+    lacking(monkeypatch, images, "from_tensor", error, last=2)  # the preview after each size
+    seen: list[Event] = []
+    found = api.paint(ask(tmp_path), output=tmp_path / "out.png", run=tmp_path / "out.run", watch=api.Watch(seen.append))
+    assert found.pixels.tobytes() == whole.pixels.tobytes() and (tmp_path / "out.png").exists()
+    assert any(isinstance(event, Warned) and "could not be written in full" in event.message for event in seen)
+
+
+@pytest.mark.usefixtures("pocket")
+@pytest.mark.parametrize("error", [OUT, MemoryError()], ids=["torch", "python"])
+@pytest.mark.parametrize("where", ["grow", "make", "move", "pixels", "save"])
+def test_a_run_that_memory_ran_out_in_is_gone_on_with_where_there_is_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
+):
+    whole = api.paint(ask(tmp_path))
+    out, run = tmp_path / "out.png", tmp_path / "out.png.run"
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(OutOfMemory if where in ("grow", "make", "move") else NotSaved) as found,
+    ):
+        if where == "grow":
+            lacking(patch, solvers, "grow", error)
+        elif where == "make":
+            lacking(patch, solvers, "make", error, first=2)
+        elif where == "move":
+            lacking(patch, solvers.LBFGS, "move", error, first=6)
+        elif where == "pixels":
+            lacking(patch, images, "from_tensor", error, first=3)
+        else:
+            lacking(patch, images, "save", error, first=3)
+        api.paint(ask(tmp_path), output=out, run=run)
+    assert "emory" in found.value.message and "The same command goes on" in found.value.hint
+    assert out.exists() == (where in ("grow", "make", "move")) and not (run / runs.RECORD).exists()
+    if out.exists():
+        assert str(out) in found.value.hint and images.read(out, max_megapixels=1).size == Size(72, 96)
+    seen: list[Event] = []
+    again = api.paint(ask(tmp_path), output=out, run=run, watch=api.Watch(seen.append))
+    assert again.pixels.tobytes() == whole.pixels.tobytes()
+    assert sum(isinstance(event, Stepped) for event in seen) <= 5
+
+
+@pytest.mark.usefixtures("pocket")
+def test_a_move_without_memory_is_made_again_with_what_can_wait_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    lacking(monkeypatch, solvers.LBFGS, "move", OUT, first=6, last=6)
+    seen: list[Event] = []
+    found = api.paint(ask(tmp_path), run=tmp_path / "out.run", watch=api.Watch(seen.append))
+    assert [event.message for event in seen if isinstance(event, Warned)][-1].endswith("with what can wait on disk.")
+    assert found.record["evaluations"] == 10 and sum(isinstance(event, Stepped) for event in seen) == 9
 
 
 TIMED = {"within": 1000.0, "fixed": frozenset({"size", "iterations"})}

@@ -15,7 +15,6 @@ from test_api import paint_with_a_pocket_network, save_random
 
 from impasto import engine, machine, planning, schedule, wiring
 from impasto import recipe as recipes
-from impasto.engine import State
 from impasto.errors import DoesNotFit
 from impasto.events import Event, Finished, Planned, Stepped, Warned
 from impasto.geometry import Size
@@ -23,6 +22,7 @@ from impasto.recipe import Recipe
 from impasto.request import Request, request
 from impasto.runs import Checkpoint
 from impasto.scratch import InMemory, OnDisk
+from impasto.state import State
 
 QUICK: dict[str, Any] = {"size": 96, "iterations": "3,3", "schedule_coarsest": 48}
 

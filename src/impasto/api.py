@@ -19,14 +19,25 @@ import numpy as np
 from impasto import assets, images, runs
 from impasto import painting as paintings
 from impasto import recipe as recipes
-from impasto.errors import BadPicture, BadRequest, CannotResume, CannotWrite, Diverged, DoesNotFit, UnknownName
+from impasto.errors import (
+    BadPicture,
+    BadRequest,
+    CannotResume,
+    CannotWrite,
+    Diverged,
+    DoesNotFit,
+    NotSaved,
+    OutOfMemory,
+    UnknownName,
+    memory_for,
+)
 from impasto.events import Event, Failed, Finished, Planned, StageDone, Stepped, Warned
 from impasto.painting import Painting
 from impasto.recipe import Recipe
 from impasto.request import Request, Source, is_file, replanned, request, requests
 
 if TYPE_CHECKING:
-    from impasto.engine import State
+    from impasto.state import State
 
 _PREVIEW_SECONDS = 20.0
 _WRITING_SHARE = 0.01  # of a run's time, that states and previews may each take up: large ones are written less often
@@ -146,7 +157,7 @@ def paint(
 
     Raises:
         DoesNotFit: the recipe's limit on memory is too low.
-        Diverged: the search could not be brought to a sound end. The best picture so far is in ``output``.
+        Diverged, OutOfMemory: the search could not be brought to a sound end. The best picture so far is in ``output``.
     """
     from impasto import wiring
 
@@ -162,27 +173,32 @@ def paint(
     if kept is not None and kept.facts["asked"] != wish and (within or kept.facts["recipe_sha256"] != asked.recipe.sha256):
         kept = None  # something else under the same name: a fresh start is what was asked for
     wish = kept.facts["asked"] if kept else wish
-    ready = wiring.bench(asked, watch.fetch, kept)
     spent = kept.facts["seconds"] if kept else 0.0
-    if within is not None:
-        left = within * 0.95 - (time.monotonic() - begun)
-        asked = ready.within(left, fixed) if kept is None else replanned(asked, runs.recipe(kept.folder))
-        ready = replace(ready, asked=asked)
-    stream = wiring.stream(ready, kept)
-    first = next(stream)  # the network is there and the plan is made: from here on something may be written
+    with memory_for("begin"):
+        ready = wiring.bench(asked, watch.fetch, kept)
+        if within is not None:
+            left = within * 0.95 - (time.monotonic() - begun)
+            asked = ready.within(left, fixed) if kept is None else replanned(asked, runs.recipe(kept.folder))
+            ready = replace(ready, asked=asked)
+        stream = wiring.stream(ready, kept)
+        first = next(stream)  # the network is there and the plan is made: from here on something may be written
     log = None
     if run is not None:
         log = runs.Run.start(run, asked.recipe) if kept is None else runs.Run.resume(run)
     follow = _Follow(log, asked, str(output or ""), checkpoint_seconds, wish, spent)
     deadline = begun + within - spent if within is not None else math.inf
     state, failed, stopped = _watched(itertools.chain([first], stream), follow, watch, deadline)
-    painting = paintings.of(asked, state, follow.planned, follow.seconds)
-    if output is not None:
-        output = paintings.save(painting, output)
-        painting.record["output"] = str(output)
-    if failed:
-        where = f"The last good picture is in {output}." if output is not None else ""
-        raise Diverged(failed, f"{where} Try a smaller --solver-rate, or --solver adam --solver-rate 0.02.".strip())
+    again = "The same command goes on from the last state that was saved." if log is not None else ""
+    with memory_for("write the picture", NotSaved, again):
+        painting = paintings.of(asked, state, follow.planned, follow.seconds)
+        if output is not None:
+            output = paintings.save(painting, output)
+            painting.record["output"] = str(output)
+    if failed is not None:
+        where = f"The last good picture is in {output}. " if output is not None else ""
+        if failed.memory:
+            raise OutOfMemory(failed.message, f"{where}Close other programs, or ask for a smaller --size. {again}".strip())
+        raise Diverged(failed.message, f"{where}Try a smaller --solver-rate, or --solver adam --solver-rate 0.02.")
     if log is not None:
         if output is not None and not stopped:
             log.finish(output, painting.record)
@@ -193,17 +209,18 @@ def paint(
 
 def _watched(
     stream: Iterator[tuple[Event, State]], follow: _Follow, watch: Watch, deadline: float
-) -> tuple[State, str, bool]:
+) -> tuple[State, Failed | None, bool]:
     """Follow the stream to its end, to a stop that is asked for, or to the deadline within the last stage.
 
-    Gives the last state, the message of a failure, and whether it was stopped.
+    Gives the state to be written as a picture, the failure that ended it, and whether it was stopped. Where it was broken
+    off, that is the best picture of its stage: at the last move's nobody has looked.
     """
     plan = follow.asked.plan
-    failed = ""
+    failed = None
     for event, state in stream:
         follow(event, state)
         watch.event(event)
-        failed = event.message if isinstance(event, Failed) else ""
+        failed = event if isinstance(event, Failed) else None
         if not isinstance(event, Stepped):
             continue
         done = f"after {event.evaluations} of {plan.evaluations} evaluations"
@@ -211,10 +228,10 @@ def _watched(
             again = " The same command goes on from here." if follow.log is not None else ""
             follow.keep(state)
             follow.say(f"Stopped {done}.{again}", state, watch)
-            return state, "", True
+            return state.good(), None, True
         if event.stage == len(plan.stages) - 1 and deadline - time.monotonic() < 1.5 * follow.pace:
             follow.say(f"The time is up {done}.", state, watch)
-            break
+            return state.good(), None, False
     return state, failed, False
 
 
@@ -290,7 +307,8 @@ class _Follow:
             self.keep(state)
         if staged or (stepped and self.seconds >= self.next_preview):
             begun = time.monotonic()
-            self.log.preview(np.clip(images.from_tensor(state.pixels), 0, 1))
+            with self.log.trying():
+                self.log.preview(np.clip(images.from_tensor(state.pixels), 0, 1))
             self.next_preview = self.seconds + max(_PREVIEW_SECONDS, (time.monotonic() - begun) / _WRITING_SHARE)
 
     def say(self, message: str, state: State, watch: Watch) -> None:

@@ -20,7 +20,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from impasto import __version__
 from impasto import recipe as recipes
-from impasto.errors import BadRequest, ImpastoError
+from impasto.errors import BadRequest, ImpastoError, ran_out_of_memory
 
 if TYPE_CHECKING:
     from impasto.painting import Painting
@@ -50,6 +50,11 @@ def main(arguments: list[str] | None = None) -> None:
     except ImpastoError as error:
         _complain(error.message, error.hint)
         sys.exit(2 if isinstance(error, BadRequest) else 1)
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        _complain("Memory ran out.", "Close other programs, or ask for a smaller --size.")
+        sys.exit(1)
     except KeyboardInterrupt:
         _complain("Interrupted.", "")
         sys.exit(130)

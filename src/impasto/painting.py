@@ -23,7 +23,7 @@ from impasto.request import Request
 if TYPE_CHECKING:
     import PIL.Image
 
-    from impasto.engine import State
+    from impasto.state import State
 
 
 @dataclass(frozen=True)

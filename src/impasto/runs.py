@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from impasto import events, images
 from impasto import recipe as recipes
-from impasto.errors import BadRecipe, CannotResume, CannotWrite, UnknownName
+from impasto.errors import BadRecipe, CannotResume, CannotWrite, UnknownName, ran_out_of_memory
 from impasto.images.writing import clear_parts, replace_file
 from impasto.recipe import Recipe
 
@@ -160,25 +160,25 @@ class Run:
         """Replace the state to go on from."""
         from impasto import scratch
 
-        with self._may_fail():
+        with self.trying():
             text = json.dumps({"format": _FORMAT, **facts})
             replace_file(self.folder / STATE, scratch.written(tensors, {"facts": text}))
 
     def note(self, event: events.Event) -> None:
         """Append an event to the run's log."""
         line = json.dumps({**events.to_dict(event), "time": round(time.time(), 3)})
-        with self._may_fail(), (self.folder / EVENTS).open("a", encoding="utf-8") as log:
+        with self.trying(), (self.folder / EVENTS).open("a", encoding="utf-8") as log:
             log.write(line + "\n")
 
     def preview(self, pixels: images.Pixels) -> None:
         """Replace the picture to look at while the run goes on: pixels (H, W, 3), 0..1."""
-        with self._may_fail():
+        with self.trying():
             images.save(self.folder / PREVIEW, pixels, quality=85)
 
     def finish(self, output: Path, record: dict[str, Any]) -> None:
         """Take the result in and write the record, the mark that the run is complete."""
         result = self.folder / f"result{output.suffix.lower()}"
-        with self._may_fail():
+        with self.trying():
             try:
                 result.unlink(missing_ok=True)
                 os.link(output, result)  # the same bytes, no second copy
@@ -188,9 +188,11 @@ class Run:
             (self.folder / STATE).unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _may_fail(self) -> Iterator[None]:
-        """The log must not take the picture with it: a full disk ends the log, not the run."""
+    def trying(self) -> Iterator[None]:
+        """The log must not take the picture with it: a full disk or memory ends the log, not the run."""
         try:
             yield
-        except (OSError, CannotWrite):
+        except (OSError, CannotWrite, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not ran_out_of_memory(error):
+                raise
             self.lost = True

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 
 from impasto import assets, engine, images, machine, planning
-from impasto.engine import State, Tools
+from impasto.engine import Tools
 from impasto.errors import DoesNotFit
 from impasto.events import Event, Planned, Warned
 from impasto.geometry import Size
@@ -28,6 +29,7 @@ from impasto.recipe import Recipe
 from impasto.request import Request, replanned, wanted_layers
 from impasto.schedule import Plan
 from impasto.scratch import InMemory, OnDisk, Scratch
+from impasto.state import State
 
 if TYPE_CHECKING:
     from impasto.runs import Checkpoint
@@ -146,7 +148,8 @@ def _wired(ready: Bench, kept: Checkpoint | None) -> Iterator[tuple[Event, State
     before = begun.tile if begun else None
     planned, way = ready.planned(asked, before)
     targets, history = (_scratch(on_disk) for on_disk in (way.targets_on_disk, way.history_on_disk))
-    tools = replace(tools, recipe=asked.recipe, tile=way.tile, targets=targets, history=history)
+    disk = None if way.targets_on_disk and way.history_on_disk else partial(_scratch, True)
+    tools = replace(tools, recipe=asked.recipe, tile=way.tile, targets=targets, history=history, disk=disk)
     with machine.reused_memory() if way.reuse else nullcontext():
         state = replace(begun, tile=way.tile) if begun else State(engine.first_pixels(asked.plan, tools), tile=way.tile)
         yield planned, state
