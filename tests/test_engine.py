@@ -598,6 +598,22 @@ def test_a_search_that_moves_is_let_go_on(tools: Tools):
     assert len(warnings(watch(resting))) == 2
 
 
+@pytest.mark.parametrize(("levels", "rests"), [(0.49, True), (0.51, False)])
+def test_half_of_an_8_bit_level_is_what_an_eye_sees(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, levels: float, rests: bool
+):
+    """Adam in a constant gradient moves every pixel by its rate, here by so much in two steps."""
+
+    def made(size: Size, plan: Plan, tools: Tools) -> Evaluate:
+        return lambda pixels: (Value(float(pixels.mean()), {}), torch.ones_like(pixels))
+
+    monkeypatch.setattr(engine, "evaluation", made)
+    mine = changed(tools, solver="adam", solver_rate=levels / 255 / 2, patience=2, init="grey.png")
+    stream = watch(replace(mine, start=np.full((41, 50, 3), 0.5, np.float32)))
+    assert [message.startswith("Nothing visible") for message in warnings(stream)] == [True] * 2 * rests
+    assert losses(stream)[0] - losses(stream)[1] == pytest.approx(levels / 255 / 2, rel=1e-3)
+
+
 def test_no_picture_is_kept_to_look_back_to_where_nobody_looks(tools: Tools):
     """A whole picture more is much where memory is short; the plan does not count it there."""
     for patience, expected in ((0, set()), (5, set()), (4, {1})):
@@ -776,11 +792,17 @@ def greedy_moves(monkeypatch: pytest.MonkeyPatch, solver: str, failing: Callable
 class Counting(OnDisk):
     """A place on disk that knows how many tensors it took."""
 
-    taken = 0
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.kept: list[Kept] = []
+
+    @property
+    def taken(self) -> int:
+        return len(self.kept)
 
     def keep(self, tensor: Tensor) -> Kept:
-        self.taken += 1
-        return super().keep(tensor)
+        self.kept.append(super().keep(tensor))
+        return self.kept[-1]
 
 
 def spacious(tools: Tools, folder: Path) -> tuple[Tools, list[Counting]]:
@@ -873,6 +895,34 @@ def test_the_disk_is_taken_where_the_smallest_tiles_are_not_enough(tools: Tools,
     stream = watch(mine, plan=WIDE)
     assert ["on disk" in message for message in warnings(stream)] == [False] * (len(warnings(stream)) - 1) + [True]
     assert isinstance(stream[-1][0], Failed) and len(places) == 2
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_pairs_that_are_remembered_go_to_disk_in_the_midst_of_a_size(tools: Tools, tmp_path: Path):
+    mine, places = spacious(narrow(tools, 0, good=7), tmp_path)
+    whole = watch(tools, plan=WIDE)
+    stream = iterate(WIDE, mine)
+    for event, _ in stream:
+        if isinstance(event, Warned) and "on disk" in event.message:
+            mine.network.most = 1e9  # type: ignore[attr-defined]
+        if isinstance(event, Stepped) and event.evaluations == 8:
+            break
+    pairs = sum(not isinstance(kept, Held) for kept in places[1].kept)
+    assert pairs == 2 * 3  # two that were recalled, and the one that the eighth gradient told
+    assert isinstance(event, Stepped) and event.loss == pytest.approx(losses(whole)[7], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["_rms", "clamp"])
+def test_memory_that_runs_out_in_passing_ends_nothing(tools: Tools, monkeypatch: pytest.MonkeyPatch, name: str):
+    mine = changed(tools, patience=2, init="noise", solver="adam", solver_rate=0.02)
+    whole = watch(mine)
+    owner = engine if name == "_rms" else torch
+    monkeypatch.setattr(owner, name, Greedy(getattr(owner, name), lambda call: call == 1, OUT["cpu"]))
+    monkeypatch.setattr(engine, "LEAST_TILE", 10)
+    stream = watch(mine)
+    assert isinstance(stream[-1][0], Finished) and losses(stream) == losses(whole)
+    assert torch.allclose(stream[-1][1].pixels, whole[-1][1].pixels)
+    assert [("at the last look" in message) for message in warnings(stream)] == [True] * (name == "clamp")
 
 
 def test_a_disk_that_cannot_be_had_is_no_crash(tools: Tools, monkeypatch: pytest.MonkeyPatch):

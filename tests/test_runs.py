@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +79,7 @@ def test_a_new_run_removes_what_an_earlier_one_left(tmp_path: Path):
     old.note(FINISHED)
     old.preview(np.zeros((20, 30, 3), np.float32))
     old.finish(tmp_path / "x.png", {})
+    old.close()
     new = runs.Run.start(tmp_path / "x.run", Recipe(size=200))
     assert [path.name for path in new.folder.iterdir()] == [runs.RECIPE]
     assert recipe.load(str(new.folder / runs.RECIPE)).size == 200
@@ -169,10 +173,11 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path: Path):
 
 def test_what_a_killed_run_left_half_written_is_removed_when_it_goes_on(tmp_path: Path):
     run = runs.Run.start(tmp_path / "x.run", Recipe())
+    run.close()
     for begin in (lambda: runs.Run.resume(run.folder), lambda: runs.Run.start(run.folder, Recipe())):
         for name in (runs.STATE, runs.PREVIEW, runs.RECORD):
             writing._part(run.folder / name).write_bytes(b"half")
-        begin()
+        begin().close()
         assert {path.name for path in run.folder.iterdir()} == {runs.RECIPE}
 
 
@@ -186,6 +191,41 @@ def test_a_run_that_is_complete_survives_a_request_that_is_refused(monkeypatch: 
     with pytest.raises(BadRequest):
         api.paint(request(device="cuda"), output=output, run=folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+PAINTS_FOR_EVER = """
+import sys, time
+from pathlib import Path
+from impasto import runs
+from impasto.recipe import Recipe
+run = runs.Run.start(Path(sys.argv[1]), Recipe())
+print("begun", flush=True)
+time.sleep(60)
+"""
+
+
+def test_two_programs_do_not_write_to_one_run(tmp_path: Path):
+    output, folder = tmp_path / "out.png", tmp_path / "out.run"
+    other = subprocess.Popen([sys.executable, "-c", PAINTS_FOR_EVER, str(folder)], stdout=subprocess.PIPE)
+    assert other.stdout is not None and other.stdout.readline() == b"begun\n"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    begun: list[Callable[[], object]] = [
+        lambda: api.paint(request(), output=output, run=folder),
+        lambda: api.paint(request(), output=output, run=folder, fresh=True),
+        lambda: runs.Run.resume(folder),
+    ]
+    for begin in begun:
+        with pytest.raises(CannotWrite, match="Another impasto is painting with the run folder") as found:
+            begin()
+        assert "-o" in found.value.hint and not output.exists()
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    api.paint(request(), output=output)  # without a run, the last one to come to its end is what is there
+    other.kill()
+    other.communicate()
+    for _ in range(2):  # and one's own earlier run is in nobody's way, however it ended
+        api.paint(request(), output=output, run=folder)
+        with pytest.raises(ZeroDivisionError):
+            api.paint(request(), output=output, run=folder, watch=api.Watch(stop=lambda: bool(1 / 0)))
 
 
 def test_a_stopped_run_is_told_from_a_finished_one_in_its_folder(tmp_path: Path):

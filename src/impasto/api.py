@@ -10,6 +10,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,10 +188,19 @@ def paint(
         log = runs.Run.start(run, asked.recipe) if kept is None else runs.Run.resume(run)
     follow = _Follow(log, asked, str(output or ""), checkpoint_seconds, wish, spent)
     deadline = begun + within - spent if within is not None else math.inf
-    state, failed, stopped = _watched(itertools.chain([first], stream), follow, watch, deadline)
+    with nullcontext() if log is None else closing(log):
+        return _ended(itertools.chain([first], stream), follow, watch, output, deadline)
+
+
+def _ended(
+    stream: Iterator[tuple[Event, State]], follow: _Follow, watch: Watch, output: Path | None, deadline: float
+) -> Painting:
+    """Follow the stream to where it ends and write what has come of it."""
+    log = follow.log
+    state, failed, stopped = _watched(stream, follow, watch, deadline)
     again = "The same command goes on from the last state that was saved." if log is not None else ""
     with memory_for("write the picture", NotSaved, again):
-        painting = paintings.of(asked, state, follow.planned, follow.seconds)
+        painting = paintings.of(follow.asked, state, follow.planned, follow.seconds)
         if output is not None:
             output = paintings.save(painting, output)
             painting.record["output"] = str(output)

@@ -13,12 +13,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from impasto import events, images
 from impasto import recipe as recipes
 from impasto.errors import BadRecipe, CannotResume, CannotWrite, UnknownName, ran_out_of_memory
-from impasto.images.writing import clear_parts, replace_file
+from impasto.images.writing import claim, clear_parts, replace_file
 from impasto.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def check(folder: Path) -> None:
     """Look, before any work, whether a run may be written there; nothing is changed.
 
     Raises:
-        CannotWrite: a file is in the way, or the folder holds what is not a run's.
+        CannotWrite: a file is in the way, the folder holds what is not a run's, or another program is writing a run there.
     """
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not nearest.is_dir():
@@ -52,6 +52,25 @@ def check(folder: Path) -> None:
         strangers = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - _FILES
         if strangers:
             raise CannotWrite(f"{folder} is no run folder: it holds {min(strangers)}.", _ELSEWHERE)
+        if (held := _claimed(folder)) is not None:
+            held.close()
+
+
+def _claimed(folder: Path) -> IO[bytes] | None:
+    """The recipe of a run, open and held, so that no other program writes to that folder; None where that cannot be done.
+
+    Raises:
+        CannotWrite: another program holds it.
+    """
+    try:
+        file = (folder / RECIPE).open("r+b")
+    except OSError:
+        return None
+    if not claim(file):
+        file.close()
+        message = f"Another impasto is painting with the run folder {folder}."
+        raise CannotWrite(message, "Wait for it or stop it, give the picture another name with -o, or use --no-run.")
+    return file
 
 
 # Of a state that is written down. A state of another number is not gone on with: raise it whenever what a state holds, or
@@ -123,9 +142,13 @@ def checkpoint(folder: Path) -> Checkpoint | None:
 
 @dataclass
 class Run:
-    """A run that is being written; ``lost`` says whether something of it could not be."""
+    """A run that is being written; ``lost`` says whether something of it could not be.
+
+    ``held`` keeps other programs out until it is closed.
+    """
 
     folder: Path
+    held: IO[bytes] | None = None
     lost: bool = False
 
     @classmethod
@@ -147,14 +170,20 @@ class Run:
                 f"The run folder {folder} cannot be written: {error.strerror or error}.",
                 _ELSEWHERE,
             ) from None
-        return cls(folder)
+        return cls(folder, _claimed(folder))
 
     @classmethod
     def resume(cls, folder: Path) -> Run:
         """An unfinished run, to be gone on with; what a killed run left half-written is removed."""
+        held = _claimed(folder)
         for name in _FILES:
             clear_parts(folder / name)
-        return cls(folder)
+        return cls(folder, held)
+
+    def close(self) -> None:
+        """Let others in again."""
+        if self.held is not None:
+            self.held.close()
 
     def keep(self, tensors: Mapping[str, Kept], facts: Mapping[str, Any]) -> None:
         """Replace the state to go on from."""
