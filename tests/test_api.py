@@ -357,6 +357,41 @@ def test_a_picture_in_a_given_time(monkeypatch: pytest.MonkeyPatch, seconds: flo
     assert kept.recipe.size == 64 and kept.recipe.schedule.iterations == (2,)
 
 
+@pytest.mark.parametrize(("shape", "size"), [((50, 1600), (48, 1536)), ((17, 23), (32, 43)), ((20, 1600), (32, 2560))])
+def test_a_thin_photo_is_painted_in_a_given_time_at_a_size_that_it_can_have(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], size: tuple[int, int]
+):
+    slow_machine(monkeypatch)
+    photo = random_pixels(*shape)
+    found = impasto.stylize(photo, "painting.png", seconds=100, iterations=1)
+    assert found.pixels.shape[1] in (size[1], size[1] + 1, shape[1]) and found.pixels.shape[0] >= 32
+    with pytest.raises(BadPicture):
+        impasto.stylize(photo, "painting.png", seconds=100, size=30)
+
+
+def test_a_size_that_a_time_allows_and_the_file_does_not_is_refused_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr("impasto.images.writing._LONGEST_SIDE", {"WebP": 99})
+    seen: list[events.Event] = []
+    with pytest.raises(CannotWrite, match="a WebP file holds at most 99"):
+        api.paint(ask(), output=tmp_path / "out.webp", within=1000, watch=api.Watch(seen.append))
+    assert seen == [] and not (tmp_path / "out.webp").exists()
+
+
+@pytest.mark.parametrize(("output", "run"), [("x.png", "x.png"), ("x/result.png", "x"), ("x.png", "x.png/run")])
+def test_a_picture_and_a_run_in_each_others_way_are_refused(tmp_path: Path, output: str, run: str):
+    with pytest.raises(CannotWrite, match="in each other's way") as found:
+        api.paint(ask(), output=Path(output), run=Path(run))
+    assert "--run DIR" in found.value.hint and not Path(output).exists() and not (tmp_path / run).is_file()
+
+
+@pytest.mark.parametrize("pause", [-1.0, float("nan")])
+def test_a_pause_that_is_none_is_refused(pause: float):
+    with pytest.raises(BadRecipe, match="0 or more seconds"):
+        api.paint(ask(), checkpoint_seconds=pause)
+
+
 @pytest.mark.parametrize("seconds", ["soon", 0, -1, "", float("nan")])
 def test_what_is_no_time_is_refused(seconds: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(images, "read", None)  # before anything is read

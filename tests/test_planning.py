@@ -14,7 +14,7 @@ from test_api import POCKET, pocket_weights
 
 from impasto import planning, schedule
 from impasto import recipe as recipes
-from impasto.errors import DoesNotFit
+from impasto.errors import BadRecipe, DoesNotFit
 from impasto.geometry import Size
 from impasto.networks import vgg
 from impasto.networks.convolution import KERNELS
@@ -373,6 +373,14 @@ def test_with_no_time_at_all_the_least_is_painted(seconds: float):
     photo = Size(3000, 4000)
     found = planning.within(seconds, Recipe(), photo, costs(photo))
     assert found.size == 128 and found.schedule.iterations == (12, 9, 6)
+
+
+def test_no_larger_size_is_chosen_than_a_recipe_can_name():
+    photo = Size(100, 70_000)
+    found = planning.within(1e9, Recipe(), photo, costs(photo))
+    assert found.size == schedule.LARGEST_SIDE == recipes.with_settings(found, {}).size
+    with pytest.raises(BadRecipe):
+        recipes.with_settings(found, {"size": schedule.LARGEST_SIDE + 1})
 
 
 def test_nothing_else_of_the_recipe_is_changed():

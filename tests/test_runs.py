@@ -171,6 +171,24 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path: Path):
     assert {path.name for path in run.folder.iterdir()} == {runs.RECIPE, runs.STATE}
 
 
+def test_a_disk_too_full_for_the_record_gives_up_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Otherwise a picture that is finished would be gone on with for ever."""
+    run = runs.Run.start(tmp_path / "x.run", Recipe())
+    run.keep({"pixels": Held(torch.ones(3))}, FACTS)
+    (tmp_path / "x.png").write_bytes(b"the picture")
+    write = runs.replace_file
+
+    def full(target: Path, data: bytes) -> None:
+        if (run.folder / runs.STATE).exists():
+            raise CannotWrite("No space left on device")
+        write(target, data)
+
+    monkeypatch.setattr(runs, "replace_file", full)
+    run.finish(tmp_path / "x.png", {"size": [1, 2]})
+    assert json.loads((run.folder / runs.RECORD).read_text()) == {"size": [1, 2]} and not run.lost
+    assert not (run.folder / runs.STATE).exists()
+
+
 def test_what_a_killed_run_left_half_written_is_removed_when_it_goes_on(tmp_path: Path):
     run = runs.Run.start(tmp_path / "x.run", Recipe())
     run.close()

@@ -22,6 +22,7 @@ from impasto import painting as paintings
 from impasto import recipe as recipes
 from impasto.errors import (
     BadPicture,
+    BadRecipe,
     BadRequest,
     CannotResume,
     CannotWrite,
@@ -33,6 +34,7 @@ from impasto.errors import (
     memory_for,
 )
 from impasto.events import Event, Failed, Finished, Planned, StageDone, Stepped, Warned
+from impasto.geometry import Size
 from impasto.painting import Painting
 from impasto.recipe import Recipe
 from impasto.request import Request, Source, is_file, replanned, request, requests
@@ -80,7 +82,9 @@ def stylize(
         Failed: the work was started and could not be ended.
     """
     within = recipes.duration(seconds) if seconds is not None else None
-    return paint(request(content, style, load_recipe(recipe, fields)), within=within, fixed=frozenset(fields))
+    any_size = within is not None and "size" not in fields
+    asked = request(content, style, load_recipe(recipe, fields), any_size=any_size)
+    return paint(asked, within=within, fixed=frozenset(fields))
 
 
 def plans(
@@ -164,11 +168,9 @@ def paint(
 
     begun = time.monotonic()
     watch = watch or Watch()
-    if output is not None:
-        output = images.check_output(output, bits=asked.recipe.output.bits, size=asked.plan.size)
-        _check_not_an_input(output, asked)
-    if run is not None:
-        runs.check(run)
+    if not checkpoint_seconds >= 0:
+        raise BadRecipe(f"checkpoint is {checkpoint_seconds:g}, but it must be 0 or more seconds.", "0 saves each step.")
+    output = _checked(output, run, asked, asked.plan.size if within is None else None)
     wish = _wish(asked.recipe, within, fixed)
     kept = runs.checkpoint(run) if run is not None and not fresh else None
     if kept is not None and kept.facts["asked"] != wish and (within or kept.facts["recipe_sha256"] != asked.recipe.sha256):
@@ -181,6 +183,7 @@ def paint(
             left = within * 0.95 - (time.monotonic() - begun)
             asked = ready.within(left, fixed) if kept is None else replanned(asked, runs.recipe(kept.folder))
             ready = replace(ready, asked=asked)
+            _checked(output, run, asked, asked.plan.size)
         stream = wiring.stream(ready, kept)
         first = next(stream)  # the network is there and the plan is made: from here on something may be written
     log = None
@@ -269,6 +272,20 @@ def resume(run: Path, watch: Watch | None = None) -> Painting:
         raise kept.refused("its photo or a painting has changed since")
     output = Path(kept.facts["output"]) if kept.facts["output"] else None
     return paint(asked, output=output, run=run, watch=watch)
+
+
+def _checked(output: Path | None, run: Path | None, asked: Request, size: Size | None) -> Path | None:
+    """The output's whole path, once it and the run can be written where they are to go; ``size`` where that is known."""
+    if output is not None:
+        output = images.check_output(output, bits=asked.recipe.output.bits, size=size)
+        _check_not_an_input(output, asked)
+    if run is not None:
+        runs.check(run)
+    if output is not None and run is not None:
+        picture, folder = output.resolve(), run.resolve()
+        if picture == folder or picture in folder.parents or folder in picture.parents:
+            raise CannotWrite(f"The picture {output} and its run folder {run} are in each other's way.", runs.ELSEWHERE)
+    return output
 
 
 def _check_not_an_input(output: Path, asked: Request) -> None:

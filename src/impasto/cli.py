@@ -130,7 +130,7 @@ def _paint(
 
     with Display(quiet) as display, _stopping() as stop:
         watch = api.Watch(event=display.event, fetch=display.fetch, stop=stop)
-        asked = request(photo, styles, recipe, watch.fetch)
+        asked = request(photo, styles, recipe, watch.fetch, any_size=within is not None and "size" not in fixed)
         display.request = asked
         folder = (run or runs.beside(target.absolute())) if keep_run else None
         painting = api.paint(

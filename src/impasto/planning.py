@@ -18,7 +18,7 @@ from impasto.geometry import Grid, Size
 from impasto.networks import convolution
 from impasto.networks.features import Network
 from impasto.recipe import Recipe
-from impasto.schedule import LEAST_SIDE, Plan
+from impasto.schedule import LARGEST_SIDE, LEAST_SIDE, Plan
 
 _PROBE_SIDES = (128, 256)  # long sides at which the machine is timed
 _TILE_SIDES = (3072, 2048, 1536, 1024, 768, 512, 384, 256)
@@ -239,7 +239,6 @@ def _along(pixels: int, small: int, at_small: float, large: int, at_large: float
 
 # ---- the best picture in a given time --------------------------------------------------------------------------------
 
-_LARGEST = 2**16  # that a recipe can name
 _SIDES = (128, 192, 256, 320, 384, 448, *(factor * 2**power for power in range(9, 14) for factor in (1, 1.25, 1.5, 1.75)))
 # Of the recipe's evaluations: fewer than this share in a smaller size makes the better picture, more than the last is
 # spent on a larger one, and with less than the least nothing is painted.
@@ -277,8 +276,8 @@ def within(
 
 def _possible(photo: Size) -> Iterable[int]:
     """Long sides to choose from: up to the photo's own, and no short side too small for the network."""
-    least = _least(photo)
-    sides = sorted({int(side) for side in (*_SIDES, photo.long_side) if least <= side <= min(photo.long_side, _LARGEST)})
+    least, most = _least(photo), min(photo.long_side, LARGEST_SIDE)
+    sides = sorted({int(side) for side in (*_SIDES, most) if least <= side <= most})
     return sides or [least]
 
 

@@ -50,11 +50,22 @@ class Request:
         return tuple(notes)
 
 
-def request(content: Source, style: Source | Sequence[Source], recipe: Recipe, fetch: assets.Progress = _silent) -> Request:
-    """Read and check everything: names first, then files, then sizes. No network is read and nothing is written."""
-    found = requests(content, style, [recipe], fetch)[0]
-    assert isinstance(found, Request)
-    return found
+def request(
+    content: Source,
+    style: Source | Sequence[Source],
+    recipe: Recipe,
+    fetch: assets.Progress = _silent,
+    *,
+    any_size: bool = False,
+) -> Request:
+    """Read and check everything: names first, then files, then sizes. No network is read and nothing is written.
+
+    ``any_size``: the recipe's is still to be chosen, and a photo that is too thin for it is taken at its own size, or at
+    the largest there is.
+    """
+    sizes = [recipe.size, *((0, schedule.LARGEST_SIDE) if any_size else ())]
+    found = requests(content, style, [recipe.model_copy(update={"size": size}) for size in sizes], fetch)
+    return next(one for one in found if isinstance(one, Request))
 
 
 def requests(

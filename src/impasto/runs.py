@@ -35,7 +35,7 @@ def beside(output: Path) -> Path:
     return output.with_name(f"{output.name}.run")
 
 
-_ELSEWHERE = "Name another place with --run DIR, or keep none with --no-run."
+ELSEWHERE = "Name another place with --run DIR, or keep none with --no-run."
 
 
 def check(folder: Path) -> None:
@@ -46,12 +46,12 @@ def check(folder: Path) -> None:
     """
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not nearest.is_dir():
-        raise CannotWrite(f"The run folder {folder} cannot be made: {nearest} is a file.", _ELSEWHERE)
+        raise CannotWrite(f"The run folder {folder} cannot be made: {nearest} is a file.", ELSEWHERE)
     if nearest == folder.absolute():
         # What starts with a dot is a half-written file of a run that was killed, or the file manager's own.
         strangers = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - _FILES
         if strangers:
-            raise CannotWrite(f"{folder} is no run folder: it holds {min(strangers)}.", _ELSEWHERE)
+            raise CannotWrite(f"{folder} is no run folder: it holds {min(strangers)}.", ELSEWHERE)
         if (held := _claimed(folder)) is not None:
             held.close()
 
@@ -168,7 +168,7 @@ class Run:
         except OSError as error:
             raise CannotWrite(
                 f"The run folder {folder} cannot be written: {error.strerror or error}.",
-                _ELSEWHERE,
+                ELSEWHERE,
             ) from None
         return cls(folder, _claimed(folder))
 
@@ -213,7 +213,12 @@ class Run:
                 os.link(output, result)  # the same bytes, no second copy
             except OSError:
                 shutil.copyfile(output, result)
-            replace_file(self.folder / RECORD, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+            text = (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
+            try:
+                replace_file(self.folder / RECORD, text)
+            except CannotWrite:  # for want of room, of which the state takes up much and is not needed any more
+                (self.folder / STATE).unlink(missing_ok=True)
+                replace_file(self.folder / RECORD, text)
             (self.folder / STATE).unlink(missing_ok=True)
 
     @contextlib.contextmanager
