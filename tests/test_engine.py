@@ -682,6 +682,7 @@ OUT: dict[str, Exception] = {
     "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: 12"),
     "mps": RuntimeError("MPS backend out of memory (MPS allocated: 4.00 GB)."),
     "windows": RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 12 bytes."),
+    "onednn": RuntimeError("could not create a primitive"),
     "numpy": MemoryError("Unable to allocate 1.00 GiB for an array"),
 }
 WIDE = Plan((Stage(Size(40, 50), 4), Stage(Size(90, 110), 5)), 1.0)
@@ -935,7 +936,13 @@ def test_a_disk_that_cannot_be_had_is_no_crash(tools: Tools, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("The size of tensor a (3) must match the size of tensor b"), ValueError("no")]
+    "error",
+    [
+        RuntimeError("The size of tensor a (3) must match the size of tensor b"),
+        RuntimeError("could not create a primitive descriptor for the convolution forward propagation primitive."),
+        ValueError("no"),
+        ValueError("out of memory"),
+    ],
 )
 def test_any_other_error_is_not_taken_for_it(tools: Tools, monkeypatch: pytest.MonkeyPatch, error: Exception):
     monkeypatch.setitem(OUT, "other", error)

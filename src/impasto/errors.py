@@ -92,8 +92,12 @@ class NotSaved(Failed):
 
 def ran_out_of_memory(error: BaseException) -> bool:
     """Whether an allocator gave up: Python's and numpy's raise an error of their own, torch's say so in words."""
+    if not isinstance(error, RuntimeError):
+        return isinstance(error, MemoryError)
+    # The whole of what oneDNN says then; what it says of a convolution that it does not have is longer.
+    whole = ("could not create a primitive", "could not create a memory object", "could not execute a primitive")
     words = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "ALLOC_FAILED")
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
+    return str(error) in whole or any(word in str(error) for word in words)
 
 
 @contextmanager
