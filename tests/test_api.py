@@ -326,10 +326,19 @@ def test_plans_say_what_painting_would_take_without_painting(monkeypatch: pytest
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("sizes", [[20, 96, 0], [512, 1024, 0]])
+def test_a_size_at_which_a_photo_is_too_thin_is_said_in_its_place(sizes: list[int]):
+    save_random("photo.png", *((75, 100) if sizes[0] == 20 else (50, 1600)))
+    thin, *others = api.plans("photo.png", "painting.png", sizes, recipes.Recipe())
+    assert isinstance(thin, BadPicture) and "too few for the network" in thin.message and "--size" in thin.hint
+    assert [type(one) for one in others] == [events.Planned] * 2
+    assert [one.size.long_side for one in others] == [sizes[1], max(100, 16 * (sizes[0] == 512) * 100)]  # type: ignore[union-attr]
+
+
 def test_plans_refuse_what_painting_refuses():
-    for size in (-5, 70_000, 20):
-        with pytest.raises(BadRequest):
-            api.plans("photo.png", "painting.png", [64, size], recipes.Recipe())
+    for sizes in ([64, -5], [64, 70_000], [20], [20, 30]):
+        with pytest.raises(BadRequest, match="20x15" if sizes[0] == 20 else "size is"):
+            api.plans("photo.png", "painting.png", sizes, recipes.Recipe())
     with pytest.raises(BadPicture):
         api.plans("missing.png", "painting.png", [64], recipes.Recipe())
 
@@ -346,6 +355,41 @@ def test_a_picture_in_a_given_time(monkeypatch: pytest.MonkeyPatch, seconds: flo
     assert found.recipe.schedule.single and found.recipe.sha256 == found.record["recipe_sha256"]
     kept = impasto.stylize(photo, "painting.png", seconds=seconds, **QUICK)
     assert kept.recipe.size == 64 and kept.recipe.schedule.iterations == (2,)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((50, 1600), (48, 1536)), ((17, 23), (32, 43)), ((20, 1600), (32, 2560))])
+def test_a_thin_photo_is_painted_in_a_given_time_at_a_size_that_it_can_have(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], size: tuple[int, int]
+):
+    slow_machine(monkeypatch)
+    photo = random_pixels(*shape)
+    found = impasto.stylize(photo, "painting.png", seconds=100, iterations=1)
+    assert found.pixels.shape[1] in (size[1], size[1] + 1, shape[1]) and found.pixels.shape[0] >= 32
+    with pytest.raises(BadPicture):
+        impasto.stylize(photo, "painting.png", seconds=100, size=30)
+
+
+def test_a_size_that_a_time_allows_and_the_file_does_not_is_refused_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr("impasto.images.writing._LONGEST_SIDE", {"WebP": 99})
+    seen: list[events.Event] = []
+    with pytest.raises(CannotWrite, match="a WebP file holds at most 99"):
+        api.paint(ask(), output=tmp_path / "out.webp", within=1000, watch=api.Watch(seen.append))
+    assert seen == [] and not (tmp_path / "out.webp").exists()
+
+
+@pytest.mark.parametrize(("output", "run"), [("x.png", "x.png"), ("x/result.png", "x"), ("x.png", "x.png/run")])
+def test_a_picture_and_a_run_in_each_others_way_are_refused(tmp_path: Path, output: str, run: str):
+    with pytest.raises(CannotWrite, match="in each other's way") as found:
+        api.paint(ask(), output=Path(output), run=Path(run))
+    assert "--run DIR" in found.value.hint and not Path(output).exists() and not (tmp_path / run).is_file()
+
+
+@pytest.mark.parametrize("pause", [-1.0, float("nan")])
+def test_a_pause_that_is_none_is_refused(pause: float):
+    with pytest.raises(BadRecipe, match="0 or more seconds"):
+        api.paint(ask(), checkpoint_seconds=pause)
 
 
 @pytest.mark.parametrize("seconds", ["soon", 0, -1, "", float("nan")])
@@ -434,6 +478,44 @@ def test_a_stopped_run_leaves_a_picture_of_the_full_size(tmp_path: Path):
         np.testing.assert_array_equal(np.asarray(image), np.asarray(painting.image))
     photo = images.resize(images.read("photo.png", max_megapixels=1).pixels, Size(72, 96))
     assert np.abs(painting.pixels - photo).mean() < 0.3  # and it is a picture of the photo
+
+
+def go_wild(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let one move lead far away, to a picture of numbers that nobody has looked at yet."""
+    move, moves = solvers.LBFGS.move, [0]
+
+    def wild(self: solvers.LBFGS, gradient: torch.Tensor) -> None:
+        move(self, gradient)
+        moves[0] += 1
+        if moves[0] == step:
+            self.pixels.mul_(-40)
+
+    monkeypatch.setattr(solvers.LBFGS, "move", wild)
+
+
+@pytest.mark.parametrize("step", [2, 3, 5])
+@pytest.mark.parametrize("why", ["stopped", "time"])
+def test_a_picture_that_was_broken_off_is_the_best_that_was_looked_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, why: str, step: int
+):
+    seen: list[events.Event] = []
+
+    def stepped() -> list[float]:
+        return [event.loss for event in seen if isinstance(event, events.Stepped)]
+
+    within = None
+    if why == "time":
+        step, within = 4, 1e-6  # the first step of the last stage is always made
+    watch = api.Watch(seen.append, stop=lambda: why == "stopped" and len(stepped()) == step)
+    go_wild(monkeypatch, step)
+    run = tmp_path / "out.run"
+    fixed = frozenset({"size", "iterations"})
+    found = api.paint(ask(TWO_STAGES), output=tmp_path / "out.png", run=run, watch=watch, within=within, fixed=fixed)
+    assert len(stepped()) == step
+    assert found.record["loss"]["total"] == min(stepped()[0 if step <= 3 else 3 :])
+    assert 0.1 < found.pixels.mean() < 0.9  # where it went, all is 0
+    with Image.open("out.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(found.image))
 
 
 def fail_after(monkeypatch: pytest.MonkeyPatch, failing: Callable[[], bool]) -> None:

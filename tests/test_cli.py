@@ -522,6 +522,16 @@ def test_a_loss_that_is_no_number_is_a_failure_that_keeps_the_picture(
     assert not Path("out.png.run", runs.RECORD).exists()
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: you tried")])
+def test_memory_that_runs_out_is_said_without_a_trace(error: Exception, capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+    def read(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(images, "read", read)
+    assert run("stylize", *PAIR, *OUT, *QUICK) == 1
+    check_complaint(*capsys.readouterr(), "Memory ran out")
+
+
 # ---- planned, and in a given time ----------------------------------------------------------------------------
 
 
@@ -568,6 +578,15 @@ def test_a_size_that_does_not_fit_is_said_in_its_place(as_json: bool, capsys: Ca
         assert "64x48" in out and re.search(rf"^ *8000 .*{words}", out, re.M) and "--memory" in out
 
 
+def test_a_thin_photo_is_planned_at_the_sizes_that_it_can_have(capsys: Captured):
+    save_random("photo.png", 50, 1600)
+    assert run("plan", *PAIR) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and re.search(r"^ *512 .*too few for the network", out, re.M)
+    assert re.findall(r"^ *(\d+x\d+)", out, re.M) == ["1024x32", "2048x64", "4096x128", "1600x50"]
+    assert run("plan", *PAIR, "--size", "100") == 2
+
+
 def test_a_plan_keeps_to_the_limit_on_memory(capsys: Captured):
     found = []
     for limit in ("0", "2GB"):
@@ -602,7 +621,7 @@ def test_a_time_chooses_the_size_and_the_evaluations(capsys: Captured, monkeypat
         kept = recipes.from_json(images.embedded_recipe(path) or "")
         assert f"{kept.size}x" in size and kept.schedule.iterations[-1] == steps
         found[time] = (kept.size, steps)
-    assert found["20s"][0] < found["100s"][0] < found["1h"][0] == 256
+    assert found["20s"][0] < found["100s"][0] < found["1h"][0] == 270
     assert found["1h"][1] == 120  # three times what the recipe has
 
 

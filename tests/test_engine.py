@@ -17,14 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from impasto import engine, images
-from impasto.engine import RESTARTS, Evaluate, State, Tools, evaluation, first_pixels, iterate, objectives_for
+from impasto import engine, images, solvers
+from impasto.engine import RESTARTS, Evaluate, Tools, evaluation, first_pixels, iterate, objectives_for
 from impasto.events import Event, Failed, Finished, StageDone, Started, Stepped, Warned
 from impasto.geometry import Size
 from impasto.networks.features import Network
 from impasto.recipe import Input, Recipe, with_settings
 from impasto.schedule import Plan, Stage, painting_size
 from impasto.scratch import Held, InMemory, Kept, OnDisk
+from impasto.state import State
 from impasto.tiling import Value
 
 LAYERS = ("input", "relu1_1", "relu2_1", "relu2_2", "relu3_1")
@@ -446,6 +447,58 @@ def test_a_last_move_that_ran_away_gives_place_to_the_best_picture(tools: Tools)
         assert event.loss < 1.1 * min(losses(stream)[8:])
 
 
+class Wild:
+    """A solver whose move of one number leads far away, to numbers; nobody sees it but who looks at the picture."""
+
+    moves = 0
+
+    def __init__(self, solver: solvers.Solver, wild: int) -> None:
+        self.solver, self.wild = solver, wild
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.solver, name)
+
+    def move(self, gradient: Tensor) -> None:
+        self.solver.move(gradient)
+        type(self).moves += 1
+        if type(self).moves == self.wild:
+            self.solver.pixels.mul_(-40)
+
+
+def go_wild(monkeypatch: pytest.MonkeyPatch, move: int) -> None:
+    made = solvers.make
+    monkeypatch.setattr(Wild, "moves", 0)
+    monkeypatch.setattr(solvers, "make", lambda *how, **more: Wild(made(*how, **more), move))
+
+
+def test_what_is_grown_is_the_best_picture_that_was_looked_at(tools: Tools):
+    stream = watch(tools, plan=LONG)
+    at = kinds(stream).index("StageDone")
+    done, before = stream[at][1], stream[at - 1][1]
+    check_sound(tools, done, LONG)
+    assert done.value.total == min(losses(stream)[:8]) and not torch.equal(done.pixels, before.pixels)
+    assert torch.equal(stream[at + 1][1].pixels, solvers.grow(done.pixels, Size(37, 45)))
+
+
+def test_a_size_whose_last_move_ran_away_is_not_grown_from_it(tools: Tools, monkeypatch: pytest.MonkeyPatch):
+    expected = watch(tools, plan=LONG)
+    go_wild(monkeypatch, 8)
+    stream = watch(tools, plan=LONG)
+    at = kinds(stream).index("StageDone")
+    assert stream[at - 1][1].pixels.abs().max() > 10 >= stream[at][1].pixels.abs().max()
+    assert raw(stream[-1][1]) == raw(expected[-1][1]) and losses(stream) == losses(expected)
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+def test_the_good_state_is_the_best_that_was_looked_at(tools: Tools, solver: str):
+    stream = watch(with_solver(tools, solver), plan=LONG)
+    for index, (event, state) in enumerate(stream):
+        if isinstance(event, Stepped):
+            check_sound(tools, state.good(), LONG)
+            assert state.good().value.total == min(losses(stream[: index + 1])[0 if event.stage == 0 else 8 :])
+            assert state.good().memory == {}
+
+
 def test_a_finished_picture_whose_loss_is_no_number_is_not_called_finished(tools: Tools):
     mine = changed(tools, style_statistics="gram")
     stream = watch(faulty(mine, 9, "nan"))
@@ -545,6 +598,22 @@ def test_a_search_that_moves_is_let_go_on(tools: Tools):
     assert len(warnings(watch(resting))) == 2
 
 
+@pytest.mark.parametrize(("levels", "rests"), [(0.49, True), (0.51, False)])
+def test_half_of_an_8_bit_level_is_what_an_eye_sees(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, levels: float, rests: bool
+):
+    """Adam in a constant gradient moves every pixel by its rate, here by so much in two steps."""
+
+    def made(size: Size, plan: Plan, tools: Tools) -> Evaluate:
+        return lambda pixels: (Value(float(pixels.mean()), {}), torch.ones_like(pixels))
+
+    monkeypatch.setattr(engine, "evaluation", made)
+    mine = changed(tools, solver="adam", solver_rate=levels / 255 / 2, patience=2, init="grey.png")
+    stream = watch(replace(mine, start=np.full((41, 50, 3), 0.5, np.float32)))
+    assert [message.startswith("Nothing visible") for message in warnings(stream)] == [True] * 2 * rests
+    assert losses(stream)[0] - losses(stream)[1] == pytest.approx(levels / 255 / 2, rel=1e-3)
+
+
 def test_no_picture_is_kept_to_look_back_to_where_nobody_looks(tools: Tools):
     """A whole picture more is much where memory is short; the plan does not count it there."""
     for patience, expected in ((0, set()), (5, set()), (4, {1})):
@@ -613,6 +682,7 @@ OUT: dict[str, Exception] = {
     "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: 12"),
     "mps": RuntimeError("MPS backend out of memory (MPS allocated: 4.00 GB)."),
     "windows": RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 12 bytes."),
+    "onednn": RuntimeError("could not create a primitive"),
     "numpy": MemoryError("Unable to allocate 1.00 GiB for an array"),
 }
 WIDE = Plan((Stage(Size(40, 50), 4), Stage(Size(90, 110), 5)), 1.0)
@@ -637,7 +707,7 @@ def test_where_memory_runs_out_it_goes_on_in_tiles_to_the_same_picture(tools: To
     assert len(tools.grid(Size(90, 110))) == 1
     (message,) = warnings(stream)
     assert "Memory ran out in step" in message and "tiles of 55 px" in message
-    assert f"step {max(good - 4, 0) + 1} at" in message
+    assert f"step {max(good - 4, 0) + 1} of" in message
     assert [kind for kind in kinds(stream) if kind != "Warned"] == kinds(whole)
     assert losses(stream) == pytest.approx(losses(whole), rel=1e-5)
     assert losses(stream)[: max(4, good)] == losses(whole)[: max(4, good)]
@@ -689,8 +759,190 @@ def test_resumed_after_memory_ran_out_it_ends_with_the_same_bytes(tools: Tools):
     check_resuming(tools, WIDE, stream, since)  # where there is memory again, the tiles stay
 
 
+# ---- out of memory outside an evaluation ---------------------------------------------------------------------
+
+
+class Greedy:
+    """Stands before a function and has no memory for some of its calls, counted from 1."""
+
+    def __init__(self, work: Callable[..., Any], failing: Callable[[int], bool], error: Exception) -> None:
+        self.work, self.failing, self.error, self.calls = work, failing, error, 0
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        self.calls += 1
+        if self.failing(self.calls):
+            raise self.error
+        return self.work(*given, **named)
+
+
+def greedy_moves(monkeypatch: pytest.MonkeyPatch, solver: str, failing: Callable[[int], bool], error: str) -> None:
+    """Some moves break off in the middle, when the solver's memory has been changed already."""
+    kind = {"lbfgs": solvers.LBFGS, "adam": solvers.Adam}[solver]
+    move, count = kind.move, iter(range(1, 10_000))
+
+    def broken(self: Any, gradient: Tensor) -> None:
+        if failing(next(count)):
+            for kept in self.memory().values():
+                kept.load().neg_()
+            raise OUT[error]
+        move(self, gradient)
+
+    monkeypatch.setattr(kind, "move", broken)
+
+
+class Counting(OnDisk):
+    """A place on disk that knows how many tensors it took."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.kept: list[Kept] = []
+
+    @property
+    def taken(self) -> int:
+        return len(self.kept)
+
+    def keep(self, tensor: Tensor) -> Kept:
+        self.kept.append(super().keep(tensor))
+        return self.kept[-1]
+
+
+def spacious(tools: Tools, folder: Path) -> tuple[Tools, list[Counting]]:
+    """Tools that may put on disk what can wait there, and the places that they come to make."""
+    places: list[Counting] = []
+
+    def disk() -> Counting:
+        places.append(Counting(folder))
+        return places[-1]
+
+    return replace(tools, disk=disk), places
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("error", OUT)
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+@pytest.mark.parametrize("failing", [1, 3, 7])
+def test_memory_that_runs_out_in_a_move_goes_back_to_the_best_picture_and_on_with_a_disk(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: str, solver: str, failing: int
+):
+    mine, places = spacious(with_solver(tools, solver), tmp_path)
+    whole = watch(mine, plan=WIDE)
+    greedy_moves(monkeypatch, solver, lambda call: call == failing, error)
+    stream = watch(mine, plan=WIDE)
+    (message,) = warnings(stream)
+    step = failing if failing <= 4 else failing - 4
+    assert f"Memory ran out in step {step} of" in message and message.endswith("going on with what can wait on disk.")
+    assert [kind for kind in kinds(stream) if kind != "Warned"] == kinds(whole)
+    state = stream[kinds(stream).index("Warned")][1]
+    check_sound(mine, state, WIDE)
+    assert state.memory == {} and state.value.total <= min(losses(stream)[0 if failing <= 4 else 4 : failing - 1] or [9.0])
+    assert [place.taken > 0 for place in places] == [True, solver == "lbfgs"]
+    end, expected = stream[-1][0], whole[-1][0]
+    assert isinstance(end, Finished) and isinstance(expected, Finished) and end.loss < 1.3 * expected.loss
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_resumed_after_memory_ran_out_in_a_move_it_ends_with_the_same_bytes(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    with monkeypatch.context() as patch:
+        greedy_moves(patch, "lbfgs", lambda call: call == 7, "cpu")
+        stream = watch(spacious(tools, tmp_path)[0], plan=WIDE)
+    check_resuming(tools, WIDE, stream, kinds(stream).index("Warned"))
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("call", [1, 2])
+def test_memory_that_runs_out_before_the_first_step_of_a_size_changes_nothing_but_where_things_wait(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: int
+):
+    mine, places = spacious(tools, tmp_path)
+    whole = watch(mine, plan=WIDE)
+    monkeypatch.setattr(solvers, "make", Greedy(solvers.make, lambda calls: calls == call, OUT["cpu"]))
+    stream = watch(mine, plan=WIDE)
+    (message,) = warnings(stream)
+    assert "ran out in step 1 of" in message and "on disk" in message and all(place.taken for place in places)
+    assert losses(stream) == losses(whole) and raw(stream[-1][1]) == raw(whole[-1][1])
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("good", [0, 1, 5])
+def test_where_no_move_can_be_made_at_all_the_best_picture_is_kept(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, good: int
+):
+    greedy_moves(monkeypatch, "lbfgs", lambda call: call > good, "cuda")
+    stream = watch(spacious(tools, tmp_path)[0], plan=WIDE)
+    event, state = stream[-1]
+    assert isinstance(event, Failed) and event.memory and "Memory ran out in step" in event.message
+    assert "on disk" in warnings(stream)[0] and all("tiles" in message for message in warnings(stream)[1:])
+    assert kinds(stream).count("Stepped") == good
+    value, _ = evaluation(Size(*state.pixels.shape[-2:]), WIDE, tools)(state.pixels)
+    assert value.total == pytest.approx(state.value.total, rel=1e-6)  # tiles round otherwise
+
+
+def test_a_picture_that_cannot_be_grown_ends_with_the_one_of_the_size_before(tools: Tools, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(solvers, "grow", Greedy(solvers.grow, lambda call: True, OUT["cpu"]))
+    stream = watch(tools, plan=WIDE)
+    event, state = stream[-1]
+    assert isinstance(event, Failed) and event.memory and "before the first step at 110x90" in event.message
+    check_sound(tools, state, WIDE)
+    assert torch.equal(state.pixels, stream[-2][1].pixels) and tuple(state.pixels.shape[-2:]) == (40, 50)
+    monkeypatch.undo()
+    assert raw(watch(tools, state, WIDE)[-1][1]) == raw(watch(tools, plan=WIDE)[-1][1])
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_the_disk_is_taken_where_the_smallest_tiles_are_not_enough(tools: Tools, tmp_path: Path):
+    mine, places = spacious(narrow(tools, 0, good=6), tmp_path)
+    stream = watch(mine, plan=WIDE)
+    assert ["on disk" in message for message in warnings(stream)] == [False] * (len(warnings(stream)) - 1) + [True]
+    assert isinstance(stream[-1][0], Failed) and len(places) == 2
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_pairs_that_are_remembered_go_to_disk_in_the_midst_of_a_size(tools: Tools, tmp_path: Path):
+    mine, places = spacious(narrow(tools, 0, good=7), tmp_path)
+    whole = watch(tools, plan=WIDE)
+    stream = iterate(WIDE, mine)
+    for event, _ in stream:
+        if isinstance(event, Warned) and "on disk" in event.message:
+            mine.network.most = 1e9  # type: ignore[attr-defined]
+        if isinstance(event, Stepped) and event.evaluations == 8:
+            break
+    pairs = sum(not isinstance(kept, Held) for kept in places[1].kept)
+    assert pairs == 2 * 3  # two that were recalled, and the one that the eighth gradient told
+    assert isinstance(event, Stepped) and event.loss == pytest.approx(losses(whole)[7], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["_rms", "clamp"])
+def test_memory_that_runs_out_in_passing_ends_nothing(tools: Tools, monkeypatch: pytest.MonkeyPatch, name: str):
+    mine = changed(tools, patience=2, init="noise", solver="adam", solver_rate=0.02)
+    whole = watch(mine)
+    owner = engine if name == "_rms" else torch
+    monkeypatch.setattr(owner, name, Greedy(getattr(owner, name), lambda call: call == 1, OUT["cpu"]))
+    monkeypatch.setattr(engine, "LEAST_TILE", 10)
+    stream = watch(mine)
+    assert isinstance(stream[-1][0], Finished) and losses(stream) == losses(whole)
+    assert torch.allclose(stream[-1][1].pixels, whole[-1][1].pixels)
+    assert [("at the last look" in message) for message in warnings(stream)] == [True] * (name == "clamp")
+
+
+def test_a_disk_that_cannot_be_had_is_no_crash(tools: Tools, monkeypatch: pytest.MonkeyPatch):
+    def disk() -> OnDisk:
+        raise OSError("read-only file system")
+
+    greedy_moves(monkeypatch, "lbfgs", lambda call: call == 3, "cpu")
+    stream = watch(replace(tools, disk=disk), plan=WIDE)
+    assert isinstance(stream[-1][0], Failed) and stream[-1][0].memory  # no tile is left to be cut either
+
+
 @pytest.mark.parametrize(
-    "error", [RuntimeError("The size of tensor a (3) must match the size of tensor b"), ValueError("no")]
+    "error",
+    [
+        RuntimeError("The size of tensor a (3) must match the size of tensor b"),
+        RuntimeError("could not create a primitive descriptor for the convolution forward propagation primitive."),
+        ValueError("no"),
+        ValueError("out of memory"),
+    ],
 )
 def test_any_other_error_is_not_taken_for_it(tools: Tools, monkeypatch: pytest.MonkeyPatch, error: Exception):
     monkeypatch.setitem(OUT, "other", error)
@@ -699,16 +951,6 @@ def test_any_other_error_is_not_taken_for_it(tools: Tools, monkeypatch: pytest.M
 
 
 # ---- on disk -------------------------------------------------------------------------------------------------
-
-
-class Counting(OnDisk):
-    """A place on disk that knows how many tensors it took."""
-
-    taken = 0
-
-    def keep(self, tensor: Tensor) -> Kept:
-        self.taken += 1
-        return super().keep(tensor)
 
 
 @pytest.mark.parametrize("kernel", ["float64", "channels-last", "bfloat16"])

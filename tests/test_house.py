@@ -24,8 +24,8 @@ FLOORS = {
     **dict.fromkeys(("errors", "recipe", "recipes", "events", "geometry", "schedule"), 0),
     **dict.fromkeys(("assets", "images", "colour", "museum", "networks", "objectives", "solvers", "tiling", "metrics"), 1),
     **dict.fromkeys(("machine", "scratch", "spectrum", "preconditioner"), 1),
-    **dict.fromkeys(("engine", "planning", "fast", "request", "video", "runs"), 2),
-    **dict.fromkeys(("api", "comparing", "doctor", "wiring"), 3),
+    **dict.fromkeys(("engine", "planning", "fast", "request", "state", "video", "runs"), 2),
+    **dict.fromkeys(("api", "comparing", "doctor", "painting", "wiring"), 3),
     **dict.fromkeys(("cli", "display", "report", "studio", "cluster", "__main__"), 4),
 }
 
@@ -48,6 +48,8 @@ NEIGHBOURS = {
     ("machine", "assets"),
     ("machine", "networks.convolution"),
     ("machine", "networks.timing"),
+    ("engine", "state"),
+    ("api", "painting"),
     ("api", "wiring"),
     ("metrics", "networks"),
     ("metrics", "objectives"),

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import stat
 import struct
 import subprocess
@@ -26,6 +27,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, TiffImagePlugin, TiffTags
 from impasto import images
 from impasto.errors import BadPicture, CannotWrite, MissingExtra
 from impasto.geometry import Size
+from impasto.images import writing
 from impasto.images.profiles import srgb_profile
 from impasto.images.writing import replace_file
 
@@ -820,6 +822,39 @@ def test_an_interruption_leaves_no_temporary_file(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         images.save(tmp_path / "x.png", ramp())
     assert list(tmp_path.iterdir()) == []
+
+
+WRITES_UNTIL_KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from impasto.images.writing import replace_file
+
+def parts(last):
+    yield b"half"
+    print("begun", flush=True)
+    time.sleep(60)
+
+replace_file(Path(sys.argv[1]), parts(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_what_a_killed_program_left_half_written_is_removed_by_the_next_and_nothing_else_is(tmp_path):
+    path = tmp_path / "x.png"
+    alike = [".impasto-0123456789abcdef.part", f".impasto-{'0' * 16}-{'1' * 16}.part", "x.png.part", ".x.png.part"]
+    alike += [f"{writing._mark(path)}-mine.part", writing._part(tmp_path / "y.png").name]
+    for name in alike:
+        (tmp_path / name).write_bytes(b"precious")
+    process = subprocess.Popen([sys.executable, "-c", WRITES_UNTIL_KILLED, str(path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"begun\n"
+    images.check_output(path)
+    (part,) = {each.name for each in tmp_path.iterdir()} - set(alike)  # it may still come to its end
+    process.kill()
+    process.communicate()
+    assert (tmp_path / part).exists()
+    images.check_output(path)
+    assert {each.name for each in tmp_path.iterdir()} == set(alike)
+    assert all((tmp_path / name).read_bytes() == b"precious" for name in alike)
 
 
 def test_saved_files_have_ordinary_permissions_and_any_name(tmp_path):

@@ -14,7 +14,7 @@ from test_api import POCKET, pocket_weights
 
 from impasto import planning, schedule
 from impasto import recipe as recipes
-from impasto.errors import DoesNotFit
+from impasto.errors import BadRecipe, DoesNotFit
 from impasto.geometry import Size
 from impasto.networks import vgg
 from impasto.networks.convolution import KERNELS
@@ -296,6 +296,18 @@ def test_time_is_the_line_through_two_timings(
     assert found.seconds(plan, net, tile) == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_thin_picture_is_timed_no_smaller_than_the_network_can_see():
+    seen: list[Size] = []
+
+    def prepare(at: Size) -> Any:
+        seen.append(at)
+        return lambda: None
+
+    planning.speed(Size(64, 2048), prepare, CPU)
+    planning.speed(Size(40, 200), prepare, CPU)
+    assert seen == [Size(32, 1024), Size(32, 1024), Size(32, 160), Size(40, 200)]
+
+
 def test_a_machine_that_is_no_slower_at_more_pixels_is_not_thought_to_be_quicker():
     found = planning.Speed((100, 2.0, 3.0), (400, 1.0, 1.0))
     plan, _ = planned(1024, iterations=2, single_scale=True)
@@ -332,7 +344,14 @@ def test_the_time_is_used_and_kept(seconds: float):
 def test_more_time_is_a_larger_picture_up_to_the_photos_own_size():
     photo = Size(1500, 2000)
     sizes = [planning.within(seconds, Recipe(), photo, costs(photo)).size for seconds in (0.5, 1, 2, 4, 1e5)]
-    assert sizes == sorted(set(sizes)) and sizes[0] < 512 and sizes[-1] == 1792
+    assert sizes == sorted(set(sizes)) and sizes[0] < 512 and sizes[-1] == 2000
+
+
+@pytest.mark.parametrize("photo", [Size(3000, 4000), Size(300, 400), Size(90, 100), Size(3, 4), Size(16, 4000)])
+def test_with_all_the_time_there_is_the_photos_own_size_is_painted_where_it_can_be(photo: Size):
+    found = planning.within(1e9, Recipe(), photo, costs(photo))
+    final = schedule.plan(found, photo).size
+    assert final == photo if photo.short_side >= LEAST_SIDE else final.short_side == LEAST_SIDE
 
 
 @pytest.mark.parametrize("fixed", [{"size"}, {"iterations"}, {"size", "iterations"}])
@@ -354,6 +373,14 @@ def test_with_no_time_at_all_the_least_is_painted(seconds: float):
     photo = Size(3000, 4000)
     found = planning.within(seconds, Recipe(), photo, costs(photo))
     assert found.size == 128 and found.schedule.iterations == (12, 9, 6)
+
+
+def test_no_larger_size_is_chosen_than_a_recipe_can_name():
+    photo = Size(100, 70_000)
+    found = planning.within(1e9, Recipe(), photo, costs(photo))
+    assert found.size == schedule.LARGEST_SIDE == recipes.with_settings(found, {}).size
+    with pytest.raises(BadRecipe):
+        recipes.with_settings(found, {"size": schedule.LARGEST_SIDE + 1})
 
 
 def test_nothing_else_of_the_recipe_is_changed():

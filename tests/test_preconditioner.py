@@ -1,4 +1,4 @@
-"""The first guess of the inverse Hessian is symmetric and positive, fits the last pair, and finds where curvature is small."""
+"""The first guess of the inverse Hessian is symmetric, positive, fits the last pair, and finds where curvature is small."""
 
 from __future__ import annotations
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,15 +21,15 @@ import torch
 from PIL import Image
 from test_api import paint_with_a_pocket_network, save_random
 
-from impasto import api, images, machine, planning, recipe, runs, wiring
-from impasto.engine import State
-from impasto.errors import CannotResume, DoesNotFit
+from impasto import api, engine, images, machine, planning, recipe, runs, scratch, solvers, wiring
+from impasto.errors import CannotResume, DoesNotFit, NotSaved, OutOfMemory
 from impasto.events import Event, Planned, Stepped, Warned
 from impasto.geometry import Size
 from impasto.networks.convolution import KERNELS, Kernel
 from impasto.networks.features import Network
 from impasto.request import request
 from impasto.scratch import Held
+from impasto.state import State
 
 SETTINGS = {"size": 96, "iterations": "4,5", "schedule_coarsest": 48}
 
@@ -141,6 +143,85 @@ def test_a_damaged_state_says_so(tmp_path: Path):
     assert api.paint(ask(tmp_path), output=out, run=run, fresh=True).record["evaluations"] == 10
 
 
+def _cut(state: Path) -> None:
+    state.write_bytes(state.read_bytes()[:-1000])
+
+
+def _rewritten(change: Callable[[dict[str, Held], dict[str, Any]], object]) -> Callable[[Path], None]:
+    """The state with its tensors and facts changed, as another version or a wilful hand would leave it."""
+
+    def rewrite(state: Path) -> None:
+        waiting, metadata = scratch.waiting(state)
+        tensors, facts = {name: Held(kept.load()) for name, kept in waiting.items()}, json.loads(metadata["facts"])
+        change(tensors, facts)
+        state.write_bytes(b"".join(scratch.written(tensors, {"facts": json.dumps(facts)})))
+
+    return rewrite
+
+
+def _older(state: Path) -> None:
+    state.write_bytes(b"".join(scratch.written({"pixels": Held(torch.zeros(1, 3, 36, 48))}, {"state": "{}"})))
+
+
+FACTS = ("stage", "step", "evaluations", "restarts", "tile", "value", "lowest", "tensors", "format")
+RUN_FACTS = ("asked", "recipe_sha256", "kernel", "seconds", "output")
+STRANGE: dict[str, Callable[[Path], None]] = {
+    "cut short": _cut,
+    "of an older version": _older,
+    "of no version": _rewritten(lambda tensors, facts: facts.pop("format")),
+    "no facts but a list": _rewritten(lambda tensors, facts: facts.clear()),
+    **{f"no {name}": _rewritten(lambda t, facts, name=name: facts.pop(name)) for name in (*FACTS, *RUN_FACTS)},
+    **{
+        f"strange {name}": _rewritten(lambda t, facts, name=name: facts.update({name: [1]}))
+        for name in (*FACTS, *RUN_FACTS)
+    },
+    "stage of no plan": _rewritten(lambda tensors, facts: facts.update(stage=7)),
+    "step of no stage": _rewritten(lambda tensors, facts: facts.update(step=70)),
+    "below nought": _rewritten(lambda tensors, facts: facts.update(step=-1)),
+    "a loss that is none": _rewritten(lambda tensors, facts: facts.update(value=[1.0, {"style": "low"}])),
+    "another kernel": _rewritten(lambda tensors, facts: facts.update(kernel="abacus")),
+    "no pixels": _rewritten(lambda tensors, facts: tensors.pop("pixels")),
+    "no memory": _rewritten(lambda tensors, facts: tensors.pop("memory.curvature")),
+    "pixels of another size": _rewritten(
+        lambda tensors, facts: (
+            tensors.update(pixels=Held(torch.zeros(1, 3, 9, 9))),
+            facts["tensors"].update(pixels=["torch.float32", 1, 3, 9, 9]),
+        )
+    ),
+}
+
+
+@pytest.mark.usefixtures("pocket")
+@pytest.mark.parametrize("strange", STRANGE)
+def test_a_state_that_cannot_be_gone_on_with_says_what_to_do_and_loses_nothing(tmp_path: Path, strange: str):
+    out, run = tmp_path / "out.png", tmp_path / "out.png.run"
+    watch, _ = stop_after(3)
+    api.paint(ask(tmp_path), output=out, run=run, watch=watch)
+    STRANGE[strange](run / runs.STATE)
+    before = {path: path.read_bytes() for path in (out, *run.iterdir())}
+    for again in (lambda: api.paint(ask(tmp_path), output=out, run=run), lambda: api.resume(run)):
+        with pytest.raises(CannotResume, match=r"out\.png\.run cannot be gone on with") as found:
+            again()
+        assert "--fresh" in found.value.hint
+        assert {path: path.read_bytes() for path in (out, *run.iterdir())} == before
+    assert api.paint(ask(tmp_path), output=out, run=run, fresh=True).record["evaluations"] == 10
+
+
+@pytest.mark.usefixtures("pocket")
+@pytest.mark.parametrize("text", [None, "size = = 3", "size = 700000", "size = 96"])
+def test_a_run_without_the_recipe_that_it_began_with_is_not_gone_on_with(tmp_path: Path, text: str | None):
+    out, run = tmp_path / "out.png", tmp_path / "out.png.run"
+    watch, _ = stop_after(3)
+    api.paint(ask(tmp_path), output=out, run=run, watch=watch, **TIMED)
+    (run / runs.RECIPE).unlink()
+    if text is not None:
+        (run / runs.RECIPE).write_text(text)
+    for again in (lambda: api.paint(ask(tmp_path), output=out, run=run, **TIMED), lambda: api.resume(run)):
+        with pytest.raises(CannotResume, match=r"recipe\.toml") as found:
+            again()
+        assert "--fresh" in found.value.hint and (run / runs.STATE).exists()
+
+
 @pytest.mark.usefixtures("pocket")
 def test_states_are_written_while_it_paints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     written: list[int] = []
@@ -201,6 +282,110 @@ def test_another_limit_on_memory_is_no_other_run(tmp_path: Path):
         painting = api.paint(ask(tmp_path, memory=memory), output=out, run=run, watch=watch)
     assert sum(isinstance(event, Stepped) for event in seen) == 3
     assert painting.pixels.tobytes() == whole.pixels.tobytes()
+
+
+# ---- memory that runs out ------------------------------------------------------------------------------------
+
+OUT = RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+
+
+def lacking(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception, first: int = 1, last: int = 10**9
+) -> None:
+    """There is no memory for some calls of a function, counted from 1."""
+    work, calls = getattr(owner, name), [0]
+
+    def lacks(*given: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if first <= calls[0] <= last:
+            raise error
+        return work(*given, **named)
+
+    monkeypatch.setattr(owner, name, lacks)
+
+
+@pytest.mark.usefixtures("pocket")
+@pytest.mark.parametrize("error", [OUT, MemoryError()], ids=["torch", "python"])
+@pytest.mark.parametrize(
+    ("owner", "name"), [(Network, "__init__"), (planning, "speed"), (engine, "first_pixels"), (images, "to_tensor")]
+)
+def test_memory_that_runs_out_before_the_first_step_is_said_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception
+):
+    asked = ask(tmp_path)
+    lacking(monkeypatch, owner, name, error)
+    with pytest.raises(DoesNotFit, match="not enough memory") as found:
+        api.paint(asked, output=tmp_path / "out.png", run=tmp_path / "out.png.run")
+    assert "--size" in found.value.hint
+    assert not (tmp_path / "out.png").exists() and not (tmp_path / "out.png.run").exists()
+
+
+@pytest.mark.usefixtures("pocket")
+def test_memory_that_runs_out_when_a_run_is_gone_on_with_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    whole = api.paint(ask(tmp_path))
+    out, run = tmp_path / "out.png", tmp_path / "out.png.run"
+    watch, _ = stop_after(3)
+    api.paint(ask(tmp_path), output=out, run=run, watch=watch)
+    with monkeypatch.context() as patch, pytest.raises(DoesNotFit):
+        lacking(patch, State, "unpack", OUT)
+        api.paint(ask(tmp_path), output=out, run=run)
+    assert api.paint(ask(tmp_path), output=out, run=run).pixels.tobytes() == whole.pixels.tobytes()
+
+
+@pytest.mark.usefixtures("pocket")
+@pytest.mark.parametrize("error", [OUT, MemoryError()], ids=["torch", "python"])
+def test_states_and_previews_that_memory_is_lacking_for_do_not_take_the_picture_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    whole = api.paint(ask(tmp_path))
+    lacking(monkeypatch, scratch, "written", error)
+    lacking(monkeypatch, images, "from_tensor", error, last=2)  # the preview after each size
+    seen: list[Event] = []
+    found = api.paint(ask(tmp_path), output=tmp_path / "out.png", run=tmp_path / "out.run", watch=api.Watch(seen.append))
+    assert found.pixels.tobytes() == whole.pixels.tobytes() and (tmp_path / "out.png").exists()
+    assert any(isinstance(event, Warned) and "could not be written in full" in event.message for event in seen)
+
+
+@pytest.mark.usefixtures("pocket")
+@pytest.mark.parametrize("error", [OUT, MemoryError()], ids=["torch", "python"])
+@pytest.mark.parametrize("where", ["grow", "make", "move", "pixels", "save"])
+def test_a_run_that_memory_ran_out_in_is_gone_on_with_where_there_is_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
+):
+    whole = api.paint(ask(tmp_path))
+    out, run = tmp_path / "out.png", tmp_path / "out.png.run"
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(OutOfMemory if where in ("grow", "make", "move") else NotSaved) as found,
+    ):
+        if where == "grow":
+            lacking(patch, solvers, "grow", error)
+        elif where == "make":
+            lacking(patch, solvers, "make", error, first=2)
+        elif where == "move":
+            lacking(patch, solvers.LBFGS, "move", error, first=6)
+        elif where == "pixels":
+            lacking(patch, images, "from_tensor", error, first=3)
+        else:
+            lacking(patch, images, "save", error, first=3)
+        api.paint(ask(tmp_path), output=out, run=run)
+    assert "emory" in found.value.message and "The same command goes on" in found.value.hint
+    assert out.exists() == (where in ("grow", "make", "move")) and not (run / runs.RECORD).exists()
+    if out.exists():
+        assert str(out) in found.value.hint and images.read(out, max_megapixels=1).size == Size(72, 96)
+    seen: list[Event] = []
+    again = api.paint(ask(tmp_path), output=out, run=run, watch=api.Watch(seen.append))
+    assert again.pixels.tobytes() == whole.pixels.tobytes()
+    assert sum(isinstance(event, Stepped) for event in seen) <= 5
+
+
+@pytest.mark.usefixtures("pocket")
+def test_a_move_without_memory_is_made_again_with_what_can_wait_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    lacking(monkeypatch, solvers.LBFGS, "move", OUT, first=6, last=6)
+    seen: list[Event] = []
+    found = api.paint(ask(tmp_path), run=tmp_path / "out.run", watch=api.Watch(seen.append))
+    assert [event.message for event in seen if isinstance(event, Warned)][-1].endswith("with what can wait on disk.")
+    assert found.record["evaluations"] == 10 and sum(isinstance(event, Stepped) for event in seen) == 9
 
 
 TIMED = {"within": 1000.0, "fixed": frozenset({"size", "iterations"})}
@@ -336,7 +521,7 @@ def test_killed_at_any_call_at_all_it_ends_with_the_same_bytes(tmp_path: Path):
     assert whole.read_bytes() == killed.read_bytes()
     run = tmp_path / "killed.png.run"
     assert (run / runs.RECORD).exists() and not (run / runs.STATE).exists()
-    assert [path.name for path in run.iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in tmp_path.rglob(".*")] == []  # nothing half-written is left, beside the picture neither
 
 
 @pytest.mark.network

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,11 @@ from test_api import paint_with_a_pocket_network, save_random
 from impasto import api, events, images, recipe, runs
 from impasto.errors import BadRequest, CannotWrite
 from impasto.geometry import Size
+from impasto.images import writing
 from impasto.recipe import Recipe
 from impasto.scratch import Held
 
+FACTS = {"asked": "this", "recipe_sha256": "0", "kernel": "conv2d", "seconds": 1.5, "output": "x.png"}
 FINISHED = events.Finished(3, 0.25, {"content": 0.25}, 1.5)
 
 
@@ -74,6 +79,7 @@ def test_a_new_run_removes_what_an_earlier_one_left(tmp_path: Path):
     old.note(FINISHED)
     old.preview(np.zeros((20, 30, 3), np.float32))
     old.finish(tmp_path / "x.png", {})
+    old.close()
     new = runs.Run.start(tmp_path / "x.run", Recipe(size=200))
     assert [path.name for path in new.folder.iterdir()] == [runs.RECIPE]
     assert recipe.load(str(new.folder / runs.RECIPE)).size == 200
@@ -136,7 +142,7 @@ def test_a_state_that_was_kept_comes_back(tmp_path: Path):
     run = runs.Run.start(tmp_path / "x.run", Recipe())
     assert runs.checkpoint(run.folder) is None
     tensors = {"pixels": torch.rand(1, 3, 5, 7), "memory.steps.0": torch.rand(9).double(), "memory.step": torch.tensor(3.0)}
-    facts = {"stage": 1, "value": [0.1, {"style": 0.1}], "lowest": [float("inf"), {}], "output": "Cézanne.png"}
+    facts = {**FACTS, "stage": 1, "value": [0.1, {"style": 0.1}], "lowest": [float("inf"), {}], "output": "Cézanne.png"}
     for count in (1, 2):
         run.keep({name: Held(tensor * count) for name, tensor in tensors.items()}, {**facts, "step": count})
         kept = runs.checkpoint(run.folder)
@@ -156,20 +162,41 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path: Path):
             raise OSError("the disk that it waited on is gone")
 
     run = runs.Run.start(tmp_path / "x.run", Recipe())
-    run.keep({"pixels": Held(torch.ones(3))}, {"step": 1})
+    run.keep({"pixels": Held(torch.ones(3))}, {**FACTS, "step": 1})
     assert not run.lost
     run.keep({"pixels": Held(torch.zeros(3)), "more": Lost()}, {"step": 2})
     kept = runs.checkpoint(run.folder)
-    assert run.lost and kept is not None and kept.facts == {"step": 1}
+    assert run.lost and kept is not None and kept.facts == {**FACTS, "step": 1}
     assert kept.tensors["pixels"].load().tolist() == [1, 1, 1]
     assert {path.name for path in run.folder.iterdir()} == {runs.RECIPE, runs.STATE}
 
 
+def test_a_disk_too_full_for_the_record_gives_up_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Otherwise a picture that is finished would be gone on with for ever."""
+    run = runs.Run.start(tmp_path / "x.run", Recipe())
+    run.keep({"pixels": Held(torch.ones(3))}, FACTS)
+    (tmp_path / "x.png").write_bytes(b"the picture")
+    write = runs.replace_file
+
+    def full(target: Path, data: bytes) -> None:
+        if (run.folder / runs.STATE).exists():
+            raise CannotWrite("No space left on device")
+        write(target, data)
+
+    monkeypatch.setattr(runs, "replace_file", full)
+    run.finish(tmp_path / "x.png", {"size": [1, 2]})
+    assert json.loads((run.folder / runs.RECORD).read_text()) == {"size": [1, 2]} and not run.lost
+    assert not (run.folder / runs.STATE).exists()
+
+
 def test_what_a_killed_run_left_half_written_is_removed_when_it_goes_on(tmp_path: Path):
     run = runs.Run.start(tmp_path / "x.run", Recipe())
-    (run.folder / ".impasto-0123.part").write_bytes(b"half")
-    runs.Run.resume(run.folder)
-    assert {path.name for path in run.folder.iterdir()} == {runs.RECIPE}
+    run.close()
+    for begin in (lambda: runs.Run.resume(run.folder), lambda: runs.Run.start(run.folder, Recipe())):
+        for name in (runs.STATE, runs.PREVIEW, runs.RECORD):
+            writing._part(run.folder / name).write_bytes(b"half")
+        begin().close()
+        assert {path.name for path in run.folder.iterdir()} == {runs.RECIPE}
 
 
 def test_a_run_that_is_complete_survives_a_request_that_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -182,6 +209,41 @@ def test_a_run_that_is_complete_survives_a_request_that_is_refused(monkeypatch: 
     with pytest.raises(BadRequest):
         api.paint(request(device="cuda"), output=output, run=folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+PAINTS_FOR_EVER = """
+import sys, time
+from pathlib import Path
+from impasto import runs
+from impasto.recipe import Recipe
+run = runs.Run.start(Path(sys.argv[1]), Recipe())
+print("begun", flush=True)
+time.sleep(60)
+"""
+
+
+def test_two_programs_do_not_write_to_one_run(tmp_path: Path):
+    output, folder = tmp_path / "out.png", tmp_path / "out.run"
+    other = subprocess.Popen([sys.executable, "-c", PAINTS_FOR_EVER, str(folder)], stdout=subprocess.PIPE)
+    assert other.stdout is not None and other.stdout.readline() == b"begun\n"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    begun: list[Callable[[], object]] = [
+        lambda: api.paint(request(), output=output, run=folder),
+        lambda: api.paint(request(), output=output, run=folder, fresh=True),
+        lambda: runs.Run.resume(folder),
+    ]
+    for begin in begun:
+        with pytest.raises(CannotWrite, match="Another impasto is painting with the run folder") as found:
+            begin()
+        assert "-o" in found.value.hint and not output.exists()
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    api.paint(request(), output=output)  # without a run, the last one to come to its end is what is there
+    other.kill()
+    other.communicate()
+    for _ in range(2):  # and one's own earlier run is in nobody's way, however it ended
+        api.paint(request(), output=output, run=folder)
+        with pytest.raises(ZeroDivisionError):
+            api.paint(request(), output=output, run=folder, watch=api.Watch(stop=lambda: bool(1 / 0)))
 
 
 def test_a_stopped_run_is_told_from_a_finished_one_in_its_folder(tmp_path: Path):

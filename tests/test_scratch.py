@@ -289,3 +289,11 @@ def test_a_type_that_is_never_written_is_refused(tmp_path: Path):
         waiting(tmp_path / "theirs")
     with pytest.raises(KeyError):
         next(scratch.written({"a": Held(torch.rand(3).half())}, {}))
+
+
+def test_a_tensor_that_waits_elsewhere_is_given_out_on_the_device_that_was_named(tmp_path: Path):
+    tensor = torch.rand(2, 3)
+    waits = Held(OnDisk(tmp_path).keep(tensor), torch.device("meta"))
+    assert (waits.shape, waits.dtype) == (tensor.shape, tensor.dtype)
+    assert waits.load().device.type == "meta"
+    assert torch.equal(Held(OnDisk(tmp_path).keep(tensor)).load(), tensor) and Held(tensor).load() is tensor

@@ -1,4 +1,4 @@
-"""The basis of waves is orthonormal, its first wave is the mean, its shells are whole octaves, and each wave lies in one."""
+"""Waves are an orthonormal basis, their shells are whole octaves, and each wave lies in one."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_each_wave_lies_in_one_shell(height: int, width: int):
 
 
 def test_shells_are_octaves():
-    """A wave of 3 pixels lies in the last one, of 5 in the one before, wherever it runs to; of 64 in a shell near the first."""
+    """A wave of 3 pixels lies in the last one, of 5 in the one before, of 64 in one near the first."""
     size = Size(96, 128)
     place = torch.arange(size.width, dtype=torch.float64)
     for length, back in ((3, 1), (5, 2), (10, 3), (64, 5)):

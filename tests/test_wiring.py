@@ -15,7 +15,6 @@ from test_api import paint_with_a_pocket_network, save_random
 
 from impasto import engine, machine, planning, schedule, wiring
 from impasto import recipe as recipes
-from impasto.engine import State
 from impasto.errors import DoesNotFit
 from impasto.events import Event, Finished, Planned, Stepped, Warned
 from impasto.geometry import Size
@@ -23,6 +22,7 @@ from impasto.recipe import Recipe
 from impasto.request import Request, request
 from impasto.runs import Checkpoint
 from impasto.scratch import InMemory, OnDisk
+from impasto.state import State
 
 QUICK: dict[str, Any] = {"size": 96, "iterations": "3,3", "schedule_coarsest": 48}
 
@@ -205,6 +205,19 @@ def test_the_size_and_the_evaluations_fit_into_the_time(monkeypatch: pytest.Monk
     assert found.plan == schedule.plan(found.recipe, ready.asked.photo.size)
     assert found.recipe.size <= 640 and found.photo is ready.asked.photo
     assert (found.recipe.size == 640) == (seconds > 100)
+
+
+def test_the_machine_is_asked_once_for_all_candidates(monkeypatch: pytest.MonkeyPatch):
+    slow_machine(monkeypatch)
+    ready, asked = bench(), [0]
+
+    def changing(where: torch.device) -> int:
+        asked[0] += 1
+        return 2**40
+
+    monkeypatch.setattr(machine, "free_memory", changing)
+    ready.within(1000, frozenset())
+    assert asked == [1]
 
 
 def test_what_is_named_stays(monkeypatch: pytest.MonkeyPatch):

@@ -13,7 +13,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from impasto.api import Painting as Painting
     from impasto.api import Watch as Watch
     from impasto.api import iterate as iterate
     from impasto.api import load_recipe as load_recipe
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from impasto.errors import BadRequest as BadRequest
     from impasto.errors import Failed as Failed
     from impasto.errors import ImpastoError as ImpastoError
+    from impasto.painting import Painting as Painting
     from impasto.recipe import Recipe as Recipe
 
 __version__ = "0.1.0"
@@ -30,7 +30,7 @@ _HOMES = {
     "BadRequest": "impasto.errors",
     "Failed": "impasto.errors",
     "ImpastoError": "impasto.errors",
-    "Painting": "impasto.api",
+    "Painting": "impasto.painting",
     "Recipe": "impasto.recipe",
     "Watch": "impasto.api",
     "compare": "impasto.comparing",

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
-import platform
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,17 +18,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from impasto import assets, images, runs
+from impasto import painting as paintings
 from impasto import recipe as recipes
-from impasto.errors import BadPicture, CannotResume, CannotWrite, Diverged, DoesNotFit, NotSaved, UnknownName
+from impasto.errors import (
+    BadPicture,
+    BadRecipe,
+    BadRequest,
+    CannotResume,
+    CannotWrite,
+    Diverged,
+    DoesNotFit,
+    NotSaved,
+    OutOfMemory,
+    UnknownName,
+    memory_for,
+)
 from impasto.events import Event, Failed, Finished, Planned, StageDone, Stepped, Warned
 from impasto.geometry import Size
+from impasto.painting import Painting
 from impasto.recipe import Recipe
-from impasto.request import Request, Source, is_file, replanned, request
+from impasto.request import Request, Source, is_file, replanned, request, requests
 
 if TYPE_CHECKING:
-    import PIL.Image
-
-    from impasto.engine import State
+    from impasto.state import State
 
 _PREVIEW_SECONDS = 20.0
 _WRITING_SHARE = 0.01  # of a run's time, that states and previews may each take up: large ones are written less often
@@ -46,50 +57,6 @@ class Watch:
     event: Callable[[Event], None] = lambda event: None
     fetch: assets.Progress = lambda name, done, total: None
     stop: Callable[[], bool] = lambda: False
-
-
-@dataclass(frozen=True)
-class Painting:
-    """A finished picture and how it was made.
-
-    ``pixels`` is float32 (H, W, 3), sRGB-encoded, 0..1; ``alpha`` (H, W) is the photo's, if it has one. ``record`` holds
-    sizes, times, losses, hashes and versions as plain values.
-    """
-
-    pixels: images.Pixels
-    alpha: images.Pixels | None
-    recipe: Recipe
-    record: dict[str, Any]
-    exif: bytes = b""
-    credit: str = ""
-
-    @property
-    def image(self) -> PIL.Image.Image:
-        """The picture as an 8-bit PIL image, RGB, or RGBA where the photo had transparency."""
-        from PIL import Image
-
-        parts = [self.pixels] if self.alpha is None else [self.pixels, self.alpha[..., None]]
-        return Image.fromarray((np.concatenate(parts, -1) * 255).round().astype(np.uint8))
-
-    def save(self, path: str | Path) -> Path:
-        """Write the picture with its recipe and credit inside; gives the absolute path.
-
-        Raises:
-            CannotWrite: the folder, the name's extension, or the disk.
-        """
-        bits = self.recipe.output.bits
-        target = images.check_output(path, bits=bits, size=Size(*self.pixels.shape[:2]))
-        images.save(
-            target,
-            self.pixels,
-            alpha=self.alpha,
-            exif=self.exif,
-            recipe=_without_folders(self.recipe).to_json(),
-            credit=self.credit,
-            bits=bits,
-            quality=self.recipe.output.quality,
-        )
-        return target
 
 
 def stylize(
@@ -115,26 +82,29 @@ def stylize(
         Failed: the work was started and could not be ended.
     """
     within = recipes.duration(seconds) if seconds is not None else None
-    return paint(request(content, style, load_recipe(recipe, fields)), within=within, fixed=frozenset(fields))
+    any_size = within is not None and "size" not in fields
+    asked = request(content, style, load_recipe(recipe, fields), any_size=any_size)
+    return paint(asked, within=within, fixed=frozenset(fields))
 
 
 def plans(
     content: Source, style: Source | Sequence[Source], sizes: Sequence[int], recipe: Recipe, watch: Watch | None = None
-) -> list[Planned | DoesNotFit]:
+) -> list[Planned | BadRequest]:
     """What painting would take at each of some sizes (long sides; 0 is the photo's own), without painting.
 
-    The machine is timed for a few seconds. A size that the limit on memory does not allow is an error in its place.
+    The machine is timed for a few seconds. A size that the limit on memory does not allow, or at which the photo is too
+    thin, is an error in its place.
     """
     from impasto import wiring
 
     watch = watch or Watch()
-    asked = request(content, style, recipe, watch.fetch)
-    each = [replanned(asked, recipes.with_settings(recipe, {"size": size})) for size in sizes]
-    ready = wiring.bench(asked, watch.fetch)
-    found: list[Planned | DoesNotFit] = []
+    each = requests(content, style, [recipes.with_settings(recipe, {"size": size}) for size in sizes], watch.fetch)
+    ready = wiring.bench(next(one for one in each if isinstance(one, Request)), watch.fetch)
+    room = ready.room()
+    found: list[Planned | BadRequest] = []
     for one in each:
         try:
-            found.append(ready.planned(one)[0])
+            found.append(ready.planned(one, room=room)[0] if isinstance(one, Request) else one)
         except DoesNotFit as error:
             found.append(error)
     return found
@@ -192,42 +162,56 @@ def paint(
 
     Raises:
         DoesNotFit: the recipe's limit on memory is too low.
-        Diverged: the search could not be brought to a sound end. The best picture so far is in ``output``.
+        Diverged, OutOfMemory: the search could not be brought to a sound end. The best picture so far is in ``output``.
     """
     from impasto import wiring
 
     begun = time.monotonic()
     watch = watch or Watch()
-    if output is not None:
-        output = images.check_output(output, bits=asked.recipe.output.bits, size=asked.plan.size)
-        _check_not_an_input(output, asked)
-    if run is not None:
-        runs.check(run)
+    if not checkpoint_seconds >= 0:
+        raise BadRecipe(f"checkpoint is {checkpoint_seconds:g}, but it must be 0 or more seconds.", "0 saves each step.")
+    output = _checked(output, run, asked, asked.plan.size if within is None else None)
     wish = _wish(asked.recipe, within, fixed)
     kept = runs.checkpoint(run) if run is not None and not fresh else None
     if kept is not None and kept.facts["asked"] != wish and (within or kept.facts["recipe_sha256"] != asked.recipe.sha256):
         kept = None  # something else under the same name: a fresh start is what was asked for
     wish = kept.facts["asked"] if kept else wish
-    ready = wiring.bench(asked, watch.fetch, kept.facts["kernel"] if kept else "")
     spent = kept.facts["seconds"] if kept else 0.0
-    if within is not None:
-        asked = ready.within(within * 0.95 - (time.monotonic() - begun), fixed) if kept is None else _as_begun(asked, run)
-        ready = replace(ready, asked=asked)
-    stream = wiring.stream(ready, kept)
-    first = next(stream)  # the network is there and the plan is made: from here on something may be written
+    with memory_for("begin"):
+        ready = wiring.bench(asked, watch.fetch, kept)
+        if within is not None:
+            left = within * 0.95 - (time.monotonic() - begun)
+            asked = ready.within(left, fixed) if kept is None else replanned(asked, runs.recipe(kept.folder))
+            ready = replace(ready, asked=asked)
+            _checked(output, run, asked, asked.plan.size)
+        stream = wiring.stream(ready, kept)
+        first = next(stream)  # the network is there and the plan is made: from here on something may be written
     log = None
     if run is not None:
         log = runs.Run.start(run, asked.recipe) if kept is None else runs.Run.resume(run)
     follow = _Follow(log, asked, str(output or ""), checkpoint_seconds, wish, spent, ready.kernel)
     deadline = begun + within - spent if within is not None else math.inf
-    state, failed, stopped = _watched(itertools.chain([first], stream), follow, watch, deadline)
-    painting = _painting(asked, state, follow)
-    if output is not None:
-        output = _save(painting, output)
-        painting.record["output"] = str(output)
-    if failed:
-        where = f"The last good picture is in {output}." if output is not None else ""
-        raise Diverged(failed, f"{where} Try a smaller --solver-rate, or --solver adam --solver-rate 0.02.".strip())
+    with nullcontext() if log is None else closing(log):
+        return _ended(itertools.chain([first], stream), follow, watch, output, deadline)
+
+
+def _ended(
+    stream: Iterator[tuple[Event, State]], follow: _Follow, watch: Watch, output: Path | None, deadline: float
+) -> Painting:
+    """Follow the stream to where it ends and write what has come of it."""
+    log = follow.log
+    state, failed, stopped = _watched(stream, follow, watch, deadline)
+    again = "The same command goes on from the last state that was saved." if log is not None else ""
+    with memory_for("write the picture", NotSaved, again):
+        painting = paintings.of(follow.asked, state, follow.planned, follow.seconds)
+        if output is not None:
+            output = paintings.save(painting, output)
+            painting.record["output"] = str(output)
+    if failed is not None:
+        where = f"The last good picture is in {output}. " if output is not None else ""
+        if failed.memory:
+            raise OutOfMemory(failed.message, f"{where}Close other programs, or ask for a smaller --size. {again}".strip())
+        raise Diverged(failed.message, f"{where}Try a smaller --solver-rate, or --solver adam --solver-rate 0.02.")
     if log is not None:
         if output is not None and not stopped:
             log.finish(output, painting.record)
@@ -238,17 +222,18 @@ def paint(
 
 def _watched(
     stream: Iterator[tuple[Event, State]], follow: _Follow, watch: Watch, deadline: float
-) -> tuple[State, str, bool]:
+) -> tuple[State, Failed | None, bool]:
     """Follow the stream to its end, to a stop that is asked for, or to the deadline within the last stage.
 
-    Gives the last state, the message of a failure, and whether it was stopped.
+    Gives the state to be written as a picture, the failure that ended it, and whether it was stopped. Where it was broken
+    off, that is the best picture of its stage: at the last move's nobody has looked.
     """
     plan = follow.asked.plan
-    failed = ""
+    failed = None
     for event, state in stream:
         follow(event, state)
         watch.event(event)
-        failed = event.message if isinstance(event, Failed) else ""
+        failed = event if isinstance(event, Failed) else None
         if not isinstance(event, Stepped):
             continue
         done = f"after {event.evaluations} of {plan.evaluations} evaluations"
@@ -256,10 +241,10 @@ def _watched(
             again = " The same command goes on from here." if follow.log is not None else ""
             follow.keep(state)
             follow.say(f"Stopped {done}.{again}", state, watch)
-            return state, "", True
+            return state.good(), None, True
         if event.stage == len(plan.stages) - 1 and deadline - time.monotonic() < 1.5 * follow.pace:
             follow.say(f"The time is up {done}.", state, watch)
-            break
+            return state.good(), None, False
     return state, failed, False
 
 
@@ -268,30 +253,39 @@ def _wish(recipe: Recipe, within: float | None, fixed: Set[str]) -> str:
     return " ".join([recipe.sha256, *([f"{within:g}", *sorted(fixed & {"size", "iterations"})] if within else [])])
 
 
-def _as_begun(asked: Request, run: Path | None) -> Request:
-    """The request with the size and iterations that an unfinished run began with."""
-    assert run is not None
-    return replanned(asked, recipes.load(str(run / runs.RECIPE)))
-
-
 def resume(run: Path, watch: Watch | None = None) -> Painting:
     """Go on with an unfinished run from its folder, and write the picture where it was to go.
 
     Raises:
-        CannotResume: no run there, one that is complete, or one whose photo or painting has changed since.
+        CannotResume: no run there, one that is complete, one whose photo or painting has changed since, or one whose state
+            cannot be read.
     """
     kept = runs.checkpoint(run)
     if kept is None:
         complete = (run / runs.RECORD).exists()
         state = "is complete" if complete else "holds no state to go on from"
         raise CannotResume(f"The run {run} {state}.", "" if complete else "Give the command that started it again.")
-    recipe = recipes.load(str(run / runs.RECIPE))
+    recipe = runs.recipe(run)
     assert recipe.photo is not None
     asked = request(recipe.photo.path, [painting.path for painting in recipe.paintings], recipe)
     if asked.recipe.sha256 != kept.facts["recipe_sha256"]:
-        raise CannotResume(f"The photo or a painting of the run {run} has changed since.", "Start over with the command.")
+        raise kept.refused("its photo or a painting has changed since")
     output = Path(kept.facts["output"]) if kept.facts["output"] else None
     return paint(asked, output=output, run=run, watch=watch)
+
+
+def _checked(output: Path | None, run: Path | None, asked: Request, size: Size | None) -> Path | None:
+    """The output's whole path, once it and the run can be written where they are to go; ``size`` where that is known."""
+    if output is not None:
+        output = images.check_output(output, bits=asked.recipe.output.bits, size=size)
+        _check_not_an_input(output, asked)
+    if run is not None:
+        runs.check(run)
+    if output is not None and run is not None:
+        picture, folder = output.resolve(), run.resolve()
+        if picture == folder or picture in folder.parents or folder in picture.parents:
+            raise CannotWrite(f"The picture {output} and its run folder {run} are in each other's way.", runs.ELSEWHERE)
+    return output
 
 
 def _check_not_an_input(output: Path, asked: Request) -> None:
@@ -300,24 +294,6 @@ def _check_not_an_input(output: Path, asked: Request) -> None:
     files = [each.path for each in inputs if each is not None] + [recipe.schedule.start]
     if output.resolve() in [Path(file).resolve() for file in files if is_file(file)]:
         raise CannotWrite(f"{output} is one of the pictures that go in; it would be lost.", "Give the result another name.")
-
-
-def _save(painting: Painting, output: Path) -> Path:
-    """Write the finished picture; where that fails, elsewhere, so that the work is not lost.
-
-    Raises:
-        NotSaved: it could not be written to ``output``. The hint says where it is instead.
-    """
-    try:
-        return painting.save(output)
-    except CannotWrite as error:
-        for folder in (Path(tempfile.gettempdir()), Path.home()):
-            try:
-                kept = painting.save(folder / f"impasto-{painting.recipe.sha256[:8]}-{output.name}")
-            except CannotWrite:
-                continue
-            raise NotSaved(error.message, f"The picture is kept as {kept}.") from None
-        raise NotSaved(error.message, "It could not be kept anywhere else either. Make room, and run it again.") from None
 
 
 @dataclass
@@ -359,7 +335,8 @@ class _Follow:
             self.keep(state)
         if staged or (stepped and self.seconds >= self.next_preview):
             begun = time.monotonic()
-            self.log.preview(np.clip(images.from_tensor(state.pixels), 0, 1))
+            with self.log.trying():
+                self.log.preview(np.clip(images.from_tensor(state.pixels), 0, 1))
             self.next_preview = self.seconds + max(_PREVIEW_SECONDS, (time.monotonic() - begun) / _WRITING_SHARE)
 
     def say(self, message: str, state: State, watch: Watch) -> None:
@@ -377,50 +354,3 @@ class _Follow:
         self.log.keep(tensors, {**facts, "seconds": self.seconds, "output": self.output})
         pause = max(self.checkpoint_seconds, (time.monotonic() - begun) / _WRITING_SHARE) if self.checkpoint_seconds else 0
         self.next_keep = self.seconds + pause
-
-
-def _painting(asked: Request, state: State, follow: _Follow) -> Painting:
-    import torch
-
-    from impasto import __version__, machine
-
-    recipe, size = asked.recipe, asked.plan.size
-    pixels = np.clip(images.from_tensor(state.pixels), 0, 1)
-    if pixels.shape[:2] != tuple(size):  # stopped before the last stage: the picture so far, in the size asked for
-        pixels = images.resize(pixels, size)
-    alpha = images.resize(asked.photo.alpha, size) if asked.photo.alpha is not None else None
-    where, _ = machine.device(recipe.compute.device)
-    planned = follow.planned
-    record = {
-        "output": None,
-        "size": [size.width, size.height],
-        "seconds": round(follow.seconds, 2),
-        "evaluations": state.evaluations,
-        "device": where.type,
-        "processor": planned.device if planned else "",
-        "kernel": planned.kernel if planned else "",
-        "loss": {"total": state.value.total, **state.value.terms},
-        "expected_seconds": planned.seconds if planned else None,
-        "expected_memory_bytes": planned.memory_bytes if planned else None,
-        "peak_memory_bytes": machine.peak_memory(where),
-        "recipe_sha256": recipe.sha256,
-        "recipe": recipe.name,
-        "credit": asked.credit,
-        "versions": {"impasto": __version__, "torch": torch.__version__, "python": platform.python_version()},
-    }
-    return Painting(pixels, alpha, recipe, record, asked.photo.exif, asked.credit)
-
-
-def _without_folders(recipe: Recipe) -> Recipe:
-    """The recipe with file names in place of paths: a picture that is passed on says nothing of its maker's folders."""
-    assert recipe.photo is not None
-    return recipe.model_copy(
-        update={
-            "network": recipe.network.model_copy(update={"weights": Path(recipe.network.weights).name}),
-            "schedule": recipe.schedule.model_copy(update={"start": Path(recipe.schedule.start).name}),
-            "photo": recipe.photo.model_copy(update={"path": Path(recipe.photo.path).name}),
-            "paintings": tuple(
-                painting.model_copy(update={"path": Path(painting.path).name}) for painting in recipe.paintings
-            ),
-        }
-    )

@@ -20,10 +20,10 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from impasto import __version__
 from impasto import recipe as recipes
-from impasto.errors import BadRequest, ImpastoError
+from impasto.errors import BadRequest, ImpastoError, ran_out_of_memory
 
 if TYPE_CHECKING:
-    from impasto.api import Painting
+    from impasto.painting import Painting
 
 SAMPLE = "wheat-field-with-cypresses"  # the painting of the demo
 
@@ -50,6 +50,11 @@ def main(arguments: list[str] | None = None) -> None:
     except ImpastoError as error:
         _complain(error.message, error.hint)
         sys.exit(2 if isinstance(error, BadRequest) else 1)
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        _complain("Memory ran out.", "Close other programs, or ask for a smaller --size.")
+        sys.exit(1)
     except KeyboardInterrupt:
         _complain("Interrupted.", "")
         sys.exit(130)
@@ -125,7 +130,7 @@ def _paint(
 
     with Display(quiet) as display, _stopping() as stop:
         watch = api.Watch(event=display.event, fetch=display.fetch, stop=stop)
-        asked = request(photo, styles, recipe, watch.fetch)
+        asked = request(photo, styles, recipe, watch.fetch, any_size=within is not None and "size" not in fixed)
         display.request = asked
         folder = (run or runs.beside(target.absolute())) if keep_run else None
         painting = api.paint(

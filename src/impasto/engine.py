@@ -6,11 +6,10 @@ search has run away or come to rest, and what to do when memory runs out. It ref
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from impasto import images, machine, solvers
+from impasto.errors import ran_out_of_memory
 from impasto.events import Event, Failed, Finished, StageDone, Started, Stepped, Warned
 from impasto.geometry import Grid, Size
 from impasto.networks.features import Network
@@ -26,10 +26,13 @@ from impasto.objectives.content import Content
 from impasto.objectives.smooth import Smooth
 from impasto.objectives.style import Moments, Style, blend, measure, summarise
 from impasto.recipe import Recipe
-from impasto.schedule import Plan, painting_size
-from impasto.scratch import Held, InMemory, Kept, Scratch
+from impasto.schedule import Plan, Stage, painting_size
+from impasto.scratch import InMemory, Scratch
+from impasto.state import State
 from impasto.tiling import Value, measured, targets, value_and_gradient
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Evaluate = Callable[[Tensor], tuple[Value, Tensor]]  # pixels -> loss and gradient
 Pixels = NDArray[np.float32]  # (H, W, 3), sRGB-encoded, 0..1
 
@@ -58,73 +61,11 @@ class Tools:
     tile: int = 0  # largest side of a tile in pixels; 0: the whole picture at once
     targets: Scratch = field(default_factory=InMemory)  # for the photo's feature maps
     history: Scratch = field(default_factory=InMemory)  # for what the search remembers
+    disk: Callable[[], Scratch] | None = None  # makes a place for either, for when memory runs out
 
     def grid(self, size: Size) -> Grid:
         """How a picture of this size is cut."""
         return self.network.grid(size, self.tile)
-
-
-@dataclass(frozen=True)
-class State:
-    """The whole truth of a run: what the next step depends on, and what has been spent.
-
-    ``pixels`` is (1, 3, H, W), sRGB-encoded, within 0..1 but for overshoot that is cut when the picture is written.
-    ``step`` counts within ``stage``. ``best`` are the pixels of the stage's lowest loss and ``lowest`` is that loss;
-    ``mark`` are those of the last look whether anything still changes. ``restarts`` counts in the stage. ``tile`` is the
-    side in use. The tensors are the engine's own: a watcher that keeps them copies them.
-    """
-
-    pixels: Tensor
-    stage: int = 0
-    step: int = 0
-    evaluations: int = 0
-    memory: Mapping[str, Kept] = field(default_factory=dict)
-    value: Value = field(default_factory=lambda: Value(math.nan, {}))
-    best: Tensor | None = None
-    lowest: Value = field(default_factory=lambda: Value(math.inf, {}))
-    mark: Tensor | None = None
-    restarts: int = 0
-    tile: int = 0
-
-    def pack(self) -> tuple[dict[str, Kept], dict[str, Any]]:
-        """The state as named tensors and plain values, to be written down."""
-        tensors = {f"memory.{name}": kept for name, kept in self.memory.items()}
-        for name in ("pixels", "best", "mark"):
-            if (tensor := getattr(self, name)) is not None:
-                tensors[name] = Held(tensor)
-        facts = {name: getattr(self, name) for name in ("stage", "step", "evaluations", "restarts", "tile")}
-        losses = {name: [value.total, value.terms] for name, value in (("value", self.value), ("lowest", self.lowest))}
-        return tensors, facts | losses
-
-    @classmethod
-    def unpack(cls, tensors: Mapping[str, Kept], facts: Mapping[str, Any], device: torch.device) -> State:
-        """The inverse of ``pack``."""
-        best, mark = (tensors[name].load().to(device) if name in tensors else None for name in ("best", "mark"))
-        names = [name for name in tensors if name.startswith("memory.")]
-        memory = {name.removeprefix("memory."): _On(tensors[name], device) for name in names}
-        counts = {name: facts[name] for name in ("stage", "step", "evaluations", "restarts", "tile")}
-        value, lowest = Value(*facts["value"]), Value(*facts["lowest"])
-        pixels = tensors["pixels"].load().to(device)
-        return cls(pixels, memory=memory, value=value, lowest=lowest, best=best, mark=mark, **counts)
-
-
-@dataclass(frozen=True)
-class _On:
-    """A tensor that waits elsewhere and is wanted on a device."""
-
-    kept: Kept
-    device: torch.device
-
-    @property
-    def shape(self) -> torch.Size:
-        return self.kept.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.kept.dtype
-
-    def load(self) -> Tensor:
-        return self.kept.load().to(self.device)
 
 
 def iterate(
@@ -133,96 +74,141 @@ def iterate(
     """Paint: yields (event, state) at the start and end of each stage and after every step.
 
     A search that runs away, to a loss that is far above its lowest or no number, goes back to the best picture and on with
-    half the step. One that has come to rest ends its stage. When memory runs out the step is made again in smaller tiles.
-    ``Finished`` comes with the picture as it will be written, cut to 0..1, and with the loss of exactly that picture;
-    ``Failed`` ends the stream with the best picture that there was.
+    half the step. One that has come to rest ends its stage. What is grown for the next is a stage's best picture, since
+    nobody has looked at what its last move made. When memory runs out the step is made again in smaller tiles, or with what
+    can wait on disk. ``Finished`` comes with the picture as it will be written, cut to 0..1, and with the loss of exactly
+    that picture; ``Failed`` ends the stream with the best picture that there was.
     """
     begun = clock()
-    state = _own(state) if state else State(first_pixels(plan, tools), tile=tools.tile)
-    good: State | None = None  # the best of the size before, for as long as this one has none
-    evaluate: _Evaluation | None = None
+    state = state.own() if state else State(first_pixels(plan, tools), tile=tools.tile)
+    evaluate = _Evaluation(plan.size, plan, tools, state.tile)
     for index in range(state.stage, len(plan.stages)):
         stage = plan.stages[index]
-        evaluate = _Evaluation(stage.size, plan, tools, state.tile)
+        evaluate = _Evaluation(stage.size, plan, evaluate.tools, state.tile)
+        before = state  # the best of the size before, for as long as this one has none
         if tuple(state.pixels.shape[-2:]) != tuple(stage.size):
-            state = replace(state, pixels=solvers.grow(state.pixels, stage.size))
+            grown = _attempt(solvers.grow, state.pixels, stage.size)
+            if grown is None:
+                yield Failed(f"Memory ran out before the first step at {stage.size}.", memory=True), state
+                return
+            state = replace(state, pixels=grown)
         yield Started(index, stage.size, stage.steps), state
         entered = clock()
-        for event, latest in _search(index, plan, tools, state, evaluate, lambda: clock() - begun):
+        for event, latest in _search(index, plan, state, evaluate, lambda: clock() - begun):
             state = latest
             if isinstance(event, Failed):
-                yield event, (good if good and state.best is None else state)
+                yield event, (before if state.best is None else state)
                 return
             yield event, state
-        good = _last_good(state)
-        done = State(state.pixels, index + 1, 0, state.evaluations, value=state.value, tile=state.tile)
         last = index == len(plan.stages) - 1
-        state = replace(done, best=state.best, lowest=state.lowest) if last else done
+        end = state if last else state.good()
+        done = State(end.pixels, index + 1, 0, end.evaluations, value=end.value, tile=end.tile)
+        state = replace(done, best=end.best, lowest=end.lowest) if last else done
         yield StageDone(index, stage.size, clock() - entered), state
-    evaluate = evaluate or _Evaluation(plan.size, plan, tools, state.tile)
     yield from _finish(state, evaluate, lambda: clock() - begun)
 
 
 def _search(
-    index: int, plan: Plan, tools: Tools, state: State, evaluate: _Evaluation, seconds: Callable[[], float]
+    index: int, plan: Plan, state: State, evaluate: _Evaluation, seconds: Callable[[], float]
 ) -> Iterator[tuple[Event, State]]:
     """The steps of one stage, from where the state says that it stands."""
-    stage = plan.stages[index]
-    patience = tools.recipe.schedule.patience if tools.recipe.schedule.patience < stage.steps else 0
-    caution = 0.5**state.restarts
-    choice = tools.recipe.solver
-    solver = solvers.make(choice, state.pixels.clone(), state.memory, caution=caution, scratch=tools.history)
-    state = replace(state, stage=index, mark=state.pixels.clone() if patience and state.mark is None else state.mark)
+    stage, patience = plan.stages[index], evaluate.tools.recipe.schedule.patience
+    patience = patience if patience < stage.steps else 0
+    state = replace(state, stage=index)
+    begun: _Begun | None = None
     while state.step < stage.steps:
-        found = evaluate(solver.pixels)
-        if found is None:
-            smaller = evaluate.cut()
-            message = f"Memory ran out in step {state.step + 1} at {stage.size}"
-            if smaller is None:
-                yield Failed(f"{message}, even in tiles of {LEAST_TILE} px."), _last_good(state)
+        at = f"step {state.step + 1} of {stage.steps} at {stage.size}"
+        begun = begun or _attempt(_begin, state, evaluate.tools, patience > 0)
+        step = _step(state, begun, evaluate) if begun else None
+        if step is None or step.sound is None:
+            state = step.state.good() if step else state  # a move that broke off has left the memory in disorder
+            tools, looked = evaluate.tools, step is not None
+            lighter = evaluate.lighten(disk_first=begun is None or looked)
+            if not lighter:
+                yield Failed(f"Memory ran out in {at}, even in tiles of {LEAST_TILE} px.", memory=True), state.good()
                 return
-            state = replace(state, tile=smaller)
-            yield Warned(f"{message}: going on in tiles of {smaller} px, which give the same picture to rounding."), state
+            begun = None if looked or evaluate.tools is not tools else begun
+            state = replace(state, tile=evaluate.tile)
+            yield Warned(f"Memory ran out in {at}: going on {lighter}."), state
             continue
-        value, gradient = found
-        if value.finite and value.total <= state.lowest.total:
-            state = replace(state, best=_copied(solver.pixels, state.best), lowest=value)
-        sound = _sound(value, state.lowest)
-        if sound:
-            solver.move(gradient)
-            sound = bool(solver.pixels.isfinite().all())
-        del gradient, found  # the solver may let go of it before the next one comes
-        restarted = rested = ""
-        if not sound:
-            best = state.best
-            message = f"The loss {_ran_away(value, state.lowest)} in step {state.step + 1} of {stage.steps} at {stage.size}"
-            if best is None or state.restarts == RESTARTS:
-                yield Failed(f"{message}."), _last_good(state)
+        restarted = ""
+        if not step.sound:
+            restarted = f"The loss {_ran_away(step.value, step.state.lowest)} in {at}"
+            if step.state.best is None or state.restarts == RESTARTS:
+                yield Failed(f"{restarted}."), step.state.good()
                 return
-            state = replace(state, restarts=state.restarts + 1)
-            solver = solvers.make(choice, best.clone(), caution=0.5**state.restarts, scratch=tools.history)
-            value = state.lowest
-            restarted = f"{message}: going on from the best picture so far with half the step."
-        state = replace(
-            state,
-            pixels=solver.pixels,
-            step=state.step + 1,
-            evaluations=state.evaluations + 1,
-            memory=solver.memory(),
-            value=value,
-        )
-        stepped = Stepped(index, state.step, state.evaluations, value.total, value.terms, seconds())
-        if state.mark is not None and patience and state.step % patience == 0 and state.step < stage.steps:
-            if _rms(solver.pixels, state.mark) < INVISIBLE:
-                rested = f"Nothing visible has changed in {patience} evaluations at {stage.size}: this size is done after "
-                rested += f"{state.step} of {stage.steps}."
-                state = replace(state, step=stage.steps)  # which also holds where it is gone on with from here
-            state = replace(state, mark=_copied(solver.pixels, state.mark))
+            state, begun = replace(step.state.good(), restarts=state.restarts + 1), None
+        else:
+            state = step.state
+        state = replace(state, step=state.step + 1, evaluations=state.evaluations + 1)
+        stepped = Stepped(index, state.step, state.evaluations, state.value.total, state.value.terms, seconds())
+        state, rested = _looked_back(state, stage, patience)
         if restarted:
-            yield Warned(restarted), state
+            yield Warned(f"{restarted}: going on from the best picture so far with half the step."), state
         yield stepped, state
         if rested:
             yield Warned(rested), state
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What a search takes up room for before its first step; ``best`` and ``mark`` become the state's."""
+
+    solver: solvers.Solver
+    best: Tensor
+    mark: Tensor | None
+
+
+def _begin(state: State, tools: Tools, marked: bool) -> _Begun:
+    caution = 0.5**state.restarts
+    pixels = state.pixels.clone()
+    solver = solvers.make(tools.recipe.solver, pixels, state.memory, caution=caution, scratch=tools.history)
+    mark = pixels.clone() if marked and state.mark is None else state.mark
+    return _Begun(solver, torch.empty_like(pixels) if state.best is None else state.best, mark)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The state after one evaluation and one move, and the value found; ``sound`` is None where the move lacked memory."""
+
+    state: State
+    value: Value
+    sound: bool | None
+
+
+def _step(state: State, begun: _Begun, evaluate: _Evaluation) -> _Step | None:
+    """One step, which is not counted yet; None where memory ran out in the evaluation, and nothing has changed."""
+    solver = begun.solver
+    found = evaluate(solver.pixels)
+    if found is None:
+        return None
+    value, gradient = found
+    state = replace(state, mark=begun.mark)
+    if value.finite and value.total <= state.lowest.total:
+        state = replace(state, best=begun.best.copy_(solver.pixels), lowest=value)
+    sound = _sound(value, state.lowest) and _attempt(_move, solver, gradient)
+    if sound:
+        state = replace(state, pixels=solver.pixels, memory=solver.memory(), value=value)
+    return _Step(state, value, sound)
+
+
+def _move(solver: solvers.Solver, gradient: Tensor) -> bool:
+    """Whether the move led to numbers."""
+    solver.move(gradient)
+    return bool(solver.pixels.isfinite().all())
+
+
+def _looked_back(state: State, stage: Stage, patience: int) -> tuple[State, str]:
+    """The state after a look whether anything still changes, where it is time for one, and what is said if nothing does."""
+    if state.mark is None or not patience or state.step % patience or state.step == stage.steps:
+        return state, ""
+    apart = _attempt(_rms, state.pixels, state.mark)
+    step, rested = state.step, ""
+    if apart is not None and apart < INVISIBLE:
+        rested = f"Nothing visible has changed in {patience} evaluations at {stage.size}: this size is done after "
+        rested += f"{step} of {stage.steps}."
+        step = stage.steps  # which also holds where it is gone on with from here
+    return replace(state, step=step, mark=state.mark.copy_(state.pixels)), rested
 
 
 def _finish(state: State, evaluate: _Evaluation, seconds: Callable[[], float]) -> Iterator[tuple[Event, State]]:
@@ -230,31 +216,25 @@ def _finish(state: State, evaluate: _Evaluation, seconds: Callable[[], float]) -
     for pixels in (state.pixels, state.best):
         if pixels is None:
             continue
-        pixels = pixels.clamp(0, 1)
-        while (found := evaluate(pixels)) is None:
-            if evaluate.cut() is None:
-                yield Failed(f"Memory ran out at the last look, even in tiles of {LEAST_TILE} px."), _last_good(state)
+        while True:
+            cut = _attempt(torch.clamp, pixels, 0.0, 1.0)
+            found = evaluate(cut) if cut is not None else None
+            if cut is not None and found is not None:
+                break
+            lighter = evaluate.lighten()
+            if not lighter:
+                message = f"Memory ran out at the last look, even in tiles of {LEAST_TILE} px."
+                yield Failed(message, memory=True), state.good()
                 return
+            state = replace(state, tile=evaluate.tile)
+            yield Warned(f"Memory ran out at the last look: going on {lighter}."), state
         value = found[0]
         state = replace(state, evaluations=state.evaluations + 1)
         if _sound(value, state.lowest):
-            state = State(pixels, state.stage, 0, state.evaluations, value=value, tile=evaluate.tile)
+            state = State(cut, state.stage, 0, state.evaluations, value=value, tile=evaluate.tile)
             yield Finished(state.evaluations, value.total, value.terms, seconds()), state
             return
-    yield Failed("The loss of the finished picture is not a number."), _last_good(state)
-
-
-def _own(state: State) -> State:
-    """The state with copies of what the loop writes into."""
-    copies = {name: tensor.clone() for name in ("best", "mark") if (tensor := getattr(state, name)) is not None}
-    return replace(state, **copies)
-
-
-def _last_good(state: State) -> State:
-    """The state with the best picture of its stage, for a fresh start from there; as it is where there is none."""
-    if state.best is None:
-        return replace(state, memory={})
-    return replace(state, pixels=state.best, memory={}, value=state.lowest)
+    yield Failed("The loss of the finished picture is not a number."), state.good()
 
 
 def _sound(value: Value, lowest: Value) -> bool:
@@ -267,49 +247,65 @@ def _ran_away(value: Value, lowest: Value) -> str:
     return "stopped being a number"
 
 
-def _copied(pixels: Tensor, into: Tensor | None) -> Tensor:
-    return pixels.clone() if into is None else into.copy_(pixels)
-
-
 def _rms(one: Tensor, other: Tensor) -> float:
     return float((one - other).square_().mean().sqrt())
 
 
 class _Evaluation:
-    """The loss and its gradient as a function of a picture of one size; None where memory ran out."""
+    """The loss and its gradient as a function of a picture of one size; None where memory ran out.
+
+    ``tools`` and ``tile`` are what it works with now.
+    """
 
     def __init__(self, size: Size, plan: Plan, tools: Tools, tile: int) -> None:
-        self._size, self._plan, self._tools = size, plan, tools
+        self._size, self._plan = size, plan
         self._evaluate: Evaluate | None = None
-        self.tile = tile
+        self.tools, self.tile = tools, tile
 
     def __call__(self, pixels: Tensor) -> tuple[Value, Tensor] | None:
-        try:
-            if self._evaluate is None:
-                self._evaluate = evaluation(self._size, self._plan, replace(self._tools, tile=self.tile))
-                machine.give_back_memory()
-            return self._evaluate(pixels)
-        except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
-                raise
-        self._evaluate = None
-        if self._tools.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return None
+        return _attempt(self._found, pixels)
 
-    def cut(self) -> int | None:
-        """Go on in tiles of half the side: the new side; None where that is too small."""
+    def _found(self, pixels: Tensor) -> tuple[Value, Tensor]:
+        if self._evaluate is None:
+            self._evaluate = evaluation(self._size, self._plan, replace(self.tools, tile=self.tile))
+            machine.give_back_memory()
+        return self._evaluate(pixels)
+
+    def lighten(self, disk_first: bool = False) -> str:
+        """Hold less from here on, by the first way that is left, and say how; "" where none is."""
+        self._evaluate = None
+        machine.give_back_memory()
+        if self.tools.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return (self._to_disk() or self._cut()) if disk_first else (self._cut() or self._to_disk())
+
+    def _cut(self) -> str:
         smaller = min(self.tile or self._size.long_side, self._size.long_side) // 2
         if smaller < LEAST_TILE:
-            return None
+            return ""
         self.tile = smaller
-        return smaller
+        return f"in tiles of {smaller} px, which give the same picture to rounding"
+
+    def _to_disk(self) -> str:
+        if self.tools.disk is None:
+            return ""
+        try:
+            targets, history = self.tools.disk(), self.tools.disk()
+        except OSError:  # as where the cache cannot be written
+            self.tools = replace(self.tools, disk=None)
+            return ""
+        self.tools = replace(self.tools, targets=targets, history=history, disk=None)
+        return "with what can wait on disk"
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """Whether an allocator gave up: torch has an exception of its own for GPUs, and words for CPUs."""
-    words = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
+def _attempt(work: Callable[P, T], *given: P.args, **named: P.kwargs) -> T | None:
+    """What the work gives; None where memory ran out in it, and all that it held is let go of."""
+    try:
+        return work(*given, **named)
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
+    return None
 
 
 def evaluation(size: Size, plan: Plan, tools: Tools) -> Evaluate:

@@ -12,6 +12,7 @@ ImpastoError
 └── Failed                the work was started and could not be ended
     ├── AssetUnavailable  a network's weights or a painting could not be fetched, or is not what it should be
     ├── Diverged          the loss stopped being a number
+    ├── OutOfMemory       memory ran out on the way
     └── NotSaved          the finished picture could not be written where it was wanted
 
 This room knows words only; it refuses to know what any other room does. A message says in one sentence what was
@@ -21,7 +22,8 @@ given and what is allowed; the hint says what to do now.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class ImpastoError(Exception):
@@ -80,8 +82,35 @@ class Diverged(Failed):
     """The loss stopped being a number."""
 
 
+class OutOfMemory(Failed):
+    """Memory ran out on the way."""
+
+
 class NotSaved(Failed):
     """The finished picture could not be written where it was wanted."""
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocator gave up: Python's and numpy's raise an error of their own, torch's say so in words."""
+    if not isinstance(error, RuntimeError):
+        return isinstance(error, MemoryError)
+    # The whole of what oneDNN says then; what it says of a convolution that it does not have is longer.
+    whole = ("could not create a primitive", "could not create a memory object", "could not execute a primitive")
+    words = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "ALLOC_FAILED")
+    return str(error) in whole or any(word in str(error) for word in words)
+
+
+@contextmanager
+def memory_for(work: str, kind: type[ImpastoError] = DoesNotFit, hint: str = "") -> Iterator[None]:
+    """Within it, memory that runs out is an error for a person: there was not enough to do this work."""
+    try:
+        yield
+        return
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
+    # Out here, where nothing holds on to what the work held.
+    raise kind(f"There is not enough memory to {work}.", hint or "Close other programs, or ask for a smaller --size.")
 
 
 def did_you_mean(given: str, known: Iterable[str], limit: int = 3) -> str:

@@ -83,9 +83,10 @@ class Finished(Event):
 
 @dataclass(frozen=True)
 class Failed(Event):
-    """The run could not go on; the last good picture is in the state."""
+    """The run could not go on; the last good picture is in the state. ``memory``: for want of it."""
 
     message: str
+    memory: bool = False
 
 
 KINDS = {kind.__name__: kind for kind in (Planned, Started, Stepped, StageDone, Warned, Finished, Failed)}

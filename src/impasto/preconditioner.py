@@ -1,4 +1,4 @@
-"""What a search takes the inverse Hessian for before it has pairs to correct it: gains by wave and by place, found as it goes.
+"""What a search takes the inverse Hessian for before pairs correct it: gains by wave and by place, found as it goes.
 
 It knows steps and the changes of gradient that they brought. It refuses to know the search and what is searched for.
 
@@ -29,8 +29,8 @@ _CELL = 4  # px: the side of a place
 class Preconditioner:
     """c A W' G W A: amplitudes A by place, gains G by axis of colour and shell of waves W, and a number c.
 
-    Symmetric and positive definite. A gain is the root of how much the last steps had of a wave (or at a place) over how
-    much the changes of gradient had; c is what makes the last pair fit, as L-BFGS's single number does (the secant equation).
+    Symmetric and positive definite. A gain is the root of how much the last steps had of a wave (or at a place) over
+    how much the changes of gradient had; c is what makes the last pair fit, as L-BFGS's single number does (the secant equation).
     """
 
     def __init__(self, size: Size, dtype: torch.dtype, device: torch.device, memory: Mapping[str, Kept]) -> None:
@@ -46,7 +46,7 @@ class Preconditioner:
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """(1, 3, H, W) -> the same: how far to go for that gradient. As it is, where nothing has been learned."""
-        if self._gains is None:
+        if self._gains is None or self._amplitudes is None:
             return gradient
         waves = self._spectrum.scale(self._spectrum.waves(gradient * self._amplitudes), self._gains)
         return self._spectrum.picture(waves).mul_(self._amplitudes)

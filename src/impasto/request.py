@@ -16,6 +16,7 @@ import numpy as np
 
 from impasto import assets, images, museum, schedule
 from impasto.errors import BadPicture, BadRecipe
+from impasto.geometry import Size
 from impasto.networks import vgg
 from impasto.recipe import Input, Recipe
 
@@ -49,8 +50,31 @@ class Request:
         return tuple(notes)
 
 
-def request(content: Source, style: Source | Sequence[Source], recipe: Recipe, fetch: assets.Progress = _silent) -> Request:
-    """Read and check everything: names first, then files, then sizes. No network is read and nothing is written."""
+def request(
+    content: Source,
+    style: Source | Sequence[Source],
+    recipe: Recipe,
+    fetch: assets.Progress = _silent,
+    *,
+    any_size: bool = False,
+) -> Request:
+    """Read and check everything: names first, then files, then sizes. No network is read and nothing is written.
+
+    ``any_size``: the recipe's is still to be chosen, and a photo that is too thin for it is taken at its own size, or at
+    the largest there is.
+    """
+    sizes = [recipe.size, *((0, schedule.LARGEST_SIDE) if any_size else ())]
+    found = requests(content, style, [recipe.model_copy(update={"size": size}) for size in sizes], fetch)
+    return next(one for one in found if isinstance(one, Request))
+
+
+def requests(
+    content: Source, style: Source | Sequence[Source], each: Sequence[Recipe], fetch: assets.Progress = _silent
+) -> list[Request | BadPicture]:
+    """The same pictures by recipes that differ in size alone, read once; where the photo cannot be painted at a size, that
+    stands in its place, unless it is so with all of them.
+    """
+    recipe = each[0]
     styles = list(style) if isinstance(style, list | tuple) else [style]
     if not styles:
         raise BadPicture("No painting was given.", "Name a file, or a painting of `impasto museum`.")
@@ -64,7 +88,9 @@ def request(content: Source, style: Source | Sequence[Source], recipe: Recipe, f
     limit = recipe.max_megapixels
     photo = images.read(content, max_megapixels=limit)
     _check_large_enough("photo", photo)
-    plan = schedule.plan(recipe, photo.size)
+    plans = [_plan(one, photo.size) for one in each]
+    if isinstance(plans[0], BadPicture) and not any(isinstance(plan, schedule.Plan) for plan in plans):
+        raise plans[0]
     start = recipe.schedule.start
     other = None if start in ("content", "noise", "style") else images.read(start, max_megapixels=limit)
     paintings = tuple(
@@ -76,19 +102,29 @@ def request(content: Source, style: Source | Sequence[Source], recipe: Recipe, f
         _check_not_flat(painting)
     weights = [painting.weight for painting in recipe.paintings]
     weights = weights if len(weights) == len(paintings) else [1.0] * len(paintings)
-    recipe = recipe.model_copy(
-        update={
-            "network": recipe.network.model_copy(update={"weights_sha256": _hash(recipe.network.weights)}),
-            "schedule": recipe.schedule.model_copy(update={"start_sha256": other.sha256 if other else ""}),
-            "photo": Input(path=_absolute(photo.source), sha256=photo.sha256),
-            "paintings": tuple(
-                Input(path=_absolute(painting.source), sha256=painting.sha256, weight=weight)
-                for painting, weight in zip(paintings, weights, strict=True)
-            ),
-        }
-    )
+    read = {
+        "network": recipe.network.model_copy(update={"weights_sha256": _hash(recipe.network.weights)}),
+        "schedule": recipe.schedule.model_copy(update={"start_sha256": other.sha256 if other else ""}),
+        "photo": Input(path=_absolute(photo.source), sha256=photo.sha256),
+        "paintings": tuple(
+            Input(path=_absolute(painting.source), sha256=painting.sha256, weight=weight)
+            for painting, weight in zip(paintings, weights, strict=True)
+        ),
+    }
     credit = "; ".join(work.credit for work in works if work is not None)
-    return Request(recipe, plan, photo, paintings, other, credit)
+    return [
+        Request(one.model_copy(update=read), plan, photo, paintings, other, credit)
+        if isinstance(plan, schedule.Plan)
+        else plan
+        for one, plan in zip(each, plans, strict=True)
+    ]
+
+
+def _plan(recipe: Recipe, photo: Size) -> schedule.Plan | BadPicture:
+    try:
+        return schedule.plan(recipe, photo)
+    except BadPicture as error:
+        return error
 
 
 def replanned(asked: Request, recipe: Recipe) -> Request:

@@ -13,11 +13,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from impasto import events, images
-from impasto.errors import CannotResume, CannotWrite
-from impasto.images.writing import replace_file
+from impasto import recipe as recipes
+from impasto.errors import BadRecipe, CannotResume, CannotWrite, UnknownName, ran_out_of_memory
+from impasto.images.writing import claim, clear_parts, replace_file
 from impasto.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -34,38 +35,91 @@ def beside(output: Path) -> Path:
     return output.with_name(f"{output.name}.run")
 
 
-_ELSEWHERE = "Name another place with --run DIR, or keep none with --no-run."
+ELSEWHERE = "Name another place with --run DIR, or keep none with --no-run."
 
 
 def check(folder: Path) -> None:
     """Look, before any work, whether a run may be written there; nothing is changed.
 
     Raises:
-        CannotWrite: a file is in the way, or the folder holds what is not a run's.
+        CannotWrite: a file is in the way, the folder holds what is not a run's, or another program is writing a run there.
     """
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not nearest.is_dir():
-        raise CannotWrite(f"The run folder {folder} cannot be made: {nearest} is a file.", _ELSEWHERE)
+        raise CannotWrite(f"The run folder {folder} cannot be made: {nearest} is a file.", ELSEWHERE)
     if nearest == folder.absolute():
         # What starts with a dot is a half-written file of a run that was killed, or the file manager's own.
         strangers = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - _FILES
         if strangers:
-            raise CannotWrite(f"{folder} is no run folder: it holds {min(strangers)}.", _ELSEWHERE)
+            raise CannotWrite(f"{folder} is no run folder: it holds {min(strangers)}.", ELSEWHERE)
+        if (held := _claimed(folder)) is not None:
+            held.close()
+
+
+def _claimed(folder: Path) -> IO[bytes] | None:
+    """The recipe of a run, open and held, so that no other program writes to that folder; None where that cannot be done.
+
+    Raises:
+        CannotWrite: another program holds it.
+    """
+    try:
+        file = (folder / RECIPE).open("r+b")
+    except OSError:
+        return None
+    if not claim(file):
+        file.close()
+        message = f"Another impasto is painting with the run folder {folder}."
+        raise CannotWrite(message, "Wait for it or stop it, give the picture another name with -o, or use --no-run.")
+    return file
+
+
+# Of a state that is written down. A state of another number is not gone on with: raise it whenever what a state holds, or
+# the picture that comes of it, is no longer the same.
+_FORMAT = 1
+# What is written down with every state, and its type.
+_FACTS = {"asked": str, "recipe_sha256": str, "kernel": str, "seconds": float, "output": str}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state as it was written down: named tensors, and what goes with them as plain values."""
+    """A state as it was written down: named tensors, what goes with them as plain values, and the folder of the run."""
 
     tensors: Mapping[str, Kept]
     facts: Mapping[str, Any]
+    folder: Path = Path()
+
+    def refused(self, reason: str) -> CannotResume:
+        """The error that says why it cannot be gone on with."""
+        return cannot_resume(self.folder, reason)
+
+
+def cannot_resume(folder: Path, reason: str) -> CannotResume:
+    """The error of a run that cannot be gone on with for this reason."""
+    hint = "Give the command that began it again with --fresh, to start over; until then nothing of it is lost."
+    return CannotResume(f"The run {folder} cannot be gone on with: {reason}.", hint)
+
+
+def recipe(folder: Path) -> Recipe:
+    """The recipe that a run began with, its pictures named.
+
+    Raises:
+        CannotResume: it is not there, or cannot be read.
+    """
+    try:
+        found = recipes.load(str(folder.absolute() / RECIPE))
+    except (UnknownName, BadRecipe) as error:
+        reason = f"there is no {RECIPE} in it" if isinstance(error, UnknownName) else error.message.removesuffix(".")
+        raise cannot_resume(folder, reason) from None
+    if found.photo is None or not found.paintings:
+        raise cannot_resume(folder, f"its {RECIPE} names no photo or no painting")
+    return found
 
 
 def checkpoint(folder: Path) -> Checkpoint | None:
     """The last state that an unfinished run wrote; None where there is none, or where the run is complete.
 
     Raises:
-        CannotResume: a state that cannot be read.
+        CannotResume: a state that cannot be read, or that another version of Impasto wrote.
     """
     if (folder / RECORD).exists() or not (folder / STATE).is_file():
         return None
@@ -75,17 +129,26 @@ def checkpoint(folder: Path) -> Checkpoint | None:
 
     try:
         tensors, metadata = scratch.waiting(folder / STATE)
-        return Checkpoint(tensors, json.loads(metadata["facts"]))
+        facts = json.loads(metadata["facts"])
+        if not isinstance(facts, dict) or facts.pop("format", None) != _FORMAT:
+            raise cannot_resume(folder, "its state was written by another version of Impasto")
+        for name, kind in _FACTS.items():
+            if type(facts.get(name)) is not kind:
+                raise ValueError(f"{name} is {facts.get(name)!r}")
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        message = f"The state of the run {folder} cannot be read: {error}."
-        raise CannotResume(message, "Start over with --fresh.") from None
+        raise cannot_resume(folder, f"its state cannot be read ({error})") from None
+    return Checkpoint(tensors, facts, folder)
 
 
 @dataclass
 class Run:
-    """A run that is being written; ``lost`` says whether something of it could not be."""
+    """A run that is being written; ``lost`` says whether something of it could not be.
+
+    ``held`` keeps other programs out until it is closed.
+    """
 
     folder: Path
+    held: IO[bytes] | None = None
     lost: bool = False
 
     @classmethod
@@ -100,55 +163,70 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
             for name in (RECORD, *sorted(_FILES)):  # the mark of completion first
                 (folder / name).unlink(missing_ok=True)
+                clear_parts(folder / name)
             replace_file(folder / RECIPE, recipe.to_toml().encode(errors="replace"))
         except OSError as error:
             raise CannotWrite(
                 f"The run folder {folder} cannot be written: {error.strerror or error}.",
-                _ELSEWHERE,
+                ELSEWHERE,
             ) from None
-        return cls(folder)
+        return cls(folder, _claimed(folder))
 
     @classmethod
     def resume(cls, folder: Path) -> Run:
         """An unfinished run, to be gone on with; what a killed run left half-written is removed."""
-        for part in folder.glob(".impasto-*.part"):
-            part.unlink(missing_ok=True)
-        return cls(folder)
+        held = _claimed(folder)
+        for name in _FILES:
+            clear_parts(folder / name)
+        return cls(folder, held)
+
+    def close(self) -> None:
+        """Let others in again."""
+        if self.held is not None:
+            self.held.close()
 
     def keep(self, tensors: Mapping[str, Kept], facts: Mapping[str, Any]) -> None:
         """Replace the state to go on from."""
         from impasto import scratch
 
-        with self._may_fail():
-            replace_file(self.folder / STATE, scratch.written(tensors, {"facts": json.dumps(facts)}))
+        with self.trying():
+            text = json.dumps({"format": _FORMAT, **facts})
+            replace_file(self.folder / STATE, scratch.written(tensors, {"facts": text}))
 
     def note(self, event: events.Event) -> None:
         """Append an event to the run's log."""
         line = json.dumps({**events.to_dict(event), "time": round(time.time(), 3)})
-        with self._may_fail(), (self.folder / EVENTS).open("a", encoding="utf-8") as log:
+        with self.trying(), (self.folder / EVENTS).open("a", encoding="utf-8") as log:
             log.write(line + "\n")
 
     def preview(self, pixels: images.Pixels) -> None:
         """Replace the picture to look at while the run goes on: pixels (H, W, 3), 0..1."""
-        with self._may_fail():
+        with self.trying():
             images.save(self.folder / PREVIEW, pixels, quality=85)
 
     def finish(self, output: Path, record: dict[str, Any]) -> None:
         """Take the result in and write the record, the mark that the run is complete."""
         result = self.folder / f"result{output.suffix.lower()}"
-        with self._may_fail():
+        with self.trying():
             try:
                 result.unlink(missing_ok=True)
                 os.link(output, result)  # the same bytes, no second copy
             except OSError:
                 shutil.copyfile(output, result)
-            replace_file(self.folder / RECORD, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+            text = (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
+            try:
+                replace_file(self.folder / RECORD, text)
+            except CannotWrite:  # for want of room, of which the state takes up much and is not needed any more
+                (self.folder / STATE).unlink(missing_ok=True)
+                replace_file(self.folder / RECORD, text)
             (self.folder / STATE).unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _may_fail(self) -> Iterator[None]:
-        """The log must not take the picture with it: a full disk ends the log, not the run."""
+    def trying(self) -> Iterator[None]:
+        """The log must not take the picture with it: a full disk or memory ends the log, not the run."""
         try:
             yield
-        except (OSError, CannotWrite):
+        except (OSError, CannotWrite, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not ran_out_of_memory(error):
+                raise
             self.lost = True

@@ -19,6 +19,7 @@ _SETTLED_SIDE = 512  # long side from which on a picture looks the same at every
 
 # The coarsest layer of a VGG network halves the picture four times; below two of its positions there are no statistics.
 LEAST_SIDE = 32
+LARGEST_SIDE = 2**16  # that a recipe can name
 
 
 @dataclass(frozen=True)

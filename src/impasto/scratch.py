@@ -44,20 +44,22 @@ class Scratch(Protocol):
 
 @dataclass(frozen=True)
 class Held:
-    """A tensor in memory."""
+    """A tensor in memory, or one that waits elsewhere and is wanted on ``device``."""
 
-    tensor: Tensor
+    kept: Tensor | Kept
+    device: torch.device | None = None
 
     @property
     def shape(self) -> torch.Size:
-        return self.tensor.shape
+        return self.kept.shape
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.tensor.dtype
+        return self.kept.dtype
 
     def load(self) -> Tensor:
-        return self.tensor
+        tensor = self.kept if isinstance(self.kept, Tensor) else self.kept.load()
+        return tensor if self.device is None else tensor.to(self.device)
 
 
 class InMemory:

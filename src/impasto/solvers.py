@@ -44,9 +44,9 @@ class LBFGS:
     included, which changes the pixels by ``rate`` in all, or by less. With it, the recursion does not start from one number
     times the identity but from what the preconditioner has learned of the same pairs.
 
-    Two things differ from torch's in either case. A pair of step and change of gradient is kept where the two point the same
-    way by more than rounding, whatever the scale of the loss; torch's threshold is absolute, and too high for a loss that is
-    small. And pairs can wait in ``scratch``, out of memory: at 24 megapixels ten of them are 5.8 GB.
+    Two things differ from torch's in either case. A pair of step and change of gradient is kept where the two point the
+    same way by more than rounding, whatever the scale of the loss; torch's threshold is absolute, and too high for a loss
+    that is small. And pairs can wait in ``scratch``, out of memory: at 24 megapixels ten of them are 5.8 GB.
     """
 
     def __init__(

@@ -10,22 +10,26 @@ import math
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
 
 from impasto import assets, engine, images, machine, planning
-from impasto.engine import State, Tools
+from impasto.engine import Tools
 from impasto.errors import DoesNotFit
 from impasto.events import Event, Planned, Warned
 from impasto.geometry import Size
 from impasto.networks import vgg, weights
-from impasto.networks.convolution import Kernel
+from impasto.networks.convolution import Kernel, has
 from impasto.networks.features import Network
 from impasto.recipe import Recipe
 from impasto.request import Request, replanned, wanted_layers
+from impasto.schedule import Plan
 from impasto.scratch import InMemory, OnDisk, Scratch
+from impasto.state import State
 
 if TYPE_CHECKING:
     from impasto.runs import Checkpoint
@@ -55,13 +59,16 @@ class Bench:
             inputs=sum(picture.pixels.nbytes for picture in pictures),
         )
 
-    def planned(self, asked: Request, first: int | None = None) -> tuple[Planned, planning.Holding]:
-        """What painting a request with these tools will take; with tiles of side ``first`` where they fit.
+    def planned(
+        self, asked: Request, first: int | None = None, room: planning.Room | None = None
+    ) -> tuple[Planned, planning.Holding]:
+        """What painting a request with these tools will take; with tiles of side ``first`` where they fit, within ``room``
+        or what there is now.
 
         Raises:
             DoesNotFit: more memory than the recipe's limit allows.
         """
-        network, plan, room = self.tools.network, asked.plan, self.room()
+        network, plan, room = self.tools.network, asked.plan, room or self.room()
         way = planning.holding(plan, asked.recipe, network, room, first)
         tiles = len(network.grid(plan.size, way.tile)) > 1
         planned = Planned(
@@ -80,9 +87,11 @@ class Bench:
     def within(self, seconds: float, fixed: Set[str]) -> Request:
         """The request changed to the best picture that can be painted in ``seconds``; ``fixed`` settings stay."""
 
+        room = self.room()  # once for all candidates, which are to be compared
+
         def cost(recipe: Recipe) -> float:
             try:
-                return self.planned(replanned(self.asked, recipe))[0].seconds
+                return self.planned(replanned(self.asked, recipe), room=room)[0].seconds
             except DoesNotFit:
                 return math.inf  # a smaller one may
 
@@ -90,10 +99,15 @@ class Bench:
         return replanned(self.asked, recipe)
 
 
-def bench(asked: Request, fetch: assets.Progress, kernel: str = "") -> Bench:
-    """Read the network, choose device and kernel, and time them; ``kernel``: a ``Bench.kernel`` to keep to."""
+def bench(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None) -> Bench:
+    """Read the network, choose device and kernel, and time them; the kernel of a state to go on from is kept to.
+
+    Raises:
+        CannotResume: there is no such kernel here.
+    """
     recipe = asked.recipe
     where, _ = machine.device(recipe.compute.device)
+    kernel = _kept_kernel(kept, where) if kept else machine.kernel(recipe.compute.precision, where)
     file = Path(recipe.network.weights) if recipe.network.weights else None
     network = Network(
         weights.load(recipe.network.name, progress=fetch, file=file),
@@ -101,7 +115,7 @@ def bench(asked: Request, fetch: assets.Progress, kernel: str = "") -> Bench:
         wanted_layers(recipe),
         pooling=recipe.network.pooling,
         padding=recipe.network.padding,
-        kernel=Kernel.parse(kernel) if kernel else machine.kernel(recipe.compute.precision, where),
+        kernel=kernel,
         device=where,
     )
     start = asked.start.pixels if asked.start is not None else None
@@ -115,6 +129,17 @@ def bench(asked: Request, fetch: assets.Progress, kernel: str = "") -> Bench:
 
     with machine.reused_memory(), _autograd():
         return Bench(asked, tools, planning.speed(asked.plan.size, prepare, where))
+
+
+def _kept_kernel(kept: Checkpoint, where: torch.device) -> Kernel:
+    """The kernel that a state was made with, which alone gives its bytes."""
+    try:
+        kernel = Kernel.parse(kept.facts["kernel"])
+    except ValueError:
+        raise kept.refused("this version has not its convolutions") from None
+    if missing := sorted(name for name in {kernel.default, *kernel.methods.values()} if not has(name, where)):
+        raise kept.refused(f"this machine has not its convolution, {missing[0]}")
+    return kernel
 
 
 def stream(ready: Bench, kept: Checkpoint | None = None) -> Iterator[tuple[Event, State]]:
@@ -134,19 +159,33 @@ def stream(ready: Bench, kept: Checkpoint | None = None) -> Iterator[tuple[Event
 
 def _wired(ready: Bench, kept: Checkpoint | None) -> Iterator[tuple[Event, State]]:
     asked, tools = ready.asked, ready.tools
-    before = kept.facts["tile"] if kept else None
+    begun = _unpacked(kept, asked.plan, tools.device) if kept else None
+    before = begun.tile if begun else None
     planned, way = ready.planned(asked, before)
     targets, history = (_scratch(on_disk) for on_disk in (way.targets_on_disk, way.history_on_disk))
-    tools = replace(tools, recipe=asked.recipe, tile=way.tile, targets=targets, history=history)
+    disk = None if way.targets_on_disk and way.history_on_disk else partial(_scratch, True)
+    tools = replace(tools, recipe=asked.recipe, tile=way.tile, targets=targets, history=history, disk=disk)
     with machine.reused_memory() if way.reuse else nullcontext():
-        if kept is None:
-            state = State(engine.first_pixels(asked.plan, tools), tile=way.tile)
-        else:
-            state = replace(State.unpack(kept.tensors, kept.facts, tools.device), tile=way.tile)
+        state = replace(begun, tile=way.tile) if begun else State(engine.first_pixels(asked.plan, tools), tile=way.tile)
         yield planned, state
         for note in _notes(ready, planned, before, state):
             yield Warned(note), state
         yield from engine.iterate(asked.plan, tools, state)
+
+
+def _unpacked(kept: Checkpoint, plan: Plan, where: torch.device) -> State:
+    """The state that was written down.
+
+    Raises:
+        CannotResume: it is damaged, or no state of this plan.
+    """
+    try:
+        state = State.unpack(kept.tensors, kept.facts, where)
+    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
+        raise kept.refused(f"its state cannot be read ({error})") from None
+    if not state.belongs_to(plan):
+        raise kept.refused("its state is not one of this recipe")
+    return state
 
 
 def _notes(ready: Bench, planned: Planned, before: int | None, state: State) -> Iterator[str]:

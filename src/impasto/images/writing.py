@@ -7,6 +7,7 @@ pixels were made: the recipe and the credit are texts to it.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import struct
@@ -16,7 +17,7 @@ from contextlib import suppress
 from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,11 @@ from impasto.geometry import Size
 from impasto.images.embedding import xmp_packet
 from impasto.images.pixels import Pixels
 from impasto.images.profiles import srgb_profile
+
+try:
+    import fcntl
+except ImportError:  # Windows, which lets nobody remove a file that is being written
+    fcntl = None  # type: ignore[assignment]
 
 Bits = Literal[8, 16]
 _KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WebP", ".tif": "TIFF", ".tiff": "TIFF"}
@@ -40,10 +46,10 @@ _TIFF_STRIP = 1 << 20  # bytes before compression: small enough for readers that
 def check_output(path: str | os.PathLike[str], *, bits: Bits = 8, size: Size | None = None) -> Path:
     """The absolute path, once it is sure that a picture can be saved there; a missing folder is made.
 
-    To be called before the work starts. Give ``bits`` and ``size`` where they are known: not every format
-    holds them. Raises CannotWrite for an unknown extension, a folder or a write-protected file of that
-    name, a folder that cannot be made or written to (tried with a real file, which is removed), 16 bits in
-    JPEG or WebP, a side too long for it.
+    To be called before the work starts; what a killed program left half-written of this file is removed. Give
+    ``bits`` and ``size`` where they are known: not every format holds them. Raises CannotWrite for an unknown
+    extension, a folder or a write-protected file of that name, a folder that cannot be made or written to (tried
+    with a real file, which is removed), 16 bits in JPEG or WebP, a side too long for it.
     """
     target = Path(os.path.abspath(path))
     if not os.fspath(path):
@@ -60,7 +66,8 @@ def check_output(path: str | os.PathLike[str], *, bits: Bits = 8, size: Size | N
         )
     if target.exists() or target.is_symlink():
         _check_replaceable(target)
-    _check_folder(target.parent)
+    _check_folder(target)
+    clear_parts(target)
     return target
 
 
@@ -125,13 +132,12 @@ def replace_file(target: Path, data: bytes | Iterable[bytes | memoryview]) -> No
     Raises:
         CannotWrite: and what was there before is untouched.
     """
-    # Beside the target, since a rename is atomic only within one file system; a short name, since the
-    # target's may already be as long as a name can be.
-    temporary = target.parent / f".impasto-{secrets.token_hex(8)}.part"
+    temporary = _part(target)
     count = 0
     try:
         try:
             with open(temporary, "xb") as file:
+                claim(file)
                 for part in (data,) if isinstance(data, bytes) else data:
                     count += len(part)
                     file.write(part)
@@ -154,6 +160,41 @@ def replace_file(target: Path, data: bytes | Iterable[bytes | memoryview]) -> No
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def clear_parts(target: Path) -> None:
+    """Remove what killed programs left half-written of ``target``; what another one is writing now stays."""
+    for part in target.parent.glob(f"{_mark(target)}-{'[0-9a-f]' * 16}.part"):
+        with suppress(OSError):
+            with open(part, "r+b") as file:
+                abandoned = claim(file)
+            if abandoned:
+                part.unlink()
+
+
+def claim(file: IO[bytes]) -> bool:
+    """Hold an open file for as long as it is open or the program runs; False where another one holds it.
+
+    Where files cannot be held, on Windows and on some shares, they never are.
+    """
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+    return True
+
+
+def _part(target: Path) -> Path:
+    """A new name for what ``target`` is written as: beside it, since a rename is atomic only within one file system."""
+    return target.parent / f"{_mark(target)}-{secrets.token_hex(8)}.part"
+
+
+def _mark(target: Path) -> str:
+    """How the names begin by which ``target`` is written and no other file; short, as its own may be as long as can be."""
+    return f".impasto-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}"
 
 
 def _kind_for(target: Path, bits: Bits) -> str:
@@ -190,11 +231,11 @@ def _check_replaceable(target: Path) -> None:
         ) from error
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(target: Path) -> None:
+    folder, trial = target.parent, _part(target)
     for parent in (folder, *folder.parents):
         if parent.exists() and not parent.is_dir():
             raise CannotWrite(f"{parent} is a file, so there can be no folder {folder}.", "Choose another folder.")
-    trial = folder / f".impasto-{secrets.token_hex(8)}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:

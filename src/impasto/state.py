@@ -1,0 +1,105 @@
+"""The whole truth of a run at one moment, and how it is written down and read back.
+
+It knows tensors by name, and whether they can be those of a plan. It refuses to know how one state follows another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from impasto.schedule import Plan
+from impasto.scratch import Held, Kept
+from impasto.tiling import Value
+
+
+@dataclass(frozen=True)
+class State:
+    """The whole truth of a run: what the next step depends on, and what has been spent.
+
+    ``pixels`` is (1, 3, H, W), sRGB-encoded, within 0..1 but for overshoot that is cut when the picture is written.
+    ``step`` counts within ``stage``. ``best`` are the pixels of the stage's lowest loss and ``lowest`` is that loss;
+    ``mark`` are those of the last look whether anything still changes. ``restarts`` counts in the stage. ``tile`` is the
+    side in use. The tensors are the engine's own: a watcher that keeps them copies them.
+    """
+
+    pixels: Tensor
+    stage: int = 0
+    step: int = 0
+    evaluations: int = 0
+    memory: Mapping[str, Kept] = field(default_factory=dict)
+    value: Value = field(default_factory=lambda: Value(math.nan, {}))
+    best: Tensor | None = None
+    lowest: Value = field(default_factory=lambda: Value(math.inf, {}))
+    mark: Tensor | None = None
+    restarts: int = 0
+    tile: int = 0
+
+    def pack(self) -> tuple[dict[str, Kept], dict[str, Any]]:
+        """The state as named tensors and plain values, to be written down."""
+        tensors = {f"memory.{name}": kept for name, kept in self.memory.items()}
+        for name in ("pixels", "best", "mark"):
+            if (tensor := getattr(self, name)) is not None:
+                tensors[name] = Held(tensor)
+        facts = {name: getattr(self, name) for name in ("stage", "step", "evaluations", "restarts", "tile")}
+        losses = {name: [value.total, value.terms] for name, value in (("value", self.value), ("lowest", self.lowest))}
+        return tensors, facts | losses | {"tensors": _listed(tensors)}
+
+    @classmethod
+    def unpack(cls, tensors: Mapping[str, Kept], facts: Mapping[str, Any], device: torch.device) -> State:
+        """The inverse of ``pack``.
+
+        Raises:
+            KeyError, TypeError, ValueError: these tensors and values were not made by it.
+        """
+        if _listed(tensors) != facts.get("tensors"):
+            raise ValueError("tensors are missing, or of another shape")
+        best, mark = (tensors[name].load().to(device) if name in tensors else None for name in ("best", "mark"))
+        names = [name for name in tensors if name.startswith("memory.")]
+        memory = {name.removeprefix("memory."): Held(tensors[name], device) for name in names}
+        counts = {name: facts.get(name, -1) for name in ("stage", "step", "evaluations", "restarts", "tile")}
+        for name, count in counts.items():
+            if type(count) is not int or count < 0:
+                raise ValueError(f"{name} is {count!r}")
+        value, lowest = (_value(*facts[name]) for name in ("value", "lowest"))
+        pixels = tensors["pixels"].load().to(device)
+        return cls(pixels, memory=memory, value=value, lowest=lowest, best=best, mark=mark, **counts)
+
+    def good(self) -> State:
+        """The state with the best picture of its stage and an empty memory; as it is where no picture has been looked at.
+
+        A move is made after the look at the picture before it: at what the last one made, nobody has looked.
+        """
+        if self.best is None:
+            return replace(self, memory={})
+        return replace(self, pixels=self.best, memory={}, value=self.lowest)
+
+    def own(self) -> State:
+        """The state with copies of what the loop writes into."""
+        copies = {name: tensor.clone() for name in ("best", "mark") if (tensor := getattr(self, name)) is not None}
+        return replace(self, **copies)
+
+    def belongs_to(self, plan: Plan) -> bool:
+        """Whether a run of this plan can have come to such a state."""
+        if self.stage > len(plan.stages):
+            return False
+        before = [stage.size for stage in plan.stages[: self.stage][-1:]]
+        now = [(stage.size, stage.steps) for stage in plan.stages[self.stage :][:1]]
+        sizes = [size for size, steps in now if self.step <= steps] + (before if self.step == 0 else [])
+        pictures = [picture.shape for picture in (self.pixels, self.best, self.mark) if picture is not None]
+        return len(set(pictures)) == 1 and pictures[0] in [(1, 3, *size) for size in sizes]
+
+
+def _value(total: float, terms: Mapping[str, float]) -> Value:
+    """A value as it comes out of JSON, where all of it is numbers."""
+    return Value(float(total), {name: float(term) for name, term in terms.items()})
+
+
+def _listed(tensors: Mapping[str, Kept]) -> dict[str, list[object]]:
+    """Which tensors there are, as plain values."""
+    return {name: [str(kept.dtype), *kept.shape] for name, kept in tensors.items()}
