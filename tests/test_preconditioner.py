@@ -115,7 +115,7 @@ def test_a_search_over_waves_of_unlike_curvature_is_several_times_shorter(dtype:
     curvature, bottom = steep(), noise(7).to(dtype)
 
     def searched(preconditioned: bool) -> int:
-        choice = Choice(name="lbfgs", history=10, preconditioned=preconditioned)
+        choice = Choice(name="lbfgs", history=10, preconditioner="learned" if preconditioned else "none")
         solver = make(choice, torch.zeros(1, 3, *SIZE, dtype=dtype))
         first = None
         for move in range(400):

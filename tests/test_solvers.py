@@ -24,7 +24,7 @@ CHOICES = {
     "lbfgs": Choice(name="lbfgs", history=3),
     "lbfgs, one step remembered": Choice(name="lbfgs", history=1),
     "lbfgs, slow": Choice(name="lbfgs", rate=0.3),
-    "torch's": Choice(name="lbfgs", history=3, preconditioned=False),
+    "torch's": Choice(name="lbfgs", history=3, preconditioner="none"),
     "adam": Choice(name="adam", rate=0.02),
 }
 STEPS = 9
@@ -171,7 +171,7 @@ def test_a_move_changes_the_pixels_in_their_place(name: str):
 
 @pytest.mark.parametrize(("rate", "history"), [(1.0, 100), (1.0, 3), (0.4, 10), (0.7, 1)])
 def test_lbfgs_makes_the_moves_of_torchs(rate: float, history: int):
-    mine = make(Choice(name="lbfgs", rate=rate, history=history, preconditioned=False), start())
+    mine = make(Choice(name="lbfgs", rate=rate, history=history, preconditioner="none"), start())
     theirs = start().requires_grad_()
     torchs = torch.optim.LBFGS([theirs], lr=rate, history_size=history, max_iter=1, tolerance_grad=0, tolerance_change=0)
 

@@ -30,7 +30,8 @@ class Preconditioner:
     """c A W' G W A: amplitudes A by place, gains G by axis of colour and shell of waves W, and a number c.
 
     Symmetric and positive definite. A gain is the root of how much the last steps had of a wave (or at a place) over
-    how much the changes of gradient had; c is what makes the last pair fit, as L-BFGS's single number does (the secant equation).
+    how much the changes of gradient had; c is what makes the last pair fit, as L-BFGS's single number does (the secant
+    equation).
     """
 
     def __init__(self, size: Size, dtype: torch.dtype, device: torch.device, memory: Mapping[str, Kept]) -> None:

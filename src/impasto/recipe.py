@@ -164,8 +164,9 @@ class Solver(Record):
     name: Literal["lbfgs", "adam"] = setting("lbfgs", "The method of the search.", option="solver")
     rate: float = setting(1.0, "Step length; 1 suits lbfgs, 0.02 suits adam.", gt=0, le=100)
     history: int = setting(10, "Steps that lbfgs remembers.", ge=1, le=1000)
-    preconditioned: bool = setting(
-        True, "Let lbfgs learn how far to go by wave and by place: several times fewer evaluations than torch's."
+    preconditioner: Literal["learned", "none"] = setting(
+        "learned",
+        "How far lbfgs goes for a gradient: learned by wave and place, or one number for all, as torch has it.",
     )
 
 

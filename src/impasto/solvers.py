@@ -172,7 +172,7 @@ def make(
     if choice.name == "adam":
         return Adam(pixels, choice.rate * caution, memory)
     size = Size(*pixels.shape[-2:])
-    gains = Preconditioner(size, pixels.dtype, pixels.device, memory or {}) if choice.preconditioned else None
+    gains = Preconditioner(size, pixels.dtype, pixels.device, memory or {}) if choice.preconditioner == "learned" else None
     return LBFGS(pixels, choice.rate * caution, choice.history, memory, scratch, gains)
 
 
