@@ -19,10 +19,10 @@ from impasto.geometry import Size
 from impasto.scratch import Held, Kept
 from impasto.spectrum import Spectrum
 
-WAVE_RANGE = 300.0  # a shell's gain is at most this many times the typical one, and at least this part of it
+WAVE_RANGE = 1000.0  # a shell's gain is at most this many times the typical one, and at least this part of it
 PLACE_RANGE = 30.0  # and a place's
 _PAIRS = 5  # from which the gains of waves are found
-_KEEP = 0.8  # of what is known of the places, at every pair
+_KEEP = 0.5  # of what is known of the places, at every pair
 _CELL = 4  # px: the side of a place
 
 
