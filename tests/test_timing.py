@@ -165,10 +165,28 @@ def test_pixels_are_never_rounded_to_bfloat16(machine: Machine):
 
 
 def test_bfloat16_that_is_emulated_is_given_up_at_once(machine: Machine):
-    machine.seconds = {("conv2d", F32): 0.001, ("channels-last", BF16): 0.005, ("channels-last", F32): 0.001}
+    machine.seconds = {("conv2d", F32): 0.02, ("channels-last", BF16): 0.1, ("channels-last", F32): 0.02}
     chosen = machine.choose()
     assert "bfloat16" not in chosen.milliseconds and chosen.auto is chosen.float32
     assert {shape for _, dtype, shape in machine.ran if dtype == BF16} == {(4, 4, 8)}
+
+
+def test_bfloat16_is_not_given_up_for_a_slow_start(machine: Machine):
+    """The first calls of a shape are slow, and the smallest shape comes first."""
+    machine.seconds = {
+        ("conv2d", F32): 0.001,
+        ("channels-last", F32): lambda shape: 0.001 if shape[2] == 8 else 0.01,
+        ("channels-last", BF16): lambda shape: 0.01 if shape[2] == 8 else 0.0005,
+    }
+    chosen = machine.choose()
+    assert chosen.auto is chosen.bfloat16
+
+
+@pytest.mark.parametrize(("nnpack", "expected"), [(0.00098, "channels-last"), (0.0009, "nnpack")])
+def test_nnpack_must_be_worth_its_blocks(machine: Machine, nnpack: float, expected: str):
+    machine.copying = 1.0
+    machine.seconds = {("conv2d", F32): 0.01, ("channels-last", F32): 0.001, ("nnpack", F32): nnpack}
+    assert machine.choose().float32.name == expected
 
 
 def test_the_time_is_kept_to_and_every_pair_of_channels_is_timed(machine: Machine):

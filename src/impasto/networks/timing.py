@@ -26,6 +26,8 @@ _ROUNDS = 3
 _TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # of the largest value
 _WORTH = 1.3  # how much faster bfloat16 must be to be worth its rounding
 _HOPELESS = 3.0  # how much slower than float32 it may be before it is given up: the processor emulates it
+_ENOUGH = 0.05  # seconds of it before that is said; the first calls of a shape are slow by either
+_WORTH_BLOCKS = 1.05  # how much faster NNPACK must be: its blocks round differently in tiles, and its layout pools slowly
 
 _LOOKING = 0.1  # seconds to see whether other programs hold the cores
 _UNDISTURBED = 0.75  # of the threads' time is spent on a core
@@ -97,7 +99,8 @@ def choose(device: torch.device, clock: Clock = time.perf_counter) -> Choice:
                 base = KERNELS["nnpack"]
             found[base.name] = replace(base, methods=methods), _evaluation(seconds)
     milliseconds = {name: round(seconds * 1e3, 1) for name, (_, seconds) in found.items() if math.isfinite(seconds)}
-    float32 = min(milliseconds.keys() - {"bfloat16"}, key=lambda name: (milliseconds[name], name))
+    worth = {"nnpack": _WORTH_BLOCKS}
+    float32 = min(milliseconds.keys() - {"bfloat16"}, key=lambda name: (milliseconds[name] * worth.get(name, 1.0), name))
     return Choice(found[float32][0], found["bfloat16"][0], milliseconds)
 
 
@@ -186,7 +189,7 @@ class _Bench:
             if {dtype for _, dtype in row} == spent.keys():
                 for dtype in dtypes:
                     spent[dtype] += min(taken for (_, of), taken in row.items() if of == dtype)
-                if spent[dtypes[-1]] > _HOPELESS * spent[torch.float32]:
+                if spent[dtypes[-1]] > max(_ENOUGH, _HOPELESS * spent[torch.float32]):
                     dtypes = dtypes[:1]
         return {shape: {key: taken for key, taken in row.items() if key[1] in dtypes} for shape, row in found.items()}
 
