@@ -153,13 +153,18 @@ def test_a_run_ends_where_the_loss_is_reached(pocket: Callable[..., Scene], monk
     monkeypatch.setattr(loss, "SCHEDULE", {"single_scale": False, "schedule_coarsest": 32, "iterations": (3,)})
     monkeypatch.setattr(loss, "LAST", 9)
     made = pocket()
-    whole = loss.painted(made, 0.0, lambda text: None)
+
+    def judged(picture: Tensor) -> float:
+        return made.evaluation()(picture)[0]
+
+    whole = loss.painted(made, 0.0, judged, lambda text: None)
     assert not whole.reached
     assert whole.evaluations == 9
     assert whole.picture.shape == (1, 3, *made.size)
     target = whole.loss * 1.02
     asides: list[float] = []
-    found = loss.painted(made, target, lambda text: None, asides.append)
+    assert not loss.painted(made, target, lambda picture: 2 * target, lambda text: None).reached  # whose word counts
+    found = loss.painted(made, target, judged, lambda text: None, asides.append)
     assert asides == sorted(asides)
     assert 0 < asides[-1] <= found.seconds
     assert found.reached

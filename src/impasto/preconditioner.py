@@ -20,7 +20,7 @@ from impasto.scratch import Held, Kept
 from impasto.spectrum import Spectrum
 
 WAVE_RANGE = 1000.0  # a shell's gain is at most this many times the typical one, and at least this part of it
-PLACE_RANGE = 30.0  # and a place's
+PLACE_RANGE = 30.0  # and a place's, once as many pairs are known: the first few say little of so many places
 _PAIRS = 5  # from which the gains of waves are found
 _KEEP = 0.5  # of what is known of the places, at every pair
 _CELL = 4  # px: the side of a place
@@ -40,9 +40,11 @@ class Preconditioner:
         self._heard: Tensor | None = None
         self._gains: Tensor | None = None  # (3, shells), c included
         self._places: Tensor | None = None  # (2, 1, cells down, cells across): as heard, without the difference of waves
+        self._learned = 0  # pairs
         self._amplitudes: Tensor | None = None  # (1, 1, H, W)
         if "heard" in memory:
             self._heard, self._gains, self._places = (memory[name].load() for name in ("heard", "gains", "places"))
+            self._learned = int(memory["learned"].load())
             self._amplitudes = self._found(self._places)
 
     def __call__(self, gradient: Tensor) -> Tensor:
@@ -63,6 +65,7 @@ class Preconditioner:
         # With the difference of waves taken out of both, what is left is that of places.
         steps, changes = self._spectrum.scale(steps, gains.rsqrt()), self._spectrum.scale(changes, gains.sqrt())
         seen = torch.cat([_cells(self._spectrum.picture(waves)) for waves in (steps, changes)]) / square.to(step)
+        self._learned += 1
         self._places = seen if self._places is None else self._places.lerp(seen, 1 - _KEEP)
         self._amplitudes = self._found(self._places)
         across = self._spectrum.energies(self._spectrum.waves(change * self._amplitudes))
@@ -71,13 +74,15 @@ class Preconditioner:
     def memory(self) -> dict[str, Kept]:
         """Everything that is known (not copies)."""
         known = (("heard", self._heard), ("gains", self._gains), ("places", self._places))
-        return {name: Held(tensor) for name, tensor in known if tensor is not None}
+        found: dict[str, Kept] = {name: Held(tensor) for name, tensor in known if tensor is not None}
+        return found | ({"learned": Held(torch.tensor(self._learned))} if found else {})
 
     def _found(self, places: Tensor) -> Tensor:
         """The amplitudes (1, 1, H, W): the roots of the gains of places, 1 in the median."""
         gains = _roots(places[:1], places[1:])
         gains = gains / gains.median().clamp_min(torch.finfo(gains.dtype).tiny)
-        rough = gains.clamp(1 / PLACE_RANGE, PLACE_RANGE).sqrt()
+        reach = min(PLACE_RANGE, float(self._learned))
+        rough = gains.clamp(1 / reach, reach).sqrt()
         size = [_CELL * side for side in rough.shape[-2:]]
         fine = functional.interpolate(rough, size=size, mode="bilinear", align_corners=False)
         return fine[..., : self._spectrum.size.height, : self._spectrum.size.width].contiguous()

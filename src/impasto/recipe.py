@@ -174,7 +174,7 @@ class Schedule(Record):
     """In which sizes the picture is painted, coarse to fine, and how long in each."""
 
     iterations: Counts = setting(
-        (80, 60, 40), "Evaluations of each size, the coarsest first; the last number serves for all larger sizes.",
+        (40, 35, 30), "Evaluations of each size, the coarsest first; the last number serves for all larger sizes.",
         option="iterations",
     )  # fmt: skip
     coarsest: int = setting(128, "Long side of the first and coarsest size.", unit="px", ge=16, le=65_536)
