@@ -484,8 +484,8 @@ def go_wild(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Let one move lead far away, to a picture of numbers that nobody has looked at yet."""
     move, moves = solvers.LBFGS.move, [0]
 
-    def wild(self: solvers.LBFGS, gradient: torch.Tensor) -> None:
-        move(self, gradient)
+    def wild(self: solvers.LBFGS, gradient: torch.Tensor, loss: float) -> None:
+        move(self, gradient, loss)
         moves[0] += 1
         if moves[0] == step:
             self.pixels.mul_(-40)
@@ -540,8 +540,8 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_picture(
         solver = made(*how, **more)
         move = solver.move
 
-        def watched(gradient: torch.Tensor) -> None:
-            move(gradient)
+        def watched(gradient: torch.Tensor, loss: float) -> None:
+            move(gradient, loss)
             moved.append(images.from_tensor(solver.pixels).clip(0, 1))
 
         monkeypatch.setattr(solver, "move", watched)

@@ -186,15 +186,15 @@ def _step(state: State, begun: _Begun, evaluate: _Evaluation) -> _Step | None:
     state = replace(state, mark=begun.mark)
     if value.finite and value.total <= state.lowest.total:
         state = replace(state, best=begun.best.copy_(solver.pixels), lowest=value)
-    sound = _sound(value, state.lowest) and _attempt(_move, solver, gradient)
+    sound = _sound(value, state.lowest) and _attempt(_move, solver, gradient, value.total)
     if sound:
         state = replace(state, pixels=solver.pixels, memory=solver.memory(), value=value)
     return _Step(state, value, sound)
 
 
-def _move(solver: solvers.Solver, gradient: Tensor) -> bool:
+def _move(solver: solvers.Solver, gradient: Tensor, loss: float) -> bool:
     """Whether the move led to numbers."""
-    solver.move(gradient)
+    solver.move(gradient, loss)
     return bool(solver.pixels.isfinite().all())
 
 

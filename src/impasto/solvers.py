@@ -5,6 +5,7 @@ It knows Adam, L-BFGS and how to grow a picture between sizes. It refuses to kno
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -19,7 +20,8 @@ from impasto.scratch import Held, InMemory, Kept, Scratch
 # A curvature pair whose step and change of gradient are this near to a right angle is rounding, not curvature.
 _LEAST_CURVATURE = 1e-4
 
-FIRST_MOVE = 1 / 255  # root mean square of the first move of a preconditioned search: one 8-bit level
+FIRST_MOVE = 1 / 16 / 255  # root mean square of the first move of a preconditioned search: a sixteenth of an 8-bit level,
+FIRST_FALL = 0.01  # or less, where that promises to take away more than this part of the loss
 
 
 class Solver(Protocol):
@@ -27,8 +29,8 @@ class Solver(Protocol):
 
     pixels: Tensor
 
-    def move(self, gradient: Tensor) -> None:
-        """One move, given the gradient at the pixels; the solver may keep and change the gradient's tensor."""
+    def move(self, gradient: Tensor, loss: float = math.inf) -> None:
+        """One move, given gradient and loss at the pixels; the solver may keep and change the gradient's tensor."""
         ...
 
     def memory(self) -> dict[str, Kept]:
@@ -69,22 +71,24 @@ class LBFGS:
         if memory:
             self._recall(memory)
 
-    def move(self, gradient: Tensor) -> None:
+    def move(self, gradient: Tensor, loss: float = math.inf) -> None:
         if self._step is not None and self._gradient is not None:
             self._learn(self._step, self._gradient.neg_().add_(gradient))
         direction = self._direction(gradient)
         if self._step is None:
-            direction *= self._first(gradient)
+            direction *= self._first(gradient, loss)
         direction *= self._rate
         self.pixels += direction
         self._step, self._gradient = direction, gradient
 
-    def _first(self, gradient: Tensor) -> float:
-        """The factor on the very first move, of which nothing is known."""
+    def _first(self, gradient: Tensor, loss: float) -> float:
+        """The factor on the very first move, before which no curvature is known."""
         if self._preconditioner is None:
             return min(1.0, 1.0 / max(float(gradient.abs().sum(dtype=torch.float64)), 1e-30))
-        # Torch's would change a pixel by a millionth, of which maps in bfloat16 show nothing but rounding.
-        return FIRST_MOVE * gradient.numel() ** 0.5 / max(float(gradient.norm()), 1e-30)
+        # Torch's would change a pixel by a millionth, of which maps in bfloat16 show nothing but rounding. But no loss falls
+        # below 0: a slope that promises a good part of that does not hold for so long.
+        steep = max(float(gradient.norm()), 1e-30)
+        return min(FIRST_MOVE * gradient.numel() ** 0.5 / steep, FIRST_FALL * max(loss, 0.0) / steep**2)
 
     def _learn(self, step: Tensor, change: Tensor) -> None:
         """Take in how the gradient changed over the last move; the oldest pair is forgotten."""
@@ -147,7 +151,7 @@ class Adam:
         if memory:
             self._optimiser.state[pixels].update({name: kept.load().clone() for name, kept in memory.items()})
 
-    def move(self, gradient: Tensor) -> None:
+    def move(self, gradient: Tensor, loss: float = math.inf) -> None:
         self.pixels.grad = gradient
         self._optimiser.step()
         self.pixels.grad = None
