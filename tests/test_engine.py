@@ -382,8 +382,10 @@ def test_a_fault_in_the_first_step_of_a_size_ends_with_the_best_picture_of_the_s
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("good", [3, 13])
 def test_a_fault_that_passes_is_gone_back_on_and_hardly_felt(tools: Tools, solver: str, fault: str, good: int):
-    mine = with_solver(tools, solver)
-    undisturbed, stream = watch(mine, plan=LONG), watch(faulty(mine, good, fault, lasting=1), plan=LONG)
+    mine, plan = with_solver(tools, solver), LONG
+    if solver == "lbfgs":  # which learns anew: time to do so
+        plan = replace(LONG, stages=(LONG.stages[0], replace(LONG.stages[1], steps=30)))
+    undisturbed, stream = watch(mine, plan=plan), watch(faulty(mine, good, fault, lasting=1), plan=plan)
     (message,) = warnings(stream)
     assert ("rose from" in message) == (fault == "far") and "half the step" in message
     assert [kind for kind in kinds(stream) if kind != "Warned"] == kinds(undisturbed)
@@ -393,7 +395,7 @@ def test_a_fault_that_passes_is_gone_back_on_and_hardly_felt(tools: Tools, solve
     end, expected = stream[-1][0], undisturbed[-1][0]
     assert isinstance(end, Finished) and isinstance(expected, Finished)
     assert end.loss < 1.25 * expected.loss < 0.8 * losses(undisturbed)[8]
-    check_sound(mine, stream[-1][1], LONG)
+    check_sound(mine, stream[-1][1], plan)
 
 
 def test_a_search_goes_on_from_its_best_picture_with_an_empty_memory(tools: Tools):
@@ -458,8 +460,8 @@ class Wild:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.solver, name)
 
-    def move(self, gradient: Tensor) -> None:
-        self.solver.move(gradient)
+    def move(self, gradient: Tensor, loss: float = 0.0) -> None:
+        self.solver.move(gradient, loss)
         type(self).moves += 1
         if type(self).moves == self.wild:
             self.solver.pixels.mul_(-40)
@@ -629,7 +631,7 @@ def test_a_search_that_never_moves_rests_at_the_first_look(tools: Tools):
     assert warnings(watch(changed(tools, patience=0, **still), plan=LONGER)) == []
 
 
-@pytest.mark.parametrize("rate", [0.3, 1.0])
+@pytest.mark.parametrize("rate", [0.6, 1.0])
 @pytest.mark.parametrize("patience", [2, 5])
 def test_resumed_with_patience_it_ends_with_the_same_bytes(
     tools: Tools, monkeypatch: pytest.MonkeyPatch, rate: float, patience: int
@@ -780,12 +782,12 @@ def greedy_moves(monkeypatch: pytest.MonkeyPatch, solver: str, failing: Callable
     kind = {"lbfgs": solvers.LBFGS, "adam": solvers.Adam}[solver]
     move, count = kind.move, iter(range(1, 10_000))
 
-    def broken(self: Any, gradient: Tensor) -> None:
+    def broken(self: Any, gradient: Tensor, loss: float) -> None:
         if failing(next(count)):
             for kept in self.memory().values():
                 kept.load().neg_()
             raise OUT[error]
-        move(self, gradient)
+        move(self, gradient, loss)
 
     monkeypatch.setattr(kind, "move", broken)
 

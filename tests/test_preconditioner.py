@@ -9,7 +9,7 @@ from torch import Tensor
 from impasto.geometry import Size
 from impasto.preconditioner import PLACE_RANGE, WAVE_RANGE, Preconditioner
 from impasto.recipe import Solver as Choice
-from impasto.solvers import make
+from impasto.solvers import FIRST_FALL, FIRST_MOVE, LONGEST_MOVE, make
 from impasto.spectrum import Spectrum
 
 SIZE = Size(48, 64)
@@ -113,9 +113,25 @@ def test_what_is_not_there_is_not_learned_from():
     assert learned(noise(3)).isfinite().all()
 
 
+def test_no_move_is_longer_than_some_levels():
+    """Nor is the first longer than a slope can be believed."""
+    for loss, longest in ((1e9, FIRST_MOVE), (1.0, FIRST_FALL / float((1000 * noise(1)).norm()))):
+        solver = make(Choice(name="lbfgs"), torch.zeros(1, 3, *SIZE, dtype=torch.float64))
+        before = torch.zeros_like(solver.pixels)
+        for move in range(12):
+            solver.move(1000 * (noise(1) + 1e-4 * solver.pixels), loss)
+            length = float((solver.pixels - before).square().mean().sqrt())
+            if move == 0:
+                expected = longest if longest == FIRST_MOVE else longest / solver.pixels.numel() ** 0.5
+                assert length == pytest.approx(expected, rel=1e-6)
+            assert length <= LONGEST_MOVE * 1.000001
+            before = solver.pixels.clone()
+        assert length == pytest.approx(LONGEST_MOVE)  # which it would like to be longer
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_a_search_over_waves_of_unlike_curvature_is_several_times_shorter(dtype: torch.dtype):
-    curvature, bottom = steep(), noise(7).to(dtype)
+    curvature, bottom = steep(), 0.05 * noise(7).to(dtype)
 
     def searched(preconditioned: bool) -> int:
         choice = Choice(name="lbfgs", history=10, preconditioner="learned" if preconditioned else "none")

@@ -20,8 +20,10 @@ from impasto.scratch import Held, InMemory, Kept, Scratch
 # A curvature pair whose step and change of gradient are this near to a right angle is rounding, not curvature.
 _LEAST_CURVATURE = 1e-4
 
-FIRST_MOVE = 1 / 16 / 255  # root mean square of the first move of a preconditioned search: a sixteenth of an 8-bit level,
-FIRST_FALL = 0.01  # or less, where that promises to take away more than this part of the loss
+# Root mean square of a preconditioned search's moves, in 8-bit levels: of the first, or less where that promises to take
+# away more than such a part of the loss; and of any, since a longer one now and then ends in a valley that is a dead end.
+FIRST_MOVE, FIRST_FALL = 1 / 255, 0.01
+LONGEST_MOVE = 5 / 255
 
 
 class Solver(Protocol):
@@ -77,6 +79,8 @@ class LBFGS:
         direction = self._direction(gradient)
         if self._step is None:
             direction *= self._first(gradient, loss)
+        elif self._preconditioner is not None:
+            direction *= min(1.0, LONGEST_MOVE * direction.numel() ** 0.5 / max(float(direction.norm()), 1e-30))
         direction *= self._rate
         self.pixels += direction
         self._step, self._gradient = direction, gradient
@@ -85,8 +89,6 @@ class LBFGS:
         """The factor on the very first move, before which no curvature is known."""
         if self._preconditioner is None:
             return min(1.0, 1.0 / max(float(gradient.abs().sum(dtype=torch.float64)), 1e-30))
-        # Torch's would change a pixel by a millionth, of which maps in bfloat16 show nothing but rounding. But no loss falls
-        # below 0: a slope that promises a good part of that does not hold for so long.
         steep = max(float(gradient.norm()), 1e-30)
         return min(FIRST_MOVE * gradient.numel() ** 0.5 / steep, FIRST_FALL * max(loss, 0.0) / steep**2)
 
