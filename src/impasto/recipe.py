@@ -216,7 +216,7 @@ class Recipe(Record):
 
     version: Literal[1] = 1
     name: str = "default"
-    summary: str = "A picture to keep: about two minutes at 512 px on two cores."
+    summary: str = "A picture to keep: about a minute at 512 px on two cores."
     photo: Input | None = None
     paintings: tuple[Input, ...] = ()
     size: int = setting(512, "Long side of the picture; 0 for the photo's own size.", unit="px", ge=0, le=65_536)
