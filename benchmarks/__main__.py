@@ -3,8 +3,8 @@
     python -m benchmarks --quick|--full [--only ROW,...] [--honest] [--keep DIR] [--out FILE]
 
 The exit status is 1 where the ratio to the yardstick (512 px and more) or the exactness of tiles falls short or could not
-be measured, 130 after Ctrl-C, else 0. Only a whole table replaces docs/benchmarks.md: with --only, or after Ctrl-C, the
-table is printed and goes where --out says.
+be measured, 130 after Ctrl-C, else 0. Only a whole table replaces docs/benchmarks.md, and its short form in the README: with
+--only, or after Ctrl-C, the table is printed and goes where --out says.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from benchmarks.scene import How
 from benchmarks.table import Row
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+README = PAGE.parent.parent / "README.md"
 
 ROWS: dict[str, Callable[[How], Iterator[Row]]] = {
     "step": speed.step,
@@ -57,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(text, "utf-8")
         _say("table", f"kept as {page}")
+    if page == PAGE:
+        README.write_text(table.within(README.read_text("utf-8"), table.summary(rows)), "utf-8")
     return 130 if interrupted else table.status(rows)
 
 

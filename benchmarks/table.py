@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -14,6 +15,8 @@ import impasto
 from impasto import machine as here
 
 GATING = frozenset({"step", "exact"})  # the rows that decide the exit status
+
+BEGIN, END = "<!-- benchmarks -->", "<!-- end of benchmarks -->"  # around the table in the README
 
 _HEAD = "| row | what | asked | measured | holds |\n|---|---|---|---|---|"
 
@@ -51,6 +54,25 @@ def status(rows: Iterable[Row]) -> int:
 def lines(rows: Iterable[Row]) -> str:
     """The rows as a markdown table."""
     return "\n".join([_HEAD, *map(str, rows)])
+
+
+def summary(rows: Iterable[Row]) -> str:
+    """The rows in brief, for a reader in a hurry: what, and the first figure."""
+    brief = (f"| {row.what} | {re.split('[:;,(]', row.measured)[0].strip()} |" for row in rows)
+    return "\n".join(["| what | measured |\n|---|---|", *brief])
+
+
+def within(text: str, brief: str) -> str:
+    """A document with the table between its marks replaced.
+
+    Raises:
+        ValueError: it has no marks.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"there is no {BEGIN} ... {END}")
+    return f"{before}{BEGIN}\n{brief}\n{END}{after}"
 
 
 def page(rows: Iterable[Row], command: str, machine: str) -> str:

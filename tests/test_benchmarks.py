@@ -245,6 +245,8 @@ def rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Rows that only pretend; gives where the page would go."""
     monkeypatch.setattr(command, "ROWS", {"start": good, "step": bad, "loss": stopped})
     monkeypatch.setattr(command, "PAGE", tmp_path / "docs" / "page.md")
+    monkeypatch.setattr(command, "README", tmp_path / "README.md")
+    (tmp_path / "README.md").write_text(f"before {table.BEGIN} old {table.END} after", "utf-8")
     monkeypatch.setattr(table, "machine", lambda: "A machine.")
     return tmp_path / "docs" / "page.md"
 
@@ -272,6 +274,8 @@ def test_the_whole_table_is_kept_as_a_page(
     monkeypatch.setattr(command, "ROWS", {"start": good})
     assert command.main(["--full"]) == 0
     assert rows.read_text("utf-8") == capsys.readouterr().out[:-1]
+    readme = (tmp_path / "README.md").read_text("utf-8")
+    assert readme.startswith("before ") and readme.endswith(" after") and "| good |" in readme and "old" not in readme
     assert command.main(["--full", "--only", "start", "--out", str(tmp_path / "other.md")]) == 0
     assert "| start | good |" in (tmp_path / "other.md").read_text("utf-8")
 

@@ -6,7 +6,10 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
+
 import impasto
+from benchmarks import table
 from impasto import recipe
 
 ROOT = Path(__file__).parent.parent
@@ -43,3 +46,14 @@ def test_nothing_names_a_package_registry_or_a_place_of_one_machine():
     for path in [*ROOT.glob("*.*"), *(p for d in ("src", "tests", "docs", "benchmarks") for p in (ROOT / d).rglob("*"))]:
         if path.suffix in (".py", ".md", ".toml", ".json") and path.resolve() != this:
             assert not forbidden.search(path.read_text("utf-8")), path
+
+
+def test_the_readme_shows_the_last_table():
+    page = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 5
+    brief = table.summary(table.Row(name, what, asked, measured) for name, what, asked, measured, *_ in rows)
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert table.within(readme, brief) == readme
+    with pytest.raises(ValueError, match="benchmarks"):
+        table.within("nothing", brief)
