@@ -3,8 +3,8 @@
     python -m benchmarks --quick|--full [--only ROW,...] [--honest] [--keep DIR] [--out FILE]
 
 The exit status is 1 where the ratio to the yardstick (512 px and more) or the exactness of tiles falls short or could not
-be measured, 130 after Ctrl-C, else 0. Only a whole table replaces docs/benchmarks.md, and its short form in the README: with
---only, or after Ctrl-C, the table is printed and goes where --out says.
+be measured, 130 after Ctrl-C, else 0. Only a whole table replaces docs/benchmarks.md, and its short form in the README;
+with --only, or after Ctrl-C, the table is printed and goes where --out says.
 """
 
 from __future__ import annotations
