@@ -150,7 +150,8 @@ def test_freed_memory_is_given_back_rather_than_a_whole_cut():
 def test_the_disk_is_taken_where_memory_is_too_small_even_for_tiles():
     plan, recipe = planned(4000)
     tiles = memory(4000, way=Holding(256, reuse=False))
-    assert hold(plan, recipe, Room(int(tiles / 0.79))) == Holding(256, reuse=False)
+    found = hold(plan, recipe, Room(int(tiles / 0.79)))
+    assert found.tile and not found.history_on_disk and memory(4000, way=found) == tiles
     little = hold(plan, recipe, Room(int(tiles * 0.8), disk=PLENTY))
     assert little.history_on_disk and memory(4000, way=little) <= 0.8 * 0.8 * tiles
 

@@ -23,6 +23,7 @@ from impasto.schedule import LARGEST_SIDE, LEAST_SIDE, Plan
 _PROBE_SIDES = (128, 256)  # long sides at which the machine is timed
 _TILE_SIDES = (3072, 2048, 1536, 1024, 768, 512, 384, 256)
 _PROGRAM_BYTES = 350 * 2**20  # Python, torch and its libraries
+_WAVES = 3  # pictures more that a preconditioned move takes for a moment
 
 # Of the memory that is free a part is left to others; of a limit that is kept a part is left for what the model misses.
 _SHARE_OF_FREE, _SHARE_OF_LIMIT = 0.8, 0.9
@@ -120,6 +121,8 @@ def memory(plan: Plan, recipe: Recipe, network: Network, way: Holding = Holding(
     weights = sum(layer.channels * layer.channels_in * 9 * 4 * 3 for layer in network.layers if layer.kind == "conv")
     workspace = convolution.workspace(network.kernel, grid.largest.pixels)
     maps = grid.largest.pixels * _per_tile(network, way.reuse, len(grid) > 1)
+    if recipe.solver.name == "lbfgs" and recipe.solver.preconditioner == "learned":
+        maps = max(maps, plan.size.pixels * 12 * _WAVES)  # of which a move has no need
     return int(maps + plan.size.pixels * per_picture) + weights + workspace + _PROGRAM_BYTES
 
 

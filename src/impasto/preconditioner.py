@@ -52,7 +52,7 @@ class Preconditioner:
         if self._gains is None or self._amplitudes is None:
             return gradient
         waves = self._spectrum.scale(self._spectrum.waves(gradient * self._amplitudes), self._gains)
-        return self._spectrum.picture(waves).mul_(self._amplitudes)
+        return self._spectrum.picture(waves, spend=True).mul_(self._amplitudes)
 
     def learn(self, step: Tensor, change: Tensor, product: float) -> None:
         """Take in how the gradient changed over a step; ``product`` is that of the two, and above 0."""
@@ -63,8 +63,8 @@ class Preconditioner:
         self._heard = latest if self._heard is None else torch.cat([self._heard, latest])[-_PAIRS:]
         gains = _gains(*self._heard.sum(0))
         # With the difference of waves taken out of both, what is left is that of places.
-        steps, changes = self._spectrum.scale(steps, gains.rsqrt()), self._spectrum.scale(changes, gains.sqrt())
-        seen = torch.cat([_cells(self._spectrum.picture(waves)) for waves in (steps, changes)]) / square.to(step)
+        seen = torch.cat([self._cells(steps, gains.rsqrt()), self._cells(changes, gains.sqrt())]) / square.to(step)
+        del steps, changes
         self._learned += 1
         self._places = seen if self._places is None else self._places.lerp(seen, 1 - _KEEP)
         self._amplitudes = self._found(self._places)
@@ -76,6 +76,11 @@ class Preconditioner:
         known = (("heard", self._heard), ("gains", self._gains), ("places", self._places))
         found: dict[str, Kept] = {name: Held(tensor) for name, tensor in known if tensor is not None}
         return found | ({"learned": Held(torch.tensor(self._learned))} if found else {})
+
+    def _cells(self, waves: Tensor, factors: Tensor) -> Tensor:
+        """(1, 1, cells down, cells across): the mean square of each cell, the waves scaled first, and spent."""
+        squares = self._spectrum.picture(self._spectrum.scale(waves, factors), spend=True).square_().sum(1, keepdim=True)
+        return functional.avg_pool2d(squares, _CELL, ceil_mode=True, count_include_pad=False)
 
     def _found(self, places: Tensor) -> Tensor:
         """The amplitudes (1, 1, H, W): the roots of the gains of places, 1 in the median."""
@@ -100,9 +105,3 @@ def _roots(steps: Tensor, changes: Tensor) -> Tensor:
     tiny = torch.finfo(steps.dtype).tiny
     roots = (steps / changes.clamp_min(tiny)).sqrt()
     return torch.where((steps > 0) | (changes > 0), roots, (steps.sum() / changes.sum().clamp_min(tiny)).sqrt())
-
-
-def _cells(picture: Tensor) -> Tensor:
-    """(1, 3, H, W) -> (1, 1, cells down, cells across): the mean square of each cell."""
-    squares = picture.square().sum(1, keepdim=True)
-    return functional.avg_pool2d(squares, _CELL, ceil_mode=True, count_include_pad=False)

@@ -37,11 +37,11 @@ class Spectrum:
 
     def waves(self, picture: Tensor) -> Tensor:
         """(1, 3, H, W), by colour and position -> (1, 3, H, W), by axis and wave."""
-        return self._cosines(torch.einsum("ac,bchw->bahw", self._axes, picture), back=False)
+        return self._cosines(torch.einsum("ac,bchw->bahw", self._axes, picture), back=False, spend=True)
 
-    def picture(self, waves: Tensor) -> Tensor:
-        """The inverse of ``waves``."""
-        return torch.einsum("ac,bahw->bchw", self._axes, self._cosines(waves, back=True))
+    def picture(self, waves: Tensor, spend: bool = False) -> Tensor:
+        """The inverse of ``waves``. Where they may be spent their memory is written over, which takes a picture less."""
+        return torch.einsum("ac,bahw->bchw", self._axes, self._cosines(waves, back=True, spend=spend))
 
     def energies(self, waves: Tensor) -> Tensor:
         """(3, shells), float64: the sums of the squares of each axis and shell."""
@@ -63,12 +63,12 @@ class Spectrum:
             for (top, left), (bottom, right) in zip([(0, 0), *corners[:-1]], corners, strict=True)
         ]
 
-    def _cosines(self, maps: Tensor, back: bool) -> Tensor:
+    def _cosines(self, maps: Tensor, back: bool, spend: bool) -> Tensor:
         if maps.device.type != "cpu":
             down, across = self._matrices
             return down.T @ maps @ across if back else down @ maps @ across.T
         transform = fft.idctn if back else fft.dctn
-        found = transform(maps.numpy(), axes=(-2, -1), norm="ortho", overwrite_x=not back, workers=torch.get_num_threads())
+        found = transform(maps.numpy(), axes=(-2, -1), norm="ortho", overwrite_x=spend, workers=torch.get_num_threads())
         return torch.from_numpy(np.ascontiguousarray(found))
 
     @cached_property
