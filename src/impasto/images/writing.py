@@ -250,7 +250,8 @@ def _check_folder(target: Path) -> None:
 
 def _rounded(colour: Pixels, bits: Bits) -> npt.NDArray[Any]:
     full = np.float32(2**bits - 1)
-    scaled: npt.NDArray[Any] = np.rint(np.clip(colour, 0, 1) * full)
+    scaled: npt.NDArray[Any] = np.clip(colour, 0, 1)
+    np.rint(np.multiply(scaled, full, out=scaled), out=scaled)
     return scaled.astype(np.uint8 if bits == 8 else np.uint16)
 
 
