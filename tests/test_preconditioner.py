@@ -50,6 +50,15 @@ def taught(count: int = 6, size: Size = SIZE) -> tuple[Preconditioner, Tensor, T
     return learned, step, change
 
 
+def taught_by_wave(curvature: Tensor) -> Preconditioner:
+    """One that has learned pairs of a curvature by wave alone."""
+    learned = fresh()
+    for seed in range(5):
+        step = noise(seed)
+        learned.learn(step, by_wave(step, curvature), dot(step, by_wave(step, curvature)))
+    return learned
+
+
 def test_one_that_knows_nothing_changes_nothing():
     assert torch.equal(fresh()(noise(0)), noise(0))
     assert fresh().memory() == {}
@@ -67,10 +76,7 @@ def test_it_is_symmetric_and_positive_and_fits_the_last_pair(size: Size):
 
 def test_it_finds_the_curvature_of_waves():
     curvature = steep(decades=2)
-    learned = fresh()
-    for seed in range(5):
-        step = noise(seed)
-        learned.learn(step, by_wave(step, curvature), dot(step, by_wave(step, curvature)))
+    learned = taught_by_wave(curvature)
     gains = learned.memory()["gains"].load()
     found = gains * curvature  # the same everywhere, where every gain is what it should be
     assert found.max() < 1.5 * found.min()
@@ -95,12 +101,7 @@ def test_it_finds_where_a_picture_is_flat():
 
 def test_gains_stay_in_reach_of_the_typical_one():
     """A wave that hardly changes a gradient is not gone along without end."""
-    curvature = steep(decades=12)
-    learned = fresh()
-    for seed in range(5):
-        step = noise(seed)
-        learned.learn(step, by_wave(step, curvature), dot(step, by_wave(step, curvature)))
-    gains = learned.memory()["gains"].load()
+    gains = taught_by_wave(steep(decades=12)).memory()["gains"].load()
     assert float(gains.max() / gains.min()) <= WAVE_RANGE**2 * 1.001
 
 

@@ -18,7 +18,7 @@ from impasto.geometry import Grid, Size
 from impasto.networks import convolution
 from impasto.networks.features import Network
 from impasto.recipe import Recipe
-from impasto.schedule import LARGEST_SIDE, LEAST_SIDE, Plan
+from impasto.schedule import LARGEST_SIDE, Plan, least_side
 
 _PROBE_SIDES = (128, 256)  # long sides at which the machine is timed
 _TILE_SIDES = (3072, 2048, 1536, 1024, 768, 512, 384, 256)
@@ -208,15 +208,10 @@ def speed(size: Size, prepare: Callable[[Size], Callable[[], object]], where: to
 
     ``prepare(size)`` sets up a stage of that size and gives what one evaluation of it is.
     """
-    least = _least(size)
+    least = least_side(size)
     sides = (min(max(side, least), size.long_side) for side in _PROBE_SIDES)
     small, large = (_timed(size.with_long_side(side), prepare, where) for side in sides)
     return Speed(small, large)
-
-
-def _least(photo: Size) -> int:
-    """The least long side at which the short one is not too short for the network."""
-    return -(-LEAST_SIDE * photo.long_side // photo.short_side)
 
 
 def _timed(size: Size, prepare: Callable[[Size], Callable[[], object]], where: torch.device) -> tuple[int, float, float]:
@@ -280,7 +275,7 @@ def within(
 
 def _possible(photo: Size) -> Iterable[int]:
     """Long sides to choose from: up to the photo's own, and no short side too small for the network."""
-    least, most = _least(photo), min(photo.long_side, LARGEST_SIDE)
+    least, most = least_side(photo), min(photo.long_side, LARGEST_SIDE)
     sides = sorted({int(side) for side in (*_SIDES, most) if least <= side <= most})
     return sides or [least]
 

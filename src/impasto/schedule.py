@@ -60,7 +60,7 @@ def plan(recipe: Recipe, photo: Size) -> Plan:
     """
     final = photo if recipe.size == 0 else photo.with_long_side(recipe.size)
     if final.short_side < LEAST_SIDE:
-        needed = -(-LEAST_SIDE * photo.long_side // photo.short_side)
+        needed = least_side(photo)
         raise BadPicture(
             f"A {photo} photo painted at {final} has a side below {LEAST_SIDE} px, too few for the network to see.",
             f"Ask for --size {needed} or more, or crop the photo.",
@@ -71,6 +71,11 @@ def plan(recipe: Recipe, photo: Size) -> Plan:
         counts = counts[-1:]
     stages = [Stage(size, counts[min(index, len(counts) - 1)]) for index, size in enumerate(sizes)]
     return Plan(tuple(stages), content_factor(recipe.strength, final))
+
+
+def least_side(photo: Size) -> int:
+    """The least long side at which the short one is not too short for the network."""
+    return -(-LEAST_SIDE * photo.long_side // photo.short_side)
 
 
 def content_factor(strength: float, final: Size) -> float:

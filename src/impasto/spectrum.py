@@ -19,8 +19,6 @@ from impasto.geometry import Size
 # Light, red against blue, green against both: orthogonal, and near to the axes along which photos vary.
 _AXES = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))
 
-AXES = len(_AXES)
-
 
 class Spectrum:
     """The waves of pictures of one size.

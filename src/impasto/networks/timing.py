@@ -95,7 +95,7 @@ def choose(device: torch.device, clock: Clock = time.perf_counter) -> Choice:
         found: dict[str, tuple[Kernel, float]] = {}
         for base in (KERNELS["conv2d"], KERNELS["channels-last"], KERNELS["bfloat16"]):
             methods, seconds = bench.fastest(base, times)
-            if "nnpack" in methods.values() and not base.channels_last:
+            if "nnpack" in methods.values():
                 base = KERNELS["nnpack"]
             found[base.name] = replace(base, methods=methods), _evaluation(seconds)
     milliseconds = {name: round(seconds * 1e3, 1) for name, (_, seconds) in found.items() if math.isfinite(seconds)}
@@ -202,9 +202,9 @@ class _Bench:
         seconds: dict[Shape, float] = {}
         for shape, row in times.items():
             for (name, dtype), taken in row.items():
-                # The way there and back is timed only for what would win without it.
                 if name == "nnpack" and base.channels_last:
                     continue
+                # The way there and back is timed only for what would win without it.
                 if dtype == _dtype(shape, base) and taken < seconds.get(shape, math.inf):
                     taken += self._there_and_back(shape, base, name)
                     if taken < seconds.get(shape, math.inf):
