@@ -17,7 +17,7 @@ ONE_OF_EACH: list[Event] = [
     Planned(SIZE, ((Size(96, 128), 60), (SIZE, 30)), "cpu", "nnpack", 105.5, 2**31, 2**33),
     Planned(SIZE, ((SIZE, 30),), "cuda", "conv2d", 1.0, 2**31, 2**33, 1024, 2**34),
     Started(1, SIZE, 60),
-    Stepped(1, 7, 67, 0.123456789012345, {"content": 0.1, "style": 0.02}, 12.5),
+    Stepped(1, 7, 67, 0.123456789012345, {"content": 0.1, "style": 0.02}, 12.5, {"content": {"relu4_2": 0.1}}),
     Stepped(0, 1, 1, 1e-300),
     StageDone(1, SIZE, 30.25),
     Warned("The photo is larger than it needs to be: a “quote”, a ü and a\nline."),

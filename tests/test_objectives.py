@@ -33,7 +33,7 @@ def rand(*shape: int, seed: int = 0) -> Tensor:
 def value(objective: Objective, features: Mapping[str, Tensor]) -> Tensor:
     """The score of whole maps of stride 1."""
     size = Size(*next(iter(features.values())).shape[-2:])
-    return objective.score(objective.measure(features, Where.whole(size)))
+    return torch.stack(list(objective.score(objective.measure(features, Where.whole(size))).values())).sum()
 
 
 def gradient(objective: Objective, features: Mapping[str, Tensor], leaf: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ def test_targets_in_parts_weigh_what_the_whole_does(scaling: content.Scaling):
     for region in split["l"]:
         tile = Where(Tile(region, region), Size(6, 5))
         stats = base.add(stats, many.measure({"l": f[(..., *region.slices)]}, tile))
-    assert many.score(stats).item() == pytest.approx(value(one, {"l": f}).item(), rel=1e-13)
+    assert sum(many.score(stats).values()).item() == pytest.approx(value(one, {"l": f}).item(), rel=1e-13)
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)

@@ -230,7 +230,9 @@ def test_the_gradient_is_that_of_plain_autograd(bench: Setup, tile: int):
     features = made.network(leaf)
     place = Where.whole(Size(29, 34))
     objectives = made.objectives(made.grid(0, 0))
-    terms = [objective.weight * objective.score(objective.measure(features, place)) for objective in objectives]
+    terms = [
+        objective.weight * sum(objective.score(objective.measure(features, place)).values()) for objective in objectives
+    ]
     total = torch.stack(terms).sum()
     (expected,) = torch.autograd.grad(total, leaf)
     value, gradient = made.run(tile, made.network.halo)
@@ -244,6 +246,10 @@ def test_terms_carry_their_weights_and_add_up(bench: Setup, tile: int):
     value, _ = made.run(tile, made.network.halo)
     assert set(value.terms) == {"content", "style", "smooth"}
     assert value.total == pytest.approx(sum(value.terms.values()), rel=1e-14)
+    assert list(value.layers["smooth"]) == ["input"]
+    assert len(value.layers["content"]) > 1 < len(value.layers["style"])
+    for name, layers in value.layers.items():
+        assert value.terms[name] == pytest.approx(sum(layers.values()), rel=1e-14)
     for name, chosen in (("smooth", slice(-1, None)), ("content", slice(3))):
         some = replace(made, objectives=lambda grid, chosen=chosen: made.objectives(grid)[chosen])
         alone, _ = some.run(tile, made.network.halo)

@@ -141,7 +141,8 @@ def _search(
         else:
             state = step.state
         state = replace(state, step=state.step + 1, evaluations=state.evaluations + 1)
-        stepped = Stepped(index, state.step, state.evaluations, state.value.total, state.value.terms, seconds())
+        value = state.value
+        stepped = Stepped(index, state.step, state.evaluations, value.total, value.terms, seconds(), value.layers)
         state, rested = _looked_back(state, stage, patience)
         if restarted:
             yield Warned(f"{restarted}: going on from the best picture so far with half the step."), state

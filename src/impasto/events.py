@@ -45,7 +45,9 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class Stepped(Event):
-    """One step was taken. ``loss`` and ``terms`` are those of the picture before it; ``seconds`` since the start."""
+    """One step was taken. ``loss``, ``terms`` and each layer's share of a term, ``layers``, are those of the picture before
+    it; ``seconds`` since the start.
+    """
 
     stage: int
     step: int
@@ -53,6 +55,7 @@ class Stepped(Event):
     loss: float
     terms: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    layers: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

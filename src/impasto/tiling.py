@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -29,10 +29,11 @@ Encoder = Callable[[Tensor], Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Value:
-    """The loss at a picture: its sum, and each term's weighted share by objective name."""
+    """The loss at a picture: its sum, each term's weighted share by objective name, and each layer's share of a term."""
 
     total: float
     terms: dict[str, float]
+    layers: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def finite(self) -> bool:
@@ -103,15 +104,20 @@ def _score(measurements: Sequence[Stats], objectives: Sequence[Objective]) -> tu
     """The loss, and its gradient with respect to every stat."""
     leaves = [{name: stat.detach().requires_grad_() for name, stat in stats.items()} for stats in measurements]
     terms: dict[str, Tensor] = {}
+    layers: dict[str, dict[str, float]] = {}
     with torch.enable_grad():
         for objective, stats in zip(objectives, leaves, strict=True):
-            term = objective.weight * objective.score(stats)
-            terms[objective.name] = terms[objective.name] + term if objective.name in terms else term
+            name, parts = objective.name, objective.score(stats)
+            term = objective.weight * torch.stack(list(parts.values())).sum()
+            terms[name] = terms[name] + term if name in terms else term
+            shares = layers.setdefault(name, {})
+            for layer, part in parts.items():
+                shares[layer] = shares.get(layer, 0.0) + objective.weight * float(part.detach())
         total = torch.stack([term.double() for term in terms.values()]).sum()
     flat = [stat for stats in leaves for stat in stats.values()]
     found = iter(torch.autograd.grad(total, flat, allow_unused=True, materialize_grads=True))
     gradients = [{name: next(found) for name in stats} for stats in leaves]
-    return Value(float(total.detach()), {name: float(term.detach()) for name, term in terms.items()}), gradients
+    return Value(float(total.detach()), {name: float(term.detach()) for name, term in terms.items()}, layers), gradients
 
 
 def _propagate(measurements: Sequence[Stats], toward: Sequence[Stats], leaf: Tensor) -> Tensor:

@@ -71,8 +71,8 @@ class Objective(Protocol):
         """Differentiable sums over the positions that ``where`` owns."""
         ...
 
-    def score(self, stats: Stats) -> Tensor:
-        """From sums over the whole picture to a number (0-d), before ``weight``."""
+    def score(self, stats: Stats) -> dict[str, Tensor]:
+        """From sums over the whole picture to a number (0-d) for each layer, before ``weight``; the term is their sum."""
         ...
 
 

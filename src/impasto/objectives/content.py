@@ -58,9 +58,8 @@ class Content:
             stats[name] = functional.mse_loss(own, target, reduction="sum")
         return stats
 
-    def score(self, stats: Stats) -> Tensor:
-        parts = [weight * self._factors[name] * stats[name] for name, weight in self.weights.items()]
-        return torch.stack(parts).sum()
+    def score(self, stats: Stats) -> dict[str, Tensor]:
+        return {name: weight * self._factors[name] * stats[name] for name, weight in self.weights.items()}
 
 
 def _factor(parts: Sequence[Kept], scaling: Scaling) -> float:

@@ -39,5 +39,5 @@ class Smooth:
         count = torch.tensor(float(3 * core.size.pixels), dtype=pixels.dtype, device=pixels.device)
         return {"differences": down + across, "count": count}
 
-    def score(self, stats: Stats) -> Tensor:
-        return stats["differences"] / stats["count"]
+    def score(self, stats: Stats) -> dict[str, Tensor]:
+        return {"input": stats["differences"] / stats["count"]}

@@ -131,13 +131,12 @@ class Style:
     def measure(self, features: Mapping[str, Tensor], where: Where) -> Stats:
         return measure(features, self.layers, where)
 
-    def score(self, stats: Stats) -> Tensor:
+    def score(self, stats: Stats) -> dict[str, Tensor]:
         found = summarise(stats)
-        parts = [
-            factor * self.weights[layer] * STATISTICS[statistic](found[layer], target)
-            for statistic, factor in self.statistics.items()
-            for layer, target in self.target.items()
-        ]
+        return {layer: self.weights[layer] * self._distance(found[layer], target) for layer, target in self.target.items()}
+
+    def _distance(self, found: Moments, target: Moments) -> Tensor:
+        parts = [factor * STATISTICS[name](found, target) for name, factor in self.statistics.items()]
         return torch.stack(parts).sum()
 
 
