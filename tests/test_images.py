@@ -924,3 +924,12 @@ def test_importing_the_room_is_light():
     code = "import sys, impasto.images; print([m for m in ('torch','scipy','tifffile','imagecodecs') if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]" and ran.stderr == ""
+
+
+def test_a_reduced_picture_is_the_mean_of_what_it_covers_and_is_cut():
+    rows = torch.tensor([0.0, 1.0, 3.0, 5.0]).repeat_interleave(2)
+    tensor = rows.view(1, 1, 8, 1).expand(1, 3, 8, 12).contiguous()
+    small = images.reduced(tensor, 6)
+    assert small.shape == (4, 6, 3) and small.dtype == np.float32
+    np.testing.assert_allclose(small[:, 0, 0], [0, 1, 1, 1])
+    assert images.reduced(tensor, 12).shape == (8, 12, 3)  # nothing to do

@@ -339,7 +339,7 @@ def test_states_and_previews_that_memory_is_lacking_for_do_not_take_the_picture_
 ):
     whole = api.paint(ask(tmp_path))
     lacking(monkeypatch, scratch, "written", error)
-    lacking(monkeypatch, images, "from_tensor", error, last=2)  # the preview after each size
+    lacking(monkeypatch, images, "reduced", error, last=2)  # the preview after each size
     seen: list[Event] = []
     found = api.paint(ask(tmp_path), output=tmp_path / "out.png", run=tmp_path / "out.run", watch=api.Watch(seen.append))
     assert found.pixels.tobytes() == whole.pixels.tobytes() and (tmp_path / "out.png").exists()
@@ -365,7 +365,7 @@ def test_a_run_that_memory_ran_out_in_is_gone_on_with_where_there_is_more(
         elif where == "move":
             lacking(patch, solvers.LBFGS, "move", error, first=6)
         elif where == "pixels":
-            lacking(patch, images, "from_tensor", error, first=3)
+            lacking(patch, images, "from_tensor", error)
         else:
             lacking(patch, images, "save", error, first=3)
         api.paint(ask(tmp_path), output=out, run=run)

@@ -6,16 +6,13 @@ and leaves no seed, thread count or other setting of the process changed.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Generator, Iterator, Sequence, Set
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from impasto import assets, images, runs
 from impasto import painting as paintings
@@ -42,7 +39,7 @@ from impasto.request import Request, Source, is_file, replanned, request, reques
 if TYPE_CHECKING:
     from impasto.state import State
 
-_PREVIEW_SECONDS = 20.0
+_PREVIEW_SECONDS, _PREVIEW_SIDE = 20.0, 1600  # between two, and the longest side of one in pixels
 _WRITING_SHARE = 0.01  # of a run's time, that states and previews may each take up: large ones are written less often
 
 
@@ -192,11 +189,17 @@ def paint(
     follow = _Follow(log, asked, str(output or ""), checkpoint_seconds, wish, spent, ready.kernel)
     deadline = begun + within - spent if within is not None else math.inf
     with nullcontext() if log is None else closing(log):
-        return _ended(itertools.chain([first], stream), follow, watch, output, deadline)
+        return _ended(_from(first, stream), follow, watch, output, deadline)
+
+
+def _from(first: tuple[Event, State], stream: Iterator[tuple[Event, State]]) -> Generator[tuple[Event, State], None, None]:
+    """A stream whose first has been taken, whole again."""
+    yield first
+    yield from stream
 
 
 def _ended(
-    stream: Iterator[tuple[Event, State]], follow: _Follow, watch: Watch, output: Path | None, deadline: float
+    stream: Generator[tuple[Event, State], None, None], follow: _Follow, watch: Watch, output: Path | None, deadline: float
 ) -> Painting:
     """Follow the stream to where it ends and write what has come of it."""
     log = follow.log
@@ -221,7 +224,7 @@ def _ended(
 
 
 def _watched(
-    stream: Iterator[tuple[Event, State]], follow: _Follow, watch: Watch, deadline: float
+    stream: Generator[tuple[Event, State], None, None], follow: _Follow, watch: Watch, deadline: float
 ) -> tuple[State, Failed | None, bool]:
     """Follow the stream to its end, to a stop that is asked for, or to the deadline within the last stage.
 
@@ -230,21 +233,22 @@ def _watched(
     """
     plan = follow.asked.plan
     failed = None
-    for event, state in stream:
-        follow(event, state)
-        watch.event(event)
-        failed = event if isinstance(event, Failed) else None
-        if not isinstance(event, Stepped):
-            continue
-        done = f"after {event.evaluations} of {plan.evaluations} evaluations"
-        if watch.stop():
-            again = " The same command goes on from here." if follow.log is not None else ""
-            follow.keep(state)
-            follow.say(f"Stopped {done}.{again}", state, watch)
-            return state.good(), None, True
-        if event.stage == len(plan.stages) - 1 and deadline - time.monotonic() < 1.5 * follow.pace:
-            follow.say(f"The time is up {done}.", state, watch)
-            return state.good(), None, False
+    with closing(stream):  # a search that is broken off lets go of what it held, before the picture is written
+        for event, state in stream:
+            follow(event, state)
+            watch.event(event)
+            failed = event if isinstance(event, Failed) else None
+            if not isinstance(event, Stepped):
+                continue
+            done = f"after {event.evaluations} of {plan.evaluations} evaluations"
+            if watch.stop():
+                again = " The same command goes on from here." if follow.log is not None else ""
+                follow.keep(state)
+                follow.say(f"Stopped {done}.{again}", state, watch)
+                return state.good(), None, True
+            if event.stage == len(plan.stages) - 1 and deadline - time.monotonic() < 1.5 * follow.pace:
+                follow.say(f"The time is up {done}.", state, watch)
+                return state.good(), None, False
     return state, failed, False
 
 
@@ -336,7 +340,7 @@ class _Follow:
         if staged or (stepped and self.seconds >= self.next_preview):
             begun = time.monotonic()
             with self.log.trying():
-                self.log.preview(np.clip(images.from_tensor(state.pixels), 0, 1))
+                self.log.preview(images.reduced(state.pixels, _PREVIEW_SIDE))
             self.next_preview = self.seconds + max(_PREVIEW_SECONDS, (time.monotonic() - begun) / _WRITING_SHARE)
 
     def say(self, message: str, state: State, watch: Watch) -> None:

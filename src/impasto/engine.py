@@ -7,7 +7,7 @@ search has run away or come to rest, and what to do when memory runs out. It ref
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import ParamSpec, TypeVar
 
@@ -80,32 +80,51 @@ def iterate(
     that picture; ``Failed`` ends the stream with the best picture that there was.
     """
     begun = clock()
+
+    def seconds() -> float:
+        return clock() - begun
+
     state = state.own() if state else State(first_pixels(plan, tools), tile=tools.tile)
     evaluate = _Evaluation(plan.size, plan, tools, state.tile)
     for index in range(state.stage, len(plan.stages)):
-        stage = plan.stages[index]
-        evaluate = _Evaluation(stage.size, plan, evaluate.tools, state.tile)
-        before = state  # the best of the size before, for as long as this one has none
-        if tuple(state.pixels.shape[-2:]) != tuple(stage.size):
-            grown = _attempt(solvers.grow, state.pixels, stage.size)
-            if grown is None:
-                yield Failed(f"Memory ran out before the first step at {stage.size}.", memory=True), state
-                return
-            state = replace(state, pixels=grown)
-        yield Started(index, stage.size, stage.steps), state
-        entered = clock()
-        for event, latest in _search(index, plan, state, evaluate, lambda: clock() - begun):
-            state = latest
-            if isinstance(event, Failed):
-                yield event, (before if state.best is None else state)
-                return
-            yield event, state
-        last = index == len(plan.stages) - 1
-        end = state if last else state.good()
-        done = State(end.pixels, index + 1, 0, end.evaluations, value=end.value, tile=end.tile)
-        state = replace(done, best=end.best, lowest=end.lowest) if last else done
-        yield StageDone(index, stage.size, clock() - entered), state
-    yield from _finish(state, evaluate, lambda: clock() - begun)
+        evaluate = _Evaluation(plan.stages[index].size, plan, evaluate.tools, state.tile)
+        painted = yield from _stage(index, plan, state, evaluate, seconds)
+        if painted is None:
+            return
+        state = painted
+    yield from _finish(state, evaluate, seconds)
+
+
+def _stage(
+    index: int, plan: Plan, before: State, evaluate: _Evaluation, seconds: Callable[[], float]
+) -> Generator[tuple[Event, State], None, State | None]:
+    """One stage from the state before it; gives the state after it, None where it failed.
+
+    Large pictures are let go of as soon as they are not needed: what this function held is gone when it returns.
+    """
+    stage, state = plan.stages[index], before
+    if tuple(state.pixels.shape[-2:]) != tuple(stage.size):
+        grown = _attempt(solvers.grow, state.pixels, stage.size)
+        if grown is None:
+            yield Failed(f"Memory ran out before the first step at {stage.size}.", memory=True), state
+            return None
+        state = replace(state, pixels=grown)
+        del grown
+    yield Started(index, stage.size, stage.steps), state
+    entered = seconds()
+    search = _search(index, plan, state, evaluate, seconds)
+    for event, state in search:
+        if isinstance(event, Failed):
+            yield event, (before if state.best is None else state)
+            return None
+        yield event, state
+    last = index == len(plan.stages) - 1
+    end = state if last else state.good()
+    done = State(end.pixels, index + 1, 0, end.evaluations, value=end.value, tile=end.tile)
+    state = replace(done, best=end.best, lowest=end.lowest) if last else done
+    del end
+    yield StageDone(index, stage.size, seconds() - entered), state
+    return state
 
 
 def _search(
@@ -217,11 +236,7 @@ def _finish(state: State, evaluate: _Evaluation, seconds: Callable[[], float]) -
     for pixels in (state.pixels, state.best):
         if pixels is None:
             continue
-        while True:
-            cut = _attempt(torch.clamp, pixels, 0.0, 1.0)
-            found = evaluate(cut) if cut is not None else None
-            if cut is not None and found is not None:
-                break
+        while (looked := _look(pixels, evaluate)) is None:
             lighter = evaluate.lighten()
             if not lighter:
                 message = f"Memory ran out at the last look, even in tiles of {LEAST_TILE} px."
@@ -229,13 +244,20 @@ def _finish(state: State, evaluate: _Evaluation, seconds: Callable[[], float]) -
                 return
             state = replace(state, tile=evaluate.tile)
             yield Warned(f"Memory ran out at the last look: going on {lighter}."), state
-        value = found[0]
+        cut, value = looked
         state = replace(state, evaluations=state.evaluations + 1)
         if _sound(value, state.lowest):
             state = State(cut, state.stage, 0, state.evaluations, value=value, tile=evaluate.tile)
             yield Finished(state.evaluations, value.total, value.terms, seconds()), state
             return
     yield Failed("The loss of the finished picture is not a number."), state.good()
+
+
+def _look(pixels: Tensor, evaluate: _Evaluation) -> tuple[Tensor, Value] | None:
+    """The picture cut to 0..1 and its loss; None where memory ran out."""
+    cut = _attempt(torch.clamp, pixels, 0.0, 1.0)
+    found = evaluate(cut) if cut is not None else None
+    return (cut, found[0]) if cut is not None and found is not None else None
 
 
 def _sound(value: Value, lowest: Value) -> bool:
@@ -330,7 +352,7 @@ def first_pixels(plan: Plan, tools: Tools) -> Tensor:
         return noise.clamp(0, 1).to(tools.device)
     source = {"content": tools.photo, "style": tools.paintings[0]}.get(start, tools.start)
     assert source is not None
-    return images.to_tensor(images.resize(source, size)).to(tools.device)
+    return _scaled(source, size, tools)
 
 
 def objectives_for(size: Size, plan: Plan, tools: Tools) -> list[Objective]:
@@ -339,9 +361,8 @@ def objectives_for(size: Size, plan: Plan, tools: Tools) -> list[Objective]:
     strides = {layer.name: layer.stride for layer in network.layers}
     objectives: list[Objective] = []
     if recipe.content.weight > 0:
-        photo = images.to_tensor(images.resize(tools.photo, size)).to(tools.device)
         wanted = {name: strides[name] for name in recipe.content.layers}
-        maps = targets(photo, network.within(size), wanted, tools.grid(size), tools.targets)
+        maps = targets(_scaled(tools.photo, size, tools), network.within(size), wanted, tools.grid(size), tools.targets)
         weight = recipe.content.weight * plan.content_factor
         objectives.append(Content(maps, strides, recipe.content.layers, recipe.content.scaling, weight))
     if recipe.style.weight > 0:
@@ -354,11 +375,15 @@ def objectives_for(size: Size, plan: Plan, tools: Tools) -> list[Objective]:
     return objectives
 
 
+def _scaled(pixels: Pixels, size: Size, tools: Tools) -> Tensor:
+    return images.to_tensor(images.resize(pixels, size)).to(tools.device)
+
+
 def _moments(painting: Pixels, size: Size, tools: Tools) -> dict[str, Moments]:
     """The statistics of a painting shrunk or enlarged to the area of the picture, in its own shape."""
     recipe, network = tools.recipe, tools.network
     strides = {name: network.layer(name).stride for name in recipe.style.layers}
     own = painting_size(Size(*painting.shape[:2]), size, recipe.style.scale)
-    pixels = images.to_tensor(images.resize(painting, own)).to(tools.device)
+    pixels = _scaled(painting, own, tools)
     encode = network.within(own)
     return summarise(measured(pixels, encode, lambda maps, where: measure(maps, strides, where), tools.grid(own)))

@@ -48,15 +48,17 @@ class Preconditioner:
             self._amplitudes = self._found(self._places)
 
     def __call__(self, gradient: Tensor) -> Tensor:
-        """(1, 3, H, W) -> the same: how far to go for that gradient. As it is, where nothing has been learned."""
+        """(1, 3, H, W) -> the same: how far to go for that gradient, which is spent. As it is, where nothing has been
+        learned.
+        """
         if self._gains is None or self._amplitudes is None:
             return gradient
-        waves = self._spectrum.scale(self._spectrum.waves(gradient * self._amplitudes), self._gains)
-        return self._spectrum.picture(waves, spend=True).mul_(self._amplitudes)
+        waves = self._spectrum.scale(self._spectrum.waves(gradient.mul_(self._amplitudes)), self._gains)
+        return self._spectrum.picture(waves).mul_(self._amplitudes)
 
     def learn(self, step: Tensor, change: Tensor, product: float) -> None:
         """Take in how the gradient changed over a step; ``product`` is that of the two, and above 0."""
-        steps, changes = self._spectrum.waves(step), self._spectrum.waves(change)
+        steps, changes = self._spectrum.waves(step.clone()), self._spectrum.waves(change.clone())
         energies = torch.stack([self._spectrum.energies(steps), self._spectrum.energies(changes)])
         square = energies[0].sum()
         latest = (energies / square)[None]
@@ -79,7 +81,7 @@ class Preconditioner:
 
     def _cells(self, waves: Tensor, factors: Tensor) -> Tensor:
         """(1, 1, cells down, cells across): the mean square of each cell, the waves scaled first, and spent."""
-        squares = self._spectrum.picture(self._spectrum.scale(waves, factors), spend=True).square_().sum(1, keepdim=True)
+        squares = self._spectrum.picture(self._spectrum.scale(waves, factors)).square_().sum(1, keepdim=True)
         return functional.avg_pool2d(squares, _CELL, ceil_mode=True, count_include_pad=False)
 
     def _found(self, places: Tensor) -> Tensor:

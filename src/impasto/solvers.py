@@ -74,10 +74,14 @@ class LBFGS:
             self._recall(memory)
 
     def move(self, gradient: Tensor, loss: float = math.inf) -> None:
-        if self._step is not None and self._gradient is not None:
-            self._learn(self._step, self._gradient.neg_().add_(gradient))
+        step, before = self._step, self._gradient
+        self._step = self._gradient = None
+        first = step is None
+        if step is not None and before is not None:
+            self._learn(step, before.neg_().add_(gradient))
+        del step, before  # which wait elsewhere now, if the search remembers them
         direction = self._direction(gradient)
-        if self._step is None:
+        if first:
             direction *= self._first(gradient, loss)
         elif self._preconditioner is not None:
             direction *= min(1.0, LONGEST_MOVE * direction.numel() ** 0.5 / max(float(direction.norm()), 1e-30))

@@ -18,6 +18,7 @@ from impasto.geometry import Size
 
 # Light, red against blue, green against both: orthogonal, and near to the axes along which photos vary.
 _AXES = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))
+_STRIP = 2**17  # positions of a map that are worked on at a time, so that what is made on the way stays small
 
 
 class Spectrum:
@@ -34,12 +35,14 @@ class Spectrum:
         self._axes = (axes / axes.norm(dim=1, keepdim=True)).to(device, dtype)  # (3, 3)
 
     def waves(self, picture: Tensor) -> Tensor:
-        """(1, 3, H, W), by colour and position -> (1, 3, H, W), by axis and wave."""
-        return self._cosines(torch.einsum("ac,bchw->bahw", self._axes, picture), back=False, spend=True)
+        """(1, 3, H, W), by colour and position -> (1, 3, H, W), by axis and wave. The picture is spent: its memory is
+        written over, since a copy more is 290 MB at 24 megapixels.
+        """
+        return self._cosines(_mixed(picture, self._axes), back=False)
 
-    def picture(self, waves: Tensor, spend: bool = False) -> Tensor:
-        """The inverse of ``waves``. Where they may be spent their memory is written over, which takes a picture less."""
-        return torch.einsum("ac,bahw->bchw", self._axes, self._cosines(waves, back=True, spend=spend))
+    def picture(self, waves: Tensor) -> Tensor:
+        """The inverse of ``waves``, which are spent likewise."""
+        return _mixed(self._cosines(waves, back=True), self._axes.T)
 
     def energies(self, waves: Tensor) -> Tensor:
         """(3, shells), float64: the sums of the squares of each axis and shell."""
@@ -61,12 +64,12 @@ class Spectrum:
             for (top, left), (bottom, right) in zip([(0, 0), *corners[:-1]], corners, strict=True)
         ]
 
-    def _cosines(self, maps: Tensor, back: bool, spend: bool) -> Tensor:
+    def _cosines(self, maps: Tensor, back: bool) -> Tensor:
         if maps.device.type != "cpu":
             down, across = self._matrices
             return down.T @ maps @ across if back else down @ maps @ across.T
         transform = fft.idctn if back else fft.dctn
-        found = transform(maps.numpy(), axes=(-2, -1), norm="ortho", overwrite_x=spend, workers=torch.get_num_threads())
+        found = transform(maps.numpy(), axes=(-2, -1), norm="ortho", overwrite_x=True, workers=torch.get_num_threads())
         return torch.from_numpy(np.ascontiguousarray(found))
 
     @cached_property
@@ -94,5 +97,18 @@ def _corners(size: Size) -> Iterator[tuple[int, int]]:
         before = corner
 
 
+def _mixed(maps: Tensor, matrix: Tensor) -> Tensor:
+    """(1, 3, H, W), its three maps replaced by their mixtures, a row of ``matrix`` (3, 3) for each."""
+    for rows in _strips(maps):
+        rows.copy_(torch.einsum("ac,bchw->bahw", matrix, rows))
+    return maps
+
+
 def _squares(part: Tensor) -> Tensor:
-    return part.square().sum((-2, -1), dtype=torch.float64)
+    parts = [rows.square().sum((-2, -1), dtype=torch.float64) for rows in _strips(part)]
+    return torch.stack(parts).sum(0)
+
+
+def _strips(maps: Tensor) -> tuple[Tensor, ...]:
+    """The maps (..., h, w) cut across into a few rows each."""
+    return maps.split(max(1, _STRIP // max(1, maps.shape[-1])), -2)

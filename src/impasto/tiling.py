@@ -29,11 +29,14 @@ Encoder = Callable[[Tensor], Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Value:
-    """The loss at a picture: its sum, each term's weighted share by objective name, and each layer's share of a term."""
+    """The loss at a picture: its sum, each term's weighted share by objective name, and each layer's share of a term.
+
+    The layers' shares are to be told, and no part of a state: a value that was written down comes back without them.
+    """
 
     total: float
     terms: dict[str, float]
-    layers: dict[str, dict[str, float]] = field(default_factory=dict)
+    layers: dict[str, dict[str, float]] = field(default_factory=dict, compare=False)
 
     @property
     def finite(self) -> bool:

@@ -8,7 +8,7 @@ sRGB), ``decoding`` (a format's samples at their full depth), ``reading`` (the d
 """
 
 from impasto.images.embedding import embedded_credit, embedded_recipe
-from impasto.images.pixels import Picture, Pixels, from_tensor, resize, to_tensor
+from impasto.images.pixels import Picture, Pixels, from_tensor, reduced, resize, to_tensor
 from impasto.images.reading import read
 from impasto.images.sheets import contact_sheet
 from impasto.images.writing import EXTENSIONS, check_output, save
@@ -23,6 +23,7 @@ __all__ = [
     "embedded_recipe",
     "from_tensor",
     "read",
+    "reduced",
     "resize",
     "save",
     "to_tensor",

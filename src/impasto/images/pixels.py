@@ -94,6 +94,19 @@ def from_tensor(tensor: torch.Tensor) -> Pixels:
     return np.array(planes.detach().float().cpu().numpy().transpose(1, 2, 0), np.float32, order="C")
 
 
+def reduced(tensor: torch.Tensor, side: int) -> Pixels:
+    """A (1, 3, H, W) tensor as pixels to look at: float32 (h, w, 3), cut to 0..1, no side longer than ``side``.
+
+    It never holds a second picture of the whole size, which at 24 megapixels is 290 MB.
+    """
+    from torch.nn import functional
+
+    size = Size(*tensor.shape[-2:])
+    if size.long_side > side:
+        tensor = functional.interpolate(tensor, size=tuple(size.with_long_side(side)), mode="area")
+    return np.clip(from_tensor(tensor), 0, 1)
+
+
 def fill_transparent(pixels: Pixels, alpha: Pixels) -> Pixels:
     """``pixels`` (H, W, 3), where ``alpha`` (H, W) is 0 replaced by the colour of the nearest visible pixel.
 
