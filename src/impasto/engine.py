@@ -59,6 +59,7 @@ class Tools:
     start: Pixels | None = None  # the picture file to start from, where the recipe names one
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     tile: int = 0  # largest side of a tile in pixels; 0: the whole picture at once
+    reuse: bool = True  # whether freed memory is kept for the next evaluation, and not given back for the move
     targets: Scratch = field(default_factory=InMemory)  # for the photo's feature maps
     history: Scratch = field(default_factory=InMemory)  # for what the search remembers
     disk: Callable[[], Scratch] | None = None  # makes a place for either, for when memory runs out
@@ -103,6 +104,7 @@ def _stage(
     Large pictures are let go of as soon as they are not needed: what this function held is gone when it returns.
     """
     stage, state = plan.stages[index], before
+    machine.give_back_memory()  # what the stage before had, before this one takes more
     if tuple(state.pixels.shape[-2:]) != tuple(stage.size):
         grown = _attempt(solvers.grow, state.pixels, stage.size)
         if grown is None:
@@ -292,7 +294,10 @@ class _Evaluation:
         if self._evaluate is None:
             self._evaluate = evaluation(self._size, self._plan, replace(self.tools, tile=self.tile))
             machine.give_back_memory()
-        return self._evaluate(pixels)
+        found = self._evaluate(pixels)
+        if not self.tools.reuse:
+            machine.give_back_memory()
+        return found
 
     def lighten(self, disk_first: bool = False) -> str:
         """Hold less from here on, by the first way that is left, and say how; "" where none is."""
