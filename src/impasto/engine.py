@@ -59,7 +59,7 @@ class Tools:
     start: Pixels | None = None  # the picture file to start from, where the recipe names one
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     tile: int = 0  # largest side of a tile in pixels; 0: the whole picture at once
-    reuse: bool = True  # whether freed memory is kept for the next evaluation, and not given back for the move
+    reuse: bool = True  # whether freed memory is kept for the next evaluation
     targets: Scratch = field(default_factory=InMemory)  # for the photo's feature maps
     history: Scratch = field(default_factory=InMemory)  # for what the search remembers
     disk: Callable[[], Scratch] | None = None  # makes a place for either, for when memory runs out
@@ -67,6 +67,11 @@ class Tools:
     def grid(self, size: Size) -> Grid:
         """How a picture of this size is cut."""
         return self.network.grid(size, self.tile)
+
+    def tidy(self) -> None:
+        """Between maps and whole pictures: give back what the one has left before the other takes more."""
+        if not self.reuse:
+            machine.give_back_memory()
 
 
 def iterate(
@@ -295,8 +300,7 @@ class _Evaluation:
             self._evaluate = evaluation(self._size, self._plan, replace(self.tools, tile=self.tile))
             machine.give_back_memory()
         found = self._evaluate(pixels)
-        if not self.tools.reuse:
-            machine.give_back_memory()
+        self.tools.tidy()
         return found
 
     def lighten(self, disk_first: bool = False) -> str:
@@ -381,6 +385,7 @@ def objectives_for(size: Size, plan: Plan, tools: Tools) -> list[Objective]:
 
 
 def _scaled(pixels: Pixels, size: Size, tools: Tools) -> Tensor:
+    tools.tidy()
     return images.to_tensor(images.resize(pixels, size)).to(tools.device)
 
 
