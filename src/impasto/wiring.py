@@ -164,7 +164,8 @@ def _wired(ready: Bench, kept: Checkpoint | None) -> Iterator[tuple[Event, State
     planned, way = ready.planned(asked, before)
     targets, history = (_scratch(on_disk) for on_disk in (way.targets_on_disk, way.history_on_disk))
     disk = None if way.targets_on_disk and way.history_on_disk else partial(_scratch, True)
-    tools = replace(tools, recipe=asked.recipe, tile=way.tile, reuse=way.reuse)
+    reuse = way.reuse and not planned.tile  # between tiles at most: whole pictures of that size want the room
+    tools = replace(tools, recipe=asked.recipe, tile=way.tile, reuse=reuse)
     tools = replace(tools, targets=targets, history=history, disk=disk)
     with machine.reused_memory() if way.reuse else nullcontext():
         state = replace(begun, tile=way.tile) if begun else State(engine.first_pixels(asked.plan, tools), tile=way.tile)
