@@ -163,7 +163,7 @@ def _older(state: Path) -> None:
     state.write_bytes(b"".join(scratch.written({"pixels": Held(torch.zeros(1, 3, 36, 48))}, {"state": "{}"})))
 
 
-FACTS = ("stage", "step", "evaluations", "restarts", "tile", "value", "lowest", "tensors", "format")
+FACTS = ("stage", "step", "evaluations", "averaged", "restarts", "tile", "value", "lowest", "tensors", "format")
 RUN_FACTS = ("asked", "recipe_sha256", "kernel", "seconds", "output")
 STRANGE: dict[str, Callable[[Path], None]] = {
     "cut short": _cut,

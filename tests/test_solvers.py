@@ -26,6 +26,11 @@ CHOICES = {
     "lbfgs, slow": Choice(name="lbfgs", rate=0.3),
     "torch's": Choice(name="lbfgs", history=3, preconditioner="none"),
     "adam": Choice(name="adam", rate=0.02),
+    "adam, ever slower": Choice(name="adam", rate=0.02, rate_decay=0.5, rate_decay_steps=3, epsilon=0.1, clamp="no"),
+    "sgd": Choice(name="sgd", rate=0.5, rate_decay=0.5, rate_decay_steps=10),
+    "lbfgs, within 0..1": Choice(name="lbfgs", history=3, clamp="yes"),
+    "searching": Choice(name="lbfgs", history=3, line_search="strong-wolfe"),
+    "searching, torch's": Choice(name="lbfgs", history=3, line_search="strong-wolfe", preconditioner="none"),
 }
 STEPS = 9
 
@@ -65,7 +70,7 @@ def walk(solver: Solver, land: Land, steps: int = 1) -> list[float]:
     heights = []
     for _ in range(steps):
         height, gradient = land(solver.pixels)
-        solver.move(gradient)
+        solver.move(gradient, height)
         heights.append(height)
     return heights
 
@@ -97,7 +102,7 @@ def test_interrupted_and_resumed_is_undisturbed_byte_for_byte(name: str, dtype: 
         first = make(CHOICES[name], start(dtype))
         walk(first, land, stop)
         held = through_a_file(first.memory(), tmp_path)
-        second = make(CHOICES[name], first.pixels.clone(), held)
+        second = make(CHOICES[name], first.iterate.clone(), held)
         assert walk(second, land, STEPS - stop) == heights[stop:]
         assert raw(second.pixels) == raw(undisturbed.pixels), f"after {stop} steps"
         ends = undisturbed.memory(), second.memory()
@@ -113,7 +118,7 @@ def test_memory_matters(name: str):
         walk(undisturbed, bent)
         walk(forgetful, bent)
         if step == 4:
-            forgetful = make(CHOICES[name], forgetful.pixels.clone())
+            forgetful = make(CHOICES[name], forgetful.iterate.clone())
     assert raw(undisturbed.pixels) != raw(forgetful.pixels)
 
 
@@ -123,7 +128,7 @@ def test_a_memory_that_was_gone_on_from_is_left_alone(name: str):
     walk(first, bent, 5)
     memory = {key: Held(kept.load().clone()) for key, kept in first.memory().items()}
     before = {key: raw(kept.load()) for key, kept in memory.items()}
-    walk(make(CHOICES[name], first.pixels.clone(), memory), bent, 5)
+    walk(make(CHOICES[name], first.iterate.clone(), memory), bent, 5)
     assert {key: raw(kept.load()) for key, kept in memory.items()} == before
 
 
@@ -149,7 +154,7 @@ def test_a_memory_on_disk_gives_the_same_bytes(name: str, dtype: torch.dtype, tm
     for scratch in (InMemory(), OnDisk(tmp_path)):
         first = make(CHOICES[name], start(dtype), scratch=scratch)
         walk(first, bent, 6)
-        second = make(CHOICES[name], first.pixels.clone(), through_a_file(first.memory(), tmp_path), scratch=scratch)
+        second = make(CHOICES[name], first.iterate.clone(), through_a_file(first.memory(), tmp_path), scratch=scratch)
         walk(second, bent, 6)
         assert isinstance(second.memory()["steps.0"], Held) == isinstance(scratch, InMemory)
         ends.append((raw(second.pixels), {key: raw(kept.load()) for key, kept in second.memory().items()}))

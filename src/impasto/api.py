@@ -336,7 +336,7 @@ class _Follow:
         if staged or (stepped and self.seconds >= self.next_preview):
             begun = time.monotonic()
             with self.log.trying():
-                self.log.preview(np.clip(images.from_tensor(state.pixels), 0, 1))
+                self.log.preview(np.clip(images.from_tensor(state.picture), 0, 1))
             self.next_preview = self.seconds + max(_PREVIEW_SECONDS, (time.monotonic() - begun) / _WRITING_SHARE)
 
     def say(self, message: str, state: State, watch: Watch) -> None:

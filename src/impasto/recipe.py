@@ -161,13 +161,29 @@ class SmoothTerm(Record):
 class Solver(Record):
     """What searches for the pixels."""
 
-    name: Literal["lbfgs", "adam"] = setting("lbfgs", "The method of the search.", option="solver")
-    rate: float = setting(1.0, "Step length; 1 suits lbfgs, 0.02 suits adam.", gt=0, le=100)
+    name: Literal["lbfgs", "adam", "sgd"] = setting("lbfgs", "The method of the search.", option="solver")
+    rate: float = setting(
+        1.0, "Step length: 1 suits lbfgs, 0.02 adam; sgd's is a factor on the gradient itself.", gt=0, le=1_000_000
+    )
     history: int = setting(10, "Steps that lbfgs remembers.", ge=1, le=1000)
     preconditioner: Literal["learned", "none"] = setting(
         "learned",
         "How far lbfgs goes for a gradient: learned by wave and place, or one number for all, as torch has it.",
     )
+    line_search: Literal["none", "strong-wolfe"] = setting("none", "How lbfgs tries how far a step is to go, if it does.")
+    first_decay: float = setting(0.9, "Decay of adam's mean of the gradients.", ge=0, lt=1)
+    second_decay: float = setting(0.99, "Decay of adam's mean of their squares.", ge=0, lt=1)
+    epsilon: float = setting(1e-8, "What adam adds to the root of that mean.", gt=0, le=1_000_000)
+    rate_decay: float = setting(1.0, "Factor on the rate of adam and sgd in so many steps as the next tells.", gt=0, le=1)
+    rate_decay_steps: int = setting(100, "Steps in which the rate has fallen by that factor.", ge=1, le=1_000_000)
+    clamp: Literal["auto", "yes", "no"] = setting("auto", "Keep pixels in 0..1 after each step; auto: adam and sgd do.")
+    average: float = setting(0.0, "Decay of a running average of the steps that is the picture; 0 for none.", ge=0, lt=1)
+    carry: bool = setting(False, "Go on in the next size with what adam knows of this one.")
+
+    @property
+    def searches(self) -> bool:
+        """Whether it tries how far to go."""
+        return self.name == "lbfgs" and self.line_search != "none"
 
 
 class Schedule(Record):
@@ -185,6 +201,10 @@ class Schedule(Record):
     )
     start: str = setting("content", "Where the search starts: content, noise, style, or a picture file.", option="init")
     start_sha256: str = ""
+    noise: float = setting(0.0, "Share of noise in what the search starts from; all of it where that is noise.", ge=0, le=1)
+    noise_kind: Literal["normal", "uniform"] = setting("normal", "How the noise is spread.")
+    noise_spread: float = setting(0.1, "Standard deviation of normal noise, half the width of uniform noise.", ge=0, le=1)
+    noise_centre: Literal["grey", "mean"] = setting("grey", "What it is spread about: 0.5, or the network's mean colour.")
 
 
 class Compute(Record):
