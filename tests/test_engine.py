@@ -639,7 +639,7 @@ def test_a_fault_that_stays_ends_a_search_along_a_line_too(tools: Tools):
     event, state = stream[-1]
     assert isinstance(event, Failed) and "stopped being a number" in event.message
     assert len(warnings(stream)) == RESTARTS
-    assert kinds(stream).count("Stepped") == 6 + MOST_LOOKS + RESTARTS
+    assert 6 + 10 + RESTARTS < kinds(stream).count("Stepped") <= 6 + MOST_LOOKS + RESTARTS
     assert state.value.total == min(losses(stream))
 
 

@@ -96,7 +96,7 @@ class LBFGS(Solver):
     def move(self, gradient: Tensor, loss: float = math.inf) -> None:
         if self._step is not None and self._gradient is not None:
             self._learn(self._step, self._gradient.neg_().add_(gradient))
-        step = self._bounded(self._direction(gradient), gradient, loss)
+        step = self._bounded(self._direction(gradient), gradient, loss, first=self._step is None)
         step *= self._rate
         if self._clamp:
             step += self.pixels
@@ -106,9 +106,9 @@ class LBFGS(Solver):
             self.pixels.clamp_(0, 1)  # against rounding
         self._step, self._gradient = step, gradient
 
-    def _bounded(self, direction: Tensor, gradient: Tensor, loss: float) -> Tensor:
+    def _bounded(self, direction: Tensor, gradient: Tensor, loss: float, *, first: bool) -> Tensor:
         """The direction, spent, made a move that is not too long."""
-        if self._step is None:
+        if first:
             direction *= self._first(gradient, loss)
         elif self._preconditioner is not None:
             direction *= min(1.0, _longest(direction))
@@ -212,7 +212,7 @@ class SearchingLBFGS(LBFGS):
 
     def _set_out(self, gradient: Tensor, loss: float) -> None:
         """Begin a search from the iterate, of which gradient and loss are given."""
-        step = self._bounded(self._direction(gradient), gradient, loss)
+        step = self._bounded(self._direction(gradient), gradient, loss, first=self._step is None)
         slope = _dot(gradient, step)
         if not slope < 0:  # a gradient of nought, or rounding
             self._forget()
