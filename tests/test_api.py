@@ -195,6 +195,12 @@ def test_a_recipe_that_weighs_nothing_is_refused():
         impasto.stylize("photo.png", "painting.png", content_weight=0, style_weight=0, smooth_weight=0, **QUICK)
 
 
+def test_a_line_search_goes_straight_and_is_not_kept_within_a_range():
+    with pytest.raises(BadRecipe, match="solver-clamp") as found:
+        impasto.stylize("photo.png", "painting.png", solver_line_search="strong-wolfe", solver_clamp="yes")
+    assert "--solver-clamp" in found.value.hint
+
+
 def test_nothing_is_loaded_before_everything_is_checked(monkeypatch: pytest.MonkeyPatch):
     def load(*_: object, **__: object) -> None:
         raise AssertionError("the network was loaded")

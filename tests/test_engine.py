@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ from impasto import engine, images, solvers
 from impasto.engine import RESTARTS, Evaluate, Tools, evaluation, first_pixels, iterate, objectives_for
 from impasto.events import Event, Failed, Finished, StageDone, Started, Stepped, Warned
 from impasto.geometry import Size
+from impasto.linesearch import MOST_LOOKS
 from impasto.networks.features import Network
 from impasto.recipe import Input, Recipe, with_settings
 from impasto.schedule import Plan, Stage, painting_size
@@ -74,7 +76,8 @@ def with_solver(tools: Tools, solver: str, **settings: object) -> Tools:
 
 def frozen(state: State) -> State:
     """A copy, as the loop goes on writing to the tensors of a state."""
-    copies = {name: getattr(state, name).clone() for name in ("best", "mark") if getattr(state, name) is not None}
+    pictures = {name: getattr(state, name) for name in ("best", "mark", "average")}
+    copies = {name: picture.clone() for name, picture in pictures.items() if picture is not None}
     memory = {name: Held(kept.load().clone()) for name, kept in state.memory.items()}
     return replace(state, pixels=state.pixels.clone(), memory=memory, **copies)
 
@@ -235,6 +238,47 @@ def test_what_the_search_starts_from(tools: Tools):
         assert torch.equal(found, images.to_tensor(images.resize(source, size)))
 
 
+def drawn(tools: Tools, **settings: object) -> Tensor:
+    wide = Plan((Stage(Size(120, 150), 1),), 1.0)
+    named = {name if name == "seed" else f"schedule_{name}": value for name, value in settings.items() if name != "init"}
+    return first_pixels(wide, changed(tools, init=settings.get("init", "noise"), **named))
+
+
+def test_noise_is_spread_as_it_is_asked_to_be(tools: Tools):
+    assert drawn(tools).std().item() == pytest.approx(0.1, rel=0.02)
+    even = drawn(tools, noise_kind="uniform", noise_spread=0.2)
+    assert (even.min().item(), even.max().item()) == pytest.approx((0.3, 0.7), abs=1e-3)
+    assert even.std().item() == pytest.approx(0.2 / 3**0.5, rel=0.02)
+    assert torch.equal(drawn(tools, noise_spread=0), torch.full((1, 3, 120, 150), 0.5))
+    wide = drawn(tools, noise_spread=1)
+    assert wide.min() == 0 and wide.max() == 1  # cut, as every picture is that is begun with
+
+
+def test_noise_may_be_spread_about_what_the_network_takes_for_nought(tools: Tools):
+    weight, bias = tools.network.input_weight, tools.network.input_bias
+    assert torch.allclose(weight @ tools.network.mean.double() + bias, torch.zeros(3).double(), atol=1e-6)
+    network = replace_input(tools.network, torch.eye(3).flip(0) * 255, -torch.tensor([103.939, 116.779, 123.68]))
+    found = drawn(replace(tools, network=network), noise_centre="mean", noise_spread=0)
+    expected = torch.tensor([123.68, 116.779, 103.939]) / 255
+    assert torch.allclose(found, expected.view(1, 3, 1, 1).expand_as(found), atol=1e-6)
+
+
+def replace_input(network: Network, weight: Tensor, bias: Tensor) -> Network:
+    other = copy.copy(network)
+    other.input_weight, other.input_bias = weight, bias
+    return other
+
+
+def test_a_share_of_noise_gives_way_to_what_is_started_from(tools: Tools):
+    noise, photo = drawn(tools, noise_kind="uniform"), drawn(tools, init="content")
+    mixed = drawn(tools, init="content", noise=0.6, noise_kind="uniform")
+    assert torch.allclose(mixed, 0.6 * noise + 0.4 * photo, atol=1e-6)
+    assert torch.equal(drawn(tools, init="content", noise=1, noise_kind="uniform"), noise)
+    assert torch.equal(drawn(tools, init="noise", noise=0.3, noise_kind="uniform"), noise)  # of which there is no share
+    assert torch.equal(drawn(tools, init="content", seed=4), photo)
+    assert not torch.equal(drawn(tools, init="style", noise=0.1, seed=4), drawn(tools, init="style", noise=0.1))
+
+
 def test_the_given_pictures_are_left_alone(tools: Tools):
     # They cannot be written to (see above); a network that shares their memory could still do so.
     given = [tools.photo, *tools.paintings]
@@ -245,11 +289,11 @@ def test_the_given_pictures_are_left_alone(tools: Tools):
 
 
 def test_a_state_given_is_left_alone(tools: Tools):
-    mine = changed(tools, patience=2)
+    mine = changed(tools, patience=2, solver_average=0.9)
     _, state = watch(mine)[3]
     kept = frozen(state)
     watch(mine, state)
-    for name in ("pixels", "best", "mark"):
+    for name in ("pixels", "best", "mark", "average"):
         assert torch.equal(getattr(state, name), getattr(kept, name)), name
     assert set(state.memory) == set(kept.memory)
     assert all(torch.equal(state.memory[name].load(), kept.memory[name].load()) for name in kept.memory)
@@ -262,6 +306,26 @@ def test_a_state_given_is_left_alone(tools: Tools):
 def test_resumed_after_any_event_it_ends_with_the_same_bytes(tools: Tools, solver: str):
     mine = with_solver(tools, solver, solver_history=2)
     check_resuming(mine)
+
+
+CHOICES: dict[str, dict[str, object]] = {
+    "sgd": {"solver": "sgd", "solver_rate": 100, "solver_rate_decay": 0.5, "solver_rate_decay_steps": 3},
+    "carried": {"solver": "adam", "solver_rate": 0.02, "solver_carry": True, "solver_rate_decay": 0.9},
+    "averaged": {"solver": "adam", "solver_rate": 0.02, "solver_average": 0.8, "solver_carry": True, "patience": 2},
+    "averaged lbfgs": {"solver_average": 0.5, "solver_clamp": "yes", "solver_history": 2},
+    "searching": {"solver_line_search": "strong-wolfe", "solver_history": 2, "solver_rate": 5},
+    "searching, averaged": {"solver_line_search": "strong-wolfe", "solver_average": 0.5, "solver_rate": 0.01},
+    "searching as torch": {"solver_line_search": "strong-wolfe", "solver_preconditioner": "none", "patience": 2},
+    "half noise": {"schedule_noise": 0.5, "schedule_noise_kind": "uniform", "solver_rate": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_resumed_with_any_choice_of_the_search_it_ends_with_the_same_bytes(tools: Tools, name: str):
+    mine = changed(tools, **CHOICES[name])
+    undisturbed = check_resuming(mine)
+    assert raw(undisturbed[-1][1]) != raw(watch(tools)[-1][1])
+    assert raw(watch(mine)[-1][1]) == raw(undisturbed[-1][1])
 
 
 def test_to_stop_is_to_stop_iterating(tools: Tools):
@@ -553,6 +617,105 @@ def test_a_loss_may_rise_a_little(tools: Tools, monkeypatch: pytest.MonkeyPatch)
     assert len(warnings(watch(tools))) == 1
 
 
+# ---- a search along a line, averages, what is carried --------------------------------------------------------
+
+SEARCHING = {"solver_line_search": "strong-wolfe", "style_statistics": "gram"}
+
+
+def test_a_look_that_is_rejected_is_no_runaway(tools: Tools):
+    """However high the loss is there, and whether it is a number; it is not told as the search's either."""
+    mine = changed(tools, **SEARCHING)
+    for fault in FAULTS:
+        stream = watch(faulty(mine, 10, fault, lasting=1), plan=LONG)
+        assert warnings(stream) == [] and kinds(stream) == kinds(watch(mine, plan=LONG))
+        assert losses(stream)[10] == losses(stream)[9]
+        assert losses(stream)[8:] == sorted(losses(stream)[8:], reverse=True)
+        assert all(state.pixels.isfinite().all() for _, state in stream)
+
+
+def test_a_fault_that_stays_ends_a_search_along_a_line_too(tools: Tools):
+    mine, plan = changed(tools, patience=0, **SEARCHING), Plan((Stage(Size(20, 25), 60),), 1.0)
+    stream = watch(faulty(mine, 6, "nan"), plan=plan)
+    event, state = stream[-1]
+    assert isinstance(event, Failed) and "stopped being a number" in event.message
+    assert len(warnings(stream)) == RESTARTS
+    assert 6 + 10 + RESTARTS < kinds(stream).count("Stepped") <= 6 + MOST_LOOKS + RESTARTS
+    assert state.value.total == min(losses(stream))
+
+
+@pytest.mark.parametrize("steps", [3, 4, 5, 9])
+def test_what_a_search_along_a_line_ends_with_is_the_best_that_it_looked_at(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, steps: int
+):
+    looked: list[tuple[float, Tensor]] = []
+    made = engine.evaluation
+
+    def noting(size: Size, plan: Plan, tools: Tools) -> Evaluate:
+        evaluate = made(size, plan, tools)
+
+        def noted(picture: Tensor) -> tuple[Value, Tensor]:
+            found = evaluate(picture)
+            looked.append((found[0].total, picture.clone()))
+            return found
+
+        return noted
+
+    monkeypatch.setattr(engine, "evaluation", noting)
+    mine = changed(tools, solver_preconditioner="none", **SEARCHING)  # whose first looks go ever farther
+    end = watch(mine, plan=Plan((Stage(Size(20, 25), steps),), 1.0))[-1][1]
+    assert torch.equal(end.pixels, min(looked[:steps], key=lambda one: one[0])[1].clamp(0, 1))
+    assert len(looked) == steps + 1
+
+
+def test_an_average_is_of_the_pictures_that_were_looked_at_and_is_what_is_shown_grown_and_written(tools: Tools):
+    mine = changed(tools, solver="adam", solver_rate=0.05, solver_average=0.7)
+    stream = watch(mine, plan=LONG)
+    for stage in (0, 1):
+        looked = [state.pixels for event, state in stream if isinstance(event, Started) and event.stage == stage]
+        for event, state in stream:
+            if isinstance(event, Stepped) and event.stage == stage:
+                weights = [0.7 ** (len(looked) - 1 - index) for index in range(len(looked))]
+                mean = sum(weight * one for weight, one in zip(weights, looked, strict=True)) / sum(weights)
+                assert torch.allclose(state.picture, torch.as_tensor(mean), atol=1e-6)
+                assert state.averaged == len(looked) and not torch.equal(state.picture, state.pixels)
+                looked.append(state.pixels)
+                shown = state.picture
+            if isinstance(event, StageDone) and event.stage == stage:
+                assert torch.equal(state.picture, shown) and state.average is None
+                if stage == 0:
+                    grown = solvers.grow(shown, Size(37, 45))
+    assert torch.equal(next(state for event, state in stream if event == Started(1, Size(37, 45), 12)).pixels, grown)
+    assert torch.equal(stream[-1][1].pixels, shown.clamp(0, 1))
+    check_sound(mine, stream[-1][1], LONG)
+
+
+def test_an_average_takes_in_no_picture_that_ran_away(tools: Tools):
+    mine = changed(tools, solver="adam", solver_rate=0.02, solver_average=0.9)
+    stream = watch(faulty(mine, 13, "far", lasting=1), plan=LONG)
+    at = next(index for index, (event, _) in enumerate(stream) if isinstance(event, Warned))
+    before, after = stream[at - 1][1], stream[at][1]
+    assert before.average is not None and after.average is not None
+    assert torch.equal(before.average, after.average) and before.averaged == after.averaged == 5
+    check_resuming(mine, LONG, stream, at)
+
+
+def test_without_an_average_none_is_kept(tools: Tools):
+    assert all(state.average is None and state.averaged == 0 for _, state in watch(tools))
+
+
+def test_what_adam_knows_is_carried_into_the_next_size(tools: Tools):
+    mine = changed(tools, solver="adam", solver_rate=0.02, solver_carry=True)
+    stream, afresh = watch(mine, plan=LONG), watch(changed(mine, solver_carry=False), plan=LONG)
+    at = kinds(stream).index("StageDone")
+    last, done, started, stepped = (state for _, state in stream[at - 1 : at + 3])
+    assert {name: kept.load().tolist() for name, kept in done.memory.items()} == {
+        name: kept.load().tolist() for name, kept in last.memory.items()
+    }
+    assert started.memory["exp_avg"].shape == (1, 3, 37, 45) and int(stepped.memory["step"].load()) == 9
+    assert raw(stream[at][1]) == raw(afresh[at][1]) and afresh[at][1].memory == {} == stream[-1][1].memory
+    assert losses(stream)[:9] == losses(afresh)[:9] and losses(stream)[9] != losses(afresh)[9]
+
+
 # ---- a search at rest ----------------------------------------------------------------------------------------
 
 
@@ -647,18 +810,18 @@ def test_resumed_with_patience_it_ends_with_the_same_bytes(
 
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 def test_a_state_that_was_packed_and_unpacked_is_the_same(tools: Tools, solver: str):
-    mine = changed(tools, solver=solver, solver_rate=0.02, patience=2)
+    mine = changed(tools, solver=solver, solver_rate=0.02, patience=2, solver_average=0.5)
     for _, state in watch(mine):
         tensors, facts = state.pack()
         found = State.unpack(tensors, json.loads(json.dumps(facts)), torch.device("cpu"))
-        for name in ("pixels", "best", "mark"):
+        for name in ("pixels", "best", "mark", "average"):
             one, other = getattr(found, name), getattr(state, name)
             assert (one is None) == (other is None)
             assert one is None or torch.equal(one, other), name
         assert {name: kept.load().tolist() for name, kept in found.memory.items()} == {
             name: kept.load().tolist() for name, kept in state.memory.items()
         }
-        for name in ("stage", "step", "evaluations", "restarts", "tile", "lowest"):
+        for name in ("stage", "step", "evaluations", "averaged", "restarts", "tile", "lowest"):
             assert getattr(found, name) == getattr(state, name)
         assert found.value == state.value or np.isnan(state.value.total)
 

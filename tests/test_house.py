@@ -23,7 +23,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 FLOORS = {
     **dict.fromkeys(("errors", "recipe", "recipes", "events", "geometry", "schedule"), 0),
     **dict.fromkeys(("assets", "images", "colour", "museum", "networks", "objectives", "solvers", "tiling", "metrics"), 1),
-    **dict.fromkeys(("machine", "scratch", "spectrum", "preconditioner"), 1),
+    **dict.fromkeys(("machine", "scratch", "spectrum", "preconditioner", "linesearch"), 1),
     **dict.fromkeys(("engine", "planning", "fast", "request", "state", "video", "runs"), 2),
     **dict.fromkeys(("api", "comparing", "doctor", "painting", "wiring"), 3),
     **dict.fromkeys(("cli", "display", "report", "studio", "cluster", "__main__"), 4),
@@ -42,6 +42,7 @@ NEIGHBOURS = {
     ("tiling", "scratch"),  # where targets wait
     ("solvers", "scratch"),  # and what the search remembers
     ("solvers", "preconditioner"),
+    ("solvers", "linesearch"),
     ("preconditioner", "scratch"),
     ("preconditioner", "spectrum"),
     ("objectives.content", "scratch"),
@@ -62,9 +63,10 @@ NEIGHBOURS = {
 # Stricter than its floor: the only rooms of the house that it may import.
 ONLY = {
     "tiling": {"geometry", "objectives", "scratch"},
-    "solvers": {"geometry", "preconditioner", "recipe", "scratch"},
+    "solvers": {"geometry", "linesearch", "preconditioner", "recipe", "scratch"},
     "preconditioner": {"geometry", "scratch", "spectrum"},
     "spectrum": {"geometry"},
+    "linesearch": set(),
 }
 
 DOORS = {room for room, floor in FLOORS.items() if floor == 4}

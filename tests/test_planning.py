@@ -83,6 +83,14 @@ def test_a_picture_to_look_back_to_is_kept_where_anyone_looks():
     assert memory(iterations=60, patience=60) == memory(iterations=60, patience=0)
 
 
+def test_what_a_search_keeps_is_counted():
+    picture = 3 * 4 * 256 * 192
+    assert memory(solver_average=0.99) - memory() == memory(solver_line_search="strong-wolfe") - memory() == picture
+    assert memory(solver="adam") - memory(solver="sgd") == 2 * picture
+    assert memory(solver="adam", solver_line_search="strong-wolfe") == memory(solver="adam")
+    assert memory(solver="sgd", solver_history=100, iterations=200) == memory(solver="sgd", iterations=200)
+
+
 def test_memory_that_is_not_kept_for_the_next_step_is_less():
     assert memory(way=Holding(reuse=False)) < memory(way=Holding(reuse=True))
 

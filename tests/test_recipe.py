@@ -263,7 +263,8 @@ def test_the_hash_changes_with_every_option(name: str):
     low, high = (0.0, 0.0) if option.choices or option.is_flag or isinstance(option.default, str | dict) else (
         (1, 9) if isinstance(option.default, tuple) else bounds(option)
     )  # fmt: skip
-    others = [*option.choices, not option.default, {"relu1_2": 1.0}, {"gram": 1.0}, "x", int(low) + 1, int(high), (7,)]
+    numbers = [int(low) + 1, int(high), (low + high) / 2]
+    others = [*option.choices, not option.default, {"relu1_2": 1.0}, {"gram": 1.0}, "x", *numbers, (7,)]
     for value in others:
         if value != option.default or type(value) is not type(option.default):
             try:
@@ -348,7 +349,7 @@ def test_choices_flags_and_texts():
     assert OPTIONS["network-pooling"].choices == ("max", "average")
     assert OPTIONS["output-bits"].choices == (8, 16)
     assert OPTIONS["strength"].choices == ()
-    assert [name for name, option in OPTIONS.items() if option.is_flag] == ["single-scale"]
+    assert [name for name, option in OPTIONS.items() if option.is_flag] == ["solver-carry", "single-scale"]
     for default, text in (
         ((80, 60), "80,60"),
         ({"relu3_1": 0.5, "relu4_2": 1.0}, "relu3_1=0.5,relu4_2=1"),
@@ -394,7 +395,7 @@ OUT_OF_RANGE = {
     "seed": [-1, 2**63],
     "content-weight": [-1, float("inf")],
     "style-scale": [0.05, 8.1, 0],
-    "solver-rate": [0, 101],
+    "solver-rate": [0, 1_000_001],
     "solver-history": [0, 1001],
     "schedule-coarsest": [15, 65_537],
     "schedule-growth": [1.05, 16.5],
@@ -407,7 +408,17 @@ OUT_OF_RANGE = {
     "network": ["vgg11"],
     "network-pooling": ["min"],
     "content-scaling": ["huge"],
-    "solver": ["sgd"],
+    "solver": ["newton"],
+    "solver-line-search": ["armijo"],
+    "solver-first-decay": [-0.1, 1],
+    "solver-epsilon": [0],
+    "solver-rate-decay": [0, 1.1],
+    "solver-rate-decay-steps": [0],
+    "solver-clamp": ["maybe"],
+    "solver-average": [-0.1, 1],
+    "schedule-noise": [-0.1, 1.1],
+    "schedule-noise-kind": ["pink"],
+    "schedule-noise-spread": [-0.1, 1.1],
     "device": ["gpu"],
 }
 

@@ -71,6 +71,31 @@ def test_a_stopped_run_goes_on_to_the_bytes_of_an_undisturbed_one(tmp_path: Path
     assert (run / runs.RECORD).exists() and not (run / runs.STATE).exists()
 
 
+SEARCHES: dict[str, dict[str, object]] = {
+    "sgd": {"solver": "sgd", "solver_rate": 100, "solver_rate_decay": 0.9},
+    "averaged and carried": {"solver": "adam", "solver_rate": 0.02, "solver_average": 0.9, "solver_carry": True},
+    "along a line": {"solver_line_search": "strong-wolfe", "solver_average": 0.5, "solver_rate": 4},
+}
+
+
+@pytest.mark.usefixtures("pocket")
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("steps", [2, 4, 7])
+def test_a_stopped_run_of_any_search_goes_on_to_the_same_bytes_and_shows_its_average(
+    tmp_path: Path, search: str, steps: int
+):
+    whole = api.paint(ask(tmp_path, **SEARCHES[search]))
+    watch, _ = stop_after(steps)
+    out, run = tmp_path / "out.png", tmp_path / "out.png.run"
+    stopped = api.paint(ask(tmp_path, **SEARCHES[search]), output=out, run=run, watch=watch)
+    tensors, _ = scratch.waiting(run / runs.STATE)
+    shown = tensors["average" if "average" in tensors else "best"].load()
+    assert ("average" in tensors) == ("solver_average" in SEARCHES[search])
+    if shown.shape[-1] == 96:
+        assert np.array_equal(stopped.pixels, images.from_tensor(shown).clip(0, 1))
+    assert api.resume(run).pixels.tobytes() == whole.pixels.tobytes()
+
+
 @pytest.mark.usefixtures("pocket")
 def test_resume_by_the_folder(tmp_path: Path):
     whole = api.paint(ask(tmp_path))
@@ -163,7 +188,7 @@ def _older(state: Path) -> None:
     state.write_bytes(b"".join(scratch.written({"pixels": Held(torch.zeros(1, 3, 36, 48))}, {"state": "{}"})))
 
 
-FACTS = ("stage", "step", "evaluations", "restarts", "tile", "value", "lowest", "tensors", "format")
+FACTS = ("stage", "step", "evaluations", "averaged", "restarts", "tile", "value", "lowest", "tensors", "format")
 RUN_FACTS = ("asked", "recipe_sha256", "kernel", "seconds", "output")
 STRANGE: dict[str, Callable[[Path], None]] = {
     "cut short": _cut,

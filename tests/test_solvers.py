@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +15,10 @@ from torch import Tensor
 from impasto import solvers
 from impasto.geometry import Size
 from impasto.images.writing import replace_file
+from impasto.linesearch import MOST_LOOKS
 from impasto.recipe import Solver as Choice
 from impasto.scratch import Held, InMemory, Kept, OnDisk, waiting, written
-from impasto.solvers import Solver, grow, make
+from impasto.solvers import LONGEST_MOVE, Solver, grow, make
 
 Land = Callable[[Tensor], tuple[float, Tensor]]  # pixels -> height and gradient
 
@@ -26,6 +28,11 @@ CHOICES = {
     "lbfgs, slow": Choice(name="lbfgs", rate=0.3),
     "torch's": Choice(name="lbfgs", history=3, preconditioner="none"),
     "adam": Choice(name="adam", rate=0.02),
+    "adam, ever slower": Choice(name="adam", rate=0.02, rate_decay=0.5, rate_decay_steps=3, epsilon=0.1, clamp="no"),
+    "sgd": Choice(name="sgd", rate=0.5, rate_decay=0.5, rate_decay_steps=10),
+    "lbfgs, within 0..1": Choice(name="lbfgs", history=3, clamp="yes"),
+    "searching": Choice(name="lbfgs", history=3, line_search="strong-wolfe"),
+    "searching, torch's": Choice(name="lbfgs", history=3, line_search="strong-wolfe", preconditioner="none"),
 }
 STEPS = 9
 
@@ -65,7 +72,7 @@ def walk(solver: Solver, land: Land, steps: int = 1) -> list[float]:
     heights = []
     for _ in range(steps):
         height, gradient = land(solver.pixels)
-        solver.move(gradient)
+        solver.move(gradient, height)
         heights.append(height)
     return heights
 
@@ -97,7 +104,7 @@ def test_interrupted_and_resumed_is_undisturbed_byte_for_byte(name: str, dtype: 
         first = make(CHOICES[name], start(dtype))
         walk(first, land, stop)
         held = through_a_file(first.memory(), tmp_path)
-        second = make(CHOICES[name], first.pixels.clone(), held)
+        second = make(CHOICES[name], first.iterate.clone(), held)
         assert walk(second, land, STEPS - stop) == heights[stop:]
         assert raw(second.pixels) == raw(undisturbed.pixels), f"after {stop} steps"
         ends = undisturbed.memory(), second.memory()
@@ -113,7 +120,7 @@ def test_memory_matters(name: str):
         walk(undisturbed, bent)
         walk(forgetful, bent)
         if step == 4:
-            forgetful = make(CHOICES[name], forgetful.pixels.clone())
+            forgetful = make(CHOICES[name], forgetful.iterate.clone())
     assert raw(undisturbed.pixels) != raw(forgetful.pixels)
 
 
@@ -123,7 +130,7 @@ def test_a_memory_that_was_gone_on_from_is_left_alone(name: str):
     walk(first, bent, 5)
     memory = {key: Held(kept.load().clone()) for key, kept in first.memory().items()}
     before = {key: raw(kept.load()) for key, kept in memory.items()}
-    walk(make(CHOICES[name], first.pixels.clone(), memory), bent, 5)
+    walk(make(CHOICES[name], first.iterate.clone(), memory), bent, 5)
     assert {key: raw(kept.load()) for key, kept in memory.items()} == before
 
 
@@ -149,7 +156,7 @@ def test_a_memory_on_disk_gives_the_same_bytes(name: str, dtype: torch.dtype, tm
     for scratch in (InMemory(), OnDisk(tmp_path)):
         first = make(CHOICES[name], start(dtype), scratch=scratch)
         walk(first, bent, 6)
-        second = make(CHOICES[name], first.pixels.clone(), through_a_file(first.memory(), tmp_path), scratch=scratch)
+        second = make(CHOICES[name], first.iterate.clone(), through_a_file(first.memory(), tmp_path), scratch=scratch)
         walk(second, bent, 6)
         assert isinstance(second.memory()["steps.0"], Held) == isinstance(scratch, InMemory)
         ends.append((raw(second.pixels), {key: raw(kept.load()) for key, kept in second.memory().items()}))
@@ -269,8 +276,11 @@ def test_no_gradient_is_no_move():
 
 
 def test_the_recipe_decides_which():
-    assert isinstance(make(Choice(name="adam"), start()), solvers.Adam)
-    assert isinstance(make(Choice(name="lbfgs"), start()), solvers.LBFGS)
+    kinds = {"adam": solvers.Adam, "sgd": solvers.SGD, "lbfgs": solvers.LBFGS}
+    for name, kind in kinds.items():
+        assert type(make(Choice(name=name), start())) is kind
+    assert type(make(Choice(line_search="strong-wolfe"), start())) is solvers.SearchingLBFGS
+    assert type(make(Choice(name="adam", line_search="strong-wolfe"), start())) is solvers.Adam
 
 
 def moves(choice: Choice, caution: float = 1.0, steps: int = 1) -> Tensor:
@@ -284,13 +294,205 @@ def test_rate_scales_the_first_steps():
     assert torch.allclose(quick, 2 * slow, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["lbfgs", "adam"])
+@pytest.mark.parametrize("name", ["lbfgs", "adam", "sgd"])
 @pytest.mark.parametrize("steps", [1, 6])
 def test_caution_is_a_factor_on_the_rate(name: str, steps: int):
     choice = Choice(name=name, rate=0.1)
     careful = moves(choice, caution=0.25, steps=steps)
     assert torch.equal(careful, moves(choice.model_copy(update={"rate": 0.025}), steps=steps))
     assert not torch.allclose(careful, moves(choice, steps=steps))
+
+
+# ---- adam and sgd --------------------------------------------------------------------------------------------
+
+
+def torchs(kind: type[torch.optim.Optimizer], steps: int, rates: Callable[[int], float], **how: Any) -> list[Tensor]:
+    """The pixels after each step of one of torch's optimisers in the valley."""
+    pixels, land, seen = start().requires_grad_(), valley(), []
+    optimiser = kind([pixels], lr=1.0, **how)  # type: ignore[call-arg]
+    for step in range(steps):
+        optimiser.param_groups[0]["lr"] = rates(step)
+        pixels.grad = land(pixels)[1]
+        optimiser.step()
+        seen.append(pixels.detach().clone())
+    return seen
+
+
+DECAYS = [{}, {"rate_decay": 0.5, "rate_decay_steps": 4}]
+
+
+@pytest.mark.parametrize("decay", DECAYS, ids=str)
+def test_sgd_makes_the_steps_of_torchs(decay: dict[str, Any]):
+    solver = make(Choice(name="sgd", rate=0.3, clamp="no", **decay), start())
+    expected = torchs(torch.optim.SGD, 12, lambda step: 0.3 * (0.5 ** (step / 4) if decay else 1))
+    for step in range(12):
+        walk(solver, valley())
+        assert torch.allclose(solver.pixels, expected[step], rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("decay", DECAYS, ids=str)
+@pytest.mark.parametrize(("first", "second", "epsilon"), [(0.9, 0.99, 1e-8), (0.99, 0.999, 0.1), (0.0, 0.5, 1e-3)])
+def test_adam_makes_the_steps_of_torchs(decay: dict[str, Any], first: float, second: float, epsilon: float):
+    choice = Choice(
+        name="adam", rate=0.05, clamp="no", first_decay=first, second_decay=second, epsilon=epsilon, **decay
+    )  # fmt: skip
+    solver = make(choice, start())
+    rates = lambda step: 0.05 * (0.5 ** (step / 4) if decay else 1)  # noqa: E731
+    expected = torchs(torch.optim.Adam, 12, rates, betas=(first, second), eps=epsilon)
+    for step in range(12):
+        walk(solver, valley())
+        assert torch.equal(solver.pixels, expected[step])
+
+
+def test_the_rate_decays_bit_by_bit():
+    choice = Choice(name="sgd", rate=100, rate_decay=0.96, rate_decay_steps=100)
+    assert solvers.rate(choice, 0) == 100
+    assert solvers.rate(choice, 100) == pytest.approx(96, rel=1e-15)
+    assert solvers.rate(choice, 50) == pytest.approx(100 * 0.96**0.5, rel=1e-15)
+    assert [solvers.rate(Choice(rate=0.3), moves) for moves in (0, 7, 10**6)] == [0.3] * 3
+
+
+# ---- keeping within 0..1 -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clamp", ["auto", "yes", "no"])
+@pytest.mark.parametrize("name", ["lbfgs", "adam", "sgd"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_pixels_are_kept_within_the_range_where_that_is_asked_for(name: str, clamp: str, dtype: torch.dtype):
+    def far(pixels: Tensor) -> tuple[float, Tensor]:
+        return float((pixels - 3).square().sum()), 2 * (pixels - 3)
+
+    kept = clamp == "yes" or (clamp == "auto" and name != "lbfgs")
+    choice = Choice(name=name, rate=0.1 if name == "adam" else 0.4, clamp=clamp, preconditioner="none")
+    solver = make(choice, start(dtype))
+    walk(solver, far, 20)
+    assert (float(solver.pixels.max()) <= 1) == kept and solver.pixels.max() >= 1
+    assert not kept or torch.equal(solver.pixels, torch.ones_like(solver.pixels))
+
+
+def test_lbfgs_learns_from_the_step_that_was_made_within_the_range():
+    solver = make(Choice(clamp="yes", preconditioner="none", rate=100), start())
+    before = solver.pixels.clone()
+    walk(solver, lambda pixels: (float(pixels.sum()), torch.ones_like(pixels)))
+    assert torch.allclose(solver.memory()["step"].load(), solver.pixels - before) and solver.pixels.min() == 0
+
+
+# ---- searching along a line ----------------------------------------------------------------------------------
+
+
+def rosenbrock(pixels: Tensor) -> tuple[float, Tensor]:
+    """The banana-shaped valley, whose bottom is at ones."""
+    leaf = pixels.detach().requires_grad_()
+    flat = leaf.view(-1)
+    loss = (100 * (flat[1:] - flat[:-1] ** 2) ** 2 + (1 - flat[:-1]) ** 2).sum()
+    return float(loss.detach()), torch.autograd.grad(loss, leaf)[0]
+
+
+def steep(pixels: Tensor) -> tuple[float, Tensor]:
+    """Convex, and ever steeper: a fixed step is now too long and now too short."""
+    leaf = pixels.detach().requires_grad_()
+    loss = ((8 * leaf - 4).exp() + (-3 * leaf).exp()).sum()
+    return float(loss.detach()), torch.autograd.grad(loss, leaf)[0]
+
+
+def looks_of_torchs(land: Land, enough: float, most: int) -> tuple[int, Tensor]:
+    """How many evaluations torch's search takes until no gradient is above ``enough``, and where it ends."""
+    pixels, looks = start().requires_grad_(), 0
+
+    def evaluate() -> float:
+        nonlocal looks
+        looks += 1
+        height, pixels.grad = land(pixels)
+        return height
+
+    how: dict[str, Any] = {"tolerance_grad": enough, "tolerance_change": 0, "history_size": 10}
+    torch.optim.LBFGS([pixels], max_iter=most, max_eval=most, line_search_fn="strong_wolfe", **how).step(evaluate)
+    return looks, pixels.detach()
+
+
+@pytest.mark.parametrize(("land", "enough"), [(rosenbrock, 1e-4), (steep, 1e-6), (valley(), 1e-4), (bent, 1e-6)])
+def test_a_search_comes_to_the_minima_of_torchs_in_about_as_many_looks(land: Land, enough: float):
+    looks, bottom = looks_of_torchs(land, enough, 800)
+    solver = make(Choice(line_search="strong-wolfe", preconditioner="none"), start())
+    height, gradient = land(solver.pixels)
+    mine = 1
+    while gradient.abs().max() > enough and mine < 800:
+        solver.move(gradient, height)
+        height, gradient = land(solver.pixels)
+        mine += 1
+    assert torch.allclose(solver.pixels, bottom, atol=100 * enough)
+    assert abs(mine - looks) <= 0.1 * looks + 2
+
+
+@pytest.mark.parametrize("preconditioner", ["learned", "none"])
+@pytest.mark.parametrize("land", [rosenbrock, steep, bent])
+def test_every_step_that_is_accepted_meets_the_strong_wolfe_conditions(land: Land, preconditioner: str):
+    solver = make(Choice(line_search="strong-wolfe", preconditioner=preconditioner), start())
+    accepted = rejected = 0
+    for _ in range(60):
+        height, gradient = land(solver.pixels)
+        if gradient.abs().max() < 1e-5:
+            break  # what is left is rounding
+        before, tried = solver.iterate.clone(), solver.pixels.clone()
+        good = solver.accepts(gradient.clone(), height)
+        solver.move(gradient.clone(), height)
+        assert torch.equal(solver.iterate, tried if good else before)
+        rejected += not good
+        step = tried - before
+        if not good or not step.any():  # the first look is at where it stands
+            continue
+        accepted += 1
+        above, steepness = land(before)[0], float((land(before)[1] * step).sum())
+        assert height <= above + 1e-4 * steepness < above
+        longest = float(step.square().mean().sqrt()) >= 0.999 * LONGEST_MOVE and preconditioner == "learned"
+        assert abs(float((gradient * step).sum())) <= -0.9 * steepness * (1 + 1e-9) or longest
+    assert accepted > 10 and (rejected > 0 or land is not rosenbrock)
+
+
+def test_a_search_goes_no_farther_than_the_longest_move():
+    solver = make(Choice(line_search="strong-wolfe"), start())
+    for _ in range(20):
+        walk(solver, slope)
+        assert (solver.pixels - solver.iterate).square().mean().sqrt() <= LONGEST_MOVE * (1 + 1e-9)
+
+
+def test_a_search_that_finds_nothing_lower_forgets_and_looks_again_where_it_stands():
+    solver = make(Choice(line_search="strong-wolfe"), start())
+    walk(solver, bent, 12)
+    before = solver.iterate.clone()
+    assert pairs(solver) > 0
+    for _ in range(MOST_LOOKS + 1):
+        solver.move(torch.full_like(before, float("nan")), float("nan"))
+    assert torch.equal(solver.pixels, before) and torch.equal(solver.iterate, before)
+    assert pairs(solver) == 0 and set(solver.memory()) == {"curvature"}
+    fresh = make(Choice(line_search="strong-wolfe"), before.clone())
+    assert walk(solver, bent, 9) == walk(fresh, bent, 9)
+
+
+def test_a_search_at_the_bottom_stays_there():
+    bottom = start(seed=1)
+    solver = make(Choice(line_search="strong-wolfe", preconditioner="none"), bottom.clone())
+    walk(solver, valley(), 5)
+    assert torch.equal(solver.pixels, bottom) and set(solver.memory()) == {"curvature"}
+
+
+# ---- averaging -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])
+def test_the_running_average_is_the_weighted_mean_of_all_pictures(decay: float):
+    pictures = [start(seed=seed) for seed in range(12)]
+    average = torch.full_like(pictures[0], 7.0)  # of nothing: it goes with the first
+    for count, picture in enumerate(pictures, 1):
+        assert solvers.take_in(average, picture, decay, count) is average
+        weights = [decay ** (count - 1 - index) for index in range(count)]
+        expected = sum(weight * one for weight, one in zip(weights, pictures, strict=False)) / sum(weights)
+        assert torch.allclose(average, torch.as_tensor(expected), rtol=1e-12)
+        # As K. Crowson writes it.
+        value, left = torch.zeros_like(picture), 1.0
+        for one in pictures[:count]:
+            value, left = value * decay + (1 - decay) * one, left * decay
+        assert torch.allclose(average, value / (1 - left), rtol=1e-12)
 
 
 # ---- growing -------------------------------------------------------------------------------------------------
@@ -315,3 +517,27 @@ def test_growing_keeps_what_is_where():
     assert grown.mean().item() == pytest.approx(ramp.mean().item(), abs=1e-3)
     assert torch.allclose(torch.nn.functional.avg_pool2d(grown, 2), ramp, atol=0.03)
     assert torch.allclose(grow(torch.full((1, 3, 5, 7), 0.3), Size(11, 13)), torch.tensor(0.3))
+
+
+def test_adams_moments_are_carried_into_the_next_size():
+    solver = make(Choice(name="adam", rate=0.02, carry=True), start())
+    walk(solver, bent, 5)
+    memory = solver.memory()
+    grown = solvers.grow_memory(solvers.carried(Choice(name="adam", carry=True), memory), Size(7, 9))
+    resized = torch.nn.functional.interpolate
+    first, second = memory["exp_avg"].load(), memory["exp_avg_sq"].load()
+    assert torch.equal(grown["exp_avg"].load(), resized(first, (7, 9), mode="bicubic"))
+    assert torch.equal(grown["exp_avg_sq"].load(), resized(second, (7, 9), mode="bilinear"))
+    assert grown["exp_avg_sq"].load().min() >= 0 and int(grown["step"].load()) == 5
+    larger = make(Choice(name="adam", rate=0.02), solvers.grow(solver.pixels, Size(7, 9)), grown)
+    walk(larger, bent)
+    assert int(larger.memory()["step"].load()) == 6 and int(memory["step"].load()) == 5
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "adam", "sgd"])
+@pytest.mark.parametrize("carry", [True, False])
+def test_what_is_carried_and_what_is_not(name: str, carry: bool):
+    choice = Choice(name=name, rate=0.02, carry=carry)
+    solver = make(choice, start())
+    walk(solver, bent, 3)
+    assert bool(solvers.carried(choice, solver.memory())) == (carry and name != "lbfgs")

@@ -340,7 +340,7 @@ class _Follow:
         if staged or (stepped and self.seconds >= self.next_preview):
             begun = time.monotonic()
             with self.log.trying():
-                self.log.preview(images.reduced(state.pixels, _PREVIEW_SIDE))
+                self.log.preview(images.reduced(state.picture, _PREVIEW_SIDE))
             self.next_preview = self.seconds + max(_PREVIEW_SECONDS, (time.monotonic() - begun) / _WRITING_SHARE)
 
     def say(self, message: str, state: State, watch: Watch) -> None:

@@ -81,9 +81,10 @@ def iterate(
 
     A search that runs away, to a loss that is far above its lowest or no number, goes back to the best picture and on with
     half the step. One that has come to rest ends its stage. What is grown for the next is a stage's best picture, since
-    nobody has looked at what its last move made. When memory runs out the step is made again in smaller tiles, or with what
-    can wait on disk. ``Finished`` comes with the picture as it will be written, cut to 0..1, and with the loss of exactly
-    that picture; ``Failed`` ends the stream with the best picture that there was.
+    nobody has looked at what its last move made, or where one is kept the average of those that were looked at. When memory
+    runs out the step is made again in smaller tiles, or with what can wait on disk. ``Finished`` comes with the picture as
+    it will be written, cut to 0..1, and with the loss of exactly that picture; ``Failed`` ends the stream with the best
+    picture that there was.
     """
     begun = clock()
 
@@ -111,11 +112,11 @@ def _stage(
     stage, state = plan.stages[index], before
     machine.give_back_memory()  # what the stage before had, before this one takes more
     if tuple(state.pixels.shape[-2:]) != tuple(stage.size):
-        grown = _attempt(solvers.grow, state.pixels, stage.size)
+        grown = _attempt(_grown, state, stage.size)
         if grown is None:
             yield Failed(f"Memory ran out before the first step at {stage.size}.", memory=True), state
             return None
-        state = replace(state, pixels=grown)
+        state = grown
         del grown
     yield Started(index, stage.size, stage.steps), state
     entered = seconds()
@@ -125,13 +126,27 @@ def _stage(
             yield event, (before if state.best is None else state)
             return None
         yield event, state
-    last = index == len(plan.stages) - 1
-    end = state if last else state.good()
-    done = State(end.pixels, index + 1, 0, end.evaluations, value=end.value, tile=end.tile)
-    state = replace(done, best=end.best, lowest=end.lowest) if last else done
-    del end
+    state = _done(index, state, evaluate.tools.recipe, last=index == len(plan.stages) - 1)
     yield StageDone(index, stage.size, seconds() - entered), state
     return state
+
+
+def _grown(state: State, size: Size) -> State:
+    """The state before the first step of a size, from that of the size before."""
+    return replace(state, pixels=solvers.grow(state.pixels, size), memory=solvers.grow_memory(state.memory, size))
+
+
+def _done(index: int, state: State, recipe: Recipe, last: bool) -> State:
+    """The state after a stage: its picture, and what is carried into the next size or stands by for the last look.
+
+    At what the last move made nobody has looked. After the last stage somebody will, and the best picture stands by; but a
+    line search has looked at all that it made, and the best is what it came to.
+    """
+    end = state if last and not recipe.solver.searches else state.good()
+    done = State(end.picture, index + 1, 0, end.evaluations, value=end.value, tile=end.tile)
+    if last:
+        return replace(done, best=end.best, lowest=end.lowest)
+    return replace(done, memory=solvers.carried(recipe.solver, state.memory))
 
 
 def _search(
@@ -179,19 +194,23 @@ def _search(
 
 @dataclass(frozen=True)
 class _Begun:
-    """What a search takes up room for before its first step; ``best`` and ``mark`` become the state's."""
+    """What a search takes up room for before its first step; ``best``, ``mark`` and ``average`` become the state's."""
 
     solver: solvers.Solver
     best: Tensor
     mark: Tensor | None
+    average: Tensor | None
+    decay: float  # of the average
 
 
 def _begin(state: State, tools: Tools, marked: bool) -> _Begun:
-    caution = 0.5**state.restarts
+    choice, caution = tools.recipe.solver, 0.5**state.restarts
     pixels = state.pixels.clone()
-    solver = solvers.make(tools.recipe.solver, pixels, state.memory, caution=caution, scratch=tools.history)
-    mark = pixels.clone() if marked and state.mark is None else state.mark
-    return _Begun(solver, torch.empty_like(pixels) if state.best is None else state.best, mark)
+    solver = solvers.make(choice, pixels, state.memory, caution=caution, scratch=tools.history)
+    best = torch.empty_like(pixels) if state.best is None else state.best
+    mark = state.picture.clone() if marked and state.mark is None else state.mark
+    average = pixels.clone() if choice.average and state.average is None else state.average
+    return _Begun(solver, best, mark, average, choice.average)
 
 
 @dataclass(frozen=True)
@@ -213,10 +232,24 @@ def _step(state: State, begun: _Begun, evaluate: _Evaluation) -> _Step | None:
     state = replace(state, mark=begun.mark)
     if value.finite and value.total <= state.lowest.total:
         state = replace(state, best=begun.best.copy_(solver.pixels), lowest=value)
-    sound = _sound(value, state.lowest) and _attempt(_move, solver, gradient, value.total)
+    accepted = solver.accepts(gradient, value.total)
+    if accepted and not _sound(value, state.lowest):
+        return _Step(state, value, False)
+    if accepted:  # and not a line search's try, which may lie anywhere
+        state = _averaged(replace(state, value=value), begun)
+    sound = _attempt(_move, solver, gradient, value.total)
     if sound:
-        state = replace(state, pixels=solver.pixels, memory=solver.memory(), value=value)
+        state = replace(state, pixels=solver.iterate, memory=solver.memory())
     return _Step(state, value, sound)
+
+
+def _averaged(state: State, begun: _Begun) -> State:
+    """The state with one picture more in its average, where one is kept: the one just looked at, and found sound."""
+    if begun.average is None:
+        return state
+    count = state.averaged + 1
+    average = solvers.take_in(begun.average, begun.solver.pixels, begun.decay, count)
+    return replace(state, average=average, averaged=count)
 
 
 def _move(solver: solvers.Solver, gradient: Tensor, loss: float) -> bool:
@@ -229,13 +262,13 @@ def _looked_back(state: State, stage: Stage, patience: int) -> tuple[State, str]
     """The state after a look whether anything still changes, where it is time for one, and what is said if nothing does."""
     if state.mark is None or not patience or state.step % patience or state.step == stage.steps:
         return state, ""
-    apart = _attempt(_rms, state.pixels, state.mark)
+    apart = _attempt(_rms, state.picture, state.mark)
     step, rested = state.step, ""
     if apart is not None and apart < INVISIBLE:
         rested = f"Nothing visible has changed in {patience} evaluations at {stage.size}: this size is done after "
         rested += f"{step} of {stage.steps}."
         step = stage.steps  # which also holds where it is gone on with from here
-    return replace(state, step=step, mark=state.mark.copy_(state.pixels)), rested
+    return replace(state, step=step, mark=state.mark.copy_(state.picture)), rested
 
 
 def _finish(state: State, evaluate: _Evaluation, seconds: Callable[[], float]) -> Iterator[tuple[Event, State]]:
@@ -349,19 +382,32 @@ def evaluation(size: Size, plan: Plan, tools: Tools) -> Evaluate:
 
 
 def first_pixels(plan: Plan, tools: Tools) -> Tensor:
-    """What the search starts from, in the size of the first stage: the photo, noise, the painting, or a picture.
+    """What the search starts from, in the size of the first stage and within 0..1: the photo, noise, the painting, or a
+    picture, of which the recipe's share gives way to noise.
 
     Noise is drawn on the CPU from the recipe's seed, so that it is the same on every device.
     """
-    size = plan.stages[0].size
-    start = tools.recipe.schedule.start
-    if start == "noise":
-        generator = torch.Generator().manual_seed(tools.recipe.seed)
-        noise = torch.randn((1, 3, *size), generator=generator) * 0.1 + 0.5
-        return noise.clamp(0, 1).to(tools.device)
-    source = {"content": tools.photo, "style": tools.paintings[0]}.get(start, tools.start)
+    size, schedule = plan.stages[0].size, tools.recipe.schedule
+    if schedule.start == "noise":
+        return _noise(size, tools).clamp(0, 1).to(tools.device)
+    source = {"content": tools.photo, "style": tools.paintings[0]}.get(schedule.start, tools.start)
     assert source is not None
-    return _scaled(source, size, tools)
+    pixels = images.to_tensor(images.resize(source, size))
+    if schedule.noise:
+        pixels = torch.lerp(pixels, _noise(size, tools), schedule.noise).clamp(0, 1)
+    return pixels.to(tools.device)
+
+
+def _noise(size: Size, tools: Tools) -> Tensor:
+    """(1, 3, H, W) on the CPU, as the recipe wants it spread; not cut to 0..1."""
+    schedule = tools.recipe.schedule
+    generator = torch.Generator().manual_seed(tools.recipe.seed)
+    if schedule.noise_kind == "normal":
+        drawn = torch.randn((1, 3, *size), generator=generator)
+    else:
+        drawn = torch.rand((1, 3, *size), generator=generator) * 2 - 1
+    centre = tools.network.mean.view(1, 3, 1, 1) if schedule.noise_centre == "mean" else 0.5
+    return drawn * schedule.noise_spread + centre
 
 
 def objectives_for(size: Size, plan: Plan, tools: Tools) -> list[Objective]:

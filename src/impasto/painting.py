@@ -77,7 +77,7 @@ def of(asked: Request, state: State, planned: Planned | None, seconds: float) ->
     from impasto import __version__, machine
 
     recipe, size = asked.recipe, asked.plan.size
-    pixels = images.from_tensor(state.pixels)
+    pixels = images.from_tensor(state.picture)
     np.clip(pixels, 0, 1, out=pixels)  # a copy more is 290 MB at 24 megapixels
     if pixels.shape[:2] != tuple(size):  # stopped before the last stage: the picture so far, in the size asked for
         pixels = images.resize(pixels, size)

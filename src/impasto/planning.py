@@ -111,11 +111,13 @@ def memory(plan: Plan, recipe: Recipe, network: Network, way: Holding = Holding(
     The pictures as read come on top of it.
     """
     grid = network.grid(plan.size, way.tile)
-    # Pixels, the best of them, gradient, direction, and two on their way in or out; those last looked at.
+    # Pixels, the best of them, gradient, direction, and two on their way in or out; those last looked at; their average;
+    # where a line search sets out from.
     vectors = 6.0 + (0 < recipe.schedule.patience < plan.stages[-1].steps)
+    vectors += (recipe.solver.average > 0) + recipe.solver.searches
     if recipe.solver.name == "adam":
         vectors += 2
-    elif not way.history_on_disk:
+    elif recipe.solver.name == "lbfgs" and not way.history_on_disk:
         vectors += 2 * _pairs(plan, recipe)
     per_picture = 12 * vectors + (0 if way.targets_on_disk else _targets(recipe, network))
     weights = sum(layer.channels * layer.channels_in * 9 * 4 * 3 for layer in network.layers if layer.kind == "conv")

@@ -34,18 +34,25 @@ class Preconditioner:
     equation).
     """
 
+    # What the last pairs had in each shell, steps and changes, over the square of the step: (pairs, 2, 3, shells)
+    _heard: Tensor | None
+    _gains: Tensor | None  # (3, shells), c included
+    _places: Tensor | None  # (2, 1, cells down, cells across): as heard, without the difference of waves
+    _amplitudes: Tensor | None  # (1, 1, H, W)
+    _learned: int  # pairs
+
     def __init__(self, size: Size, dtype: torch.dtype, device: torch.device, memory: Mapping[str, Kept]) -> None:
         self._spectrum = Spectrum(size, dtype, device)
-        # What the last pairs had in each shell, steps and changes, over the square of the step: (pairs, 2, 3, shells)
-        self._heard: Tensor | None = None
-        self._gains: Tensor | None = None  # (3, shells), c included
-        self._places: Tensor | None = None  # (2, 1, cells down, cells across): as heard, without the difference of waves
-        self._learned = 0  # pairs
-        self._amplitudes: Tensor | None = None  # (1, 1, H, W)
+        self.forget()
         if "heard" in memory:
             self._heard, self._gains, self._places = (memory[name].load() for name in ("heard", "gains", "places"))
             self._learned = int(memory["learned"].load())
             self._amplitudes = self._found(self._places)
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._heard = self._gains = self._places = self._amplitudes = None
+        self._learned = 0
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """(1, 3, H, W) -> the same: how far to go for that gradient, which is spent. As it is, where nothing has been

@@ -83,6 +83,11 @@ def requests(
         raise BadRecipe(
             "The weights of content, style and smoothness are all 0: nothing is asked for.", "Raise one of them."
         )
+    if recipe.solver.searches and recipe.solver.clamp == "yes":
+        raise BadRecipe(
+            "solver-clamp is yes, but a line search goes straight, and not along the edge of what can be shown.",
+            "Leave --solver-clamp or --solver-line-search out.",
+        )
     vgg.cut(vgg.CONFIGURATION_OF[recipe.network.name], wanted)
     works = [_work(each) for each in styles]
     limit = recipe.max_megapixels

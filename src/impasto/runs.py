@@ -75,7 +75,7 @@ def _claimed(folder: Path) -> IO[bytes] | None:
 
 # Of a state that is written down. A state of another number is not gone on with: raise it whenever what a state holds, or
 # the picture that comes of it, is no longer the same.
-_FORMAT = 1
+_FORMAT = 2
 # What is written down with every state, and its type.
 _FACTS = {"asked": str, "recipe_sha256": str, "kernel": str, "seconds": float, "output": str}
 

@@ -1,6 +1,7 @@
 """Search methods: a gradient in, better pixels out, one move at a time, with all memory in plain tensors.
 
-It knows Adam, L-BFGS and how to grow a picture between sizes. It refuses to know what the loss is made of.
+It knows L-BFGS, Adam, gradient descent, the running average of their pictures, and how pictures and memories grow between
+sizes. It refuses to know what the loss is made of.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from impasto.geometry import Size
+from impasto.linesearch import LineSearch
 from impasto.preconditioner import Preconditioner
 from impasto.recipe import Solver as SolverChoice
 from impasto.scratch import Held, InMemory, Kept, Scratch
@@ -26,27 +28,44 @@ FIRST_MOVE, FIRST_FALL = 1 / 255, 0.01
 LONGEST_MOVE = 5 / 255
 
 
+# A line search does not look into a bracket in which no pixel changes by more than that; torch's number.
+_LEAST_CHANGE = 1e-9
+
+
 class Solver(Protocol):
-    """A search over pixels (1, 3, H, W) that it owns and changes in place."""
+    """A search over pixels (1, 3, H, W) that it owns and changes in place: where the loss is to be found next."""
 
     pixels: Tensor
+
+    @property
+    def iterate(self) -> Tensor:
+        """How far the search has come, from where ``memory`` goes on: the pixels, unless they are only tried."""
+        return self.pixels
+
+    def accepts(self, gradient: Tensor, loss: float) -> bool:
+        """Whether the pixels are one of the search's steps, given gradient and loss there, and not a try that is to be
+        bettered. Nothing is changed.
+        """
+        return True
 
     def move(self, gradient: Tensor, loss: float = math.inf) -> None:
         """One move, given gradient and loss at the pixels; the solver may keep and change the gradient's tensor."""
         ...
 
     def memory(self) -> dict[str, Kept]:
-        """Everything that the next move depends on besides the pixels, by name (not copies)."""
+        """Everything that the next move depends on besides the iterate, by name (not copies)."""
         ...
 
 
-class LBFGS:
+class LBFGS(Solver):
     """L-BFGS without line search, one move at a time: torch's, or one that is preconditioned.
 
     Source: Liu and Nocedal, "On the Limited Memory BFGS Method for Large Scale Optimization" (1989), algorithm 2.1 with the
     two-loop recursion. Without ``preconditioner`` the moves are those of ``torch.optim.LBFGS``, the cautious first one
     included, which changes the pixels by ``rate`` in all, or by less. With it, the recursion does not start from one number
     times the identity but from what the preconditioner has learned of the same pairs.
+
+    With ``clamp`` the pixels are kept within 0..1, and a step is what of a move was made.
 
     Two things differ from torch's in either case. A pair of step and change of gradient is kept where the two point the
     same way by more than rounding, whatever the scale of the loss; torch's threshold is absolute, and too high for a loss
@@ -61,9 +80,10 @@ class LBFGS:
         memory: Mapping[str, Kept] | None = None,
         scratch: Scratch | None = None,
         preconditioner: Preconditioner | None = None,
+        clamp: bool = False,
     ) -> None:
         self.pixels = pixels
-        self._rate, self._history = rate, history
+        self._rate, self._history, self._clamp = rate, history, clamp
         self._scratch = scratch or InMemory()
         self._preconditioner = preconditioner
         self._pairs: list[tuple[Kept, Kept, float]] = []  # step, change of gradient, 1 / their product
@@ -74,20 +94,29 @@ class LBFGS:
             self._recall(memory)
 
     def move(self, gradient: Tensor, loss: float = math.inf) -> None:
-        step, before = self._step, self._gradient
+        last, before = self._step, self._gradient
         self._step = self._gradient = None
-        first = step is None
-        if step is not None and before is not None:
-            self._learn(step, before.neg_().add_(gradient))
-        del step, before  # which wait elsewhere now, if the search remembers them
-        direction = self._direction(gradient)
+        first = last is None
+        if last is not None and before is not None:
+            self._learn(last, before.neg_().add_(gradient))
+        del last, before  # which wait elsewhere now, if the search remembers them
+        step = self._bounded(self._direction(gradient), gradient, loss, first=first)
+        step *= self._rate
+        if self._clamp:
+            step += self.pixels
+            step.clamp_(0, 1).sub_(self.pixels)
+        self.pixels += step
+        if self._clamp:
+            self.pixels.clamp_(0, 1)  # against rounding
+        self._step, self._gradient = step, gradient
+
+    def _bounded(self, direction: Tensor, gradient: Tensor, loss: float, *, first: bool) -> Tensor:
+        """The direction, spent, made a move that is not too long."""
         if first:
             direction *= self._first(gradient, loss)
         elif self._preconditioner is not None:
-            direction *= min(1.0, LONGEST_MOVE * direction.numel() ** 0.5 / max(float(direction.norm()), 1e-30))
-        direction *= self._rate
-        self.pixels += direction
-        self._step, self._gradient = direction, gradient
+            direction *= min(1.0, _longest(direction))
+        return direction
 
     def _first(self, gradient: Tensor, loss: float) -> float:
         """The factor on the very first move, before which no curvature is known."""
@@ -141,30 +170,163 @@ class LBFGS:
             self._pairs.append((step, change, inverse))
 
 
+class SearchingLBFGS(LBFGS):
+    """L-BFGS whose every step meets the strong Wolfe conditions: torch's with ``line_search_fn="strong_wolfe"``.
+
+    A look is a move. The pixels are where the loss is wanted next, often a mere try; ``iterate`` is the last step that was
+    accepted. With the preconditioner a step may be lengthened up to the longest move. A search that finds nothing lower has
+    met with rounding, or with pairs that mislead it: everything is forgotten, and the iterate looked at again.
+
+    Two things differ from torch's. No look is nearer to an end of a bracket than a tenth of it. And where no look meets the
+    conditions, the lowest that fell enough is gone back to at one look more, so that its gradient need not be kept.
+    """
+
+    def __init__(
+        self,
+        pixels: Tensor,
+        rate: float,
+        history: int,
+        memory: Mapping[str, Kept] | None = None,
+        scratch: Scratch | None = None,
+        preconditioner: Preconditioner | None = None,
+    ) -> None:
+        self._iterate = pixels
+        self._search: LineSearch | None = None  # along the step, which is as long as the first look is far
+        super().__init__(pixels.clone(), rate, history, memory, scratch, preconditioner)
+
+    @property
+    def iterate(self) -> Tensor:
+        return self._iterate
+
+    def accepts(self, gradient: Tensor, loss: float) -> bool:
+        return self._search is None or self._seen(gradient, loss).found
+
+    def move(self, gradient: Tensor, loss: float = math.inf) -> None:
+        if self._search is not None and self._step is not None and self._gradient is not None:
+            self._search = self._seen(gradient, loss)
+            if self._search.failed:
+                self._forget()
+                return
+            if not self._search.found:
+                self._look()
+                return
+            self._iterate.copy_(self.pixels)
+            self._learn(self._step.mul_(self._search.distance), self._gradient.neg_().add_(gradient))
+        self._set_out(gradient, loss)
+
+    def _set_out(self, gradient: Tensor, loss: float) -> None:
+        """Begin a search from the iterate, of which gradient and loss are given."""
+        step = self._bounded(self._direction(gradient), gradient, loss, first=self._step is None)
+        slope = _dot(gradient, step)
+        if not slope < 0:  # a gradient of nought, or rounding
+            self._forget()
+            return
+        longest = math.inf if self._preconditioner is None else _longest(step)
+        least = _LEAST_CHANGE / max(float(step.norm(math.inf)), 1e-30)
+        self._search = LineSearch.along(loss, slope, self._rate, longest, least)
+        self._step, self._gradient = step, gradient
+        self._look()
+
+    def _seen(self, gradient: Tensor, loss: float) -> LineSearch:
+        assert self._search is not None and self._step is not None
+        return self._search.after(loss, _dot(gradient, self._step))
+
+    def _look(self) -> None:
+        """Put the pixels where the search wants to look."""
+        assert self._search is not None and self._step is not None
+        torch.add(self._iterate, self._step, alpha=self._search.distance, out=self.pixels)
+
+    def _forget(self) -> None:
+        self._pairs, self._scale = [], 1.0
+        self._step = self._gradient = self._search = None
+        if self._preconditioner is not None:
+            self._preconditioner.forget()
+        self.pixels.copy_(self._iterate)
+
+    def memory(self) -> dict[str, Kept]:
+        if self._search is None:
+            return super().memory()
+        return super().memory() | {"search": Held(torch.tensor(self._search.numbers(), dtype=torch.float64))}
+
+    def _recall(self, memory: Mapping[str, Kept]) -> None:
+        super()._recall(memory)
+        if "search" in memory and self._step is not None:
+            self._search = LineSearch.of(memory["search"].load().tolist())
+            self._step = self._step.clone()  # which is shortened in its place
+            self._look()
+
+
+def _longest(move: Tensor) -> float:
+    """How many times a move the longest of a preconditioned search is."""
+    return LONGEST_MOVE * move.numel() ** 0.5 / max(float(move.norm()), 1e-30)
+
+
 def _dot(one: Tensor, other: Tensor) -> float:
     return float(torch.dot(one.view(-1), other.view(-1)))
 
 
-class Adam:
-    """torch's Adam, with the pixels kept within 0..1 after each move.
+class Adam(Solver):
+    """torch's Adam, with the pixels kept within 0..1 after each move unless the choice says otherwise.
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2014); betas 0.9 and 0.99 as K. Crowson has them.
     """
 
-    def __init__(self, pixels: Tensor, rate: float, memory: Mapping[str, Kept] | None = None) -> None:
+    def __init__(
+        self, pixels: Tensor, choice: SolverChoice, caution: float = 1.0, memory: Mapping[str, Kept] | None = None
+    ) -> None:
         self.pixels = pixels
-        self._optimiser = torch.optim.Adam([pixels], lr=rate, betas=(0.9, 0.99))
+        self._choice, self._caution = choice, caution
+        betas = (choice.first_decay, choice.second_decay)
+        self._optimiser = torch.optim.Adam([pixels], lr=choice.rate, betas=betas, eps=choice.epsilon)
         if memory:
             self._optimiser.state[pixels].update({name: kept.load().clone() for name, kept in memory.items()})
 
     def move(self, gradient: Tensor, loss: float = math.inf) -> None:
+        moves = int(self._optimiser.state[self.pixels].get("step", 0))
+        self._optimiser.param_groups[0]["lr"] = rate(self._choice, moves) * self._caution
         self.pixels.grad = gradient
         self._optimiser.step()
         self.pixels.grad = None
-        self.pixels.clamp_(0, 1)
+        if _clamps(self._choice):
+            self.pixels.clamp_(0, 1)
 
     def memory(self) -> dict[str, Kept]:
         return {name: Held(tensor) for name, tensor in self._optimiser.state[self.pixels].items()}
+
+
+class SGD(Solver):
+    """Gradient descent: the rate times the gradient, and the pixels within 0..1 unless the choice says otherwise.
+
+    What remains of stochastic gradient descent (Robbins and Monro 1951) where nothing is drawn; the name is the libraries'.
+    """
+
+    def __init__(
+        self, pixels: Tensor, choice: SolverChoice, caution: float = 1.0, memory: Mapping[str, Kept] | None = None
+    ) -> None:
+        self.pixels = pixels
+        self._choice, self._caution = choice, caution
+        self._moves = int(memory["step"].load()) if memory else 0
+
+    def move(self, gradient: Tensor, loss: float = math.inf) -> None:
+        self.pixels.add_(gradient, alpha=-rate(self._choice, self._moves) * self._caution)
+        if _clamps(self._choice):
+            self.pixels.clamp_(0, 1)
+        self._moves += 1
+
+    def memory(self) -> dict[str, Kept]:
+        return {"step": Held(torch.tensor(self._moves))}
+
+
+def rate(choice: SolverChoice, moves: int) -> float:
+    """The step length of adam and sgd after so many moves: it decays exponentially, and not in stairs.
+
+    Source: Keras' ``ExponentialDecay``.
+    """
+    return choice.rate * choice.rate_decay ** (moves / choice.rate_decay_steps)
+
+
+def _clamps(choice: SolverChoice) -> bool:
+    return choice.clamp == "yes" or (choice.clamp == "auto" and choice.name != "lbfgs")
 
 
 def make(
@@ -175,18 +337,56 @@ def make(
     caution: float = 1.0,
     scratch: Scratch | None = None,
 ) -> Solver:
-    """The solver that a recipe chose, over these pixels, going on from ``memory`` if there is one.
+    """The solver that a recipe chose, going on from these pixels, an iterate, and ``memory`` if there is one.
 
     ``caution`` is a factor on the rate; ``scratch`` is where a long memory waits.
     """
-    if choice.name == "adam":
-        return Adam(pixels, choice.rate * caution, memory)
+    if choice.name != "lbfgs":
+        return {"adam": Adam, "sgd": SGD}[choice.name](pixels, choice, caution, memory)
     size = Size(*pixels.shape[-2:])
     gains = Preconditioner(size, pixels.dtype, pixels.device, memory or {}) if choice.preconditioner == "learned" else None
-    return LBFGS(pixels, choice.rate * caution, choice.history, memory, scratch, gains)
+    length = choice.rate * caution
+    if choice.searches:
+        return SearchingLBFGS(pixels, length, choice.history, memory, scratch, gains)
+    return LBFGS(pixels, length, choice.history, memory, scratch, gains, _clamps(choice))
+
+
+# ---- averages --------------------------------------------------------------------------------------------------------
+
+
+def take_in(average: Tensor, pixels: Tensor, decay: float, count: int) -> Tensor:
+    """The running average with one picture more, in its place; ``count`` pictures with this one, which is 1 or more.
+
+    The average is corrected for its beginning, as K. Crowson's is: sum_i decay^(n - i) x_i / sum_i decay^(n - i). It is
+    corrected at every step instead of when it is looked at, which takes no second picture.
+    """
+    return average.lerp_(pixels, (1 - decay) / (1 - decay**count))
+
+
+# ---- from one size to the next ---------------------------------------------------------------------------------------
 
 
 def grow(pixels: Tensor, size: Size) -> Tensor:
     """The picture (1, 3, h, w) enlarged to ``size`` for the next stage, within 0..1."""
-    grown = torch.nn.functional.interpolate(pixels, size=tuple(size), mode="bicubic", align_corners=False)
-    return grown.clamp(0, 1)
+    return _enlarged(pixels, size, "bicubic").clamp(0, 1)
+
+
+def carried(choice: SolverChoice, memory: Mapping[str, Kept]) -> dict[str, Kept]:
+    """What of a memory the next size is begun with: L-BFGS's is one of this size alone."""
+    return dict(memory) if choice.carry and choice.name != "lbfgs" else {}
+
+
+def grow_memory(memory: Mapping[str, Kept], size: Size) -> dict[str, Kept]:
+    """A memory that is carried, enlarged to ``size``: moments (1, 3, h, w), of which the second stays above 0.
+
+    Source: K. Crowson's style-transfer-pytorch, which warms Adam up for the next size in this way.
+    """
+    grown = dict(memory)
+    if "exp_avg" in memory:
+        grown["exp_avg"] = Held(_enlarged(memory["exp_avg"].load(), size, "bicubic"))
+        grown["exp_avg_sq"] = Held(_enlarged(memory["exp_avg_sq"].load(), size, "bilinear").relu_())
+    return grown
+
+
+def _enlarged(tensor: Tensor, size: Size, mode: str) -> Tensor:
+    return torch.nn.functional.interpolate(tensor, size=tuple(size), mode=mode, align_corners=False)

@@ -17,6 +17,9 @@ from impasto.schedule import Plan
 from impasto.scratch import Held, Kept
 from impasto.tiling import Value
 
+_PICTURES = ("best", "mark", "average")  # besides the pixels, where there are any
+_COUNTS = ("stage", "step", "evaluations", "averaged", "restarts", "tile")
+
 
 @dataclass(frozen=True)
 class State:
@@ -24,8 +27,9 @@ class State:
 
     ``pixels`` is (1, 3, H, W), sRGB-encoded, within 0..1 but for overshoot that is cut when the picture is written.
     ``step`` counts within ``stage``. ``best`` are the pixels of the stage's lowest loss and ``lowest`` is that loss;
-    ``mark`` are those of the last look whether anything still changes. ``restarts`` counts in the stage. ``tile`` is the
-    side in use. The tensors are the engine's own: a watcher that keeps them copies them.
+    ``average`` is the running one of ``averaged`` pictures of the stage, those that were looked at and gone on from, where
+    one is kept. ``mark`` is the picture of the last look whether anything still changes. ``restarts`` counts in the stage.
+    ``tile`` is the side in use. The tensors are the engine's own: a watcher that keeps them copies them.
     """
 
     pixels: Tensor
@@ -37,16 +41,23 @@ class State:
     best: Tensor | None = None
     lowest: Value = field(default_factory=lambda: Value(math.inf, {}))
     mark: Tensor | None = None
+    average: Tensor | None = None
+    averaged: int = 0
     restarts: int = 0
     tile: int = 0
+
+    @property
+    def picture(self) -> Tensor:
+        """What there is to be looked at: the average, where one is kept, and the pixels otherwise."""
+        return self.pixels if self.average is None else self.average
 
     def pack(self) -> tuple[dict[str, Kept], dict[str, Any]]:
         """The state as named tensors and plain values, to be written down."""
         tensors = {f"memory.{name}": kept for name, kept in self.memory.items()}
-        for name in ("pixels", "best", "mark"):
+        for name in ("pixels", *_PICTURES):
             if (tensor := getattr(self, name)) is not None:
                 tensors[name] = Held(tensor)
-        facts = {name: getattr(self, name) for name in ("stage", "step", "evaluations", "restarts", "tile")}
+        facts = {name: getattr(self, name) for name in _COUNTS}
         losses = {name: [value.total, value.terms] for name, value in (("value", self.value), ("lowest", self.lowest))}
         return tensors, facts | losses | {"tensors": _listed(tensors)}
 
@@ -59,21 +70,22 @@ class State:
         """
         if _listed(tensors) != facts.get("tensors"):
             raise ValueError("tensors are missing, or of another shape")
-        best, mark = (tensors[name].load().to(device) if name in tensors else None for name in ("best", "mark"))
+        pictures: dict[str, Any] = {name: tensors[name].load().to(device) for name in _PICTURES if name in tensors}
         names = [name for name in tensors if name.startswith("memory.")]
         memory = {name.removeprefix("memory."): Held(tensors[name], device) for name in names}
-        counts = {name: facts.get(name, -1) for name in ("stage", "step", "evaluations", "restarts", "tile")}
+        counts = {name: facts.get(name, -1) for name in _COUNTS}
         for name, count in counts.items():
             if type(count) is not int or count < 0:
                 raise ValueError(f"{name} is {count!r}")
         value, lowest = (_value(*facts[name]) for name in ("value", "lowest"))
         pixels = tensors["pixels"].load().to(device)
-        return cls(pixels, memory=memory, value=value, lowest=lowest, best=best, mark=mark, **counts)
+        return cls(pixels, memory=memory, value=value, lowest=lowest, **pictures, **counts)
 
     def good(self) -> State:
         """The state with the best picture of its stage and an empty memory; as it is where no picture has been looked at.
 
-        A move is made after the look at the picture before it: at what the last one made, nobody has looked.
+        A move is made after the look at the picture before it: at what the last one made, nobody has looked. An average is
+        of pictures that were looked at alone, and stays.
         """
         if self.best is None:
             return replace(self, memory={})
@@ -81,7 +93,7 @@ class State:
 
     def own(self) -> State:
         """The state with copies of what the loop writes into."""
-        copies = {name: tensor.clone() for name in ("best", "mark") if (tensor := getattr(self, name)) is not None}
+        copies = {name: tensor.clone() for name in _PICTURES if (tensor := getattr(self, name)) is not None}
         return replace(self, **copies)
 
     def belongs_to(self, plan: Plan) -> bool:
@@ -91,7 +103,7 @@ class State:
         before = [stage.size for stage in plan.stages[: self.stage][-1:]]
         now = [(stage.size, stage.steps) for stage in plan.stages[self.stage :][:1]]
         sizes = [size for size, steps in now if self.step <= steps] + (before if self.step == 0 else [])
-        pictures = [picture.shape for picture in (self.pixels, self.best, self.mark) if picture is not None]
+        pictures = [picture.shape for name in ("pixels", *_PICTURES) if (picture := getattr(self, name)) is not None]
         return len(set(pictures)) == 1 and pictures[0] in [(1, 3, *size) for size in sizes]
 
 

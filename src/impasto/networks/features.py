@@ -73,6 +73,11 @@ class Network:
         return max(layer.stride for layer in self.layers)
 
     @property
+    def mean(self) -> Tensor:
+        """The colour (3,) that it takes for nought, RGB in 0..1 on the CPU: the mean of what it was trained on."""
+        return torch.linalg.solve(self.input_weight.cpu().double(), -self.input_bias.cpu().double()).float()
+
+    @property
     def halo(self) -> int:
         """Pixels of true neighbours a tile needs on each side for exact features of its own positions."""
         return vgg.halo(self.layers)
