@@ -22,7 +22,7 @@ from PIL import Image
 from test_api import fail_after, hang, paint_with_a_pocket_network, random_pixels, save_random
 
 import impasto
-from impasto import assets, cli, display, events, images, museum, planning, runs
+from impasto import amounts, assets, cli, display, events, images, museum, planning, runs
 from impasto import recipe as recipes
 from impasto.errors import DoesNotFit
 from impasto.networks import weights
@@ -614,7 +614,7 @@ def test_a_time_chooses_the_size_and_the_evaluations(capsys: Captured, monkeypat
         path, _, err = painted(capsys, *PAIR, *OUT, "--time", time, "--single-scale", quiet=False)
         (size, steps), *_ = stages()
         seconds = 1e-4 * (steps + 1) * np.prod([int(side) for side in size.split("x")])
-        assert 0.7 * recipes.duration(time) < seconds <= recipes.duration(time) or time == "1h"
+        assert 0.7 * amounts.duration(time) < seconds <= amounts.duration(time) or time == "1h"
         with Image.open(path) as image:
             assert "{}x{}".format(*image.size) == size
         assert f"stages {size}:{steps}" in err
@@ -696,12 +696,12 @@ def test_every_option_takes_its_own_default(name: str, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(cli, "_paint", take)
     option = recipes.options()[name]
-    typed = [f"--{name}"] if option.is_flag else [f"--{name}", option.text]
+    typed = [f"--no-{name}" if option.default is True else f"--{name}"] if option.is_flag else [f"--{name}", option.text]
     assert run("stylize", *PAIR, *([] if option.is_flag or not option.text else typed)) == 0
     assert asked[0] == recipes.Recipe()
     if option.is_flag:
         assert run("stylize", *PAIR, *typed) == 0
-        assert asked[1] == recipes.with_settings(recipes.Recipe(), {name: True}) != asked[0]
+        assert asked[1] == recipes.with_settings(recipes.Recipe(), {name: not option.default}) != asked[0]
 
 
 def test_the_museum_is_listed_and_searched(capsys: Captured):

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from impasto import recipe as recipes
+from impasto.amounts import duration
 from impasto.errors import BadRecipe, UnknownName
 from impasto.recipe import (
     Input,
     Option,
     Recipe,
     Record,
-    duration,
     from_json,
     from_mapping,
     from_toml,
@@ -29,10 +29,10 @@ from impasto.recipe import (
 )
 
 OPTIONS = options()
-NOT_OPTIONS = {"version", "name", "summary", "photo", "paintings"}  # what names a recipe, and what goes in
+NOT_OPTIONS = {"version", "name", "summary", "source", "photo", "paintings"}  # what names a recipe, and what goes in
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-STATISTICS = ["wasserstein", "gram", "gram-gatys", "gram-relative", "mean-deviation"]
+STATISTICS = get_args(recipes.Statistic)
 NAMES = {"style-statistics": STATISTICS, "layers": ["relu1_1", "relu2_1", "conv4_2", "relu5_1", "input"]}
 INPUTS = st.builds(Input, path=TEXTS, sha256=TEXTS, weight=st.floats(1e-6, 1e6))
 
@@ -263,7 +263,8 @@ def test_the_hash_changes_with_every_option(name: str):
     low, high = (0.0, 0.0) if option.choices or option.is_flag or isinstance(option.default, str | dict) else (
         (1, 9) if isinstance(option.default, tuple) else bounds(option)
     )  # fmt: skip
-    others = [*option.choices, not option.default, {"relu1_2": 1.0}, {"gram": 1.0}, "x", int(low) + 1, int(high), (7,)]
+    numbers = [int(low) + 1, int(high), (low + high) / 2, (7,)]
+    others = [*option.choices, not option.default, {"relu1_2": 1.0}, {"gram": 1.0}, "x", *numbers]
     for value in others:
         if value != option.default or type(value) is not type(option.default):
             try:
@@ -348,7 +349,8 @@ def test_choices_flags_and_texts():
     assert OPTIONS["network-pooling"].choices == ("max", "average")
     assert OPTIONS["output-bits"].choices == (8, 16)
     assert OPTIONS["strength"].choices == ()
-    assert [name for name, option in OPTIONS.items() if option.is_flag] == ["single-scale"]
+    flags = ["enlarge", "style-enlarge", "solver-carry", "single-scale"]
+    assert [name for name, option in OPTIONS.items() if option.is_flag] == flags
     for default, text in (
         ((80, 60), "80,60"),
         ({"relu3_1": 0.5, "relu4_2": 1.0}, "relu3_1=0.5,relu4_2=1"),
@@ -407,7 +409,14 @@ OUT_OF_RANGE = {
     "network": ["vgg11"],
     "network-pooling": ["min"],
     "content-scaling": ["huge"],
-    "solver": ["sgd"],
+    "solver": ["newton"],
+    "side": ["diagonal"],
+    "style-sizing": ["huge"],
+    "style-gain": [0, 11],
+    "content-gain": [0, 11],
+    "smooth-measure": ["cubed"],
+    "smooth-scaling": ["median"],
+    "bounds-weight": [-1],
     "device": ["gpu"],
 }
 

@@ -253,6 +253,9 @@ def within(
     into more of them. ``cost`` gives the seconds of a recipe; ``fixed`` may hold "size" and "iterations", which stay.
     """
 
+    if "size" not in fixed:
+        recipe = recipe.model_copy(update={"side": "long"})  # by which the sizes below are measured
+
     def changed(side: int, effort: float) -> Recipe:
         counts = recipe.schedule.iterations
         if "iterations" not in fixed:
