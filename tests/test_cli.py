@@ -724,8 +724,10 @@ def test_the_museum_on_a_sheet(capsys: Captured, monkeypatch: pytest.MonkeyPatch
 
 def test_recipes_are_listed_printed_and_read_back(capsys: Captured):
     assert run("recipes") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == recipes.names()
+    first = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert [word for word in first if word in recipes.names()] == sorted(
+        recipes.names(), key=lambda name: bool(recipes.load(name).source)
+    )
     for name in recipes.names():
         assert run("recipes", name) == 0
         printed = capsys.readouterr().out
@@ -736,6 +738,18 @@ def test_recipes_are_listed_printed_and_read_back(capsys: Captured):
     painted(capsys, *PAIR, *OUT, *QUICK, "--strength", "77")
     assert run("recipes", "out.png") == 0
     assert recipes.from_toml(capsys.readouterr().out).strength == 77
+
+
+def test_the_table_of_recipes_says_what_each_one_compares(capsys: Captured):
+    assert run("recipes") == 0
+    out = capsys.readouterr().out
+    row = next(line for line in out.splitlines() if line.startswith("cysmith"))
+    for word in ("vgg19 average", "conv4_2", "gram-gatys, 5 layers", "lbfgs", "512: 1000", "github.com/cysmith"):
+        assert word in row
+    row = next(line for line in out.splitlines() if line.startswith("keras-example"))
+    for word in ("relu5_2", "sgd 0.0015", "400 height: 4000"):
+        assert word in row
+    assert next(line for line in out.splitlines() if line.startswith("spst")).count("own: 620 220 80 40") == 1
 
 
 def test_licenses_name_every_fetched_file(capsys: Captured):

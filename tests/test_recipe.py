@@ -410,6 +410,7 @@ OUT_OF_RANGE = {
     "network-pooling": ["min"],
     "content-scaling": ["huge"],
     "solver": ["newton"],
+    "network-gain": [0, 1001],
     "side": ["diagonal"],
     "style-sizing": ["huge"],
     "style-gain": [0, 11],

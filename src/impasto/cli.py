@@ -363,7 +363,7 @@ def museum(*words: str, sheet: Path | None = None) -> None:
 
 @app.command(name="recipes")
 def recipes_(name: str = "") -> None:
-    """List the recipes, or print one as TOML.
+    """List the recipes, the house's own and those of published systems, or print one as TOML.
 
     :param name: A recipe's name, a recipe file, or a picture painted by Impasto.
     """
@@ -372,8 +372,9 @@ def recipes_(name: str = "") -> None:
 
         print(api.load_recipe(name, {}).to_toml(), end="")
         return
-    for each in recipes.names():
-        print(f"{each:10}{recipes.load(each).summary}")
+    from impasto.display import recipe_table
+
+    recipe_table([recipes.load(each) for each in recipes.names()])
 
 
 @app.command

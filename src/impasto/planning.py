@@ -159,7 +159,8 @@ def _per_tile(network: Network, reuse: bool, halo: bool) -> float:
     held = 0.0
     for layer, following in zip(network.layers, (*network.layers[1:], None), strict=True):
         pooled = following is not None and following.kind == "pool" and network.pooling == "max"
-        if layer.kind == "pool" or (layer.kind == "relu" and not pooled):
+        seen = layer.name in network.wanted  # also a map before its ReLU, or one whose maxima alone would be kept
+        if layer.kind == "pool" or (layer.kind == "relu" and (seen or not pooled)) or (layer.kind == "conv" and seen):
             held += layer.channels * width / layer.stride**2
         if layer.kind == "pool" and network.pooling == "max":
             # Which one each maximum was: a byte, or torch's own index.

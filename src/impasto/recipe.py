@@ -81,6 +81,12 @@ class NetworkChoice(Record):
     padding: Literal["zero", "reflect", "replicate"] = setting(
         "reflect", "What the network sees beyond the border; zero leaves a dark frame."
     )
+    gain: float = setting(
+        1.0,
+        "Factor on every feature map; 57.6 makes those of a network that sees 0..255 out of the fetched ones.",
+        gt=0,
+        le=1000,
+    )
     weights: str = setting("", "A file of weights to use in place of the fetched one.", option="weights")
     weights_sha256: str = ""
 
