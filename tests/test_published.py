@@ -308,8 +308,10 @@ def random_weights(configuration: str) -> Maps:
     for layer in vgg.cut(configuration, ["relu5_2"]):
         if layer.kind == "conv":
             scale = (9 * layer.channels_in / 6) ** 0.5  # which keeps maps as large as they are
-            weights[f"{layer.name}.weight"] = rand(layer.channels, layer.channels_in, 3, 3) / scale
-            weights[f"{layer.name}.bias"] = rand(layer.channels) / 4 + 0.5  # so that no channel is dead
+            kernels = rand(layer.channels, layer.channels_in, 3, 3) / scale
+            # Kernels that answer little to what is flat, and biases above 0: no channel is dead.
+            weights[f"{layer.name}.weight"] = kernels - 0.9 * kernels.mean((2, 3), keepdim=True)
+            weights[f"{layer.name}.bias"] = rand(layer.channels) / 4 + 0.5
     return weights
 
 

@@ -396,7 +396,7 @@ OUT_OF_RANGE = {
     "seed": [-1, 2**63],
     "content-weight": [-1, float("inf")],
     "style-scale": [0.05, 8.1, 0],
-    "solver-rate": [0, 101],
+    "solver-rate": [0, 1_000_001],
     "solver-history": [0, 1001],
     "schedule-coarsest": [15, 65_537],
     "schedule-growth": [1.05, 16.5],

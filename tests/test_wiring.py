@@ -228,7 +228,9 @@ def test_the_machine_is_asked_once_for_all_candidates(monkeypatch: pytest.Monkey
     assert asked == [1]
 
 
-def test_a_size_that_is_chosen_is_of_the_long_side_and_one_that_is_named_of_the_side_it_was(monkeypatch: pytest.MonkeyPatch):
+def test_a_size_that_is_chosen_is_of_the_long_side_and_one_that_is_named_of_the_side_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+):
     slow_machine(monkeypatch)
     ready = bench(side="short", size=60)
     chosen, named = ready.within(5.0, set()), ready.within(5.0, {"size"})

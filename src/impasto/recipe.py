@@ -142,21 +142,28 @@ class Solver(Record):
     """What searches for the pixels."""
 
     name: Literal["lbfgs", "adam", "sgd"] = setting("lbfgs", "The method of the search.", option="solver")
-    rate: float = setting(1.0, "Step length; 1 suits lbfgs, 0.02 suits adam.", gt=0, le=100)
+    rate: float = setting(
+        1.0, "Step length: 1 suits lbfgs, 0.02 adam; sgd's is a factor on the gradient itself.", gt=0, le=1_000_000
+    )
     history: int = setting(10, "Steps that lbfgs remembers.", ge=1, le=1000)
     preconditioner: Literal["learned", "none"] = setting(
         "learned",
         "How far lbfgs goes for a gradient: learned by wave and place, or one number for all, as torch has it.",
     )
-    line_search: Literal["none", "strong-wolfe"] = setting("none", "How lbfgs chooses a step's length.")
-    first_decay: float = setting(0.9, "Decay of adam's mean gradient.", ge=0, lt=1)
-    second_decay: float = setting(0.99, "Decay of adam's mean squared gradient.", ge=0, lt=1)
-    epsilon: float = setting(1e-8, "What adam adds to the root of the mean squared gradient.", gt=0, le=10)
-    rate_decay: float = setting(1.0, "Factor on the rate after so many steps as the next says.", gt=0, le=1)
-    rate_decay_steps: int = setting(100, "Steps in which the rate falls by its factor.", ge=1)
-    clamp: Literal["auto", "yes", "no"] = setting("auto", "Whether pixels are kept in 0..1 after each move.")
-    average: float = setting(0.0, "Decay of the average of pictures, which is what is looked at; 0 for none.", ge=0, lt=1)
-    carry: bool = setting(False, "Whether the solver's memory goes on to the next size.")
+    line_search: Literal["none", "strong-wolfe"] = setting("none", "Whether lbfgs tries how far each step is to go.")
+    first_decay: float = setting(0.9, "What adam's mean gradient keeps of itself at each step.", ge=0, lt=1)
+    second_decay: float = setting(0.99, "What adam's mean squared gradient keeps of itself.", ge=0, lt=1)
+    epsilon: float = setting(1e-8, "What adam adds to the root of the mean squared gradient.", gt=0, le=1_000_000)
+    rate_decay: float = setting(1.0, "Factor by which adam's and sgd's rate falls, bit by bit.", gt=0, le=1)
+    rate_decay_steps: int = setting(100, "Steps in which the rate falls by its factor.", ge=1, le=1_000_000)
+    clamp: Literal["auto", "yes", "no"] = setting("auto", "Keep pixels in 0..1 after each step; auto: adam and sgd do.")
+    average: float = setting(0.0, "Paint a running average of the steps that keeps so much of itself; 0: none.", ge=0, lt=1)
+    carry: bool = setting(False, "Begin a size with the moments that adam has of the one before.")
+
+    @property
+    def searches(self) -> bool:
+        """Whether it tries how far to go."""
+        return self.name == "lbfgs" and self.line_search != "none"
 
 
 class Schedule(Record):
@@ -174,9 +181,12 @@ class Schedule(Record):
     )
     start: str = setting("content", "Where the search starts: content, noise, style, or a picture file.", option="init")
     start_sha256: str = ""
-    noise: float = setting(0.0, "Share of noise that is mixed with what the search starts from.", ge=0, le=1)
-    noise_spread: float = setting(0.1, "Deviation or half-width of the noise.", gt=0, le=1)
-    noise_kind: Literal["uniform", "normal"] = setting("normal", "How noise is spread.")
+    noise: float = setting(0.0, "Share of noise in the picture that the search starts from.", ge=0, le=1)
+    noise_kind: Literal["normal", "uniform"] = setting("normal", "How noise is spread.")
+    noise_spread: float = setting(0.1, "Standard deviation of normal noise, half the width of uniform noise.", ge=0, le=1)
+    noise_centre: Literal["grey", "mean"] = setting(
+        "grey", "What noise is spread about: 0.5, or the network's mean colour."
+    )
 
 
 class Compute(Record):
