@@ -1,14 +1,19 @@
-"""Writes docs/settings.md from the recipe's own fields: ``python docs/generate.py``. A test holds that it is current."""
+"""Writes docs/settings.md and docs/recipes.md from the recipes' own fields and comments: ``python docs/generate.py``.
+
+A test holds that both are current.
+"""
 
 from __future__ import annotations
 
+import re
+from importlib import resources
 from pathlib import Path
 
-from impasto import recipe
+from impasto import display, recipe
 
-TARGET = Path(__file__).with_name("settings.md")
+HERE = Path(__file__).parent
 
-HEAD = """# Settings
+SETTINGS = """# Settings
 
 Made from the fields of `impasto/recipe.py` by `python docs/generate.py`; do not edit.
 
@@ -19,16 +24,109 @@ underscores for dashes, in a recipe file the field that the third column names.
 |---|---|---|---|
 """
 
+RECIPES = """# Recipes of published systems
 
-def text() -> str:
+Made from `impasto/recipes/*.toml` by `python docs/generate.py`; do not edit.
+
+`impasto stylize PHOTO STYLE --recipe NAME` paints as a published system does: its layers, weights, way with Gram
+matrices, start, search, sizes and number of evaluations. `impasto recipes NAME` prints one, and every field of it can
+be set beside it. What a system gives in pixels of 0..255 is given in pixels of 0..1, with the arithmetic in a comment.
+`tests/test_published.py` writes out each system's loss in its own units and holds that the recipe's loss and its
+gradient are the same to ten digits.
+
+The house's own recipes are in [settings.md](settings.md).
+
+## What they have in common
+
+**Networks.** Fetched are the VGG-19 that Gatys' own programs use, whose maps are scaled to a mean of 1, and an ImageNet
+VGG-16. The VGG-19 of other programs is not among what is fetched, and the scaled one stands in for it. How large its
+maps would be is known from the VGG-16 alone: 0.3 to 1.7 times as large (layer means over eight pictures at 224 px, of the
+layers that recipes name). Recipes made for torchvision's VGG-19 keep their numbers. Caffe's and Keras' networks see
+pixels of 0..255 that nobody divides by a deviation: their maps are about 255 x 0.226 = 57.6 times as large, and
+`network-gain` 57.6 makes every map of the fetched one so. The weights of a term, of smoothness and of a search are then
+the published ones. With the real weights, `--weights FILE`, set `--network-gain` to 1 where they see 0..255 themselves; a
+file in torchvision's form is given its deviations and wants the gain as the fetched one does.
+
+**Content** is a factor times the sum of (F - P)^2, F of the picture and P of the photo: `sum` 1, `gatys` 1/2, `mean`
+one over the number n of its values, `root` one over the root of n, `relative` one over the sum of (P - mean of P)^2 by
+channel. The first four are as published at every size; `relative`, the house's, holds a picture below 512 px more
+firmly.
+
+**Style** compares sums over all positions of a map of C channels and M positions, G = X X^T of the picture with A of
+the painting:
+
+| `style-statistics` | what |
+|---|---|
+| `gram-gatys` | sum (G - A)^2 / (4 C^2 M^2), undivided: a painting of more positions weighs more |
+| `gram` | sum (G/M - A/M')^2 / (4 C^2), each divided by its own count |
+| `gram-mean` | the mean over C^2 of the same with G/(C M), A/(C M') |
+| `gram-root` | sum (G/sqrt M - A/sqrt M')^2 / (4 C^2) |
+| `gram-relative` | sum (G/M - A/M')^2 over sum (A/M')^2 |
+| `mean-deviation-absolute` | mean squared difference of the means and of the deviations |
+| `mean-deviation` | the sums of both over the painting's power |
+| `wasserstein-absolute` | squared Wasserstein distance of the Gaussians over C |
+| `wasserstein` | the same over the painting's power |
+
+What a system divides by otherwise, such as powers of the number of channels, is in its layers' weights.
+
+**The painting's size** is `style-scale` times the picture's area, one of its sides, its own size, or the picture's very
+shape (`squash`): `style-sizing`.
+
+**Smoothness** adds up, over pixels and channels, for differences d to the right and to the lower neighbour: `squared`
+d^2, `absolute` |d|, `nine-point` 2/3 d^2 and 1/6 of the squares along both diagonals, `joint` (dx^2 + dy^2)^1.25 where
+there are both, `blur` the square of the largest channel's distance to a 3x3 Gaussian blur. `mean` divides by 3 h w,
+`sum` does not.
+
+## The table
+
+"""
+
+
+def settings() -> str:
     rows = []
     for option in recipe.options().values():
         choices = f" One of {', '.join(map(str, option.choices))}." if option.choices else ""
         default = f"`{option.text}`" if option.text else ""
         rows.append(f"| `{option.name}` | {default} | `{'.'.join(option.path)}` | {option.help}{choices} |")
-    named = [f"- `{name}`: {recipe.load(name).summary}" for name in recipe.names()]
-    return HEAD + "\n".join(rows) + "\n\n## Named recipes\n\n" + "\n".join(named) + "\n"
+    every = [recipe.load(name) for name in recipe.names()]
+    named = [f"- `{one.name}`: {one.summary}" for one in every if not one.source]
+    more = "Those of published systems are in [recipes.md](recipes.md)."
+    return SETTINGS + "\n".join(rows) + "\n\n## Named recipes\n\n" + "\n".join(named) + f"\n\n{more}\n"
 
+
+def recipes() -> str:
+    found = [one for one in map(recipe.load, recipe.names()) if one.source]
+    rows = [" | ".join(cells) for cells in (display.RECIPE_COLUMNS, *map(display.recipe_row, found))]
+    rows.insert(1, " | ".join(["---"] * len(display.RECIPE_COLUMNS)))
+    table = "\n".join(f"| {row} |" for row in rows)
+    return RECIPES + table + "\n\n" + "\n".join(map(_section, found))
+
+
+def _section(one: recipe.Recipe) -> str:
+    """What a recipe is, and the comments of its file."""
+    text = resources.files("impasto.recipes").joinpath(f"{one.name}.toml").read_text("utf-8")
+    title, *notes = _comments(text)
+    listed = "".join(
+        f"- {note}\n" for note in notes if re.search(r"\b(kept|mended|left out|filled in)\b", note, re.IGNORECASE)
+    )
+    return f"## {one.name}\n\n{title}\n\n{listed}".rstrip() + "\n"
+
+
+def _comments(text: str) -> list[str]:
+    """The comments of a TOML file, lines that follow each other as one."""
+    found: list[str] = []
+    lines = text.splitlines()
+    for before, line in zip(["", *lines], lines, strict=False):
+        _, mark, comment = line.partition("#")
+        if mark and line.startswith("#") and before.startswith("#"):
+            found[-1] += f" {comment.strip()}"
+        elif mark:
+            found.append(comment.strip())
+    return found
+
+
+PAGES = {"settings.md": settings, "recipes.md": recipes}
 
 if __name__ == "__main__":
-    TARGET.write_text(text(), encoding="utf-8")
+    for name, text in PAGES.items():
+        (HERE / name).write_text(text(), encoding="utf-8")

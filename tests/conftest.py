@@ -75,7 +75,7 @@ def network_of(weights_of: Callable[..., Weights]) -> Callable[..., Network]:
         seed: int = 0,
         positive: bool = False,
         kernel: str = "float64",
-        **how: str,
+        **how: object,
     ) -> Network:
         weights = weights_of(configuration, seed, positive)
         return Network(weights, configuration, wanted, kernel=KERNELS[kernel], **how)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from PIL import Image
 from test_api import fail_after, hang, paint_with_a_pocket_network, random_pixels, save_random
 
 import impasto
-from impasto import assets, cli, display, events, images, museum, planning, runs
+from impasto import amounts, assets, cli, display, events, images, museum, planning, runs
 from impasto import recipe as recipes
 from impasto.errors import DoesNotFit
 from impasto.networks import weights
@@ -614,7 +614,7 @@ def test_a_time_chooses_the_size_and_the_evaluations(capsys: Captured, monkeypat
         path, _, err = painted(capsys, *PAIR, *OUT, "--time", time, "--single-scale", quiet=False)
         (size, steps), *_ = stages()
         seconds = 1e-4 * (steps + 1) * np.prod([int(side) for side in size.split("x")])
-        assert 0.7 * recipes.duration(time) < seconds <= recipes.duration(time) or time == "1h"
+        assert 0.7 * amounts.duration(time) < seconds <= amounts.duration(time) or time == "1h"
         with Image.open(path) as image:
             assert "{}x{}".format(*image.size) == size
         assert f"stages {size}:{steps}" in err
@@ -696,12 +696,12 @@ def test_every_option_takes_its_own_default(name: str, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(cli, "_paint", take)
     option = recipes.options()[name]
-    typed = [f"--{name}"] if option.is_flag else [f"--{name}", option.text]
+    typed = [f"--no-{name}" if option.default is True else f"--{name}"] if option.is_flag else [f"--{name}", option.text]
     assert run("stylize", *PAIR, *([] if option.is_flag or not option.text else typed)) == 0
     assert asked[0] == recipes.Recipe()
     if option.is_flag:
         assert run("stylize", *PAIR, *typed) == 0
-        assert asked[1] == recipes.with_settings(recipes.Recipe(), {name: True}) != asked[0]
+        assert asked[1] == recipes.with_settings(recipes.Recipe(), {name: not option.default}) != asked[0]
 
 
 def test_the_museum_is_listed_and_searched(capsys: Captured):
@@ -724,8 +724,10 @@ def test_the_museum_on_a_sheet(capsys: Captured, monkeypatch: pytest.MonkeyPatch
 
 def test_recipes_are_listed_printed_and_read_back(capsys: Captured):
     assert run("recipes") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == recipes.names()
+    first = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert [word for word in first if word in recipes.names()] == sorted(
+        recipes.names(), key=lambda name: bool(recipes.load(name).source)
+    )
     for name in recipes.names():
         assert run("recipes", name) == 0
         printed = capsys.readouterr().out
@@ -736,6 +738,18 @@ def test_recipes_are_listed_printed_and_read_back(capsys: Captured):
     painted(capsys, *PAIR, *OUT, *QUICK, "--strength", "77")
     assert run("recipes", "out.png") == 0
     assert recipes.from_toml(capsys.readouterr().out).strength == 77
+
+
+def test_the_table_of_recipes_says_what_each_one_compares(capsys: Captured):
+    assert run("recipes") == 0
+    out = capsys.readouterr().out
+    row = next(line for line in out.splitlines() if line.startswith("cysmith"))
+    for word in ("vgg19 average", "conv4_2", "gram-gatys, 5 layers", "lbfgs", "512: 1000", "github.com/cysmith"):
+        assert word in row
+    row = next(line for line in out.splitlines() if line.startswith("keras-example"))
+    for word in ("relu5_2", "sgd 0.0015", "400 height: 4000"):
+        assert word in row
+    assert next(line for line in out.splitlines() if line.startswith("spst")).count("own: 620 220 80 40") == 1
 
 
 def test_licenses_name_every_fetched_file(capsys: Captured):

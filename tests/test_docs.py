@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -15,10 +16,20 @@ from impasto import recipe
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_settings_page_is_current():
-    made = runpy.run_path(str(ROOT / "docs" / "generate.py"))["text"]()
-    page = (ROOT / "docs" / "settings.md").read_text("utf-8")
+@pytest.mark.parametrize("name", ["settings.md", "recipes.md"])
+def test_a_generated_page_is_current(name: str):
+    made = runpy.run_path(str(ROOT / "docs" / "generate.py"))["PAGES"][name]()
+    page = (ROOT / "docs" / name).read_text("utf-8")
     assert page == made, "run `python docs/generate.py`"
+
+
+def test_the_recipes_page_names_every_choice_of_a_formula():
+    page = (ROOT / "docs" / "recipes.md").read_text("utf-8")
+    for option in ("content-scaling", "smooth-measure", "smooth-scaling"):
+        for choice in recipe.options()[option].choices:
+            assert f"`{choice}`" in page, choice
+    for statistic in get_args(recipe.Statistic):
+        assert f"| `{statistic}` |" in page
 
 
 def test_the_readme_names_what_is_there():

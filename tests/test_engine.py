@@ -24,6 +24,7 @@ from impasto.events import Event, Failed, Finished, StageDone, Started, Stepped,
 from impasto.geometry import Size
 from impasto.linesearch import MOST_LOOKS
 from impasto.networks.features import Network
+from impasto.objectives.style import Style
 from impasto.recipe import Input, Recipe, with_settings
 from impasto.schedule import Plan, Stage, painting_size
 from impasto.scratch import Held, InMemory, Kept, OnDisk
@@ -1189,6 +1190,24 @@ def test_paintings_are_blended_by_their_weights(tools: Tools):
     )
     alone = evaluation(Size(20, 25), PLAN, only)(first_pixels(PLAN, tools))[0].terms["style"]
     assert style(1, 1e-9) == pytest.approx(alone, rel=1e-6)
+
+
+def test_a_painting_much_larger_than_the_picture_is_looked_at_in_tiles_of_the_pictures_size(tools: Tools):
+    sides: list[int] = []
+
+    class Watched(Faulty):
+        def __call__(self, picture: Tensor, **how: Any) -> Mapping[str, Tensor]:
+            sides.append(max(picture.shape[-2:]))
+            return super().__call__(picture, **how)
+
+    large = changed(tools, style_scale=3)
+    seen = replace(large, network=Watched(large.network, 10**9, torch.clone))  # type: ignore[arg-type]
+    in_tiles = objectives_for(Size(60, 80), PLAN, seen)
+    assert max(sides) <= 80 + 2 * 2 * large.network.halo
+    whole = objectives_for(Size(60, 80), PLAN, replace(large, tile=10_000))
+    (one,), (other,) = ([each for each in found if isinstance(each, Style)] for found in (in_tiles, whole))
+    for name, target in other.target.items():
+        assert torch.allclose(one.target[name].second, target.second, rtol=1e-4), name
 
 
 def test_the_engine_looks_at_paintings_at_that_size(tools: Tools):

@@ -129,6 +129,22 @@ def test_other_kernels_agree_to_their_precision(
     assert (gradient.double() - wanted).norm() <= (0.1 if kernel == "bfloat16" else 1e-3) * wanted.norm()
 
 
+@pytest.mark.parametrize("kernel", ["float64", "nnpack"])
+def test_a_gain_is_a_factor_on_every_map(
+    kernel: str,
+    weights_of: Callable[..., dict[str, Tensor]],
+    network_of: Callable[..., Network],
+    picture_of: Callable[..., Tensor],
+):
+    names = [name for name in EVERY if name != "input"]
+    picture = picture_of(40, 36)
+    found = network_of(*EVERY, gain=57.6, kernel=kernel, padding="reflect")(picture)
+    expected = plain(weights_of(), "pocket", picture, "reflect", "max")
+    for name in names:
+        agree(found[name], 57.6 * expected[name], 1e-12 if kernel == "float64" else 1e-4)
+    assert torch.equal(found["input"], picture)
+
+
 @pytest.mark.parametrize("padding", MODES)
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_gradcheck(padding: str, pooling: str, network_of: Callable[..., Network], picture_of: Callable[..., Tensor]):

@@ -37,6 +37,19 @@ def test_with_long_side(size: Size, long_side: int, expected: Size):
     assert size.with_long_side(long_side) == expected
 
 
+@given(
+    st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 5000), st.sampled_from(["long", "short", "height", "width"])
+)
+def test_with_side_is_exact_and_keeps_the_shape(height: int, width: int, length: int, which: str):
+    before = Size(height, width)
+    scaled = before.with_side(which, length)
+    factor = length / before.side(which)
+    assert length in scaled
+    assert which in ("long", "short") or scaled.side(which) == length
+    assert abs(scaled.height - max(1, height * factor)) <= 0.5 + 1e-9
+    assert abs(scaled.width - max(1, width * factor)) <= 0.5 + 1e-9
+
+
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 5000))
 def test_with_long_side_is_exact_and_keeps_the_shape(height: int, width: int, long_side: int):
     scaled = Size(height, width).with_long_side(long_side)

@@ -21,7 +21,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # ---- the plan ------------------------------------------------------------------------------------------------
 
 FLOORS = {
-    **dict.fromkeys(("errors", "recipe", "recipes", "events", "geometry", "schedule"), 0),
+    **dict.fromkeys(("amounts", "errors", "recipe", "recipes", "events", "geometry", "schedule"), 0),
     **dict.fromkeys(("assets", "images", "colour", "museum", "networks", "objectives", "solvers", "tiling", "metrics"), 1),
     **dict.fromkeys(("machine", "scratch", "spectrum", "preconditioner", "linesearch"), 1),
     **dict.fromkeys(("engine", "planning", "fast", "request", "state", "video", "runs"), 2),
@@ -31,6 +31,8 @@ FLOORS = {
 
 # On one floor nobody imports anybody, but for these: (who, whom).
 NEIGHBOURS = {
+    ("amounts", "errors"),
+    ("recipe", "amounts"),
     ("recipe", "errors"),
     ("schedule", "errors"),
     ("schedule", "geometry"),

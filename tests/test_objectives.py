@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,8 +17,8 @@ from impasto.geometry import Region, Size, Tile
 from impasto.objectives import base, content, style
 from impasto.objectives.base import Objective, Where, moments
 from impasto.objectives.content import Content
-from impasto.objectives.smooth import Smooth
-from impasto.objectives.style import STATISTICS, Moments, Style, blend, measure, summarise
+from impasto.objectives.smooth import MEASURES, Bounds, Smooth
+from impasto.objectives.style import STATISTICS, Moments, Style, blend, exaggerated, measure, summarise
 from impasto.recipe import options
 from impasto.scratch import Held, Kept
 
@@ -74,6 +74,13 @@ def test_gatys_content_loss_and_gradient_to_the_letter():
     found = gradient(objective, {"l": f}, before)
     assert torch.allclose(matrix(found), expected, rtol=1e-13, atol=0)
     assert (expected == 0).any() and (expected != 0).any()
+
+
+@pytest.mark.parametrize(("scaling", "divisor"), [("sum", 1.0), ("gatys", 2.0), ("root", 140**0.5), ("mean", 140.0)])
+def test_plain_scalings_divide_the_sum(scaling: content.Scaling, divisor: float):
+    f, p = rand(1, 5, 4, 7), rand(1, 5, 4, 7, seed=1)
+    objective = Content(held({"l": p}), {"l": 1}, {"l": 1.0}, scaling, 1.0)
+    assert value(objective, {"l": f}).item() == pytest.approx(((f - p) ** 2).sum().item() / divisor, rel=1e-13)
 
 
 def test_mean_content_is_the_mean_squared_error():
@@ -230,14 +237,26 @@ def gram(f: Array, p: Array) -> float:
     return float(((f @ f.T / f.shape[1] - p @ p.T / p.shape[1]) ** 2).sum() / (4 * len(f) ** 2))
 
 
+def gram_mean(f: Array, p: Array) -> float:
+    return float(((f @ f.T / f.size - p @ p.T / p.size) ** 2).mean())
+
+
+def gram_root(f: Array, p: Array) -> float:
+    roots = f.shape[1] ** 0.5, p.shape[1] ** 0.5
+    return float(((f @ f.T / roots[0] - p @ p.T / roots[1]) ** 2).mean() / 4)
+
+
 def gram_relative(f: Array, p: Array) -> float:
     target = p @ p.T / p.shape[1]
     return float(((f @ f.T / f.shape[1] - target) ** 2).sum() / (target**2).sum())
 
 
+def mean_deviation_absolute(f: Array, p: Array) -> float:
+    return float(((f.mean(1) - p.mean(1)) ** 2).mean() + ((f.std(1) - p.std(1)) ** 2).mean())
+
+
 def mean_deviation(f: Array, p: Array) -> float:
-    apart = ((f.mean(1) - p.mean(1)) ** 2).sum() + ((f.std(1) - p.std(1)) ** 2).sum()
-    return float(apart / (p**2).sum(0).mean())
+    return mean_deviation_absolute(f, p) * len(f) / float((p**2).sum(0).mean())
 
 
 def wasserstein(f: Array, p: Array) -> float:
@@ -245,15 +264,19 @@ def wasserstein(f: Array, p: Array) -> float:
     a, b = np.cov(f, bias=True), np.cov(p, bias=True)
     fidelity = np.sqrt(np.linalg.eigvals(a @ b).astype(complex)).real.sum()
     apart = ((f.mean(1) - p.mean(1)) ** 2).sum() + np.trace(a) + np.trace(b) - 2 * fidelity
-    return float(apart / (p**2).sum(0).mean())
+    return float(apart)
 
 
 FORMULAS: dict[str, Callable[[Array, Array], float]] = {
     "gram": gram,
     "gram-gatys": lambda f, p: gatys(torch.from_numpy(f), torch.from_numpy(p)),
+    "gram-mean": gram_mean,
     "gram-relative": gram_relative,
+    "gram-root": gram_root,
     "mean-deviation": mean_deviation,
-    "wasserstein": wasserstein,
+    "mean-deviation-absolute": mean_deviation_absolute,
+    "wasserstein": lambda f, p: wasserstein(f, p) / float((p**2).sum(0).mean()),
+    "wasserstein-absolute": lambda f, p: wasserstein(f, p) / len(f),
 }
 
 
@@ -287,7 +310,7 @@ def test_a_statistic_is_0_where_the_statistics_agree(name: str):
     assert value(objective, {"l": f * 1.1}).item() > 1e-4
 
 
-@pytest.mark.parametrize("name", sorted(set(STATISTICS) - {"gram", "gram-gatys"}))
+@pytest.mark.parametrize("name", ["gram-relative", "mean-deviation", "wasserstein"])
 def test_relative_statistics_do_not_feel_a_common_factor(name: str):
     f, p = rand(1, 3, 4, 5), rand(1, 3, 5, 6, seed=1)
     found = [
@@ -396,6 +419,14 @@ def test_a_blend_does_not_depend_on_how_large_the_paintings_are():
     assert torch.allclose(found.second, small.second, rtol=1e-12)
 
 
+def test_an_exaggerated_target_is_that_of_maps_times_the_root_of_the_gain():
+    p = rand(1, 3, 5, 4)
+    found, expected = exaggerated({"l": moments_of(p)}, 2.5)["l"], moments_of(p * 2.5**0.5)
+    assert torch.allclose(found.mean, expected.mean, rtol=1e-12)
+    assert torch.allclose(found.second, moments_of(p).second * 2.5, rtol=1e-12)
+    assert torch.allclose(found.covariance, expected.covariance, rtol=1e-12)
+
+
 # ---- smoothness ----------------------------------------------------------------------------------------------
 
 
@@ -416,8 +447,67 @@ def test_smoothness_is_a_loop_over_right_and_lower_neighbours(size: tuple[int, i
     assert found == pytest.approx(total / (3 * height * width), rel=1e-12)
 
 
-def test_smoothness_gradient():
-    assert torch.autograd.gradcheck(lambda x: value(Smooth(1.0), {"input": x}), rand(1, 3, 4, 5).requires_grad_())
+def padded(x: Tensor) -> Array:
+    """(3, H + 2, W + 2), the edge repeated."""
+    return np.pad(x[0].numpy(), ((0, 0), (1, 1), (1, 1)), mode="edge")
+
+
+def nine_point(x: Tensor) -> float:
+    """Each difference within the picture once, those along a diagonal by a quarter of the others' weight."""
+    a = x[0].numpy()
+    straight = (np.diff(a, axis=1) ** 2).sum() + (np.diff(a, axis=2) ** 2).sum()
+    diagonal = ((a[:, 1:, 1:] - a[:, :-1, :-1]) ** 2).sum() + ((a[:, 1:, :-1] - a[:, :-1, 1:]) ** 2).sum()
+    return float(2 * (straight / 3 + diagonal / 12))
+
+
+def joint(x: Tensor) -> float:
+    a = x[0].numpy()
+    down, right = a[:, 1:, :-1] - a[:, :-1, :-1], a[:, :-1, 1:] - a[:, :-1, :-1]
+    return float(((down**2 + right**2) ** 1.25).sum())
+
+
+def blur(x: Tensor) -> float:
+    weights = np.exp(-np.array([[2, 1, 2], [1, 0, 1], [2, 1, 2]]) / 2)
+    weights /= weights.sum()
+    a, total = padded(x), 0.0
+    for row, column in np.ndindex(*x.shape[-2:]):
+        window = a[:, row : row + 3, column : column + 3]
+        total += float(np.abs((window * weights).sum((1, 2)) - window[:, 1, 1]).max() ** 2)
+    return total
+
+
+NEIGHBOURS: dict[str, Callable[[Tensor], float]] = {
+    "squared": lambda x: float((np.diff(x[0], axis=1) ** 2).sum() + (np.diff(x[0], axis=2) ** 2).sum()),
+    "absolute": lambda x: float(np.abs(np.diff(x[0], axis=1)).sum() + np.abs(np.diff(x[0], axis=2)).sum()),
+    "nine-point": nine_point,
+    "joint": joint,
+    "blur": blur,
+}
+
+
+def test_every_measure_of_smoothness_is_offered_and_has_its_formula_here():
+    assert set(MEASURES) == set(NEIGHBOURS) == set(options()["smooth-measure"].choices)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 1), (4, 5)], ids=str)
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_of_smoothness_is_its_formula(name: Any, size: tuple[int, int]):
+    x = rand(1, 3, *size)
+    total = NEIGHBOURS[name](x)
+    assert value(Smooth(1.0, name, "sum"), {"input": x}).item() == pytest.approx(total, rel=1e-12)
+    assert value(Smooth(1.0, name), {"input": x}).item() == pytest.approx(total / (3 * size[0] * size[1]), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_smoothness_gradient(name: Any):
+    assert torch.autograd.gradcheck(lambda x: value(Smooth(1.0, name), {"input": x}), rand(1, 3, 4, 5).requires_grad_())
+
+
+def test_pixels_within_bounds_cost_nothing_and_others_their_distance():
+    x = torch.tensor([0.0, 0.5, 1.0, -0.25, 1.5, 0.9], dtype=torch.float64).view(1, 1, 2, 3).expand(1, 3, 2, 3)
+    assert value(Bounds(1.0), {"input": x}).item() == pytest.approx(0.75 / 6, rel=1e-14)
+    x = rand(1, 3, 4, 5)
+    assert torch.autograd.gradcheck(lambda x: value(Bounds(1.0), {"input": x}), x.requires_grad_())
 
 
 # ---- the contract --------------------------------------------------------------------------------------------
@@ -429,8 +519,9 @@ def test_every_objective_says_what_the_loop_asks():
         Content(held({"l": rand(1, 3, 4, 4)}), {"l": 4}, {"l": 1.0}, "mean", 2.0),
         Style(target, {"l": 4}, {"l": 1.0}, {"gram": 1.0}, 3.0),
         Smooth(4.0),
+        Bounds(5.0),
     ]
-    assert [objective.name for objective in made] == ["content", "style", "smooth"]
-    assert [objective.weight for objective in made] == [2, 3, 4]
-    assert [dict(objective.layers) for objective in made] == [{"l": 4}, {"l": 4}, {"input": 1}]
+    assert [objective.name for objective in made] == ["content", "style", "smooth", "bounds"]
+    assert [objective.weight for objective in made] == [2, 3, 4, 5]
+    assert [dict(objective.layers) for objective in made] == [{"l": 4}, {"l": 4}, {"input": 1}, {"input": 1}]
     assert all(objective.additive for objective in made)

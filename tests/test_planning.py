@@ -77,6 +77,12 @@ def test_memory_grows_with_what_is_kept():
     assert memory(content_weight=0) < memory(content_layers="relu1_1") and memory(tile=64) == memory()
 
 
+def test_a_map_that_is_looked_at_before_its_relu_is_kept_as_well():
+    channels, *_ = POCKET[0]
+    without, with_it = (Network(pocket_weights(), "E", {"relu5_1", *more}) for more in ((), ("conv1_1",)))
+    assert memory(net=with_it) - memory(net=without) == channels * 4 * 256 * 192
+
+
 def test_a_picture_to_look_back_to_is_kept_where_anyone_looks():
     picture = 3 * 4 * 256 * 192
     assert memory(iterations=60, patience=50) - memory(iterations=60, patience=0) == picture

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from impasto import recipe as recipes
+from impasto.amounts import duration
 from impasto.errors import BadRecipe, UnknownName
 from impasto.recipe import (
     Input,
     Option,
     Recipe,
     Record,
-    duration,
     from_json,
     from_mapping,
     from_toml,
@@ -29,10 +29,10 @@ from impasto.recipe import (
 )
 
 OPTIONS = options()
-NOT_OPTIONS = {"version", "name", "summary", "photo", "paintings"}  # what names a recipe, and what goes in
+NOT_OPTIONS = {"version", "name", "summary", "source", "photo", "paintings"}  # what names a recipe, and what goes in
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-STATISTICS = ["wasserstein", "gram", "gram-gatys", "gram-relative", "mean-deviation"]
+STATISTICS = get_args(recipes.Statistic)
 NAMES = {"style-statistics": STATISTICS, "layers": ["relu1_1", "relu2_1", "conv4_2", "relu5_1", "input"]}
 INPUTS = st.builds(Input, path=TEXTS, sha256=TEXTS, weight=st.floats(1e-6, 1e6))
 
@@ -349,7 +349,8 @@ def test_choices_flags_and_texts():
     assert OPTIONS["network-pooling"].choices == ("max", "average")
     assert OPTIONS["output-bits"].choices == (8, 16)
     assert OPTIONS["strength"].choices == ()
-    assert [name for name, option in OPTIONS.items() if option.is_flag] == ["solver-carry", "single-scale"]
+    flags = ["enlarge", "style-enlarge", "solver-carry", "single-scale"]
+    assert [name for name, option in OPTIONS.items() if option.is_flag] == flags
     for default, text in (
         ((80, 60), "80,60"),
         ({"relu3_1": 0.5, "relu4_2": 1.0}, "relu3_1=0.5,relu4_2=1"),
@@ -419,6 +420,14 @@ OUT_OF_RANGE = {
     "schedule-noise": [-0.1, 1.1],
     "schedule-noise-kind": ["pink"],
     "schedule-noise-spread": [-0.1, 1.1],
+    "network-gain": [0, 1001],
+    "side": ["diagonal"],
+    "style-sizing": ["huge"],
+    "style-gain": [0, 11],
+    "content-gain": [0, 11],
+    "smooth-measure": ["cubed"],
+    "smooth-scaling": ["median"],
+    "bounds-weight": [-1],
     "device": ["gpu"],
 }
 

@@ -61,6 +61,28 @@ def test_size_0_is_the_photos_own():
     assert plan(recipe(size=0), Size(251, 333)).size == Size(251, 333)
 
 
+@pytest.mark.parametrize(
+    ("photo", "side", "size", "expected"),
+    [
+        (PHOTO, "short", 512, ["171x128:9", "342x256:9", "683x512:9"]),
+        (PHOTO, "height", 400, ["133x100:9", "266x200:9", "533x400:9"]),
+        (PHOTO, "width", 400, ["100x75:9", "200x150:9", "400x300:9"]),
+        (Size(4000, 3000), "short", 300, ["150x200:9", "300x400:9"]),
+        (Size(4000, 3000), "height", 400, ["75x100:9", "150x200:9", "300x400:9"]),
+    ],
+)
+def test_sizes_are_measured_by_the_side_that_is_named(photo: Size, side: str, size: int, expected: list[str]):
+    assert texts(plan(recipe(side=side, size=size, iterations=9), photo)) == expected
+
+
+def test_a_photo_that_is_not_to_be_enlarged_is_painted_at_most_at_its_own_size():
+    small = Size(300, 400)
+    assert plan(recipe(size=512, enlarge=False), small).size == small
+    assert plan(recipe(size=350, side="short", enlarge=False), small).size == small
+    assert plan(recipe(size=256, enlarge=False), small).size == Size(192, 256)
+    assert plan(recipe(size=512), small).size == Size(384, 512)
+
+
 @given(st.integers(40, 3000), st.integers(40, 3000), st.integers(128, 2000), st.floats(1.1, 5), st.integers(16, 600))
 def test_the_last_size_is_the_asked_one_and_the_others_lead_up_to_it(
     height: int, width: int, size: int, growth: float, coarsest: int
@@ -110,6 +132,13 @@ def test_a_side_too_short_is_refused_with_a_size_that_would_do(photo: Size, size
     assert plan(recipe(size=advised), photo).size.short_side == LEAST_SIDE
 
 
+def test_a_side_too_short_is_refused_with_that_side_of_a_size_that_would_do():
+    with pytest.raises(BadPicture) as caught:
+        plan(recipe(size=50, side="width"), Size(500, 2000))
+    assert "--size 128 " in caught.value.hint
+    assert plan(recipe(size=128, side="width"), Size(500, 2000)).size == Size(32, 128)
+
+
 def test_the_least_side_is_enough():
     assert plan(recipe(size=0), Size(32, 40)).size == Size(32, 40)
 
@@ -131,6 +160,13 @@ def test_a_smaller_picture_is_held_in_proportion():
     assert factor(50, Size(256, 100)) == 2.0
     assert factor(50, Size(96, 128)) == 4.0
     assert plan(recipe(strength=50, size=256), PHOTO).content_factor == 2.0
+
+
+@pytest.mark.parametrize("scaling", ["mean", "sum"])
+def test_a_published_content_term_has_its_published_weight_at_every_size(scaling: str):
+    for size in (96, 256, 512):
+        assert plan(recipe(size=size, content_scaling=scaling), PHOTO).content_factor == 1.0
+    assert plan(recipe(size=96, content_scaling=scaling, strength=80), PHOTO).content_factor == factor(80)
 
 
 def test_equal_steps_of_strength_are_equal_ratios_over_three_decades():
@@ -160,3 +196,29 @@ def test_a_painting_is_looked_at_in_the_pictures_area_and_its_own_shape(
     painting: Size, picture: Size, scale: float, expected: Size
 ):
     assert painting_size(painting, picture, scale) == expected
+
+
+@pytest.mark.parametrize(
+    ("painting", "sizing", "scale", "enlarge", "expected"),
+    [
+        (Size(800, 600), "long", 1.0, True, Size(400, 300)),
+        (Size(800, 600), "short", 1.0, True, Size(267, 200)),
+        (Size(800, 600), "height", 1.0, True, Size(200, 150)),
+        (Size(800, 600), "width", 1.0, True, Size(533, 400)),
+        (Size(800, 600), "width", 0.5, True, Size(267, 200)),
+        (Size(800, 600), "squash", 1.0, True, Size(200, 400)),
+        (Size(800, 600), "squash", 1.5, True, Size(300, 600)),
+        (Size(800, 600), "own", 1.0, True, Size(800, 600)),
+        (Size(800, 600), "own", 0.5, True, Size(400, 300)),
+        (Size(80, 60), "long", 1.0, True, Size(400, 300)),
+        (Size(80, 60), "long", 1.0, False, Size(80, 60)),
+        (Size(80, 60), "own", 2.0, False, Size(80, 60)),
+        (Size(80, 60), "area", 1.0, False, Size(80, 60)),
+        (Size(80, 60), "squash", 1.0, False, Size(200, 400)),  # it has the picture's size, or no shape at all
+        (Size(20, 60), "own", 1.0, True, Size(32, 60)),
+    ],
+)
+def test_a_painting_is_looked_at_as_the_recipe_says(
+    painting: Size, sizing: str, scale: float, enlarge: bool, expected: Size
+):
+    assert painting_size(painting, Size(200, 400), scale, sizing, enlarge) == expected

@@ -18,13 +18,13 @@ from impasto.networks.features import Network
 from impasto.objectives import content
 from impasto.objectives.base import Objective, Where
 from impasto.objectives.content import Content
-from impasto.objectives.smooth import Smooth
+from impasto.objectives.smooth import MEASURES, Bounds, Smooth
 from impasto.objectives.style import STATISTICS, Style, measure, summarise
 from impasto.scratch import Held, InMemory, Kept, OnDisk, Scratch
 from impasto.tiling import Value, measured, targets, value_and_gradient
 
 SCALINGS: tuple[content.Scaling, ...] = get_args(content.Scaling)
-TERMS = [*STATISTICS, *SCALINGS, "smooth"]
+TERMS = [*STATISTICS, *SCALINGS, *MEASURES, "bounds"]
 LAYERS = {"conv1_1": 0.5, "relu2_1": 1.0, "conv2_2": 2.0, "conv3_1": 0.25}
 
 
@@ -59,17 +59,17 @@ def bench(network_of: Callable[..., Network], picture_of: Callable[..., Tensor])
     ) -> Bench:
         network = network_of(*layers, "input", configuration=configuration, **how)
         strides = {layer.name: layer.stride for layer in network.layers}
-        picture, photo, painting = picture_of(*size), picture_of(*size, seed=2), picture_of(37, 42, seed=3)
+        picture, photo, painting = picture_of(*size) * 1.5 - 0.25, picture_of(*size, seed=2), picture_of(37, 42, seed=3)
         statistics = [name for name in STATISTICS if term in (name, "all")]
         whole = network(photo)
         others: list[Objective] = []
         if statistics:
             # A channel that a ReLU leaves dead has no variance, and the root of a rounding error is no rounding error.
-            alive = {name: weight for name, weight in layers.items() if term == "gram" or "relu" not in name}
+            alive = {name: weight for name, weight in layers.items() if term.startswith("gram") or "relu" not in name}
             target = summarise(measure(network(painting), {n: strides[n] for n in alive}, Where.whole(Size(37, 42))))
             others.append(Style(target, strides, alive, dict.fromkeys(statistics, 1.0), 0.7))
-        if term in ("smooth", "all"):
-            others.append(Smooth(3.0))
+        others += [Smooth(3.0, measure) for measure in MEASURES if term in (measure, "all")]
+        others += [Bounds(2.0)] if term in ("bounds", "all") else []
 
         def objectives(grid: Grid) -> list[Objective]:
             targets = {name: parts(whole[name], strides[name], grid) for name in layers}
@@ -124,7 +124,7 @@ def test_a_halo_one_stride_too_small_is_not_exact(bench: Setup, term: str, paddi
 
 
 def test_smoothness_without_a_halo_is_not_exact(bench: Setup):
-    made = bench("smooth", (40, 48))
+    made = bench("squared", (40, 48))
     assert apart(made.run(16, 0), made.run(0, 0))[1] > 1e-3
     assert apart(made.run(16, 1), made.run(0, 0))[1] < 1e-12
 
@@ -244,13 +244,13 @@ def test_the_gradient_is_that_of_plain_autograd(bench: Setup, tile: int):
 def test_terms_carry_their_weights_and_add_up(bench: Setup, tile: int):
     made = bench("all", (29, 34))
     value, _ = made.run(tile, made.network.halo)
-    assert set(value.terms) == {"content", "style", "smooth"}
+    assert set(value.terms) == {"content", "style", "smooth", "bounds"}
     assert value.total == pytest.approx(sum(value.terms.values()), rel=1e-14)
     assert list(value.layers["smooth"]) == ["input"]
     assert len(value.layers["content"]) > 1 < len(value.layers["style"])
     for name, layers in value.layers.items():
         assert value.terms[name] == pytest.approx(sum(layers.values()), rel=1e-14)
-    for name, chosen in (("smooth", slice(-1, None)), ("content", slice(3))):
+    for name, chosen in (("smooth", slice(-1 - len(MEASURES), -1)), ("content", slice(len(SCALINGS)))):
         some = replace(made, objectives=lambda grid, chosen=chosen: made.objectives(grid)[chosen])
         alone, _ = some.run(tile, made.network.halo)
         assert value.terms[name] == pytest.approx(alone.total, rel=1e-12)

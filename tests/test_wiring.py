@@ -86,6 +86,14 @@ def test_what_is_planned_is_what_will_be_done(monkeypatch: pytest.MonkeyPatch):
     assert planned.memory_bytes == planning.memory(ready.asked.plan, ready.asked.recipe, ready.tools.network) + inputs
 
 
+def test_the_network_has_the_recipes_gain():
+    plain, louder = bench().tools.network, bench(network_gain=3).tools.network
+    assert torch.equal(louder.input_weight, 3 * plain.input_weight)
+    for name, convolution in louder.convolutions.items():
+        assert torch.equal(convolution.bias, 3 * plain.convolutions[name].bias)
+        assert torch.equal(convolution.weight, plain.convolutions[name].weight)
+
+
 def test_little_memory_makes_tiles_and_a_disk(monkeypatch: pytest.MonkeyPatch):
     ready = bench(size=640)
     network, asked = ready.tools.network, ready.asked
@@ -218,6 +226,16 @@ def test_the_machine_is_asked_once_for_all_candidates(monkeypatch: pytest.Monkey
     monkeypatch.setattr(machine, "free_memory", changing)
     ready.within(1000, frozenset())
     assert asked == [1]
+
+
+def test_a_size_that_is_chosen_is_of_the_long_side_and_one_that_is_named_of_the_side_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    slow_machine(monkeypatch)
+    ready = bench(side="short", size=60)
+    chosen, named = ready.within(5.0, set()), ready.within(5.0, {"size"})
+    assert chosen.recipe.side == "long" and chosen.plan.size.long_side == chosen.recipe.size
+    assert named.recipe.side == "short" and named.plan.size.short_side == 60
 
 
 def test_what_is_named_stays(monkeypatch: pytest.MonkeyPatch):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from impasto import assets, images, runs
+from impasto import amounts, assets, images, runs
 from impasto import painting as paintings
 from impasto import recipe as recipes
 from impasto.errors import (
@@ -78,7 +78,7 @@ def stylize(
         BadRequest: something that was given cannot be used; nothing was started.
         Failed: the work was started and could not be ended.
     """
-    within = recipes.duration(seconds) if seconds is not None else None
+    within = amounts.duration(seconds) if seconds is not None else None
     any_size = within is not None and "size" not in fields
     asked = request(content, style, load_recipe(recipe, fields), any_size=any_size)
     return paint(asked, within=within, fixed=frozenset(fields))

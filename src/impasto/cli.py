@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from impasto import __version__
+from impasto import __version__, amounts
 from impasto import recipe as recipes
 from impasto.errors import BadRequest, ImpastoError, ran_out_of_memory
 
@@ -101,7 +101,7 @@ def _stylize(
         quiet=quiet,
         fresh=fresh,
         checkpoint=checkpoint,
-        within=recipes.duration(time) if time else None,
+        within=amounts.duration(time) if time else None,
         fixed=frozenset(given),
     )
 
@@ -204,7 +204,7 @@ def _stylize_command() -> Callable[..., None]:
 def _annotation(option: recipes.Option) -> Any:
     """How an option reads on the command line: a flag, a choice, or text that the recipe itself checks."""
     kind: Any = bool if option.is_flag else Literal[option.choices] if option.choices else Value
-    shown = f" [default: {option.text}]" if option.text and not option.is_flag else ""
+    shown = f" [default: {option.text}]" if option.text and option.default is not False else ""
     parameter = Parameter(name=f"--{option.name}", help=f"{option.help}{shown}", show_default=False, group=_RECIPE)
     return Annotated[kind | None, parameter]
 
@@ -363,7 +363,7 @@ def museum(*words: str, sheet: Path | None = None) -> None:
 
 @app.command(name="recipes")
 def recipes_(name: str = "") -> None:
-    """List the recipes, or print one as TOML.
+    """List the recipes, the house's own and those of published systems, or print one as TOML.
 
     :param name: A recipe's name, a recipe file, or a picture painted by Impasto.
     """
@@ -372,8 +372,9 @@ def recipes_(name: str = "") -> None:
 
         print(api.load_recipe(name, {}).to_toml(), end="")
         return
-    for each in recipes.names():
-        print(f"{each:10}{recipes.load(each).summary}")
+    from impasto.display import recipe_table
+
+    recipe_table([recipes.load(each) for each in recipes.names()])
 
 
 @app.command

@@ -18,6 +18,7 @@ from impasto import events
 from impasto.errors import ImpastoError
 
 if TYPE_CHECKING:
+    from impasto.recipe import Recipe
     from impasto.request import Request
 
 
@@ -132,6 +133,43 @@ def plan_table(sizes: Sequence[int], found: Sequence[events.Planned | ImpastoErr
     if first is not None:
         free = first.free_bytes / 2**30
         console.print(f"\nOn {first.device} [{first.kernel}], {free:.1f} GiB of memory free.", markup=False)
+
+
+RECIPE_COLUMNS = ("name", "network", "content", "style", "solver", "size: evaluations", "source")
+
+
+def recipe_row(recipe: Recipe) -> tuple[str, ...]:
+    """What a recipe compares, searches with and paints, in a few words for each of ``RECIPE_COLUMNS``."""
+    network, solver, counts = recipe.network, recipe.solver, recipe.schedule.iterations
+    pooling = " average" if network.pooling == "average" else ""
+    size = {"long": f"{recipe.size}", "short": f"short {recipe.size}"}.get(recipe.side, f"{recipe.size} {recipe.side}")
+    return (
+        recipe.name,
+        f"{network.name}{pooling}",
+        " ".join(recipe.content.layers),
+        f"{' '.join(recipe.style.statistics)}, {len(recipe.style.layers)} layers",
+        solver.name if solver.name == "lbfgs" else f"{solver.name} {solver.rate:.2g}",
+        f"{size if recipe.size else 'own'}: {' '.join(map(str, counts))}",
+        recipe.source,
+    )
+
+
+def recipe_table(recipes: Sequence[Recipe]) -> None:
+    """The recipes on standard output: the house's with what they are for, the published systems' with what they do."""
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    house = Table(Column("name", no_wrap=True), "what it is for", box=None, pad_edge=False, header_style="bold")
+    first, *others = RECIPE_COLUMNS
+    published = Table(Column(first, no_wrap=True), *others, box=None, pad_edge=False, header_style="bold")
+    for recipe in recipes:
+        if recipe.source:
+            published.add_row(*recipe_row(recipe))
+        else:
+            house.add_row(recipe.name, recipe.summary)
+    console.print(house)
+    console.print(
+        "\nPublished systems; `impasto recipes NAME` prints one, docs/recipes.md says what was kept and what was mended.\n"
+    )
+    console.print(published)
 
 
 def _duration(seconds: float) -> str:

@@ -23,8 +23,8 @@ from impasto.geometry import Grid, Size
 from impasto.networks.features import Network
 from impasto.objectives.base import Objective
 from impasto.objectives.content import Content
-from impasto.objectives.smooth import Smooth
-from impasto.objectives.style import Moments, Style, blend, measure, summarise
+from impasto.objectives.smooth import Bounds, Smooth
+from impasto.objectives.style import Moments, Style, blend, exaggerated, measure, summarise
 from impasto.recipe import Recipe
 from impasto.schedule import Plan, Stage, painting_size
 from impasto.scratch import InMemory, Scratch
@@ -417,16 +417,21 @@ def objectives_for(size: Size, plan: Plan, tools: Tools) -> list[Objective]:
     objectives: list[Objective] = []
     if recipe.content.weight > 0:
         wanted = {name: strides[name] for name in recipe.content.layers}
-        maps = targets(_scaled(tools.photo, size, tools), network.within(size), wanted, tools.grid(size), tools.targets)
+        encode, gain = network.within(size), recipe.content.gain
+        seen = encode if gain == 1 else lambda pixels: {name: map * gain for name, map in encode(pixels).items()}
+        maps = targets(_scaled(tools.photo, size, tools), seen, wanted, tools.grid(size), tools.targets)
         weight = recipe.content.weight * plan.content_factor
         objectives.append(Content(maps, strides, recipe.content.layers, recipe.content.scaling, weight))
     if recipe.style.weight > 0:
         found = [_moments(painting, size, tools) for painting in tools.paintings]
         target = blend(found, [painting.weight for painting in recipe.paintings])
         style = recipe.style
+        target = exaggerated(target, style.gain) if style.gain != 1 else target
         objectives.append(Style(target, strides, style.layers, style.statistics, style.weight))
     if recipe.smooth.weight > 0:
-        objectives.append(Smooth(recipe.smooth.weight))
+        objectives.append(Smooth(recipe.smooth.weight, recipe.smooth.measure, recipe.smooth.scaling))
+    if recipe.bounds.weight > 0:
+        objectives.append(Bounds(recipe.bounds.weight))
     return objectives
 
 
@@ -436,10 +441,12 @@ def _scaled(pixels: Pixels, size: Size, tools: Tools) -> Tensor:
 
 
 def _moments(painting: Pixels, size: Size, tools: Tools) -> dict[str, Moments]:
-    """The statistics of a painting shrunk or enlarged to the area of the picture, in its own shape."""
-    recipe, network = tools.recipe, tools.network
-    strides = {name: network.layer(name).stride for name in recipe.style.layers}
-    own = painting_size(Size(*painting.shape[:2]), size, recipe.style.scale)
+    """The statistics of a painting at the size that the recipe gives it beside a picture of this size."""
+    style, network = tools.recipe.style, tools.network
+    strides = {name: network.layer(name).stride for name in style.layers}
+    own = painting_size(Size(*painting.shape[:2]), size, style.scale, style.sizing, style.enlarge)
     pixels = _scaled(painting, own, tools)
     encode = network.within(own)
-    return summarise(measured(pixels, encode, lambda maps, where: measure(maps, strides, where), tools.grid(own)))
+    # A plan's memory is reckoned for the picture: a much larger painting is looked at in tiles of the picture's size.
+    grid = network.grid(own, tools.tile or (size.long_side if own.pixels > 4 * size.pixels else 0))
+    return summarise(measured(pixels, encode, lambda maps, where: measure(maps, strides, where), grid))

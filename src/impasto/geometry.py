@@ -31,11 +31,20 @@ class Size(NamedTuple):
     def short_side(self) -> int:
         return min(self)
 
+    def side(self, which: str) -> int:
+        """The "long" or "short" side, "height" or "width"."""
+        return {"long": max(self), "short": min(self), "height": self.height, "width": self.width}[which]
+
+    def with_side(self, which: str, length: int) -> Size:
+        """The size of the same shape of which one side (see ``side``) is exactly ``length``; none becomes less than 1."""
+        upright = self.height >= self.width
+        if which == "height" or which == ("long" if upright else "short"):
+            return Size(length, max(1, round(self.width * length / self.height)))
+        return Size(max(1, round(self.height * length / self.width)), length)
+
     def with_long_side(self, long_side: int) -> Size:
         """The size of the same shape whose longer side is exactly ``long_side``; no side becomes less than 1."""
-        if self.height >= self.width:
-            return Size(long_side, max(1, round(self.width * long_side / self.height)))
-        return Size(max(1, round(self.height * long_side / self.width)), long_side)
+        return self.with_side("long", long_side)
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,8 @@ def _per_tile(network: Network, reuse: bool, halo: bool) -> float:
     held = 0.0
     for layer, following in zip(network.layers, (*network.layers[1:], None), strict=True):
         pooled = following is not None and following.kind == "pool" and network.pooling == "max"
-        if layer.kind == "pool" or (layer.kind == "relu" and not pooled):
+        seen = layer.name in network.wanted  # also a map before its ReLU, or one whose maxima alone would be kept
+        if layer.kind == "pool" or (layer.kind == "relu" and (seen or not pooled)) or (layer.kind == "conv" and seen):
             held += layer.channels * width / layer.stride**2
         if layer.kind == "pool" and network.pooling == "max":
             # Which one each maximum was: a byte, or torch's own index.
@@ -254,6 +255,9 @@ def within(
     As large as leaves a good share of the recipe's evaluations, up to the photo's own size; what time is left over goes
     into more of them. ``cost`` gives the seconds of a recipe; ``fixed`` may hold "size" and "iterations", which stay.
     """
+
+    if "size" not in fixed:
+        recipe = recipe.model_copy(update={"side": "long"})  # by which the sizes below are measured
 
     def changed(side: int, effort: float) -> Recipe:
         counts = recipe.schedule.iterations

@@ -1,7 +1,7 @@
 """What to make: frozen records, one for each room, and the only home of every default.
 
-It knows names, units, ranges and texts (TOML, JSON, command-line values). It refuses to know how anything is made: no
-torch, no files but recipe files. Each field's help, unit and range are written here once; the command line, its
+It knows names, units, ranges and texts (TOML and JSON; ``amounts`` reads what is typed). It refuses to know how anything is
+made: no torch, no files but recipe files. Each field's help, unit and range are written here once; the command line, its
 documentation and the checks are made from them.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import tomli_w
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from impasto import amounts
 from impasto.errors import BadRecipe, UnknownName, did_you_mean
 
 if sys.version_info >= (3, 11):
@@ -30,73 +30,28 @@ else:  # pragma: no cover - the same parser under its older name
     import tomli as tomllib
 
 
-def _numbers(value: object) -> object:
-    """ "80,60,30" or 80 -> (80, 60, 30) or (80,)."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return (value,) if isinstance(value, int | float) else value
-
-
-def _weights(value: object) -> object:
-    """ "relu4_1=2,relu5_1" -> {"relu4_1": 2, "relu5_1": 1}."""
-    if isinstance(value, str):
-        pairs = [part.partition("=") for part in value.replace(":", "=").split(",") if part.strip()]
-        return {name.strip(): weight.strip() or 1.0 for name, _, weight in pairs}
-    return value
-
-
-Counts = Annotated[tuple[Annotated[int, Field(ge=1, le=100_000)], ...], BeforeValidator(_numbers), Field(min_length=1)]
-
-
-def _in_order(value: dict[str, float]) -> dict[str, float]:
-    """By name: sums round by their order, and a recipe that has been through JSON must give the same bytes."""
-    return dict(sorted(value.items()))
-
-
-def _whole(value: object) -> object:
-    """ "8" -> 8, for choices among numbers."""
-    return int(value) if isinstance(value, str) and value.isdigit() else value
-
-
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_UNITS |= {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-
-
-def _bytes(value: object) -> object:
-    """ "4GB" -> 4_000_000_000, "4GiB" and "4G" -> 4_294_967_296."""
-    if not isinstance(value, str):
-        return value
-    found = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([KMGT]?I?B?)", value.strip().upper())
-    if found is None or found[2] not in _UNITS:
-        raise ValueError("a number of bytes, such as 4GB or 900MB")
-    return int(float(found[1]) * _UNITS[found[2]])
-
-
-_SPANS = {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
-
-
-def duration(text: float | str) -> float:
-    """Seconds from a number or a text such as "90", "45s", "2m", "1h30m" or "1.5h".
-
-    Raises:
-        BadRecipe: it is no time, or none that is above zero.
-    """
-    value = str(text).strip().lower().replace(" ", "")
-    parts = re.findall(r"(\d+(?:\.\d*)?)([a-z]*)", value)
-    whole = "".join(number + unit for number, unit in parts) == value
-    if not whole or not parts or any(unit not in _SPANS for _, unit in parts):
-        raise BadRecipe(f"{text!r} is no length of time.", "Write seconds, or such as 90s, 2m, 1h30m.")
-    total = sum(float(number) * _SPANS[unit] for number, unit in parts)
-    if not 0 < total < 1e9:
-        raise BadRecipe(f"{text!r} is no time to paint in.", "Give a minute or more: --time 2m.")
-    return total
-
-
-Bytes = Annotated[int, BeforeValidator(_bytes)]
+Count = Annotated[int, Field(ge=1, le=100_000)]
+Counts = Annotated[tuple[Count, ...], BeforeValidator(amounts.numbers), Field(min_length=1)]
+Bytes = Annotated[int, BeforeValidator(amounts.memory)]
 Weight = Annotated[float, Field(ge=0)]
-Weights = Annotated[dict[str, Weight], BeforeValidator(_weights), Field(min_length=1), AfterValidator(_in_order)]
-Statistic = Literal["wasserstein", "gram", "gram-gatys", "gram-relative", "mean-deviation"]
-Statistics = Annotated[dict[Statistic, Weight], BeforeValidator(_weights), Field(min_length=1), AfterValidator(_in_order)]
+Weights = Annotated[
+    dict[str, Weight], BeforeValidator(amounts.weights), Field(min_length=1), AfterValidator(amounts.in_order)
+]
+Side = Literal["long", "short", "height", "width"]
+Statistic = Literal[
+    "wasserstein",
+    "wasserstein-absolute",
+    "gram",
+    "gram-gatys",
+    "gram-mean",
+    "gram-relative",
+    "gram-root",
+    "mean-deviation",
+    "mean-deviation-absolute",
+]
+Statistics = Annotated[
+    dict[Statistic, Weight], BeforeValidator(amounts.weights), Field(min_length=1), AfterValidator(amounts.in_order)
+]
 
 
 def setting(default: Any, help: str, *, option: str = "", unit: str = "", **bounds: Any) -> Any:
@@ -126,6 +81,12 @@ class NetworkChoice(Record):
     padding: Literal["zero", "reflect", "replicate"] = setting(
         "reflect", "What the network sees beyond the border; zero leaves a dark frame."
     )
+    gain: float = setting(
+        1.0,
+        "Factor on every feature map; 57.6 makes those of a network that sees 0..255 out of the fetched ones.",
+        gt=0,
+        le=1000,
+    )
     weights: str = setting("", "A file of weights to use in place of the fetched one.", option="weights")
     weights_sha256: str = ""
 
@@ -135,7 +96,10 @@ class ContentTerm(Record):
 
     weight: float = setting(0.12, "Weight of the content term at strength 50.", ge=0)
     layers: Weights = setting({"relu3_1": 0.5, "relu4_2": 1.0}, "Layers compared with the photo, with their weights.")
-    scaling: Literal["relative", "mean", "gatys"] = setting("relative", "How squared differences become a number.")
+    scaling: Literal["relative", "mean", "gatys", "sum", "root"] = setting(
+        "relative", "What the sum of squared differences is divided by: see docs/recipes.md."
+    )
+    gain: float = setting(1.0, "Factor on the photo's maps: above 1 more contrast than it has.", gt=0, le=10)
 
 
 class StyleTerm(Record):
@@ -150,12 +114,28 @@ class StyleTerm(Record):
         {"wasserstein": 1.0}, f"What is compared, several are added: {', '.join(get_args(Statistic))}."
     )
     scale: float = setting(1.0, "Size of the painting relative to the picture: above 1 for broader strokes.", gt=0.05, le=8)
+    sizing: Literal["area", "long", "short", "height", "width", "squash", "own"] = setting(
+        "area",
+        "What `style-scale` is relative to: the picture's area, a side of it, its very shape, or the painting's own size.",
+    )
+    enlarge: bool = setting(True, "Whether a painting that is smaller than that is enlarged.")
+    gain: float = setting(1.0, "Factor on the painting's Gram matrices: above 1 more contrast than it has.", gt=0, le=10)
 
 
 class SmoothTerm(Record):
     """What holds noise back."""
 
     weight: float = setting(2.0, "Weight of the smoothness term (total variation).", ge=0)
+    measure: Literal["squared", "absolute", "nine-point", "joint", "blur"] = setting(
+        "squared", "How a pixel differs from its neighbours: see docs/recipes.md."
+    )
+    scaling: Literal["mean", "sum"] = setting("mean", "Whether differences are averaged over the picture or added up.")
+
+
+class BoundsTerm(Record):
+    """What holds pixels within 0..1 where the solver lets them out."""
+
+    weight: float = setting(0.0, "Weight of the mean distance by which pixels lie outside 0..1.", ge=0)
 
 
 class Solver(Record):
@@ -193,7 +173,7 @@ class Schedule(Record):
         (40, 35, 30), "Evaluations of each size, the coarsest first; the last number serves for all larger sizes.",
         option="iterations",
     )  # fmt: skip
-    coarsest: int = setting(128, "Long side of the first and coarsest size.", unit="px", ge=16, le=65_536)
+    coarsest: int = setting(128, "First and coarsest size, by the same side as `size`.", unit="px", ge=16, le=65_536)
     growth: float = setting(2.0, "Factor from one size to the next.", gt=1.05, le=16)
     single: bool = setting(False, "Paint in the final size alone.", option="single-scale")
     patience: int = setting(
@@ -229,7 +209,9 @@ class Compute(Record):
 class Output(Record):
     """How the picture is written."""
 
-    bits: Annotated[Literal[8, 16], BeforeValidator(_whole)] = setting(8, "Bits of each colour channel (16: PNG and TIFF).")
+    bits: Annotated[Literal[8, 16], BeforeValidator(amounts.whole)] = setting(
+        8, "Bits of each colour channel (16: PNG and TIFF)."
+    )
     quality: int = setting(95, "Quality of JPEG and WebP files.", ge=1, le=100)
 
 
@@ -239,9 +221,18 @@ class Recipe(Record):
     version: Literal[1] = 1
     name: str = "default"
     summary: str = "A picture to keep: about a minute at 512 px on two cores."
+    source: str = ""  # what a published system's recipe was read from
     photo: Input | None = None
     paintings: tuple[Input, ...] = ()
-    size: int = setting(512, "Long side of the picture; 0 for the photo's own size.", unit="px", ge=0, le=65_536)
+    size: int = setting(
+        512,
+        "Long side of the picture, or the one that `side` names; 0 for the photo's own size.",
+        unit="px",
+        ge=0,
+        le=65_536,
+    )
+    side: Side = setting("long", "Which side of the picture `size` and `schedule-coarsest` measure.")
+    enlarge: bool = setting(True, "Whether a photo that is smaller than `size` is enlarged.")
     strength: float = setting(50.0, "How strongly to paint, from a hint (10) to bold (90).", ge=0, le=100)
     seed: int = setting(0, "Number that decides every random choice.", ge=0, le=2**53 - 1)  # exact in JSON everywhere
     max_megapixels: float = setting(250.0, "Largest photo or painting that is read.", unit="MP", gt=0)
@@ -249,6 +240,7 @@ class Recipe(Record):
     content: ContentTerm = ContentTerm()
     style: StyleTerm = StyleTerm()
     smooth: SmoothTerm = SmoothTerm()
+    bounds: BoundsTerm = BoundsTerm()
     solver: Solver = Solver()
     schedule: Schedule = Schedule()
     compute: Compute = Compute()
@@ -446,7 +438,7 @@ def _civil(error: ValidationError, source: str) -> BadRecipe:
     shown = given if isinstance(given, str) and given.lstrip("-").replace(".", "", 1).isdigit() else repr(given)
     prefix = f"{source}: " if source else ""
     if first["type"] == "extra_forbidden":
-        known = [".".join(path) for path in names] + ["photo", "paintings", "name", "summary", "version"]
+        known = [".".join(path) for path in names] + ["photo", "paintings", "name", "summary", "source", "version"]
         hint = did_you_mean(".".join(where), known) or "`impasto recipes default` prints every field."
         return BadRecipe(f"{prefix}there is no field {'.'.join(where)!r}.", hint)
     path = next((path for path in names if where[: len(path)] == path), where)

@@ -141,7 +141,7 @@ def wanted_layers(recipe: Recipe) -> set[str]:
     """The layers that a recipe looks at."""
     wanted = set(recipe.content.layers) if recipe.content.weight > 0 else set()
     wanted |= set(recipe.style.layers) if recipe.style.weight > 0 else set()
-    return wanted | ({"input"} if recipe.smooth.weight > 0 else set())
+    return wanted | ({"input"} if recipe.smooth.weight > 0 or recipe.bounds.weight > 0 else set())
 
 
 def painting(style: Source, max_megapixels: float, fetch: assets.Progress = _silent) -> images.Picture:

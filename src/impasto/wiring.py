@@ -117,6 +117,7 @@ def bench(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None
         padding=recipe.network.padding,
         kernel=kernel,
         device=where,
+        gain=recipe.network.gain,
     )
     start = asked.start.pixels if asked.start is not None else None
     paintings = tuple(painting.pixels for painting in asked.paintings)

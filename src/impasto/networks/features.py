@@ -33,6 +33,7 @@ class Network:
         wanted: names of the layers to give, in any order; "input" is the picture.
         pooling, padding: how maps are halved, and what a convolution sees beyond the border.
         kernel: how to convolve (see ``timing.choose``).
+        gain: a factor on every map: that of a network which sees pixels in other units, such as 0..255.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Network:
         padding: Padding = "zero",
         kernel: Kernel = KERNELS["conv2d"],
         device: torch.device | str = "cpu",
+        gain: float = 1.0,
     ) -> None:
         self.retain = False  # whether gradients may be asked for more than once of one pass, which takes more memory
         self.wanted = frozenset(wanted)
@@ -54,12 +56,13 @@ class Network:
         # The first layer reads pixels, which bfloat16 would round to 1/256 of the range: it keeps full precision.
         precise = kernel if kernel.dtype != torch.bfloat16 else replace(KERNELS["channels-last"], methods=kernel.methods)
         self.precise_dtype = precise.dtype
-        self.input_weight = weights["input.weight"].to(device, precise.dtype)  # (3, 3)
-        self.input_bias = weights["input.bias"].to(device, precise.dtype)  # (3,)
+        # Convolutions, ReLUs and pooling pass a factor on; the biases alone must be given it.
+        self.input_weight = gain * weights["input.weight"].to(device, precise.dtype)  # (3, 3)
+        self.input_bias = gain * weights["input.bias"].to(device, precise.dtype)  # (3,)
         self.convolutions = {
             layer.name: Convolution(
                 weights[f"{layer.name}.weight"].to(device),
-                weights[f"{layer.name}.bias"].to(device),
+                gain * weights[f"{layer.name}.bias"].to(device),
                 precise if layer.channels_in == 3 else kernel,
                 padding,
             )

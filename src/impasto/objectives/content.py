@@ -16,7 +16,7 @@ from impasto.geometry import Region
 from impasto.objectives.base import Stats, Where
 from impasto.scratch import Kept
 
-Scaling = Literal["relative", "mean", "gatys"]
+Scaling = Literal["relative", "mean", "gatys", "sum", "root"]
 
 
 class Content:
@@ -26,9 +26,10 @@ class Content:
         targets: layer name -> core of each tile -> (1, C, h, w), what the tile owns of the photo's map at the size at hand.
         strides: layer name -> picture pixels between positions of its map.
         weights: layer name -> factor of its share.
-        scaling: "gatys" is half the sum, 1/2 sum (F - P)^2 (equation 1); "mean" is the mean over positions and channels;
-            "relative" is the sum over the sum of (P - mean of P)^2: 0 is the photo, 1 a map that knows nothing of it.
-            Relative means the same for every photo, network and size, so it is what the house recipes use.
+        scaling: "sum" is sum (F - P)^2, "gatys" half of it (equation 1); "mean" is the mean over positions and channels,
+            "root" the sum over the root of their number; "relative" is the sum over the sum of (P - mean of P)^2: 0 is the
+            photo, 1 a map that knows nothing of it. It means the same for every photo, network and size, so it is what the
+            house recipes use.
     """
 
     name = "content"
@@ -64,16 +65,15 @@ class Content:
 
 def _factor(parts: Sequence[Kept], scaling: Scaling) -> float:
     """What the sum of squared differences is multiplied by; ``parts`` are the target map, tile by tile."""
-    if scaling == "gatys":
-        return 0.5
-    count = sum(part.shape.numel() for part in parts)
-    if scaling == "mean":
-        return 1.0 / max(count, 1)
+    count = max(sum(part.shape.numel() for part in parts), 1)
+    plain = {"sum": 1.0, "gatys": 0.5, "mean": 1.0 / count, "root": count**-0.5}
+    if scaling in plain:
+        return plain[scaling]
     total, squares = torch.zeros(1), 0.0
     for part in parts:
         wide = part.load().double()
         total = total.to(wide) + wide.sum((0, 2, 3))  # (C,)
         squares += float(wide.square().sum())
-    spread = squares - float(total.square().sum()) * total.numel() / max(count, 1)
+    spread = squares - float(total.square().sum()) * total.numel() / count
     # A photo of one flat colour has no spread beyond rounding; the mean square stands in so that the term stays finite.
     return 1.0 / ((spread if spread > 1e-12 * squares else squares) or 1.0)

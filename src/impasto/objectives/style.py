@@ -69,6 +69,20 @@ def gram_gatys(found: Moments, target: Moments) -> Tensor:
     return difference.square().sum() / (4 * target.channels**2 * found.count**2)
 
 
+def gram_mean(found: Moments, target: Moments) -> Tensor:
+    """Mean squared difference of Gram matrices that are divided by all of C h w: sum (G - A)^2 / C^2, G = X X^T / (C h w).
+
+    Johnson, Alahi, Li, "Perceptual Losses" (2016), section 3.2, but for their sum instead of the mean.
+    """
+    return (found.second - target.second).square().sum() / target.channels**4
+
+
+def gram_root(found: Moments, target: Moments) -> Tensor:
+    """The Gram matrices, each divided by the root of its count: sum (G - A)^2 / (4 C^2), G = X X^T / sqrt(h w)."""
+    difference = found.second * found.count.sqrt() - target.second * target.count.sqrt()
+    return difference.square().sum() / (4 * target.channels**2)
+
+
 def gram_relative(found: Moments, target: Moments) -> Tensor:
     """Squared distance of the Gram matrices over the target's squared length: 0 is the painting, 1 is black."""
     return (found.second - target.second).square().sum() / target.second.square().sum().clamp_min(1e-24)
@@ -76,8 +90,17 @@ def gram_relative(found: Moments, target: Moments) -> Tensor:
 
 def mean_deviation(found: Moments, target: Moments) -> Tensor:
     """Squared differences of the means and of the standard deviations, over the target's power."""
+    return _mean_deviation(found, target) / target.power
+
+
+def mean_deviation_absolute(found: Moments, target: Moments) -> Tensor:
+    """Mean squared differences of the means and of the standard deviations, over channels."""
+    return _mean_deviation(found, target) / target.channels
+
+
+def _mean_deviation(found: Moments, target: Moments) -> Tensor:
     spread = _deviation(found) - _deviation(target)
-    return ((found.mean - target.mean).square().sum() + spread.square().sum()) / target.power
+    return (found.mean - target.mean).square().sum() + spread.square().sum()
 
 
 def wasserstein(found: Moments, target: Moments) -> Tensor:
@@ -85,9 +108,18 @@ def wasserstein(found: Moments, target: Moments) -> Tensor:
 
     |m - n|^2 + tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2. At 0 the two agree; the value means the same for every layer.
     """
+    return _wasserstein(found, target) / target.power
+
+
+def wasserstein_absolute(found: Moments, target: Moments) -> Tensor:
+    """The squared Wasserstein-2 distance over the number of channels."""
+    return _wasserstein(found, target) / target.channels
+
+
+def _wasserstein(found: Moments, target: Moments) -> Tensor:
     apart = (found.mean - target.mean).square().sum()
     spread = found.covariance.diagonal().sum() + target.covariance.diagonal().sum()
-    return (apart + spread - 2 * _RootFidelity.apply(found.covariance, target.factor)) / target.power
+    return apart + spread - 2 * _RootFidelity.apply(found.covariance, target.factor)
 
 
 Distance = Callable[[Moments, Moments], Tensor]
@@ -95,9 +127,13 @@ Distance = Callable[[Moments, Moments], Tensor]
 STATISTICS: dict[StatisticName, Distance] = {
     "gram": gram,
     "gram-gatys": gram_gatys,
+    "gram-mean": gram_mean,
     "gram-relative": gram_relative,
+    "gram-root": gram_root,
     "mean-deviation": mean_deviation,
+    "mean-deviation-absolute": mean_deviation_absolute,
     "wasserstein": wasserstein,
+    "wasserstein-absolute": wasserstein_absolute,
 }
 
 
@@ -182,6 +218,11 @@ def blend(targets: Sequence[Mapping[str, Moments]], shares: Sequence[float]) -> 
         )
         for name in targets[0]
     }
+
+
+def exaggerated(target: Mapping[str, Moments], gain: float) -> dict[str, Moments]:
+    """The target with its Gram matrices times ``gain``, as if every map were times the root of it."""
+    return {name: Moments(each.count, each.mean * gain**0.5, each.second * gain) for name, each in target.items()}
 
 
 def _deviation(found: Moments) -> Tensor:
