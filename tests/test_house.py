@@ -21,7 +21,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # ---- the plan ------------------------------------------------------------------------------------------------
 
 FLOORS = {
-    **dict.fromkeys(("errors", "recipe", "recipes", "events", "geometry", "schedule"), 0),
+    **dict.fromkeys(("errors", "recipe", "recipes", "events", "geometry", "schedule", "snapshots"), 0),
     **dict.fromkeys(("assets", "images", "colour", "museum", "networks", "objectives", "solvers", "tiling", "metrics"), 1),
     **dict.fromkeys(("machine", "scratch", "spectrum", "preconditioner"), 1),
     **dict.fromkeys(("engine", "planning", "fast", "request", "state", "video", "runs"), 2),
@@ -36,6 +36,7 @@ NEIGHBOURS = {
     ("schedule", "geometry"),
     ("schedule", "recipe"),
     ("events", "geometry"),
+    ("snapshots", "errors"),
     ("networks.weights", "assets"),
     ("museum", "assets"),
     ("tiling", "objectives.base"),  # the contract's types

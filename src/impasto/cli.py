@@ -82,10 +82,13 @@ def _stylize(
     fresh: bool,
     checkpoint: float,
     time: str,
+    snapshots: str,
     **settings: Any,
 ) -> None:
     from impasto import api
+    from impasto import snapshots as shots
 
+    shots.check_kept(shots.parse(snapshots), not no_run)
     given = {name: value for name, value in settings.items() if value is not None}
     chosen = api.load_recipe(recipe, given)
     target = output or Path(f"{Path(photo).stem}-{'-'.join(Path(each).stem for each in style)}"[:200] + ".png")
@@ -103,6 +106,7 @@ def _stylize(
         checkpoint=checkpoint,
         within=recipes.duration(time) if time else None,
         fixed=frozenset(given),
+        snapshots=snapshots,
     )
 
 
@@ -120,6 +124,7 @@ def _paint(
     checkpoint: float = recipes.CHECKPOINT_SECONDS,
     within: float | None = None,
     fixed: frozenset[str] = frozenset(),
+    snapshots: str = "",
 ) -> Path:
     """Check, say what will be done, paint, and say where it is."""
     from impasto import api, images, runs
@@ -142,6 +147,7 @@ def _paint(
             checkpoint_seconds=checkpoint,
             within=within,
             fixed=fixed,
+            snapshots=snapshots,
         )
     return _tell(painting, as_json)
 
@@ -184,6 +190,12 @@ def _stylize_command() -> Callable[..., None]:
         own("run", Path | None, None, "Folder of the run's log. [default: beside the picture]"),
         flag("fresh", "Start over where an unfinished run of the same recipe would be gone on with.", "--fresh"),
         own("checkpoint", float, recipes.CHECKPOINT_SECONDS, "Seconds between two saved states of the run; 0: each step."),
+        own(
+            "snapshots",
+            str,
+            "",
+            "Keep the picture after these evaluations, such as 100,300 or every=50, in the run's folder.",
+        ),
         own("time", str, "", "Paint the best picture in this time, such as 2m; size and iterations are chosen for it."),
         flag("no_run", "Keep no log.", "--no-run"),
         flag("json_", "Print one JSON object at the end.", "--json"),
