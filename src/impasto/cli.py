@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from impasto import __version__
+from impasto import __version__, making
 from impasto import recipe as recipes
 from impasto.errors import BadRequest, ImpastoError, ran_out_of_memory
+from impasto.snapshots import check_kept, parse
 
 if TYPE_CHECKING:
     from impasto.painting import Painting
@@ -43,7 +44,9 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a title that the terminal cannot spell is no reason to stop
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        said = app(arguments, exit_on_error=False, print_error=False)
+        if isinstance(said, Path):
+            print(said)
     except CycloptsError as error:
         _complain(str(error), "`impasto --help` lists the commands, `impasto COMMAND --help` their options.")
         sys.exit(2)
@@ -86,9 +89,8 @@ def _stylize(
     **settings: Any,
 ) -> None:
     from impasto import api
-    from impasto import snapshots as shots
 
-    shots.check_kept(shots.parse(snapshots), not no_run)
+    check_kept(parse(snapshots), not no_run)
     given = {name: value for name, value in settings.items() if value is not None}
     chosen = api.load_recipe(recipe, given)
     target = output or Path(f"{Path(photo).stem}-{'-'.join(Path(each).stem for each in style)}"[:200] + ".png")
@@ -226,6 +228,8 @@ class Value(str):
 
 
 app.command(_stylize_command(), name="stylize", usage="Usage: impasto stylize PHOTO STYLE [STYLE...] [OPTIONS]")
+app.command(making.report)
+app.command(making.timelapse)
 
 
 @app.command
@@ -327,8 +331,9 @@ def compare(
     """
     from rich.console import Console
 
-    from impasto import comparing, report
+    from impasto import comparing
     from impasto.display import Display
+    from impasto.reports import comparison as report
 
     with Display(quiet=json or csv) as display:
         found = comparing.compare(results, content, style, judge=judge, size=size or comparing.LARGEST, fetch=display.fetch)

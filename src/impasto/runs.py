@@ -151,6 +151,12 @@ def checkpoint(folder: Path) -> Checkpoint | None:
     return Checkpoint(tensors, facts, folder)
 
 
+def result(folder: Path) -> Path | None:
+    """The finished picture of a complete run."""
+    found = (folder / name for name in _RESULTS if (folder / name).is_file())
+    return next(found, None) if (folder / RECORD).exists() else None
+
+
 def kept_snapshots(folder: Path) -> list[tuple[int, Path]]:
     """The evaluations and the files of a run's snapshots, in order."""
     shots = folder / SNAPSHOTS
