@@ -44,8 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a title that the terminal cannot spell is no reason to stop
     try:
-        said = app(arguments, exit_on_error=False, print_error=False)
-        if isinstance(said, Path):
+        if isinstance(said := app(arguments, exit_on_error=False, print_error=False), Path):
             print(said)
     except CycloptsError as error:
         _complain(str(error), "`impasto --help` lists the commands, `impasto COMMAND --help` their options.")
@@ -94,13 +93,12 @@ def _stylize(
     given = {name: value for name, value in settings.items() if value is not None}
     chosen = api.load_recipe(recipe, given)
     target = output or Path(f"{Path(photo).stem}-{'-'.join(Path(each).stem for each in style)}"[:200] + ".png")
-    folder = None if no_run else (run or None)
     _paint(
         photo,
         list(style),
         chosen,
         target,
-        folder,
+        run,
         keep_run=not no_run,
         as_json=json_,
         quiet=quiet,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -135,8 +134,8 @@ class _Lines:
 
     def foot(self) -> float:
         """Where the scale begins: a term that starts from nothing must not press all others together."""
-        shown = [[value for value in values if self.shows(value)] for values in self.values.values()]
-        return min((min(statistics.median(values), values[-1]) / 2 for values in shown if values), default=0.0)
+        shown = [sorted(filter(self.shows, values)) for values in self.values.values()]
+        return min((values[len(values) // 10] / 1.5 for values in shown if values), default=0.0)
 
 
 def _named(axes: Axes, title: str, along: str, theme: Theme) -> None:
@@ -203,7 +202,7 @@ def _sizes(axes: Axes, history: History, along: Sequence[float], theme: Theme) -
     before, level = -math.inf, 0
     for stage in history.stages:
         index = next(index for index, step in enumerate(history.steps) if step.evaluations == stage.first)
-        at = along[index] if index == 0 else (along[index - 1] + along[index]) / 2
+        at = max(left, along[index] if index == 0 else (along[index - 1] + along[index]) / 2)
         level = 1 - level if (at - before) / (right - left) < 0.16 else 0
         before = at
         if index:

@@ -88,9 +88,9 @@ def curve_file(output: Path, name: str) -> Path:
 
 def _shots(history: History) -> list[Shot]:
     """Some of the run's snapshots, evenly spread, and the finished picture or else the last preview."""
-    kept = spread(runs.kept_snapshots(history.folder), _MOST)
-    found = [Shot(evaluations, pixels) for evaluations, file in kept if (pixels := _pixels(file)) is not None]
     result = runs.result(history.folder)
+    kept = spread(runs.kept_snapshots(history.folder), _MOST - (result is not None))
+    found = [Shot(evaluations, pixels) for evaluations, file in kept if (pixels := _pixels(file)) is not None]
     if result is not None and (pixels := _pixels(result)) is not None:
         found.append(Shot(history.made, pixels, "the result"))
     elif not found and (pixels := _pixels(history.folder / runs.PREVIEW)) is not None:
@@ -244,7 +244,7 @@ def _pulls(found: Gradients, figure: str) -> str:
     ]
     return (
         "<p>The length of each weighted term's own gradient with respect to the pixels, computed from the pictures above. "
-        "At rest the pulls are as long as each other and point against each other.</p>"
+        "Where the search has come to rest they cancel out.</p>"
         f"{figure}<details><summary>Figures</summary>{_table(rows, ['evaluations', *names])}</details>"
     )
 
