@@ -60,7 +60,9 @@ def test_how_long_each_picture_is_shown():
     assert Timing(7, 3.3, 0).showing(1) == [(0, 23)]
 
 
-@pytest.mark.parametrize("wrong", [Timing(0), Timing(61), Timing(24, 0.0), Timing(24, -1.0), Timing(24, None, -1.0)])
+@pytest.mark.parametrize(
+    "wrong", [Timing(0, 1, 1), Timing(61, 1, 1), Timing(24, 0, 1), Timing(24, -1, 1), Timing(24, None, -1)]
+)
 def test_numbers_out_of_range_are_refused(wrong: Timing):
     with pytest.raises(BadRequest, match="must be"):
         wrong.check()

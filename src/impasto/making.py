@@ -34,7 +34,13 @@ def report(
     target = images.check_file(output or _beside(found.folder, ".report.html"), page.EXTENSIONS)
     _check_outside(target, found.folder)
     with Display(quiet) as display:
-        page.write(found, target, gradients=gradients, say=lambda note: display.event(events.Warned(note)))
+        page.write(
+            found,
+            target,
+            gradients=gradients,
+            say=lambda note: display.event(events.Warned(note)),
+            fetch=display.fetch,
+        )
     if open == "yes":
         import webbrowser
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from impasto import assets, images
-from impasto.errors import BadPicture, BadRequest, ImpastoError
+from impasto.errors import BadPicture, BadRequest, ImpastoError, memory_for
 from impasto.recipe import Input, Recipe
 from impasto.request import painting, request
 
@@ -57,6 +57,7 @@ def gradients(
 
     Raises:
         BadRequest: the recipe's photo, a painting or another of its files is not here, or has changed since.
+        DoesNotFit: there is not enough memory.
         AssetUnavailable: the network could not be fetched.
     """
     if recipe.photo is None or not recipe.paintings:
@@ -66,4 +67,5 @@ def gradients(
         raise BadRequest("The photo or a painting has changed since.")
     from impasto import wiring
 
-    yield from wiring.gradients(asked, pictures, fetch)
+    with memory_for("compute the gradients"):
+        yield from wiring.gradients(asked, pictures, fetch)

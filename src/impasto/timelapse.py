@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,6 @@ from impasto.images.writing import replace_file
 Frame = npt.NDArray[np.uint8]  # (H, W, 3)
 
 EXTENSIONS = (".mp4", ".gif", ".webp")
-FPS, HOLD = 24, 2.0
 _LEAST_SECONDS = 4.0  # that a making is shown for where nothing is asked for: a few snapshots would be over in a blink
 _USUAL_SIDE = {".mp4": 1920, ".gif": 480, ".webp": 960}  # long side where nothing is asked for; a GIF is large in bytes
 _SIDES, _FPS, _SECONDS = (16, 4096), (1, 60), 3600.0
@@ -38,15 +38,15 @@ class Timing:
     which the last picture stays.
     """
 
-    fps: int = FPS
-    seconds: float | None = None
-    hold: float = HOLD
+    fps: int
+    seconds: float | None
+    hold: float
 
     def check(self) -> None:
         """Raises BadRequest for a number out of range."""
         low, high = _FPS
         if not low <= self.fps <= high:
-            raise BadRequest(f"fps is {self.fps}, but it must be {low} to {high}.", f"Leave it out for {FPS}.")
+            raise BadRequest(f"fps is {self.fps}, but it must be {low} to {high}.", "24 is that of the cinema.")
         if self.seconds is not None and not 0 < self.seconds <= _SECONDS:
             raise BadRequest(f"seconds is {self.seconds:g}, but it must be above 0 and at most {_SECONDS:g}.")
         if not 0 <= self.hold <= _SECONDS:
@@ -58,7 +58,7 @@ class Timing:
         frames = max(1, round(seconds * self.fps))
         # The last frame is the last picture's.
         shown = [pictures - 1 - (frames - 1 - frame) * pictures // frames for frame in range(frames)]
-        counts = {index: shown.count(index) for index in dict.fromkeys(shown)}
+        counts = Counter(shown)  # which keeps their order
         counts[pictures - 1] += round(self.hold * self.fps)
         return list(counts.items())
 
@@ -119,7 +119,7 @@ def _files(history: History) -> list[Path]:
     last, preview = runs.result(history.folder), history.folder / runs.PREVIEW
     if last is None and preview.is_file() and preview.stat().st_mtime > kept[-1].stat().st_mtime:
         last = preview
-    return kept + ([last] if last is not None and _reads(last) else [])
+    return kept + ([last] if last is not None else [])
 
 
 def _reads(file: Path) -> bool:

@@ -75,6 +75,7 @@ def gradients(history: History, norms: Norms, theme: Theme) -> Figure:
     stage = {step.evaluations: step.stage for step in history.steps}
     groups = [stage.get(evaluations, len(history.planned.stages) - 1) for evaluations in norms]
     _draw(axes, _Lines(list(norms), shares, groups, log=False), theme)
+    axes.set_xlim(0, 1.02 * history.made)
     _sizes(axes, history, _evaluations(history), theme)
     _named(axes, "share of the pull at the pixels by term", "evaluations", theme)
     axes.set_ylabel("%", color=theme.ink)

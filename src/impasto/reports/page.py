@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from impasto import images, retrace, runs
+from impasto import assets, images, retrace, runs
 from impasto import recipe as recipes
 from impasto.errors import BadPicture, ImpastoError
 from impasto.history import History
@@ -53,34 +53,44 @@ class Gradients:
 
 
 def write(
-    history: History, output: Path, *, gradients: bool = True, say: Callable[[str], None] = lambda note: None
+    history: History,
+    output: Path,
+    *,
+    gradients: bool = True,
+    say: Callable[[str], None] = lambda note: None,
+    fetch: assets.Progress = lambda name, done, total: None,
 ) -> None:
     """Write the page of a run to ``output``, and beside it each of its curves as PNG, named after it.
 
-    ``gradients``: look at pictures of the run again with its network, which takes three evaluations for each.
+    ``gradients``: look at pictures of the run again with its network, one evaluation for each of them and each term.
 
     Raises:
         CannotWrite: a file cannot be written there.
     """
     shots = _shots(history)
-    found = _gradients(history, shots, say) if gradients else Gradients({}, "They were left out.")
-    drawn: dict[str, Callable[[curves.Theme], Figure | None]] = {}
-    if history.steps:
-        drawn["loss"] = lambda theme: curves.loss(history, theme)
-        drawn["layers"] = lambda theme: curves.layers(history, theme)
-    if found.norms:
-        drawn["gradients"] = lambda theme: curves.gradients(history, found.norms, theme)
-    figures = {name: draw for name, draw in drawn.items() if draw(curves.LIGHT) is not None}
-    replace_file(output, _page(history, shots, found, figures).encode())
-    for name, draw in figures.items():
-        figure = draw(curves.LIGHT)
-        assert figure is not None
-        replace_file(curve_file(output, name), curves.png(figure))
+    found = _gradients(history, shots, say, fetch) if gradients else Gradients({}, "They were left out.")
+    figures = _figures(history, found.norms)
+    given = retrace.inputs(history.recipe, fetch) if history.recipe is not None else []
+    replace_file(output, _page(history, shots, given, found, figures).encode())
+    for name, (light, _) in figures.items():
+        replace_file(curve_file(output, name), curves.png(light))
 
 
 def curve_file(output: Path, name: str) -> Path:
     """Where a curve of a page goes: ``painted.html`` has ``painted-loss.png``."""
     return output.with_name(f"{output.stem}-{name}.png")
+
+
+def _figures(history: History, norms: curves.Norms) -> dict[str, tuple[Figure, Figure]]:
+    """The curves that can be drawn, by name, each on light and on dark ground."""
+    light, dark = curves.LIGHT, curves.DARK
+    found: dict[str, tuple[Figure | None, Figure | None]] = {}
+    if history.steps:
+        found["loss"] = curves.loss(history, light), curves.loss(history, dark)
+        found["layers"] = curves.layers(history, light), curves.layers(history, dark)
+    if norms:
+        found["gradients"] = curves.gradients(history, norms, light), curves.gradients(history, norms, dark)
+    return {name: (one, other) for name, (one, other) in found.items() if one is not None and other is not None}
 
 
 # ---- what is shown ---------------------------------------------------------------------------------------------------
@@ -112,7 +122,7 @@ def _pixels(file: Path) -> images.Pixels | None:
         return None
 
 
-def _gradients(history: History, shots: Sequence[Shot], say: Callable[[str], None]) -> Gradients:
+def _gradients(history: History, shots: Sequence[Shot], say: Callable[[str], None], fetch: assets.Progress) -> Gradients:
     sizes = [tuple(size) for size, _ in history.planned.stages]
     looked = {shot.evaluations: shot.pixels for shot in shots if shot.pixels.shape[:2] in sizes}
     if history.recipe is None or not looked:
@@ -121,7 +131,8 @@ def _gradients(history: History, shots: Sequence[Shot], say: Callable[[str], Non
         )
     say(f"Looking at {len(looked)} pictures again, for the gradients; --no-gradients leaves them out.")
     try:
-        return Gradients(dict(zip(looked, retrace.gradients(history.recipe, list(looked.values())), strict=True)))
+        norms = retrace.gradients(history.recipe, list(looked.values()), fetch)
+        return Gradients(dict(zip(looked, norms, strict=True)))
     except ImpastoError as error:
         return Gradients({}, f"They could not be computed. {error.message}")
 
@@ -130,13 +141,17 @@ def _gradients(history: History, shots: Sequence[Shot], say: Callable[[str], Non
 
 
 def _page(
-    history: History, shots: Sequence[Shot], found: Gradients, figures: dict[str, Callable[[curves.Theme], Figure | None]]
+    history: History,
+    shots: Sequence[Shot],
+    given: Sequence[retrace.Given],
+    found: Gradients,
+    figures: Mapping[str, tuple[Figure, Figure]],
 ) -> str:
     name = history.folder.resolve().name.removesuffix(".run")
-    drawn = {title: _curve(figure, title) for title, figure in figures.items()}
+    drawn = {title: _curve(title, *both) for title, both in figures.items()}
     parts = [
         f"<h1>{escape(name)}</h1><p class=lead>{escape(_lead(history))}</p>",
-        _inputs(history, shots),
+        _inputs(given, shots),
         _section("Along the way", _along(history, shots)),
         _section("Loss", drawn.get("loss", "<p>No evaluation was made.</p>")),
         _section("Layers", drawn.get("layers", "<p>The log of this run does not tell the layers' shares.</p>")),
@@ -178,13 +193,12 @@ def _image(pixels: images.Pixels, side: int, caption: str) -> str:
     )
 
 
-def _curve(draw: Callable[[curves.Theme], Figure | None], title: str) -> str:
+def _curve(title: str, *both: Figure) -> str:
     """A figure for light and one for dark ground, of which the browser takes the one that suits."""
-    light, dark = (curves.svg(figure) for theme in (curves.LIGHT, curves.DARK) if (figure := draw(theme)) is not None)
-    kind = "image/svg+xml"
+    light, dark = (_data("image/svg+xml", curves.svg(figure)) for figure in both)
     return (
-        f'<picture class=curve><source media="(prefers-color-scheme: dark)" srcset="{_data(kind, dark)}">'
-        f'<img alt="{escape(title)}" src="{_data(kind, light)}"></picture>'
+        f'<picture class=curve><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+        f'<img alt="{escape(title)}" src="{light}"></picture>'
     )
 
 
@@ -203,8 +217,7 @@ def _times(count: int) -> str:
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
-def _inputs(history: History, shots: Sequence[Shot]) -> str:
-    given = retrace.inputs(history.recipe) if history.recipe is not None else []
+def _inputs(given: Sequence[retrace.Given], shots: Sequence[Shot]) -> str:
     shown = [
         _image(one.picture.pixels, _LARGE, f"{one.role}: {_short(one.name)}")
         if one.picture is not None
@@ -272,9 +285,8 @@ def _took(history: History) -> str:
     facts = [["device", planned.device], ["kernel", planned.kernel], ["held", tile]]
     facts += [["disk", _gigabytes(planned.disk_bytes)]] if planned.disk_bytes else []
     facts += [["snapshots", f"{shots['count']} in {shots['seconds']:.2f} s, which the times include"]] if shots else []
-    facts += (
-        [["versions", ", ".join(f"{name} {version}" for name, version in record["versions"].items())]] if record else []
-    )
+    versions = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
+    facts += [["versions", versions]] if versions else []
     return f"{_table(rows, head) if rows else ''}{_table(taken, ['', 'said', 'taken'])}{_table(facts)}"
 
 
