@@ -682,7 +682,18 @@ def test_another_wish_under_the_same_name_is_a_fresh_start(
 def test_every_option_of_a_recipe_is_in_the_help_once(capsys: Captured):
     assert run("stylize", "--help") == 0
     shown = re.findall(r"^\W*(--[a-z-]+)", capsys.readouterr().out, flags=re.MULTILINE)
-    own = ["--output", "--recipe", "--run", "--fresh", "--checkpoint", "--time", "--no-run", "--json", "--quiet"]
+    own = [
+        "--output",
+        "--recipe",
+        "--run",
+        "--fresh",
+        "--checkpoint",
+        "--snapshots",
+        "--time",
+        "--no-run",
+        "--json",
+        "--quiet",
+    ]
     assert sorted(shown) == sorted([*own, *(f"--{name}" for name in recipes.options())])
 
 

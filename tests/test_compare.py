@@ -18,10 +18,11 @@ from test_cli import run
 from test_metrics import judge_with_pocket_networks
 
 import impasto
-from impasto import comparing, images, metrics, report, runs
+from impasto import comparing, images, metrics, runs
 from impasto.geometry import Size
 from impasto.metrics import FIGURES
 from impasto.recipe import Input, Recipe
+from impasto.reports import comparison as report
 
 Captured = pytest.CaptureFixture[str]
 

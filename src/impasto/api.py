@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence, Set
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from impasto import amounts, assets, images, runs
 from impasto import painting as paintings
 from impasto import recipe as recipes
+from impasto import snapshots as shots
 from impasto.errors import (
     BadPicture,
     BadRecipe,
@@ -35,6 +38,7 @@ from impasto.geometry import Size
 from impasto.painting import Painting
 from impasto.recipe import Recipe
 from impasto.request import Request, Source, is_file, replanned, request, requests
+from impasto.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from impasto.state import State
@@ -149,13 +153,16 @@ def paint(
     checkpoint_seconds: float = recipes.CHECKPOINT_SECONDS,
     within: float | None = None,
     fixed: Set[str] = frozenset(),
+    snapshots: str | Iterable[int] = (),
 ) -> Painting:
     """Paint a request; write the picture to ``output`` and the run's folder to ``run`` where they are given.
 
     A run of the same recipe that was stopped or killed is gone on with from the state in its folder, and ends with the
     bytes of an undisturbed one, unless ``fresh``. The state is written every ``checkpoint_seconds`` (0: after each step),
     less often where that would take up a hundredth of the time, and after each stage. ``within`` seconds the best picture
-    is painted: size and iterations are chosen, but for those that ``fixed`` names.
+    is painted: size and iterations are chosen, but for those that ``fixed`` names. ``snapshots`` ("100,300", "every=50", or
+    numbers) are the evaluations after which the picture is kept in the run's folder, as it would be written if the run
+    were stopped there, in the size of its stage.
 
     Raises:
         DoesNotFit: the recipe's limit on memory is too low.
@@ -167,6 +174,8 @@ def paint(
     watch = watch or Watch()
     if not checkpoint_seconds >= 0:
         raise BadRecipe(f"checkpoint is {checkpoint_seconds:g}, but it must be 0 or more seconds.", "0 saves each step.")
+    wanted = shots.parse(snapshots)
+    shots.check_kept(wanted, run is not None)
     output = _checked(output, run, asked, asked.plan.size if within is None else None)
     wish = _wish(asked.recipe, within, fixed)
     kept = runs.checkpoint(run) if run is not None and not fresh else None
@@ -186,15 +195,19 @@ def paint(
     log = None
     if run is not None:
         log = runs.Run.start(run, asked.recipe) if kept is None else runs.Run.resume(run)
-    follow = _Follow(log, asked, str(output or ""), checkpoint_seconds, wish, spent, ready.kernel)
+    follow = _Follow(log, asked, str(output or ""), checkpoint_seconds, wish, spent, ready.kernel, wanted)
+    follow.shooting = kept.facts.get("snapshot_seconds", 0.0) if kept else 0.0
+    said = [(Warned(note), first[1]) for note in _never(wanted, asked.plan.evaluations)]
     deadline = begun + within - spent if within is not None else math.inf
     with nullcontext() if log is None else closing(log):
-        return _ended(_from(first, stream), follow, watch, output, deadline)
+        return _ended(_from([first, *said], stream), follow, watch, output, deadline)
 
 
-def _from(first: tuple[Event, State], stream: Iterator[tuple[Event, State]]) -> Generator[tuple[Event, State], None, None]:
-    """A stream whose first has been taken, whole again."""
-    yield first
+def _from(
+    first: Iterable[tuple[Event, State]], stream: Iterator[tuple[Event, State]]
+) -> Generator[tuple[Event, State], None, None]:
+    """A stream whose first events have been taken, or are put before it."""
+    yield from first
     yield from stream
 
 
@@ -210,6 +223,9 @@ def _ended(
         if output is not None:
             output = paintings.save(painting, output)
             painting.record["output"] = str(output)
+        if log is not None and follow.wanted:
+            taken = len(runs.kept_snapshots(log.folder))
+            painting.record["snapshots"] = {"count": taken, "seconds": round(follow.shooting, 3)}
     if failed is not None:
         where = f"The last good picture is in {output}. " if output is not None else ""
         if failed.memory:
@@ -252,6 +268,12 @@ def _watched(
     return state, failed, False
 
 
+def _never(wanted: Snapshots, evaluations: int) -> list[str]:
+    """What a person should know of snapshots that the run never comes to."""
+    beyond = wanted.beyond(evaluations)
+    return [f"The run has {evaluations} evaluations: there will be no snapshot for {beyond}."] if beyond else []
+
+
 def _wish(recipe: Recipe, within: float | None, fixed: Set[str]) -> str:
     """What was asked for, in a word: the same command has the same."""
     return " ".join([recipe.sha256, *([f"{within:g}", *sorted(fixed & {"size", "iterations"})] if within else [])])
@@ -275,7 +297,7 @@ def resume(run: Path, watch: Watch | None = None) -> Painting:
     if asked.recipe.sha256 != kept.facts["recipe_sha256"]:
         raise kept.refused("its photo or a painting has changed since")
     output = Path(kept.facts["output"]) if kept.facts["output"] else None
-    return paint(asked, output=output, run=run, watch=watch)
+    return paint(asked, output=output, run=run, watch=watch, snapshots=kept.facts.get("snapshots", ""))
 
 
 def _checked(output: Path | None, run: Path | None, asked: Request, size: Size | None) -> Path | None:
@@ -305,7 +327,8 @@ class _Follow:
     """Keeps what the record needs of the stream, and writes the run's log, state and preview.
 
     ``wish`` is what was asked for, before anything was chosen for it. ``spent``: seconds of the run before it was
-    interrupted, if it was. ``kernel``: how it convolves. ``pace``: seconds of the last step.
+    interrupted, if it was. ``kernel``: how it convolves. ``pace``: seconds of the last step. ``shooting``: seconds that
+    snapshots took.
     """
 
     log: runs.Run | None
@@ -315,6 +338,8 @@ class _Follow:
     wish: str
     spent: float = 0.0
     kernel: str = ""
+    wanted: Snapshots = field(default_factory=Snapshots)
+    shooting: float = 0.0
     planned: Planned | None = None
     seconds: float = 0.0
     pace: float = 0.0
@@ -335,6 +360,8 @@ class _Follow:
             return
         self.log.note(event)
         stepped, staged = isinstance(event, Stepped), isinstance(event, StageDone)
+        if isinstance(event, Stepped) and event.evaluations in self.wanted:
+            self.shoot(event.evaluations, state)  # before the state, which is gone on from after it
         if staged or (stepped and self.seconds >= self.next_keep):
             self.keep(state)
         if staged or (stepped and self.seconds >= self.next_preview):
@@ -342,6 +369,17 @@ class _Follow:
             with self.log.trying():
                 self.log.preview(images.reduced(state.picture, _PREVIEW_SIDE))
             self.next_preview = self.seconds + max(_PREVIEW_SECONDS, (time.monotonic() - begun) / _WRITING_SHARE)
+
+    def shoot(self, evaluations: int, state: State) -> None:
+        """Keep the picture of a state for later."""
+        assert self.log is not None
+        begun = time.monotonic()
+        with self.log.trying():
+            pixels = np.clip(images.from_tensor(state.good().picture), 0, 1)
+            alpha = self.asked.photo.alpha
+            alpha = images.resize(alpha, Size(*pixels.shape[:2])) if alpha is not None else None
+            self.log.snapshot(evaluations, pixels, alpha)
+        self.shooting += time.monotonic() - begun
 
     def say(self, message: str, state: State, watch: Watch) -> None:
         """Tell the log and whoever watches."""
@@ -355,6 +393,7 @@ class _Follow:
         begun = time.monotonic()
         tensors, facts = state.pack()
         facts |= {"recipe_sha256": self.asked.recipe.sha256, "asked": self.wish, "kernel": self.kernel}
+        facts |= {"snapshots": str(self.wanted), "snapshot_seconds": self.shooting}
         self.log.keep(tensors, {**facts, "seconds": self.seconds, "output": self.output})
         pause = max(self.checkpoint_seconds, (time.monotonic() - begun) / _WRITING_SHARE) if self.checkpoint_seconds else 0
         self.next_keep = self.seconds + pause

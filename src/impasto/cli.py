@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from impasto import __version__, amounts
+from impasto import __version__, amounts, making
 from impasto import recipe as recipes
 from impasto.errors import BadRequest, ImpastoError, ran_out_of_memory
+from impasto.snapshots import check_kept, parse
 
 if TYPE_CHECKING:
     from impasto.painting import Painting
@@ -43,7 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a title that the terminal cannot spell is no reason to stop
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        if isinstance(said := app(arguments, exit_on_error=False, print_error=False), Path):
+            print(said)
     except CycloptsError as error:
         _complain(str(error), "`impasto --help` lists the commands, `impasto COMMAND --help` their options.")
         sys.exit(2)
@@ -82,20 +84,21 @@ def _stylize(
     fresh: bool,
     checkpoint: float,
     time: str,
+    snapshots: str,
     **settings: Any,
 ) -> None:
     from impasto import api
 
+    check_kept(parse(snapshots), not no_run)
     given = {name: value for name, value in settings.items() if value is not None}
     chosen = api.load_recipe(recipe, given)
     target = output or Path(f"{Path(photo).stem}-{'-'.join(Path(each).stem for each in style)}"[:200] + ".png")
-    folder = None if no_run else (run or None)
     _paint(
         photo,
         list(style),
         chosen,
         target,
-        folder,
+        run,
         keep_run=not no_run,
         as_json=json_,
         quiet=quiet,
@@ -103,6 +106,7 @@ def _stylize(
         checkpoint=checkpoint,
         within=amounts.duration(time) if time else None,
         fixed=frozenset(given),
+        snapshots=snapshots,
     )
 
 
@@ -120,6 +124,7 @@ def _paint(
     checkpoint: float = recipes.CHECKPOINT_SECONDS,
     within: float | None = None,
     fixed: frozenset[str] = frozenset(),
+    snapshots: str = "",
 ) -> Path:
     """Check, say what will be done, paint, and say where it is."""
     from impasto import api, images, runs
@@ -142,6 +147,7 @@ def _paint(
             checkpoint_seconds=checkpoint,
             within=within,
             fixed=fixed,
+            snapshots=snapshots,
         )
     return _tell(painting, as_json)
 
@@ -184,6 +190,12 @@ def _stylize_command() -> Callable[..., None]:
         own("run", Path | None, None, "Folder of the run's log. [default: beside the picture]"),
         flag("fresh", "Start over where an unfinished run of the same recipe would be gone on with.", "--fresh"),
         own("checkpoint", float, recipes.CHECKPOINT_SECONDS, "Seconds between two saved states of the run; 0: each step."),
+        own(
+            "snapshots",
+            str,
+            "",
+            "Keep the picture after these evaluations, such as 100,300 or every=50, in the run's folder.",
+        ),
         own("time", str, "", "Paint the best picture in this time, such as 2m; size and iterations are chosen for it."),
         flag("no_run", "Keep no log.", "--no-run"),
         flag("json_", "Print one JSON object at the end.", "--json"),
@@ -214,6 +226,8 @@ class Value(str):
 
 
 app.command(_stylize_command(), name="stylize", usage="Usage: impasto stylize PHOTO STYLE [STYLE...] [OPTIONS]")
+app.command(making.report)
+app.command(making.timelapse)
 
 
 @app.command
@@ -315,8 +329,9 @@ def compare(
     """
     from rich.console import Console
 
-    from impasto import comparing, report
+    from impasto import comparing
     from impasto.display import Display
+    from impasto.reports import comparison as report
 
     with Display(quiet=json or csv) as display:
         found = comparing.compare(results, content, style, judge=judge, size=size or comparing.LARGEST, fetch=display.fetch)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from impasto import assets
 
-EXTRAS = {"heif": ("pillow_heif", "reading HEIC photos")}
+EXTRAS = {"heif": ("pillow_heif", "reading HEIC photos"), "video": ("av", "films as MP4")}
 
 
 @dataclass(frozen=True)

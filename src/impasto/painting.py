@@ -62,7 +62,7 @@ class Painting:
             self.pixels,
             alpha=self.alpha,
             exif=self.exif,
-            recipe=_without_folders(self.recipe).to_json(),
+            recipe=without_folders(self.recipe).to_json(),
             credit=self.credit,
             bits=bits,
             quality=self.recipe.output.quality,
@@ -121,7 +121,7 @@ def save(painting: Painting, output: Path) -> Path:
         raise NotSaved(error.message, "It could not be kept anywhere else either. Make room, and run it again.") from None
 
 
-def _without_folders(recipe: Recipe) -> Recipe:
+def without_folders(recipe: Recipe) -> Recipe:
     """The recipe with file names in place of paths: a picture that is passed on says nothing of its maker's folders."""
     assert recipe.photo is not None
     return recipe.model_copy(

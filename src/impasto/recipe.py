@@ -375,7 +375,17 @@ class Option:
     @property
     def text(self) -> str:
         """The default as one would type it."""
-        value = self.default
+        return self.typed(self.default)
+
+    def of(self, recipe: Recipe) -> str:
+        """A recipe's value as one would type it."""
+        value: Any = recipe
+        for step in self.path:
+            value = getattr(value, step)
+        return self.typed(value)
+
+    @staticmethod
+    def typed(value: Any) -> str:
         if isinstance(value, Mapping):
             return ",".join(f"{name}={weight:g}" for name, weight in value.items())
         if isinstance(value, Sequence) and not isinstance(value, str):

@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from impasto import events, images
+from impasto import events, images, snapshots
 from impasto import recipe as recipes
 from impasto.errors import BadRecipe, CannotResume, CannotWrite, UnknownName, ran_out_of_memory
-from impasto.images.writing import claim, clear_parts, replace_file
+from impasto.images.writing import claim, clear_all_parts, clear_parts, replace_file
 from impasto.recipe import Recipe
 
 if TYPE_CHECKING:
     from impasto.scratch import Kept
 
 RECIPE, EVENTS, STATE = "recipe.toml", "events.jsonl", "state.safetensors"
-PREVIEW, RECORD = "preview.jpg", "record.json"
+PREVIEW, RECORD, SNAPSHOTS = "preview.jpg", "record.json", "snapshots"
 _RESULTS = tuple(f"result{extension}" for extension in images.EXTENSIONS)
 _FILES = {RECIPE, EVENTS, STATE, PREVIEW, RECORD, *_RESULTS}
 
@@ -48,12 +48,23 @@ def check(folder: Path) -> None:
     if not nearest.is_dir():
         raise CannotWrite(f"The run folder {folder} cannot be made: {nearest} is a file.", ELSEWHERE)
     if nearest == folder.absolute():
-        # What starts with a dot is a half-written file of a run that was killed, or the file manager's own.
-        strangers = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - _FILES
-        if strangers:
+        if strangers := _strangers(folder):
             raise CannotWrite(f"{folder} is no run folder: it holds {min(strangers)}.", ELSEWHERE)
         if (held := _claimed(folder)) is not None:
             held.close()
+
+
+def _strangers(folder: Path) -> set[str]:
+    """What a folder holds that no run writes."""
+    shots = folder / SNAPSHOTS
+    known = {*_FILES, SNAPSHOTS} if shots.is_dir() else _FILES
+    among = {f"{SNAPSHOTS}/{name}" for name in _visible(shots) if snapshots.evaluations_of(name) is None}
+    return {name for name in _visible(folder) if name not in known} | among
+
+
+def _visible(folder: Path) -> list[str]:
+    """The names in a folder, but for those with a dot: what a killed run left half-written, or the file manager's."""
+    return [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
 
 
 def _claimed(folder: Path) -> IO[bytes] | None:
@@ -140,6 +151,19 @@ def checkpoint(folder: Path) -> Checkpoint | None:
     return Checkpoint(tensors, facts, folder)
 
 
+def result(folder: Path) -> Path | None:
+    """The finished picture of a complete run."""
+    found = (folder / name for name in _RESULTS if (folder / name).is_file())
+    return next(found, None) if (folder / RECORD).exists() else None
+
+
+def kept_snapshots(folder: Path) -> list[tuple[int, Path]]:
+    """The evaluations and the files of a run's snapshots, in order."""
+    shots = folder / SNAPSHOTS
+    found = [(snapshots.evaluations_of(path.name), path) for path in shots.iterdir()] if shots.is_dir() else []
+    return sorted((evaluations, path) for evaluations, path in found if evaluations is not None)
+
+
 @dataclass
 class Run:
     """A run that is being written; ``lost`` says whether something of it could not be.
@@ -164,6 +188,11 @@ class Run:
             for name in (RECORD, *sorted(_FILES)):  # the mark of completion first
                 (folder / name).unlink(missing_ok=True)
                 clear_parts(folder / name)
+            for _, shot in kept_snapshots(folder):
+                shot.unlink()
+            clear_all_parts(folder / SNAPSHOTS)
+            with contextlib.suppress(OSError):
+                (folder / SNAPSHOTS).rmdir()
             replace_file(folder / RECIPE, recipe.to_toml().encode(errors="replace"))
         except OSError as error:
             raise CannotWrite(
@@ -178,6 +207,7 @@ class Run:
         held = _claimed(folder)
         for name in _FILES:
             clear_parts(folder / name)
+        clear_all_parts(folder / SNAPSHOTS)
         return cls(folder, held)
 
     def close(self) -> None:
@@ -203,6 +233,15 @@ class Run:
         """Replace the picture to look at while the run goes on: pixels (H, W, 3), 0..1."""
         with self.trying():
             images.save(self.folder / PREVIEW, pixels, quality=85)
+
+    def snapshot(self, evaluations: int, pixels: images.Pixels, alpha: images.Pixels | None) -> None:
+        """Keep the picture after so many evaluations: pixels (H, W, 3) and alpha (H, W), 0..1.
+
+        As PNG, which loses nothing: gradients are computed from it again, and the dots of a JPEG would be in them.
+        """
+        with self.trying():
+            (self.folder / SNAPSHOTS).mkdir(exist_ok=True)
+            images.save(self.folder / SNAPSHOTS / snapshots.file_name(evaluations), pixels, alpha=alpha)
 
     def finish(self, output: Path, record: dict[str, Any]) -> None:
         """Take the result in and write the record, the mark that the run is complete."""

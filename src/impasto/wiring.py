@@ -7,7 +7,7 @@ and options.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,11 +25,13 @@ from impasto.geometry import Size
 from impasto.networks import vgg, weights
 from impasto.networks.convolution import Kernel, has
 from impasto.networks.features import Network
+from impasto.objectives.base import Objective
 from impasto.recipe import Recipe
 from impasto.request import Request, replanned, wanted_layers
 from impasto.schedule import Plan
 from impasto.scratch import InMemory, OnDisk, Scratch
 from impasto.state import State
+from impasto.tiling import value_and_gradient
 
 if TYPE_CHECKING:
     from impasto.runs import Checkpoint
@@ -50,14 +52,7 @@ class Bench:
 
     def room(self) -> planning.Room:
         """What there is to work with now."""
-        asked, tools = self.asked, self.tools
-        pictures = [asked.photo, *asked.paintings, *([asked.start] if asked.start else [])]
-        return planning.Room(
-            free=machine.free_memory(tools.device),
-            limit=tools.recipe.compute.memory,
-            disk=machine.free_disk(_scratch_folder()),
-            inputs=sum(picture.pixels.nbytes for picture in pictures),
-        )
+        return _room(self.asked, self.tools)
 
     def planned(
         self, asked: Request, first: int | None = None, room: planning.Room | None = None
@@ -105,6 +100,57 @@ def bench(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None
     Raises:
         CannotResume: there is no such kernel here.
     """
+    tools = _tools(asked, fetch, kept)
+    where = tools.device
+
+    def prepare(size: Size) -> Callable[[], object]:
+        pixels = images.to_tensor(images.resize(asked.photo.pixels, size)).to(where)
+        evaluate = engine.evaluation(size, asked.plan, tools)
+        return lambda: evaluate(pixels)
+
+    with machine.reused_memory(), _autograd():
+        return Bench(asked, tools, planning.speed(asked.plan.size, prepare, where))
+
+
+def gradients(
+    asked: Request, pictures: Sequence[images.Pixels], fetch: assets.Progress = lambda name, done, total: None
+) -> Iterator[dict[str, float]]:
+    """How strongly each term pulls at each of some pictures (H, W, 3), 0..1, of the sizes that the request is painted in.
+
+    Gives, picture by picture, the Euclidean norm of the gradient of each weighted term alone with respect to the pixels, by
+    the term's name, held as the plan would be now.
+    """
+    tools = _tools(asked, fetch)
+    way = planning.holding(asked.plan, asked.recipe, tools.network, _room(asked, tools))
+    tools = replace(tools, tile=way.tile, targets=_scratch(way.targets_on_disk))
+    kept: dict[Size, list[Objective]] = {}
+    with machine.reused_memory() if way.reuse else nullcontext():
+        for picture in pictures:
+            size = Size(*picture.shape[:2])
+            with _autograd():
+                if size not in kept:
+                    kept = {size: engine.objectives_for(size, asked.plan, tools)}
+                pixels = images.to_tensor(picture).to(tools.device)
+                grid, encode = tools.grid(size), tools.network.within(size)
+                norms = {}
+                for objective in kept[size]:
+                    _, gradient = value_and_gradient(pixels, encode, [objective], grid)
+                    norms[objective.name] = float(gradient.double().norm())
+            yield norms
+
+
+def _room(asked: Request, tools: Tools) -> planning.Room:
+    pictures = [asked.photo, *asked.paintings, *([asked.start] if asked.start else [])]
+    return planning.Room(
+        free=machine.free_memory(tools.device),
+        limit=tools.recipe.compute.memory,
+        disk=machine.free_disk(_scratch_folder()),
+        inputs=sum(picture.pixels.nbytes for picture in pictures),
+    )
+
+
+def _tools(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None) -> Tools:
+    """Network, device and kernel of a request; the kernel of a state to go on from is kept to."""
     recipe = asked.recipe
     where, _ = machine.device(recipe.compute.device)
     kernel = _kept_kernel(kept, where) if kept else machine.kernel(recipe.compute.precision, where)
@@ -121,15 +167,7 @@ def bench(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None
     )
     start = asked.start.pixels if asked.start is not None else None
     paintings = tuple(painting.pixels for painting in asked.paintings)
-    tools = Tools(recipe, network, asked.photo.pixels, paintings, start, where)
-
-    def prepare(size: Size) -> Callable[[], object]:
-        pixels = images.to_tensor(images.resize(asked.photo.pixels, size)).to(where)
-        evaluate = engine.evaluation(size, asked.plan, tools)
-        return lambda: evaluate(pixels)
-
-    with machine.reused_memory(), _autograd():
-        return Bench(asked, tools, planning.speed(asked.plan.size, prepare, where))
+    return Tools(recipe, network, asked.photo.pixels, paintings, start, where)
 
 
 def _kept_kernel(kept: Checkpoint, where: torch.device) -> Kernel:

@@ -11,12 +11,13 @@ from impasto.images.embedding import embedded_credit, embedded_recipe
 from impasto.images.pixels import Picture, Pixels, from_tensor, reduced, resize, to_tensor
 from impasto.images.reading import read
 from impasto.images.sheets import contact_sheet
-from impasto.images.writing import EXTENSIONS, check_output, save
+from impasto.images.writing import EXTENSIONS, check_file, check_output, save
 
 __all__ = [
     "EXTENSIONS",
     "Picture",
     "Pixels",
+    "check_file",
     "check_output",
     "contact_sheet",
     "embedded_credit",

@@ -51,19 +51,39 @@ def check_output(path: str | os.PathLike[str], *, bits: Bits = 8, size: Size | N
     extension, a folder or a write-protected file of that name, a folder that cannot be made or written to (tried
     with a real file, which is removed), 16 bits in JPEG or WebP, a side too long for it.
     """
-    target = Path(os.path.abspath(path))
-    if not os.fspath(path):
-        raise CannotWrite("The name of the output is empty.", "Give a file name such as out.png.")
-    if len(os.fsencode(target.name)) > _LONGEST_NAME:
-        raise CannotWrite(f"The name {target.name[:40]}... is too long for a file.", "Give a shorter one with -o.")
-    if target.is_dir() or os.fspath(path).endswith(("/", os.sep)):
-        raise CannotWrite(f"{path} is a folder, not a file name.", f"Give a file in it, such as {target / 'out.png'}.")
+    target = _named(path)
     kind = _kind_for(target, bits)
     if size is not None and size.long_side > _LONGEST_SIDE.get(kind, size.long_side):
         raise CannotWrite(
             f"{path} would be {size}, and a {kind} file holds at most {_LONGEST_SIDE[kind]} pixels a side.",
             f"Save it as {target.with_suffix('.png').name}.",
         )
+    return _free(target)
+
+
+def check_file(path: str | os.PathLike[str], extensions: tuple[str, ...]) -> Path:
+    """The same for a file that is no picture, whose name ends in one of ``extensions``. Raises CannotWrite."""
+    target = _named(path, f"out{extensions[0]}")
+    if target.suffix.lower() not in extensions:
+        was = f"ends in {target.suffix}" if target.suffix else "has no extension"
+        raise CannotWrite(f"{target} {was}; it must be one of: {' '.join(extensions)}.", "Change the name after -o.")
+    return _free(target)
+
+
+def _named(path: str | os.PathLike[str], example: str = "out.png") -> Path:
+    """The absolute path, if it can be a file's."""
+    target = Path(os.path.abspath(path))
+    if not os.fspath(path):
+        raise CannotWrite("The name of the output is empty.", f"Give a file name such as {example}.")
+    if len(os.fsencode(target.name)) > _LONGEST_NAME:
+        raise CannotWrite(f"The name {target.name[:40]}... is too long for a file.", "Give a shorter one with -o.")
+    if target.is_dir() or os.fspath(path).endswith(("/", os.sep)):
+        raise CannotWrite(f"{path} is a folder, not a file name.", f"Give a file in it, such as {target / example}.")
+    return target
+
+
+def _free(target: Path) -> Path:
+    """The path, once it is sure that it can be written."""
     if target.exists() or target.is_symlink():
         _check_replaceable(target)
     _check_folder(target)
@@ -164,7 +184,19 @@ def replace_file(target: Path, data: bytes | Iterable[bytes | memoryview]) -> No
 
 def clear_parts(target: Path) -> None:
     """Remove what killed programs left half-written of ``target``; what another one is writing now stays."""
-    for part in target.parent.glob(f"{_mark(target)}-{'[0-9a-f]' * 16}.part"):
+    _clear(target.parent, _mark(target))
+
+
+def clear_all_parts(folder: Path) -> None:
+    """Remove what killed programs left half-written of any file in ``folder``, which need not be there."""
+    _clear(folder, f".impasto-{_HEX}")
+
+
+_HEX = "[0-9a-f]" * 16
+
+
+def _clear(folder: Path, mark: str) -> None:
+    for part in folder.glob(f"{mark}-{_HEX}.part"):
         with suppress(OSError):
             with open(part, "r+b") as file:
                 abandoned = claim(file)

@@ -1,0 +1,168 @@
+"""A run as one page: what is in it, that it needs nothing else, and what is said where something is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_api import hang, paint_with_a_pocket_network, save_random
+from test_cli import run
+from test_history import PLANNED, step, written
+from test_resume import stop_after
+
+import impasto
+from impasto import api, history, images, retrace, runs
+from impasto import recipe as recipes
+from impasto.errors import BadRequest
+from impasto.reports import curves, page
+from impasto.request import request
+
+Captured = pytest.CaptureFixture[str]
+OUT, RUN, PAGE = Path("out.png"), Path("out.png.run"), Path("out.png.report.html")
+
+
+@pytest.fixture(autouse=True)
+def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    paint_with_a_pocket_network(monkeypatch, tmp_path)
+    save_random("photo.png", 48, 64)
+    save_random("painting.png", 50, 40, seed=1)
+
+
+def paint(watch: api.Watch | None = None, style: str = "painting.png", **settings: Any) -> None:
+    asked = {"size": 96, "iterations": "4,5", "schedule_coarsest": 48, "strength": 61, **settings}
+    chosen = recipes.with_settings(recipes.Recipe(), asked)
+    api.paint(request("photo.png", style, chosen), output=OUT, run=RUN, watch=watch, snapshots="every=2")
+
+
+def report(*options: str) -> str:
+    assert run("report", str(RUN), *options, "--quiet") == 0
+    return PAGE.read_text("utf-8")
+
+
+def test_a_page_holds_everything_and_needs_nothing(capsys: Captured):
+    paint()
+    text = report()
+    assert Path(capsys.readouterr().out.strip()) == PAGE.resolve()
+    assert "finished after 9 of 9 evaluations" in text
+    assert not re.search(r'(?:src|href|srcset)="(?!data:)', text) and "<script" not in text and "@import" not in text
+    assert "url(" not in text and "http" not in re.sub(r"data:[^\"]*", "", text)
+    assert str(Path.cwd()) not in text  # which is nobody's business
+    assert text.count("image/jpeg") == 3 + 5  # photo, painting, result; four snapshots and the result
+    assert text.count('prefers-color-scheme: dark)" srcset') == 3
+    assert "<td>--strength<td>61<td>50" in text.replace("</td>", "").replace("\n", "")
+    assert "48x36 · loss" in text and "96x72 · loss" in text
+    for name in ("loss", "layers", "gradients"):
+        with Image.open(page.curve_file(PAGE, name)) as image:
+            assert image.format == "PNG" and image.width > 1000
+
+
+def test_without_gradients_and_with_another_name(capsys: Captured):
+    paint()
+    assert run("report", str(OUT), "-o", "new/mine.html", "--no-gradients", "--open", "no") == 0
+    assert "They were left out" in Path("new/mine.html").read_text("utf-8")
+    names = {path.name for path in Path("new").iterdir()}
+    assert names == {"mine.html", "mine-loss.png", "mine-layers.png"} and "note" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", ["gone", "another"])
+def test_a_photo_that_is_gone_or_another_is_said(change: str):
+    paint()
+    Path("photo.png").unlink()
+    if change == "another":
+        save_random("photo.png", 48, 64, seed=5)
+    text = report()
+    said = "is not here any more" if change == "gone" else "has changed since"
+    assert f"The photo photo.png {said}" in text and "They could not be computed" in text
+    assert not page.curve_file(PAGE, "gradients").exists()
+
+
+def test_a_painting_of_the_museum_is_shown(monkeypatch: pytest.MonkeyPatch):
+    hang(monkeypatch)
+    paint(style="irises")
+    assert "painting: irises" in report("--no-gradients")
+
+
+def test_an_unfinished_run_says_where_it_stopped():
+    watch, _ = stop_after(5)
+    paint(watch)
+    text = report()
+    assert "stopped after 5 of 9 evaluations" in text and "Stopped after 5 of 9 evaluations." in text
+    assert "4 of 4" in text and "1 of 5" in text
+    paint()
+    assert "finished after 9 of 9 evaluations" in (text := report("--no-gradients")) and "gone on with once" in text
+
+
+def test_a_log_without_layers_and_a_folder_without_anything_else():
+    folder = written(Path("<b>old&.run"), PLANNED, *(step(number, float(number)) for number in range(1, 7)))
+    lines = [json.loads(line) for line in (folder / runs.EVENTS).read_text().splitlines()]
+    for values in lines:
+        values.pop("layers", None)
+    (folder / runs.EVENTS).write_text("\n".join(map(json.dumps, lines)))
+    assert run("report", str(folder), "-o", "old.html") == 0
+    text = Path("old.html").read_text("utf-8")
+    assert "does not tell the layers" in text and "There is no recipe in the folder" in text
+    assert "<h1>&lt;b&gt;old&amp;</h1>" in text and "<b>" not in text
+    assert "kept no snapshots" in text
+
+
+def test_a_run_that_was_killed_before_its_first_step():
+    folder = written(Path("new.run"), PLANNED)
+    assert run("report", str(folder), "-o", "new.html") == 0
+    assert "No evaluation was made" in Path("new.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nowhere",), "does not exist"),
+        ((".",), "holds no log of a run"),
+        (("some.run", "-o", "page.pdf"), "must be one of: .html .htm"),
+        (("some.run", "-o", "some.run/page.html"), "lie in the run's folder"),
+        (("some.run", "--open", "maybe"), "open"),
+        ((), "RUN"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(arguments: tuple[str, ...], said: str, capsys: Captured):
+    written(Path("some.run"), PLANNED)
+    before = sorted(Path().rglob("*"))
+    assert run("report", *arguments) == 2
+    assert said in capsys.readouterr().err and sorted(Path().rglob("*")) == before
+
+
+def test_the_pull_of_a_term_is_the_norm_of_its_own_gradient():
+    """Smoothness alone has a gradient that can be written down: twice the weight over the count, times the Laplacian."""
+    chosen = recipes.with_settings(recipes.Recipe(), {"size": 64, "iterations": 2, "smooth_weight": 3})
+    asked = request("photo.png", "painting.png", chosen)
+    pixels = np.asarray(images.resize(asked.photo.pixels, asked.plan.size)) * 0.9
+    [norms, again] = retrace.gradients(asked.recipe, [pixels, pixels])
+    leaf = torch.from_numpy(pixels).double().requires_grad_()
+    down, across = (leaf[1:] - leaf[:-1]).square().sum(), (leaf[:, 1:] - leaf[:, :-1]).square().sum()
+    (3 * (down + across) / leaf.numel()).backward()
+    assert leaf.grad is not None
+    assert norms["smooth"] == pytest.approx(float(leaf.grad.norm()), rel=1e-5)
+    assert list(norms) == ["content", "style", "smooth"] and norms == again and min(norms.values()) > 0
+    assert sum(curves.share(norms, name) for name in norms) == pytest.approx(1)
+    with pytest.raises(BadRequest):
+        list(retrace.gradients(recipes.Recipe(), [pixels]))
+
+
+def test_curves_leave_matplotlib_as_it_was():
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    figure = curves.loss(history.read(written(Path("x.run"), PLANNED, step(1, 1.0))), curves.DARK)
+    assert curves.svg(figure).startswith(b"<?xml") and dict(matplotlib.rcParams) == before
+    assert impasto.__version__
+
+
+def test_labels_keep_apart():
+    places = curves._spread({"a": 0.5, "b": 0.51, "c": 0.98, "d": 0.99})
+    heights = sorted(places.values())
+    assert min(one - other for one, other in zip(heights[1:], heights, strict=False)) >= 0.0599 and heights[-1] <= 1
+    assert places["a"] == 0.5
