@@ -41,6 +41,7 @@ from impasto.request import Request, Source, is_file, replanned, request, reques
 
 if TYPE_CHECKING:
     from impasto.state import State
+    from impasto.wiring import Bench
 
 _PREVIEW_SECONDS = 20.0
 _WRITING_SHARE = 0.01  # of a run's time, that states and previews may each take up: large ones are written less often
@@ -152,13 +153,15 @@ def paint(
     checkpoint_seconds: float = recipes.CHECKPOINT_SECONDS,
     within: float | None = None,
     fixed: Set[str] = frozenset(),
+    like: Bench | None = None,
 ) -> Painting:
     """Paint a request; write the picture to ``output`` and the run's folder to ``run`` where they are given.
 
     A run of the same recipe that was stopped or killed is gone on with from the state in its folder, and ends with the
     bytes of an undisturbed one, unless ``fresh``. The state is written every ``checkpoint_seconds`` (0: after each step),
     less often where that would take up a hundredth of the time, and after each stage. ``within`` seconds the best picture
-    is painted: size and iterations are chosen, but for those that ``fixed`` names.
+    is painted: size and iterations are chosen, but for those that ``fixed`` names. ``like``: a bench whose network and
+    speed are taken over where they serve.
 
     Raises:
         DoesNotFit: the recipe's limit on memory is too low.
@@ -170,7 +173,7 @@ def paint(
     watch = watch or Watch()
     if not checkpoint_seconds >= 0:
         raise BadRecipe(f"checkpoint is {checkpoint_seconds:g}, but it must be 0 or more seconds.", "0 saves each step.")
-    output = _checked(output, run, asked, asked.plan.size if within is None else None)
+    output = check_paths(output, run, asked, asked.plan.size if within is None else None)
     wish = _wish(asked.recipe, within, fixed)
     kept = runs.checkpoint(run) if run is not None and not fresh else None
     if kept is not None and kept.facts["asked"] != wish and (within or kept.facts["recipe_sha256"] != asked.recipe.sha256):
@@ -178,12 +181,12 @@ def paint(
     wish = kept.facts["asked"] if kept else wish
     spent = kept.facts["seconds"] if kept else 0.0
     with memory_for("begin"):
-        ready = wiring.bench(asked, watch.fetch, kept)
+        ready = wiring.bench(asked, watch.fetch, kept, like)
         if within is not None:
             left = within * 0.95 - (time.monotonic() - begun)
             asked = ready.within(left, fixed) if kept is None else replanned(asked, runs.recipe(kept.folder))
             ready = replace(ready, asked=asked)
-            _checked(output, run, asked, asked.plan.size)
+            check_paths(output, run, asked, asked.plan.size)
         stream = wiring.stream(ready, kept)
         first = next(stream)  # the network is there and the plan is made: from here on something may be written
     log = None
@@ -274,7 +277,7 @@ def resume(run: Path, watch: Watch | None = None) -> Painting:
     return paint(asked, output=output, run=run, watch=watch)
 
 
-def _checked(output: Path | None, run: Path | None, asked: Request, size: Size | None) -> Path | None:
+def check_paths(output: Path | None, run: Path | None, asked: Request, size: Size | None) -> Path | None:
     """The output's whole path, once it and the run can be written where they are to go; ``size`` where that is known."""
     if output is not None:
         output = images.check_output(output, bits=asked.recipe.output.bits, size=size)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from impasto import __version__
+from impasto import __version__, sweep_command
 from impasto import recipe as recipes
 from impasto.errors import BadRequest, ImpastoError, ran_out_of_memory
 
@@ -43,7 +43,9 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a title that the terminal cannot spell is no reason to stop
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        app(
+            sweep_command.in_order(sys.argv[1:] if arguments is None else arguments), exit_on_error=False, print_error=False
+        )
     except CycloptsError as error:
         _complain(str(error), "`impasto --help` lists the commands, `impasto COMMAND --help` their options.")
         sys.exit(2)
@@ -288,6 +290,17 @@ def demo(
         print(
             f"`impasto museum` lists other paintings; any picture file can be the style too.\nThe demo is in {path.name}."
         )
+
+
+def _sweep(photo: str, style: str, **given: Any) -> None:
+    """Paint a photo by every combination of some settings: a poster of the pictures, a table of their figures."""
+    with _stopping() as stop:
+        found = sweep_command.run(photo, style, given, stop)
+    print(*found.posters, *([] if given.get("quiet") else [found.table]), sep="\n")
+
+
+_sweep.__signature__ = sweep_command.signature()  # type: ignore[attr-defined]
+app.command(_sweep, name="sweep", usage="Usage: impasto sweep PHOTO STYLE --SETTING VALUES... [OPTIONS]")
 
 
 # -- judging -----------------------------------------------------------------------------------------------------------

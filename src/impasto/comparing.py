@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -124,14 +124,51 @@ def _scale(
     fetch: assets.Progress,
 ) -> Scale:
     """The scores of pictures that are looked at in one size by one judge, and those of the two ends."""
-    kernel = machine.kernel("float32", torch.device("cpu"))
-    near = images.resize(work.pixels, painting_size(work.size, looked))
     with machine.reused_memory():
-        referee = Referee(images.resize(photo.pixels, looked), near, judge, kernel=kernel, progress=fetch)
+        referee = _referee(judge, looked, photo, work, fetch)
         largest = max((result.picture.size for result in results), key=lambda size: size.pixels)
         rows = [_row(referee, "result", result.picture, result.picture.size) for result in results]
-        rows += [_row(referee, "photo", photo, largest), _row(referee, "painting", work, largest)]
+        rows += _ends(referee, photo, work, largest)
     return Scale(judge, looked, tuple(rows))
+
+
+def _referee(judge: Judge, looked: Size, photo: images.Picture, work: images.Picture, fetch: assets.Progress) -> Referee:
+    kernel = machine.kernel("float32", torch.device("cpu"))
+    near = images.resize(work.pixels, painting_size(work.size, looked))
+    return Referee(images.resize(photo.pixels, looked), near, judge, kernel=kernel, progress=fetch)
+
+
+def _ends(referee: Referee, photo: images.Picture, work: images.Picture, own: Size) -> list[Row]:
+    """The photo itself and the painting itself, with their traces as in a picture of the size ``own``."""
+    return [_row(referee, "photo", photo, own), _row(referee, "painting", work, own)]
+
+
+@dataclass
+class Jury:
+    """Judges pictures one by one as ``compare`` does, those of one photo and one painting; ``ends`` gathers the two ends of
+    each scale on the way. The last referee is kept: pictures of one size and one painter are best judged in a row.
+    """
+
+    photo: images.Picture
+    work: images.Picture
+    fetch: assets.Progress
+    ends: dict[tuple[Judge, Size], list[Row]] = field(default_factory=dict)
+    _last: tuple[tuple[Judge, Size], Referee] | None = None
+
+    def __call__(self, picture: images.Picture, painter: str) -> tuple[Judge, Row]:
+        """The judge of a picture that the network ``painter`` painted, and its scores.
+
+        Raises:
+            BadPicture: it is too small to be judged.
+        """
+        key = (_OTHER.get(painter, "vgg16"), _looked_at(picture, LARGEST))
+        with machine.reused_memory():
+            if self._last is None or self._last[0] != key:
+                self._last = (key, _referee(*key, self.photo, self.work, self.fetch))
+            referee = self._last[1]
+            if key not in self.ends:
+                self.ends[key] = _ends(referee, self.photo, self.work, picture.size)
+            return key[0], _row(referee, "result", picture, picture.size)
 
 
 def _row(referee: Referee, role: Role, picture: images.Picture, own: Size) -> Row:

@@ -361,16 +361,20 @@ class Option:
     @property
     def text(self) -> str:
         """The default as one would type it."""
-        value = self.default
-        if isinstance(value, Mapping):
-            return ",".join(f"{name}={weight:g}" for name, weight in value.items())
-        if isinstance(value, Sequence) and not isinstance(value, str):
-            return ",".join(str(item) for item in value)
-        return f"{value:g}" if isinstance(value, float) else str(value)
+        return typed(self.default)
 
     @property
     def _extra(self) -> dict[str, str]:
         return self.field.json_schema_extra  # type: ignore[return-value]
+
+
+def typed(value: Any) -> str:
+    """A setting's value as one would type it."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={weight:g}" for name, weight in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ",".join(str(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def options() -> dict[str, Option]:

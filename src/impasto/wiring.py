@@ -99,8 +99,10 @@ class Bench:
         return replanned(self.asked, recipe)
 
 
-def bench(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None) -> Bench:
+def bench(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None, like: Bench | None = None) -> Bench:
     """Read the network, choose device and kernel, and time them; the kernel of a state to go on from is kept to.
+
+    The network of a bench ``like`` it is taken over where it is the same, and its speed where as much is to be done.
 
     Raises:
         CannotResume: there is no such kernel here.
@@ -108,19 +110,15 @@ def bench(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None
     recipe = asked.recipe
     where, _ = machine.device(recipe.compute.device)
     kernel = _kept_kernel(kept, where) if kept else machine.kernel(recipe.compute.precision, where)
-    file = Path(recipe.network.weights) if recipe.network.weights else None
-    network = Network(
-        weights.load(recipe.network.name, progress=fetch, file=file),
-        vgg.CONFIGURATION_OF[recipe.network.name],
-        wanted_layers(recipe),
-        pooling=recipe.network.pooling,
-        padding=recipe.network.padding,
-        kernel=kernel,
-        device=where,
-    )
+    if like is not None and _network_of(like.asked.recipe) == _network_of(recipe) and like.kernel == kernel.text:
+        network = like.tools.network
+    else:
+        network, like = _network(recipe, kernel, where, fetch), None
     start = asked.start.pixels if asked.start is not None else None
     paintings = tuple(painting.pixels for painting in asked.paintings)
     tools = Tools(recipe, network, asked.photo.pixels, paintings, start, where)
+    if like is not None and _effort(like.asked.recipe) == _effort(recipe):
+        return Bench(asked, tools, like.speed)
 
     def prepare(size: Size) -> Callable[[], object]:
         pixels = images.to_tensor(images.resize(asked.photo.pixels, size)).to(where)
@@ -129,6 +127,29 @@ def bench(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None
 
     with machine.reused_memory(), _autograd():
         return Bench(asked, tools, planning.speed(asked.plan.size, prepare, where))
+
+
+def _network(recipe: Recipe, kernel: Kernel, where: torch.device, fetch: assets.Progress) -> Network:
+    file = Path(recipe.network.weights) if recipe.network.weights else None
+    return Network(
+        weights.load(recipe.network.name, progress=fetch, file=file),
+        vgg.CONFIGURATION_OF[recipe.network.name],
+        wanted_layers(recipe),
+        pooling=recipe.network.pooling,
+        padding=recipe.network.padding,
+        kernel=kernel,
+        device=where,
+    )
+
+
+def _network_of(recipe: Recipe) -> object:
+    """What decides the network, but for its kernel."""
+    return recipe.network, wanted_layers(recipe), recipe.compute.device
+
+
+def _effort(recipe: Recipe) -> object:
+    """What decides, for one network, how long an evaluation takes."""
+    return set(recipe.content.layers), set(recipe.style.layers), set(recipe.style.statistics), recipe.style.scale
 
 
 def _kept_kernel(kept: Checkpoint, where: torch.device) -> Kernel:
