@@ -95,7 +95,11 @@ def run(photo: str, style: str, given: Mapping[str, Any], stop: Callable[[], boo
             values = ", ".join(f"{name} {value}" for name, value in cell.combination.settings.items())
             display.heading = f"{place[id(cell)]} of {len(place)}: {values}"
 
-        return sweeping.paint(job, watch, tell)
+        found = sweeping.paint(job, watch, tell)
+        if not found.complete:
+            done = sum(result.file is not None for result in found.results)
+            display.say(f"{done} of {len(found.results)} pictures are done. The same command goes on from here.")
+        return found
 
 
 def _ordered(given: Mapping[str, Any]) -> dict[str, str]:
