@@ -292,17 +292,6 @@ def demo(
         )
 
 
-def _sweep(photo: str, style: str, **given: Any) -> None:
-    """Paint a photo by every combination of some settings: a poster of the pictures, a table of their figures."""
-    with _stopping() as stop:
-        found = sweep_command.run(photo, style, given, stop)
-    print(*found.posters, *([] if given.get("quiet") else [found.table]), sep="\n")
-
-
-_sweep.__signature__ = sweep_command.signature()  # type: ignore[attr-defined]
-app.command(_sweep, name="sweep", usage="Usage: impasto sweep PHOTO STYLE --SETTING VALUES... [OPTIONS]")
-
-
 # -- judging -----------------------------------------------------------------------------------------------------------
 
 
@@ -456,3 +445,6 @@ def _stopping() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+app.command(sweep_command.made(_stopping, print), name="sweep", usage=sweep_command.USAGE)

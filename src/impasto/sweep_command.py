@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,8 @@ from impasto.errors import BadRecipe, did_you_mean
 if TYPE_CHECKING:
     from impasto.sweeping import Cell, Job, Sweep
 
+USAGE = "Usage: impasto sweep PHOTO STYLE --SETTING VALUES... [OPTIONS]"
+
 _SWEEP = Group("What to paint", sort_key=0)
 _VARIED = Group(
     "The recipe",
@@ -27,6 +30,25 @@ _VARIED = Group(
     "by a slash: 40,35,30/20,20,20.",
     sort_key=2,
 )
+
+
+def made(
+    stopping: Callable[[], AbstractContextManager[Callable[[], bool]]], show: Callable[[object], None]
+) -> Callable[..., None]:
+    """The command: within ``stopping`` Ctrl-C is asked for, and ``show`` tells of the files that have come of it."""
+
+    def sweep(*args: Any, **given: Any) -> None:
+        photo, style = args
+        with stopping() as stop:
+            found = run(photo, style, given, stop)
+        for path in (*found.posters, *([] if given.get("quiet") else [found.table])):
+            show(path)
+
+    sweep.__signature__ = signature()  # type: ignore[attr-defined]
+    sweep.__doc__ = (
+        "Paint a photo by every combination of some settings: a poster of the pictures, a table of their figures."
+    )
+    return sweep
 
 
 def signature() -> inspect.Signature:

@@ -20,7 +20,7 @@ from impasto import api, axes, images, runs
 from impasto import recipe as recipes
 from impasto.api import Watch
 from impasto.axes import Axis, Combination
-from impasto.comparing import Jury
+from impasto.comparing import Jury, Row
 from impasto.errors import AssetUnavailable, BadPicture, BadRecipe, Diverged, memory_for
 from impasto.events import Event, Finished, Warned
 from impasto.geometry import Size
@@ -87,10 +87,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What came of a sweep: a result for every combination, in their order, the poster's pages and the table."""
+    """What came of a sweep: a result for every combination, in their order, the photo itself and the painting itself as
+    the judges sees them in each size, the poster's pages and the table.
+    """
 
     axes: tuple[Axis, ...]
     results: tuple[Result, ...]
+    ends: tuple[Row, ...]
     posters: tuple[Path, ...]
     table: Path
 
@@ -282,7 +285,8 @@ class _Book:
         results = tuple(self._result(cell.combination) for cell in self._job.cells)
         posters = tuple(self._write_posters()) if self._results else ()
         self._write_table()
-        return Sweep(self._job.axes, results, posters, self._job.folder / TABLE)
+        ends = tuple(itertools.chain(*self._jury.ends.values())) if self._jury else ()
+        return Sweep(self._job.axes, results, ends, posters, self._job.folder / TABLE)
 
     def _result(self, one: Combination) -> Result:
         return self._results.get(one.indices) or Result(one.settings, note=_MISSING)
