@@ -5,9 +5,9 @@
 Every pair of sample photo and museum painting is painted by every recipe at every strength. For each picture the referee
 gives LPIPS (AlexNet, which paints for nobody) to the photo and the style distance to the painting (the VGG network that did
 not paint). Both are told as shares between the two ends: LPIPS is 0 for the photo itself and 1 for the painting itself, the
-style distance is 1 for the photo itself and 0 for the painting itself. A point is the mean over the pairs, and those that no
-other beats in both make the Pareto front. Pictures that are in DIR by the same recipe are not painted again. With --docs the
-page and its picture are kept in docs/.
+style distance is 1 for the photo itself and 0 for the painting itself. A point is the mean over the pairs; those that no
+other beats in both make the Pareto front. Pictures that are in DIR by the same recipe are not painted again. With --docs
+page and picture are kept in docs/.
 """
 
 from __future__ import annotations
@@ -157,8 +157,8 @@ def page(found: Sequence[Point], extent: Extent, command: str, machine: str) -> 
 _ABOUT = """\
 LPIPS (AlexNet) and the style distance (by the VGG network that did not paint) are told between their ends: the photo itself
 has 0 and 1, the painting itself 1 and 0. Neither is quality: what comes closer to the painting leaves the photo. But of two
-pictures of which one is nearer to both, that one has lost less on the way; the front is what no other point is ahead of. Few
-pairs were painted: small distances between points may change places with another photo.
+pictures of which one is nearer to both, that one has lost less on the way; the front is what no other point is ahead of.
+Few pairs were painted: small distances between points may change places with another photo.
 """
 
 

@@ -25,7 +25,7 @@ from impasto.errors import AssetUnavailable, BadPicture, BadRecipe, Diverged, me
 from impasto.events import Event, Finished, Warned
 from impasto.geometry import Size
 from impasto.images.writing import replace_file
-from impasto.metrics import FIGURES, Scores
+from impasto.metrics import FIGURES, Judge, Scores
 from impasto.recipe import Recipe
 from impasto.request import Request, Source, is_file, requests, wanted_layers
 
@@ -291,7 +291,7 @@ class _Book:
     def _result(self, one: Combination) -> Result:
         return self._results.get(one.indices) or Result(one.settings, note=_MISSING)
 
-    def _judged(self, picture: images.Picture, painter: str) -> tuple[str, Scores | None, str]:
+    def _judged(self, picture: images.Picture, painter: Judge) -> tuple[str, Scores | None, str]:
         if self._jury is None:
             return "", None, ""
         try:
