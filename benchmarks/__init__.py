@@ -1,1 +1,1 @@
-"""What is measured, how, and with what: ``python -m benchmarks``, ``python -m benchmarks.strength``."""
+"""What is measured, how, and with what: ``python -m benchmarks``, ``python -m benchmarks.quality``."""

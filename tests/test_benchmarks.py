@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from test_api import hang, paint_with_a_pocket_network
+from test_metrics import judge_with_pocket_networks
 from torch import Tensor
 
 from benchmarks import __main__ as command
-from benchmarks import loss, memory, program, scene, speed, table, yardstick
+from benchmarks import loss, memory, program, quality, scene, speed, table, yardstick
 from benchmarks.scene import How, Pairs, Rival, Scene, apart, in_turn
 from benchmarks.table import Row
-from impasto import api, engine, images, schedule
+from impasto import api, comparing, engine, images, metrics, schedule, sweeping
 from impasto import recipe as recipes
 from impasto.geometry import Size
 from impasto.networks.convolution import KERNELS
@@ -354,3 +357,63 @@ def test_the_peak_of_a_run_is_its_own(tmp_path: Path):
     assert taken.record["size"] == [64, 51]
     with pytest.raises(RuntimeError, match="impasto: "):
         memory.run(tmp_path, photo, "--size", "1")
+
+
+# ---- quality -----------------------------------------------------------------------------------------------------------
+
+
+def point(lpips: float, style: float, recipe: str = "draft", strength: str = "50") -> quality.Point:
+    return quality.Point(recipe, strength, lpips, style, 1.0)
+
+
+def test_the_front_is_what_no_other_point_is_ahead_of():
+    gentle, bold, middle = point(0.1, 0.9), point(0.9, 0.1), point(0.4, 0.4)
+    behind, beside = point(0.5, 0.5), point(0.4, 0.6)
+    assert quality.front([bold, behind, gentle, beside, middle]) == [gentle, middle, bold]
+    assert quality.front([middle, point(0.4, 0.4)]) == [middle, middle]  # a draw is no lead
+
+
+def test_the_page_and_the_plane_show_every_point(tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    found = [point(0.2, 0.8, strength="20"), point(0.6, 0.3, strength="80"), point(0.7, 0.7, recipe="best")]
+    text = quality.page(found, quality.QUICK, "the command", "the machine")
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == [
+        "photo itself", "draft", "draft", "best", "painting itself",
+    ]  # fmt: skip
+    assert [row.endswith("| yes |") for row in rows] == [False, True, True, False, False]
+    assert "quality.png" in text
+    quality.plane(found, tmp_path / "plane.png")
+    assert images.read(tmp_path / "plane.png", max_megapixels=2).size.short_side > 500
+
+
+def test_quality_paints_every_pair_recipe_and_strength_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    pytest.importorskip("matplotlib")
+    paint_with_a_pocket_network(monkeypatch, tmp_path)
+    judge_with_pocket_networks(monkeypatch)
+    hang(monkeypatch)
+    small = quality.Extent((("chelsea", "irises"), ("coffee", "irises")), 64, ("draft", "default"), "20,80")
+    monkeypatch.setattr(quality, "QUICK", small)
+    assert quality.main(["--quick", "--out", "here"]) == 0
+    page = Path("here/quality.md").read_text("utf-8")
+    assert page.strip() == capsys.readouterr().out.strip()
+    assert [row.split(" | ")[1] for row in page.splitlines() if row.startswith(("| draft", "| default"))] == [
+        "20",
+        "80",
+    ] * 2
+    painted = {path: path.stat().st_mtime_ns for path in Path("here").rglob("strength-*.png")}
+    assert len(painted) == 8
+    assert quality.main(["--quick", "--out", "here"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in painted} == painted
+
+
+def test_shares_lie_between_the_ends():
+    def scores(lpips: float, style: float) -> metrics.Scores:
+        return replace(metrics.Scores(*[0.0] * len(metrics.FIGURES)), lpips_alexnet=lpips, style=style)
+
+    ends = [comparing.Row("", role, Size(1, 1), scores(*of)) for role, of in (("photo", (0, 5)), ("painting", (0.8, 1)))]
+    for given, expected in (((0, 5), (0, 1)), ((0.8, 1), (1, 0)), ((0.4, 2), (0.5, 0.25))):
+        result = sweeping.Result({}, record={"seconds": 3}, scores=scores(*given))
+        assert quality._shares(result, ends) == pytest.approx((*expected, 3))

@@ -825,4 +825,4 @@ def test_tiles_and_a_disk_are_in_the_table(capsys: Captured):
     [(0.4, "0 s"), (99.4, "99 s"), (99.6, "1 min 40 s"), (200, "3 min 20 s"), (3599.7, "1 h 00 min"), (3900, "1 h 05 min")],
 )
 def test_durations_are_said_for_people(seconds: float, text: str):
-    assert display._duration(seconds) == text
+    assert display.duration(seconds) == text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import shlex
 from pathlib import Path
 from typing import get_args
 
@@ -11,7 +12,7 @@ import pytest
 
 import impasto
 from benchmarks import table
-from impasto import recipe
+from impasto import axes, recipe
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,6 +45,24 @@ def test_the_readme_names_what_is_there():
     }  # the last is of the benchmarks
     for option in re.findall(r"--([a-z][a-z-]+)", readme):
         assert option in options | own, option
+
+
+def test_the_page_on_sweeps_shows_commands_that_can_be_read():
+    page = (ROOT / "docs" / "sweeps.md").read_text("utf-8").replace("\\\n", "")
+    commands = [shlex.split(line) for line in page.splitlines() if line.startswith("impasto sweep ")]
+    assert len(commands) >= 3
+    for command in commands:
+        words = command[4:]
+        given = dict(zip(words[::2], words[1::2], strict=True))
+        settings = {name.removeprefix("--"): value for name, value in given.items() if name != "-o"}
+        base, varied = axes.axes(recipe.Recipe(), settings)
+        assert len(axes.combinations(base, varied)) >= 8, command
+    for written, meant in re.findall(r"^\| `--(.+?)` \| (.+?) \|$", page, re.MULTILINE):
+        name, _, value = written.partition(" ")
+        axis = axes.axes(recipe.Recipe(), {name: value})[1]
+        listed = meant.partition(": ")[2].split(", ")
+        if listed[-1].replace(".", "").isdigit() and axis:
+            assert list(axis[0].texts) == listed, written
 
 
 def test_the_version_is_one():

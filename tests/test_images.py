@@ -14,6 +14,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -915,6 +916,34 @@ def test_contact_sheet_places_pictures_and_labels():
     for wrong in [([], 3, 96), (pictures, 0, 96), (pictures, 3, 5)]:
         with pytest.raises(ValueError, match="no sheet"):
             images.contact_sheet(*wrong)
+
+
+def test_a_poster_is_a_table_of_pictures():
+    red = np.zeros((30, 60, 3), np.float32) + np.float32([1, 0, 0])
+    blue = np.zeros((60, 60, 3), np.float32) + np.float32([0, 0, 1])
+    green = np.zeros((40, 40, 3), np.float32) + np.float32([0, 1, 0])
+    heading = images.Heading("Été " * 40, ("a line",), ((green, "photo"),))
+    cells: list[list[Any]] = [[red, red, "not painted"], [red, blue, red]]
+    poster = images.poster(cells, ["one", "two " * 60], ["a", "b", "c"], heading, 96)
+    assert poster.dtype == np.float32 and poster.min() >= 0 and poster.max() <= 1
+    is_red, is_blue, is_green = (np.abs(poster - colour).max(axis=2) < 0.01 for colour in np.eye(3)[[0, 2, 1]])
+    assert is_red.sum() == 4 * 96 * 48  # all boxes have the shape of the first picture
+    assert is_blue.sum() == 48 * 48  # fitted, never stretched
+    assert is_green.sum() == 48 * 48  # half a cell
+    down, right = np.nonzero(is_red)
+    rows, columns = sorted({int(n) for n in down}), sorted({int(n) for n in right})
+    assert len(rows) == 2 * 48 and len(columns) == 3 * 96
+    letters = poster.min(axis=2) > 0.6
+    assert letters[: rows[0], columns[0] :].any() and letters[rows[0] :, : columns[0]].any()
+    assert letters[rows[0] : rows[47] + 1, columns[2 * 96] :].any()  # what is not there says so
+    assert not (letters & (is_red | is_blue | is_green)).any()
+    alone = images.poster([["nothing"]], [""], [""], images.Heading(""), 64)
+    assert (alone.min(axis=2) > 0.6).any()
+    for wrong in [([[red]], [], ["a"]), ([[red]], ["one"], ["a", "b"]), ([[red], [red, red]], ["one", "two"], ["a"])]:
+        with pytest.raises(ValueError, match="no poster"):
+            images.poster(*wrong, heading, 96)
+    with pytest.raises(ValueError, match="cells of 20"):
+        images.poster([[red]], [""], [""], heading, 20)
 
 
 # -- the room ---------------------------------------------------------------------------------------------------------

@@ -182,6 +182,16 @@ def test_real_networks_put_a_picture_between_the_ends(photo: Pixels, painting: P
     assert last.content > 0.8  # the painting knows nothing of the photo
 
 
+def test_the_painter_has_a_gram_distance_of_its_own(pocket: None, photo: Pixels, painting: Pixels):
+    referee = Referee(photo, painting)
+    found = referee(blurred(photo, 1))
+    assert found.gram_painter != found.gram
+    assert found == referee(blurred(photo, 1), "vgg19")
+    assert found.gram_painter == pytest.approx(Referee(photo, painting, "vgg19")(blurred(photo, 1)).gram, rel=1e-6)
+    own = referee(blurred(photo, 1), "vgg16")
+    assert own.gram_painter == own.gram == found.gram
+
+
 def test_a_painting_of_another_shape_is_a_target_too(pocket: None, photo: Pixels, painting: Pixels):
     other = images.resize(painting, Size(128, 128))
     referee = Referee(photo, painting)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from impasto.errors import ImpastoError as ImpastoError
     from impasto.painting import Painting as Painting
     from impasto.recipe import Recipe as Recipe
+    from impasto.sweeping import sweep as sweep
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,7 @@ _HOMES = {
     "iterate": "impasto.api",
     "load_recipe": "impasto.api",
     "stylize": "impasto.api",
+    "sweep": "impasto.sweeping",
 }
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "iterate",
     "load_recipe",
     "stylize",
+    "sweep",
 ]
 
 

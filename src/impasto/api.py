@@ -42,6 +42,7 @@ from impasto.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from impasto.state import State
+    from impasto.wiring import Bench
 
 _PREVIEW_SECONDS, _PREVIEW_SIDE = 20.0, 1600  # between two, and the longest side of one in pixels
 _WRITING_SHARE = 0.01  # of a run's time, that states and previews may each take up: large ones are written less often
@@ -154,6 +155,7 @@ def paint(
     within: float | None = None,
     fixed: Set[str] = frozenset(),
     snapshots: str | Iterable[int] = (),
+    like: Bench | None = None,
 ) -> Painting:
     """Paint a request; write the picture to ``output`` and the run's folder to ``run`` where they are given.
 
@@ -162,7 +164,7 @@ def paint(
     less often where that would take up a hundredth of the time, and after each stage. ``within`` seconds the best picture
     is painted: size and iterations are chosen, but for those that ``fixed`` names. ``snapshots`` ("100,300", "every=50", or
     numbers) are the evaluations after which the picture is kept in the run's folder, as it would be written if the run
-    were stopped there, in the size of its stage.
+    were stopped there, in the size of its stage. ``like``: a bench whose network and speed are taken over where they serve.
 
     Raises:
         DoesNotFit: the recipe's limit on memory is too low.
@@ -176,7 +178,7 @@ def paint(
         raise BadRecipe(f"checkpoint is {checkpoint_seconds:g}, but it must be 0 or more seconds.", "0 saves each step.")
     wanted = shots.parse(snapshots)
     shots.check_kept(wanted, run is not None)
-    output = _checked(output, run, asked, asked.plan.size if within is None else None)
+    output = check_paths(output, run, asked, asked.plan.size if within is None else None)
     wish = _wish(asked.recipe, within, fixed)
     kept = runs.checkpoint(run) if run is not None and not fresh else None
     if kept is not None and kept.facts["asked"] != wish and (within or kept.facts["recipe_sha256"] != asked.recipe.sha256):
@@ -184,12 +186,12 @@ def paint(
     wish = kept.facts["asked"] if kept else wish
     spent = kept.facts["seconds"] if kept else 0.0
     with memory_for("begin"):
-        ready = wiring.bench(asked, watch.fetch, kept)
+        ready = wiring.bench(asked, watch.fetch, kept, like)
         if within is not None:
             left = within * 0.95 - (time.monotonic() - begun)
             asked = ready.within(left, fixed) if kept is None else replanned(asked, runs.recipe(kept.folder))
             ready = replace(ready, asked=asked)
-            _checked(output, run, asked, asked.plan.size)
+            check_paths(output, run, asked, asked.plan.size)
         stream = wiring.stream(ready, kept)
         first = next(stream)  # the network is there and the plan is made: from here on something may be written
     log = None
@@ -300,7 +302,7 @@ def resume(run: Path, watch: Watch | None = None) -> Painting:
     return paint(asked, output=output, run=run, watch=watch, snapshots=kept.facts.get("snapshots", ""))
 
 
-def _checked(output: Path | None, run: Path | None, asked: Request, size: Size | None) -> Path | None:
+def check_paths(output: Path | None, run: Path | None, asked: Request, size: Size | None) -> Path | None:
     """The output's whole path, once it and the run can be written where they are to go; ``size`` where that is known."""
     if output is not None:
         output = images.check_output(output, bits=asked.recipe.output.bits, size=size)

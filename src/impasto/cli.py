@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from impasto import __version__, amounts, making
+from impasto import __version__, amounts, making, sweep_command
 from impasto import recipe as recipes
 from impasto.errors import BadRequest, ImpastoError, ran_out_of_memory
 from impasto.snapshots import check_kept, parse
@@ -44,7 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a title that the terminal cannot spell is no reason to stop
     try:
-        if isinstance(said := app(arguments, exit_on_error=False, print_error=False), Path):
+        given = sweep_command.in_order(sys.argv[1:] if arguments is None else arguments)
+        if isinstance(said := app(given, exit_on_error=False, print_error=False), Path):
             print(said)
     except CycloptsError as error:
         _complain(str(error), "`impasto --help` lists the commands, `impasto COMMAND --help` their options.")
@@ -459,3 +460,6 @@ def _stopping() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+app.command(sweep_command.made(_stopping, print), name="sweep", usage=sweep_command.USAGE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,18 +18,15 @@ from impasto import assets, images, machine, metrics, museum, runs
 from impasto import recipe as recipes
 from impasto.errors import BadPicture, BadRecipe, BadRequest
 from impasto.geometry import Size
-from impasto.metrics import Referee, Scores
+from impasto.metrics import OTHER, Judge, Referee, Scores
 from impasto.recipe import Input, Recipe
 from impasto.request import Source, is_file, painting
 from impasto.schedule import painting_size
-
-Judge = Literal["vgg16", "vgg19"]
 
 LARGEST = 1024  # long side in which pictures are looked at, where nothing is said
 Role = Literal["result", "photo", "painting"]
 
 _LIMIT = Recipe().max_megapixels  # of a picture that is read
-_OTHER: dict[str, Judge] = {"vgg19": "vgg16", "vgg16": "vgg19"}  # who judges what a network painted
 
 
 @dataclass(frozen=True)
@@ -72,6 +69,11 @@ class _Result:
     def path(self) -> Path:
         return Path(self.picture.source)
 
+    @property
+    def painter(self) -> Judge | None:
+        """The network that painted it, if it says so."""
+        return self.recipe.network.name if self.recipe else None
+
 
 def compare(
     results: Sequence[Source],
@@ -106,8 +108,7 @@ def compare(
     scales: dict[tuple[Judge, Size], list[_Result]] = {}
     for result in found:
         looked = _looked_at(result.picture, size)
-        painter = result.recipe.network.name if result.recipe else ""
-        scales.setdefault((judge or _OTHER.get(painter, "vgg16"), looked), []).append(result)
+        scales.setdefault((judge or OTHER[result.painter or "vgg19"], looked), []).append(result)
     judged = [_scale(who, looked, group, photo, work, fetch) for (who, looked), group in scales.items()]
     return Comparison(photo.source, work.source, tuple(judged), tuple(_notes(judged, found, photo)))
 
@@ -124,22 +125,59 @@ def _scale(
     fetch: assets.Progress,
 ) -> Scale:
     """The scores of pictures that are looked at in one size by one judge, and those of the two ends."""
-    kernel = machine.kernel("float32", torch.device("cpu"))
-    near = images.resize(work.pixels, painting_size(work.size, looked))
     with machine.reused_memory():
-        referee = Referee(images.resize(photo.pixels, looked), near, judge, kernel=kernel, progress=fetch)
+        referee = _referee(judge, looked, photo, work, fetch)
         largest = max((result.picture.size for result in results), key=lambda size: size.pixels)
-        rows = [_row(referee, "result", result.picture, result.picture.size) for result in results]
-        rows += [_row(referee, "photo", photo, largest), _row(referee, "painting", work, largest)]
+        rows = [_row(referee, "result", one.picture, one.picture.size, one.painter) for one in results]
+        rows += _ends(referee, photo, work, largest, results[0].painter)
     return Scale(judge, looked, tuple(rows))
 
 
-def _row(referee: Referee, role: Role, picture: images.Picture, own: Size) -> Row:
+def _referee(judge: Judge, looked: Size, photo: images.Picture, work: images.Picture, fetch: assets.Progress) -> Referee:
+    kernel = machine.kernel("float32", torch.device("cpu"))
+    near = images.resize(work.pixels, painting_size(work.size, looked))
+    return Referee(images.resize(photo.pixels, looked), near, judge, kernel=kernel, progress=fetch)
+
+
+def _ends(referee: Referee, photo: images.Picture, work: images.Picture, own: Size, painter: Judge | None) -> list[Row]:
+    """The photo itself and the painting itself, with their traces as in a picture of the size ``own``."""
+    return [_row(referee, "photo", photo, own, painter), _row(referee, "painting", work, own, painter)]
+
+
+@dataclass
+class Jury:
+    """Judges pictures one by one as ``compare`` does, those of one photo and one painting; ``ends`` gathers the two ends of
+    each scale on the way. The last referee is kept: pictures of one size and one painter are best judged in a row.
+    """
+
+    photo: images.Picture
+    work: images.Picture
+    fetch: assets.Progress
+    ends: dict[tuple[Judge, Size], list[Row]] = field(default_factory=dict)
+    _last: tuple[tuple[Judge, Size], Referee] | None = None
+
+    def __call__(self, picture: images.Picture, painter: Judge) -> tuple[Judge, Row]:
+        """The judge of a picture that the network ``painter`` painted, and its scores.
+
+        Raises:
+            BadPicture: it is too small to be judged.
+        """
+        key = (OTHER[painter], _looked_at(picture, LARGEST))
+        with machine.reused_memory():
+            if self._last is None or self._last[0] != key:
+                self._last = (key, _referee(*key, self.photo, self.work, self.fetch))
+            referee = self._last[1]
+            if key not in self.ends:
+                self.ends[key] = _ends(referee, self.photo, self.work, picture.size, painter)
+            return key[0], _row(referee, "result", picture, picture.size, painter)
+
+
+def _row(referee: Referee, role: Role, picture: images.Picture, own: Size, painter: Judge | None) -> Row:
     """A picture's scores; ``own`` is the size in which the traces of the method are looked for.
 
     Shrinking to the referee's size would blur them, and clip what was not clipped.
     """
-    scores = referee(images.resize(picture.pixels, referee.size))
+    scores = referee(images.resize(picture.pixels, referee.size), painter)
     if own != referee.size:
         scores = replace(scores, **metrics.artefacts(images.resize(picture.pixels, own)))
     return Row(picture.source if role == "result" else f"{role} itself", role, own, scores)

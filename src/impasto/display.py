@@ -29,6 +29,7 @@ class Display:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.quiet = quiet
         self.request: Request | None = None
+        self.heading = ""  # the line before the work, where it is not what the plan says
         self._bar: Progress | None = None
         self._tasks: dict[str, Any] = {}
         self._work = (0.0, 1.0)  # seconds expected for the stages done, and in all
@@ -52,6 +53,11 @@ class Display:
             self._tasks[name] = self._bar.add_task(f"fetching {name}", total=total)
         self._bar.update(self._tasks[name], completed=done, total=total)
 
+    def say(self, line: str) -> None:
+        if not self.quiet:
+            self._close()
+            self.console.print(line, markup=False)
+
     def event(self, event: events.Event) -> None:
         if self.quiet:
             return
@@ -59,7 +65,7 @@ class Display:
             self.console.print(f"note: {event.message}", markup=False)
         elif isinstance(event, events.Planned):
             self._close()
-            self.console.print(_sentence(event), markup=False)
+            self.console.print(self.heading or _sentence(event), markup=False)
             self._open(event)
         elif isinstance(event, events.Started):
             self._stage = f"{event.size}"
@@ -84,7 +90,7 @@ class Display:
         done = sum(size.pixels * steps for size, steps in self._stages[: event.stage])
         done += self._stages[event.stage][0].pixels * event.step
         left = _left(done / self._total, time.monotonic() - self._begun, self._expected)
-        note = f"loss {event.loss:.4f}  {_duration(left)} left"
+        note = f"loss {event.loss:.4f}  {duration(left)} left"
         self._bar.update(self._tasks["paint"], completed=done, description=f"painting {self._stage}", note=note)
 
     def _close(self) -> None:
@@ -107,7 +113,7 @@ def _sentence(planned: Any) -> str:
     disk = f" and {planned.disk_bytes / 2**30:.1f} GiB of disk" if planned.disk_bytes else ""
     return (
         f"{planned.size}{tiles} on {planned.device} [{planned.kernel}], stages {stages}, "
-        f"about {_duration(planned.seconds)} and {needed:.1f} GiB of {free:.1f} GiB free{disk}"
+        f"about {duration(planned.seconds)} and {needed:.1f} GiB of {free:.1f} GiB free{disk}"
     )
 
 
@@ -128,7 +134,7 @@ def plan_table(sizes: Sequence[int], found: Sequence[events.Planned | ImpastoErr
         disk = f"{one.disk_bytes / 2**30:.1f} GiB" if one.disk_bytes else "-"
         memory = f"{one.memory_bytes / 2**30:.1f} GiB"
         mega = f"{one.size.pixels / 1e6:.2f}"
-        table.add_row(str(one.size), mega, _duration(one.seconds), memory, disk, f"{how}{fits}; stages {stages}")
+        table.add_row(str(one.size), mega, duration(one.seconds), memory, disk, f"{how}{fits}; stages {stages}")
     console.print(table)
     if first is not None:
         free = first.free_bytes / 2**30
@@ -172,7 +178,7 @@ def recipe_table(recipes: Sequence[Recipe]) -> None:
     console.print(published)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """ "45 s", "3 min 20 s", "1 h 05 min"."""
     whole = round(seconds)
     if whole < 100:

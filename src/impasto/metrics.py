@@ -34,6 +34,8 @@ Progress = Callable[[str, int, int], None]  # an asset's name, bytes so far, byt
 
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 CONTENT_LAYER = "relu4_2"
+Judge = Literal["vgg16", "vgg19"]
+OTHER: dict[Judge, Judge] = {"vgg19": "vgg16", "vgg16": "vgg19"}  # who judges what a network painted
 LEAST_SIDE = 32  # of a picture that can be judged: AlexNet and the deepest maps see nothing in less
 
 
@@ -56,6 +58,7 @@ class Scores:
 
     style: float
     gram: float
+    gram_painter: float
     sliced: float
     colour: float
     content: float
@@ -80,6 +83,12 @@ FIGURES: dict[str, Figure] = {
         "painting",
         "lower",
         "squared distance of the judge's Gram matrices over the painting's squared length, same layers; 1 is black",
+    ),
+    "gram_painter": Figure(
+        "gram own",
+        "painting",
+        "lower",
+        "the same by the network that painted: near to what its search was asked for, and no sign of quality",
     ),
     "sliced": Figure(
         "sliced",
@@ -143,7 +152,7 @@ class Referee:
         self,
         photo: Pixels,
         painting: Pixels,
-        judge: Literal["vgg16", "vgg19"] = "vgg16",
+        judge: Judge = "vgg16",
         *,
         directions: int = 64,
         seed: int = 0,
@@ -156,9 +165,10 @@ class Referee:
                 raise BadPicture(f"The {role} is {size}: too small to judge by.", f"Each side needs {LEAST_SIDE} px.")
         self.size = Size(*photo.shape[:2])
         self.judge = judge
-        wanted = {*STYLE_LAYERS, CONTENT_LAYER}
-        tensors = weights.load(judge, progress=progress)
-        self._network = Network(tensors, vgg.CONFIGURATION_OF[judge], wanted, padding="reflect", kernel=kernel)
+        self._kernel, self._progress = kernel, progress
+        self._painting = painting
+        self._painters: dict[str, tuple[Network, dict[str, Moments]]] = {}
+        self._network = self._seeing(judge, {*STYLE_LAYERS, CONTENT_LAYER})
         self._strides = {name: self._network.layer(name).stride for name in STYLE_LAYERS}
         self._lpips = [Lpips("alexnet", progress=progress), Lpips("vgg16", kernel=kernel, progress=progress)]
         generator = torch.Generator().manual_seed(seed)
@@ -173,8 +183,9 @@ class Referee:
         self._light = luminance(photo)
         self._colours = ranked(colours(painting), self.size.pixels)
 
-    def __call__(self, pixels: Pixels) -> Scores:
-        """The scores of a picture (H, W, 3) of the photo's size.
+    def __call__(self, pixels: Pixels, painter: Judge | None = None) -> Scores:
+        """The scores of a picture (H, W, 3) of the photo's size; ``painter`` is the network that painted it, where nothing
+        is said the one that does not judge.
 
         Raises:
             ValueError: it has another size.
@@ -196,6 +207,7 @@ class Referee:
         return Scores(
             style=_mean(wasserstein(*pair).clamp_min(0) for pair in pairs.values()),  # below 0 by rounding
             gram=_mean(gram_relative(*pair) for pair in pairs.values()),
+            gram_painter=self._gram_of_painter(pixels, painter or OTHER[self.judge]),
             sliced=_mean(_sliced_relative(*pairs[name], along[name]) for name in STYLE_LAYERS),
             colour=colour_distance(colours(pixels), self._colours),
             content=self._content_distance(maps[CONTENT_LAYER]),
@@ -204,6 +216,23 @@ class Referee:
             ssim=similarity(luminance(pixels), self._light),
             **artefacts(pixels),
         )
+
+    def _gram_of_painter(self, pixels: Pixels, painter: Judge) -> float:
+        with torch.no_grad():
+            if painter not in self._painters:
+                network = self._network if painter == self.judge else self._seeing(painter, set(STYLE_LAYERS))
+                self._painters[painter] = network, self._moments_by(network, self._painting)
+            network, target = self._painters[painter]
+            found = self._moments_by(network, pixels)
+        return _mean(gram_relative(found[name], target[name]) for name in STYLE_LAYERS)
+
+    def _seeing(self, name: Judge, wanted: set[str]) -> Network:
+        tensors = weights.load(name, progress=self._progress)
+        return Network(tensors, vgg.CONFIGURATION_OF[name], wanted, padding="reflect", kernel=self._kernel)
+
+    def _moments_by(self, network: Network, pixels: Pixels) -> dict[str, Moments]:
+        whole = Where.whole(Size(*pixels.shape[:2]))
+        return summarise(measure(network(_tensor(pixels)), self._strides, whole))
 
     def _content_distance(self, found: Tensor) -> float:
         target = self._content.double()

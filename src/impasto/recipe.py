@@ -375,26 +375,27 @@ class Option:
     @property
     def text(self) -> str:
         """The default as one would type it."""
-        return self.typed(self.default)
+        return typed(self.default)
 
     def of(self, recipe: Recipe) -> str:
         """A recipe's value as one would type it."""
         value: Any = recipe
         for step in self.path:
             value = getattr(value, step)
-        return self.typed(value)
-
-    @staticmethod
-    def typed(value: Any) -> str:
-        if isinstance(value, Mapping):
-            return ",".join(f"{name}={weight:g}" for name, weight in value.items())
-        if isinstance(value, Sequence) and not isinstance(value, str):
-            return ",".join(str(item) for item in value)
-        return f"{value:g}" if isinstance(value, float) else str(value)
+        return typed(value)
 
     @property
     def _extra(self) -> dict[str, str]:
         return self.field.json_schema_extra  # type: ignore[return-value]
+
+
+def typed(value: Any) -> str:
+    """A setting's value as one would type it."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={weight:g}" for name, weight in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ",".join(str(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def options() -> dict[str, Option]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,13 +71,58 @@ def request(
 def requests(
     content: Source, style: Source | Sequence[Source], each: Sequence[Recipe], fetch: assets.Progress = _silent
 ) -> list[Request | BadPicture]:
-    """The same pictures by recipes that differ in size alone, read once; where the photo cannot be painted at a size, that
-    stands in its place, unless it is so with all of them.
+    """The same pictures by several recipes, read once; where the photo cannot be painted at a recipe's size, that stands in
+    its place, unless it is so with all of them.
     """
-    recipe = each[0]
     styles = list(style) if isinstance(style, list | tuple) else [style]
     if not styles:
         raise BadPicture("No painting was given.", "Name a file, or a painting of `impasto museum`.")
+    for recipe in each:
+        _check_terms(recipe)
+    works = [_work(each) for each in styles]
+    limit = min(recipe.max_megapixels for recipe in each)
+    photo = images.read(content, max_megapixels=limit)
+    _check_large_enough("photo", photo)
+    plans = [_plan(one, photo.size) for one in each]
+    if isinstance(plans[0], BadPicture) and not any(isinstance(plan, schedule.Plan) for plan in plans):
+        raise plans[0]
+    starts = {file: images.read(file, max_megapixels=limit) for file in _once(one.schedule.start for one in each)}
+    paintings = tuple(
+        images.read(each, max_megapixels=limit) if work is None else _hung(work, fetch)
+        for each, work in zip(styles, works, strict=True)
+    )
+    for painting in paintings:
+        _check_large_enough("painting", painting)
+        _check_not_flat(painting)
+    hashes = {file: _hash(file) for file in _once(one.network.weights for one in each)}
+    given = Input(path=_absolute(photo.source), sha256=photo.sha256)
+    hung = [Input(path=_absolute(painting.source), sha256=painting.sha256) for painting in paintings]
+    credit = "; ".join(work.credit for work in works if work is not None)
+
+    def read(recipe: Recipe, plan: schedule.Plan) -> Request:
+        start = starts.get(recipe.schedule.start)
+        weights = [painting.weight for painting in recipe.paintings]
+        weights = weights if len(weights) == len(hung) else [1.0] * len(hung)
+        known = {
+            "network": recipe.network.model_copy(update={"weights_sha256": hashes.get(recipe.network.weights, "")}),
+            "schedule": recipe.schedule.model_copy(update={"start_sha256": start.sha256 if start else ""}),
+            "photo": given,
+            "paintings": tuple(
+                one.model_copy(update={"weight": weight}) for one, weight in zip(hung, weights, strict=True)
+            ),
+        }
+        return Request(recipe.model_copy(update=known), plan, photo, paintings, start, credit)
+
+    return [read(one, plan) if isinstance(plan, schedule.Plan) else plan for one, plan in zip(each, plans, strict=True)]
+
+
+def _once(files: Iterable[str]) -> list[str]:
+    """The files among these names, each once; a start that is no file has a name of its own."""
+    return list(dict.fromkeys(file for file in files if file not in ("", "content", "noise", "style")))
+
+
+def _check_terms(recipe: Recipe) -> None:
+    """That something is asked for, of layers that there are, and by a search that can be made."""
     wanted = wanted_layers(recipe)
     if not wanted:
         raise BadRecipe(
@@ -89,40 +134,6 @@ def requests(
             "Leave --solver-clamp or --solver-line-search out.",
         )
     vgg.cut(vgg.CONFIGURATION_OF[recipe.network.name], wanted)
-    works = [_work(each) for each in styles]
-    limit = recipe.max_megapixels
-    photo = images.read(content, max_megapixels=limit)
-    _check_large_enough("photo", photo)
-    plans = [_plan(one, photo.size) for one in each]
-    if isinstance(plans[0], BadPicture) and not any(isinstance(plan, schedule.Plan) for plan in plans):
-        raise plans[0]
-    start = recipe.schedule.start
-    other = None if start in ("content", "noise", "style") else images.read(start, max_megapixels=limit)
-    paintings = tuple(
-        images.read(each, max_megapixels=limit) if work is None else _hung(work, fetch)
-        for each, work in zip(styles, works, strict=True)
-    )
-    for painting in paintings:
-        _check_large_enough("painting", painting)
-        _check_not_flat(painting)
-    weights = [painting.weight for painting in recipe.paintings]
-    weights = weights if len(weights) == len(paintings) else [1.0] * len(paintings)
-    read = {
-        "network": recipe.network.model_copy(update={"weights_sha256": _hash(recipe.network.weights)}),
-        "schedule": recipe.schedule.model_copy(update={"start_sha256": other.sha256 if other else ""}),
-        "photo": Input(path=_absolute(photo.source), sha256=photo.sha256),
-        "paintings": tuple(
-            Input(path=_absolute(painting.source), sha256=painting.sha256, weight=weight)
-            for painting, weight in zip(paintings, weights, strict=True)
-        ),
-    }
-    credit = "; ".join(work.credit for work in works if work is not None)
-    return [
-        Request(one.model_copy(update=read), plan, photo, paintings, other, credit)
-        if isinstance(plan, schedule.Plan)
-        else plan
-        for one, plan in zip(each, plans, strict=True)
-    ]
 
 
 def _plan(recipe: Recipe, photo: Size) -> schedule.Plan | BadPicture:
@@ -186,13 +197,11 @@ def _exists(name: str) -> bool:
 
 
 def _hash(file: str) -> str:
-    """The sha256 of a file of weights; "" for none.
+    """The sha256 of a file of weights.
 
     Raises:
         BadRecipe: there is no such file.
     """
-    if not file:
-        return ""
     try:
         with Path(file).open("rb") as stream:
             digest = hashlib.sha256()

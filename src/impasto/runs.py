@@ -126,6 +126,15 @@ def recipe(folder: Path) -> Recipe:
     return found
 
 
+def record(folder: Path) -> dict[str, Any]:
+    """The record of a complete run; empty where there is none that can be read."""
+    try:
+        found = json.loads((folder / RECORD).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def checkpoint(folder: Path) -> Checkpoint | None:
     """The last state that an unfinished run wrote; None where there is none, or where the run is complete.
 

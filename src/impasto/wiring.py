@@ -94,14 +94,18 @@ class Bench:
         return replanned(self.asked, recipe)
 
 
-def bench(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None) -> Bench:
+def bench(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None, like: Bench | None = None) -> Bench:
     """Read the network, choose device and kernel, and time them; the kernel of a state to go on from is kept to.
+
+    The network of a bench ``like`` it is taken over where it is the same, and its speed where as much is to be done.
 
     Raises:
         CannotResume: there is no such kernel here.
     """
-    tools = _tools(asked, fetch, kept)
+    tools = _tools(asked, fetch, kept, like)
     where = tools.device
+    if like is not None and tools.network is like.tools.network and _effort(like.asked.recipe) == _effort(asked.recipe):
+        return Bench(asked, tools, like.speed)
 
     def prepare(size: Size) -> Callable[[], object]:
         pixels = images.to_tensor(images.resize(asked.photo.pixels, size)).to(where)
@@ -149,13 +153,25 @@ def _room(asked: Request, tools: Tools) -> planning.Room:
     )
 
 
-def _tools(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None) -> Tools:
-    """Network, device and kernel of a request; the kernel of a state to go on from is kept to."""
+def _tools(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None, like: Bench | None = None) -> Tools:
+    """Network, device and kernel of a request; the kernel of a state to go on from is kept to, as is the network of a bench
+    that is like it.
+    """
     recipe = asked.recipe
     where, _ = machine.device(recipe.compute.device)
     kernel = _kept_kernel(kept, where) if kept else machine.kernel(recipe.compute.precision, where)
+    if like is not None and _network_of(like.asked.recipe) == _network_of(recipe) and like.kernel == kernel.text:
+        network = like.tools.network
+    else:
+        network = _network(recipe, kernel, where, fetch)
+    start = asked.start.pixels if asked.start is not None else None
+    paintings = tuple(painting.pixels for painting in asked.paintings)
+    return Tools(recipe, network, asked.photo.pixels, paintings, start, where)
+
+
+def _network(recipe: Recipe, kernel: Kernel, where: torch.device, fetch: assets.Progress) -> Network:
     file = Path(recipe.network.weights) if recipe.network.weights else None
-    network = Network(
+    return Network(
         weights.load(recipe.network.name, progress=fetch, file=file),
         vgg.CONFIGURATION_OF[recipe.network.name],
         wanted_layers(recipe),
@@ -165,9 +181,17 @@ def _tools(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = Non
         device=where,
         gain=recipe.network.gain,
     )
-    start = asked.start.pixels if asked.start is not None else None
-    paintings = tuple(painting.pixels for painting in asked.paintings)
-    return Tools(recipe, network, asked.photo.pixels, paintings, start, where)
+
+
+def _network_of(recipe: Recipe) -> object:
+    """What decides the network, but for its kernel."""
+    return recipe.network, wanted_layers(recipe), recipe.compute.device
+
+
+def _effort(recipe: Recipe) -> object:
+    """What decides, for one network, how long an evaluation takes."""
+    style = recipe.style
+    return set(recipe.content.layers), set(style.layers), set(style.statistics), (style.scale, style.sizing, style.enlarge)
 
 
 def _kept_kernel(kept: Checkpoint, where: torch.device) -> Kernel:

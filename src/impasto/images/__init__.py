@@ -4,17 +4,18 @@ It knows picture formats. It refuses to know networks, styles, and which size or
 
 The rooms inside: ``pixels`` (the Picture record, resizing, tensors), ``profiles`` (any colour space to
 sRGB), ``decoding`` (a format's samples at their full depth), ``reading`` (the door in), ``embedding``
-(recipe and credit as an XMP packet), ``writing`` (the door out), ``sheets`` (labelled contact sheets).
+(recipe and credit as an XMP packet), ``writing`` (the door out), ``sheets`` (labelled contact sheets and posters).
 """
 
 from impasto.images.embedding import embedded_credit, embedded_recipe
 from impasto.images.pixels import Picture, Pixels, from_tensor, reduced, resize, to_tensor
 from impasto.images.reading import read
-from impasto.images.sheets import contact_sheet
+from impasto.images.sheets import Heading, contact_sheet, poster
 from impasto.images.writing import EXTENSIONS, check_file, check_output, save
 
 __all__ = [
     "EXTENSIONS",
+    "Heading",
     "Picture",
     "Pixels",
     "check_file",
@@ -23,6 +24,7 @@ __all__ = [
     "embedded_credit",
     "embedded_recipe",
     "from_tensor",
+    "poster",
     "read",
     "reduced",
     "resize",

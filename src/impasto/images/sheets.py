@@ -1,4 +1,4 @@
-"""Contact sheets: labelled pictures in a grid, to be looked at side by side.
+"""Contact sheets and posters: labelled pictures in a grid, to be looked at side by side.
 
 It knows layout and lettering. It refuses to know what the pictures are.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -33,7 +34,7 @@ def contact_sheet(pictures: Sequence[tuple[Pixels, str]], columns: int, cell: in
     columns = min(columns, len(pictures))
     gap = max(4, cell // 24)
     font = ImageFont.load_default(max(9, cell // 16))
-    line = sum(font.getmetrics()) if isinstance(font, ImageFont.FreeTypeFont) else 12  # ascent + descent
+    line = _line(font)
     row_height = gap + cell + _LINES * line
     rows = -(-len(pictures) // columns)
     size = Size(gap + rows * row_height, gap + columns * (cell + gap))
@@ -43,14 +44,97 @@ def contact_sheet(pictures: Sequence[tuple[Pixels, str]], columns: int, cell: in
     for index, (pixels, label) in enumerate(pictures):
         top = gap + index // columns * row_height
         left = gap + index % columns * (cell + gap)
-        fitted = resize(pixels, Size(*pixels.shape[:2]).with_long_side(cell))
-        height, width = fitted.shape[:2]
-        down, right = top + (cell - height) // 2, left + (cell - width) // 2
-        sheet[down : down + height, right : right + width] = fitted
-        for number, words in enumerate(_wrapped(_plain(label), font, cell)):
-            draw.text((left + cell / 2, top + cell + number * line), words, fill=255, font=font, anchor="ma")
-    opacity = np.asarray(ink, np.float32)[..., None] / 255  # (H', W', 1)
-    return np.asarray(sheet * (1 - opacity) + opacity, np.float32)  # white letters
+        _place(sheet, pixels, top, left, Size(cell, cell))
+        _write(draw, _wrapped(_plain(label), font, cell), left + cell / 2, top + cell, font, "ma")
+    return _inked(sheet, ink)
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What stands above a poster: a title, lines of text, and small labelled pictures."""
+
+    title: str
+    lines: tuple[str, ...] = ()
+    pictures: tuple[tuple[Pixels, str], ...] = ()
+
+
+def poster(
+    cells: Sequence[Sequence[Pixels | str]], rows: Sequence[str], columns: Sequence[str], heading: Heading, cell: int
+) -> Pixels:
+    """Pictures (H, W, 3), 0..1, in a table: ``rows`` are named at the left, ``columns`` above, on grey.
+
+    Each picture is fitted into the same box, of the shape of the first one and with a long side of ``cell`` pixels; where
+    there is none, a text says why. Names are wrapped, and cut with an ellipsis where they are too long. Gives (H', W', 3)
+    float32, 0..1. Raises ValueError where cells and names do not agree in number, and for cells under 64 pixels.
+    """
+    if not rows or not columns or len(cells) != len(rows) or {len(line) for line in cells} != {len(columns)} or cell < 64:
+        raise ValueError(f"no poster of {len(rows)} rows, {len(columns)} columns and cells of {cell} pixels")
+    first = next((each for line in cells for each in line if not isinstance(each, str)), None)
+    box = Size(cell, cell) if first is None else Size(*first.shape[:2]).with_long_side(cell)
+    gap, font, large = (
+        max(4, cell // 24),
+        ImageFont.load_default(max(12, cell // 13)),
+        ImageFont.load_default(max(16, cell // 9)),
+    )
+    line, title = _line(font), _line(large)
+    margin = gap + round(max(min(cell, max(map(font.getlength, map(_plain, rows)))), 1)) + gap  # for the names of the rows
+    width = max(margin + len(columns) * (box.width + gap), 3 * cell)
+    thumb = cell // 2 if heading.pictures else 0
+    words = gap + len(heading.pictures) * (thumb + gap)  # where the title begins
+    lines = _wrapped(_plain(heading.title), large, width - words - gap, 3)
+    texts = [part for each in heading.lines for part in _wrapped(_plain(each), font, width - words - gap, 3)]
+    head = gap + max(len(lines) * title + len(texts) * line, thumb + line if thumb else 0) + gap
+    named = [_wrapped(_plain(each), font, box.width, 3) for each in columns]
+    top = head + max(map(len, named)) * line + gap // 2
+    sheet = np.full((top + len(rows) * (box.height + gap), width, 3), _GREY, np.float32)
+    ink = Image.new("L", (width, sheet.shape[0]), 0)
+    draw = ImageDraw.Draw(ink)
+    for index, (pixels, label) in enumerate(heading.pictures):
+        left = gap + index * (thumb + gap)
+        _place(sheet, pixels, gap, left, Size(thumb, thumb))
+        _write(draw, [_shortened(_plain(label), font, thumb)], left + thumb / 2, gap + thumb, font, "ma")
+    _write(draw, lines, words, gap, large, "la")
+    _write(draw, texts, words, gap + len(lines) * title, font, "la")
+    for index, name in enumerate(named):
+        centre = margin + index * (box.width + gap) + box.width / 2
+        _write(draw, name, centre, top - gap // 2 - len(name) * line, font, "ma")
+    for index, label in enumerate(rows):
+        down = top + index * (box.height + gap)
+        name = _wrapped(_plain(label), font, margin - 2 * gap, 4)
+        _write(draw, name, margin - gap, down + (box.height - len(name) * line) / 2, font, "ra")
+        for column, picture in enumerate(cells[index]):
+            left = margin + column * (box.width + gap)
+            if isinstance(picture, str):
+                _write(draw, _wrapped(_plain(picture), font, box.width, 4), left + box.width / 2, down + gap, font, "ma")
+            else:
+                _place(sheet, picture, down, left, box)
+    return _inked(sheet, ink)
+
+
+def _place(sheet: Pixels, pixels: Pixels, top: int, left: int, box: Size) -> None:
+    """A picture in the middle of a box, as large as fits."""
+    own = Size(*pixels.shape[:2])
+    factor = min(box.height / own.height, box.width / own.width)
+    size = Size(max(1, min(box.height, round(own.height * factor))), max(1, min(box.width, round(own.width * factor))))
+    down, right = top + (box.height - size.height) // 2, left + (box.width - size.width) // 2
+    sheet[down : down + size.height, right : right + size.width] = resize(pixels, size)
+
+
+def _line(font: _Font) -> int:
+    """The height of a line: ascent and descent."""
+    return sum(font.getmetrics()) if isinstance(font, ImageFont.FreeTypeFont) else 12
+
+
+def _write(draw: ImageDraw.ImageDraw, lines: Sequence[str], x: float, y: float, font: _Font, anchor: str) -> None:
+    """Lines of text below each other, the first one's top at ``y``."""
+    for number, words in enumerate(lines):
+        draw.text((x, y + number * _line(font)), words, fill=255, font=font, anchor=anchor)
+
+
+def _inked(sheet: Pixels, ink: Image.Image) -> Pixels:
+    """White letters on a sheet (H, W, 3)."""
+    opacity = np.asarray(ink, np.float32)[..., None] / 255  # (H, W, 1)
+    return np.asarray(sheet * (1 - opacity) + opacity, np.float32)
 
 
 def _plain(label: str) -> str:
@@ -59,15 +143,15 @@ def _plain(label: str) -> str:
     return "".join(letter for letter in text if not unicodedata.combining(letter))
 
 
-def _wrapped(label: str, font: _Font, width: int) -> list[str]:
-    """The label in at most ``_LINES`` lines, none wider than ``width`` pixels."""
+def _wrapped(label: str, font: _Font, width: int, most: int = _LINES) -> list[str]:
+    """The label in at most ``most`` lines, none wider than ``width`` pixels."""
     lines = [""]
     words = label.split()
     for index, word in enumerate(words):
         longer = f"{lines[-1]} {word}".strip()
         if not lines[-1] or font.getlength(longer) <= width:
             lines[-1] = longer
-        elif len(lines) < _LINES:
+        elif len(lines) < most:
             lines.append(word)
         else:
             lines[-1] = " ".join([lines[-1], *words[index:]])

@@ -22,7 +22,8 @@ from impasto.metrics import FIGURES
 _ARROWS = {"lower": "↓", "higher": "↑", "near 1": "→1"}
 _LEGEND = (
     "↓ lower is better, ↑ higher is better, →1 best near 1. To the painting: {painting}. To the photo: {photo}. "
-    "Traces of the method: {method}. No figure is quality by itself: what comes closer to the painting leaves the photo, "
+    "Traces of the method: {method}. gram own is by the network that painted, which sought to make it small. "
+    "No figure is quality by itself: what comes closer to the painting leaves the photo, "
     "and the last two rows are the ends of that scale."
 )
 
