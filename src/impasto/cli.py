@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from impasto import __version__
+from impasto import __version__, explain_command
 from impasto import recipe as recipes
 from impasto.errors import BadRequest, ImpastoError, ran_out_of_memory
 
@@ -443,3 +443,6 @@ def _stopping() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+app.command(explain_command.made(_stopping, print), name="explain", usage=explain_command.USAGE)

@@ -7,7 +7,7 @@ and options.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -108,27 +108,32 @@ def bench(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None
     recipe = asked.recipe
     where, _ = machine.device(recipe.compute.device)
     kernel = _kept_kernel(kept, where) if kept else machine.kernel(recipe.compute.precision, where)
-    file = Path(recipe.network.weights) if recipe.network.weights else None
-    network = Network(
-        weights.load(recipe.network.name, progress=fetch, file=file),
-        vgg.CONFIGURATION_OF[recipe.network.name],
-        wanted_layers(recipe),
-        pooling=recipe.network.pooling,
-        padding=recipe.network.padding,
-        kernel=kernel,
-        device=where,
-    )
+    seen = network(recipe, wanted_layers(recipe), kernel, where, fetch)
     start = asked.start.pixels if asked.start is not None else None
     paintings = tuple(painting.pixels for painting in asked.paintings)
-    tools = Tools(recipe, network, asked.photo.pixels, paintings, start, where)
+    tools = Tools(recipe, seen, asked.photo.pixels, paintings, start, where)
 
     def prepare(size: Size) -> Callable[[], object]:
         pixels = images.to_tensor(images.resize(asked.photo.pixels, size)).to(where)
         evaluate = engine.evaluation(size, asked.plan, tools)
         return lambda: evaluate(pixels)
 
-    with machine.reused_memory(), _autograd():
+    with machine.reused_memory(), autograd():
         return Bench(asked, tools, planning.speed(asked.plan.size, prepare, where))
+
+
+def network(recipe: Recipe, wanted: Iterable[str], kernel: Kernel, where: torch.device, fetch: assets.Progress) -> Network:
+    """The network that a recipe chose, cut after the deepest layer wanted."""
+    file = Path(recipe.network.weights) if recipe.network.weights else None
+    return Network(
+        weights.load(recipe.network.name, progress=fetch, file=file),
+        vgg.CONFIGURATION_OF[recipe.network.name],
+        wanted,
+        pooling=recipe.network.pooling,
+        padding=recipe.network.padding,
+        kernel=kernel,
+        device=where,
+    )
 
 
 def _kept_kernel(kept: Checkpoint, where: torch.device) -> Kernel:
@@ -149,7 +154,7 @@ def stream(ready: Bench, kept: Checkpoint | None = None) -> Iterator[tuple[Event
     """
     found = _wired(ready, kept)
     while True:
-        with _autograd():
+        with autograd():
             try:
                 event, state = next(found)
             except StopIteration:
@@ -210,7 +215,7 @@ def _scratch(on_disk: bool) -> Scratch:
 
 
 @contextmanager
-def _autograd() -> Iterator[None]:
+def autograd() -> Iterator[None]:
     """Gradients are tracked, also within a caller's ``no_grad`` or ``inference_mode``."""
     with torch.inference_mode(False), torch.enable_grad():
         yield

@@ -11,7 +11,7 @@ from impasto.images.embedding import embedded_credit, embedded_recipe
 from impasto.images.pixels import Picture, Pixels, from_tensor, resize, to_tensor
 from impasto.images.reading import read
 from impasto.images.sheets import contact_sheet
-from impasto.images.writing import EXTENSIONS, check_output, save
+from impasto.images.writing import EXTENSIONS, check_output, replace_file, save
 
 __all__ = [
     "EXTENSIONS",
@@ -23,6 +23,7 @@ __all__ = [
     "embedded_recipe",
     "from_tensor",
     "read",
+    "replace_file",
     "resize",
     "save",
     "to_tensor",
