@@ -81,15 +81,15 @@ def test_activation_is_minus_the_mean_of_its_channel_and_adds_up_over_tiles(netw
 
 
 def test_climbing_makes_a_unit_answer_more_and_the_same_seed_gives_the_same_picture(network_of):
-    network = network_of("conv2_1", "conv3_1", kernel="conv2d")
+    network = network_of("conv3_1", kernel="conv2d")
     unit, size = Unit("relu2_1", 1), Size(24, 32)
 
     def mean(picture: torch.Tensor) -> float:
-        return float(network.giving({"conv2_1"})(picture)["conv2_1"][0, 1].mean())
+        return float(network.giving({"relu2_1"})(picture)["relu2_1"][0, 1].mean())
 
-    climbs = [[picture for _, picture in maximise(network, unit, size, 12, seed)] for seed in (0, 0, 1)]
+    climbs = [[picture for _, picture in maximise(network, unit, size, 20, seed)] for seed in (0, 0, 1)]
     first, again, other = (climb[-1] for climb in climbs)
-    assert mean(first) > mean(climbs[0][0]) > mean(torch.full((1, 3, *size), 0.5))
+    assert mean(first) > 1.2 * mean(climbs[0][0]) > 0
     assert first.equal(again) and not first.equal(other)
     assert float(first.min()) >= 0 and float(first.max()) <= 1
 
@@ -103,11 +103,11 @@ def test_a_cut_network_gives_what_the_whole_one_gives(network_of, picture_of):
     assert set(network(picture)) == {"relu3_1", "relu1_1"}
 
 
-@pytest.mark.parametrize("length", [4, 16, 64])
+@pytest.mark.parametrize("length", [6, 12, 48])
 def test_the_wavelength_is_that_of_a_wave(length: int):
     wave = np.cos(2 * np.pi * (np.arange(128) + 0.5) / length)[None].repeat(96, 0)
     pixels = np.repeat(0.5 + 0.3 * wave[..., None], 3, 2).astype(np.float32)
-    assert length / 2**0.5 <= wavelength(pixels) <= length * 2**0.5
+    assert length / 1.5 < wavelength(pixels) < length * 1.5
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------

@@ -132,9 +132,9 @@ def wavelength(pixels: images.Pixels) -> float:
 
     The mean brightness, which is no wave, does not count.
     """
-    size = Size(*pixels.shape[:2])
-    spectrum = Spectrum(size)
+    spectrum = Spectrum(Size(*pixels.shape[:2]))
     energies = spectrum.energies(spectrum.waves(images.to_tensor(pixels)))[0, 1:]
     octaves = torch.arange(1, len(energies) + 1, dtype=torch.float64)
     centroid = float((octaves * energies).sum() / energies.sum().clamp_min(1e-12))
-    return 2.0 * size.long_side / 2.0**centroid
+    # The last shell's waves are 2 to 4 px long, and each one's before it twice as long.
+    return 2.0 ** (1.5 + len(octaves) - centroid)

@@ -30,9 +30,7 @@ def check(folder: Path) -> Path:
         raise CannotWrite(f"{folder} is a file; pictures and a page need a folder.", "Name another one with -o.")
     if (folder / PAGE).exists() and not (folder / FIGURES).exists():
         raise CannotWrite(f"{folder} holds an {PAGE} that is not an explanation.", "Name another folder with -o.")
-    for name in (POSTER, PAGE.replace("html", "png")):
-        images.check_output(folder / name)
-    return folder.absolute()
+    return images.check_output(folder / POSTER).parent
 
 
 def write(stream: Iterable[Explanation], folder: Path) -> Explanation:
