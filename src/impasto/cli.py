@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from impasto import __version__, amounts, making, sweep_command
+from impasto import __version__, amounts, explain_command, making, sweep_command
 from impasto import recipe as recipes
 from impasto.errors import BadRequest, ImpastoError, ran_out_of_memory
 from impasto.snapshots import check_kept, parse
@@ -463,3 +463,4 @@ def _stopping() -> Iterator[Callable[[], bool]]:
 
 
 app.command(sweep_command.made(_stopping, print), name="sweep", usage=sweep_command.USAGE)
+app.command(explain_command.made(_stopping, print), name="explain", usage=explain_command.USAGE)

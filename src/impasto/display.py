@@ -5,6 +5,7 @@ It knows events and words; it refuses to know options and exit codes.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ class Display:
             self.console.print(self.heading or _sentence(event), markup=False)
             self._open(event)
         elif isinstance(event, events.Started):
-            self._stage = f"{event.size}"
+            self._stage = f"{event.name or 'painting'} {event.size}"
         elif isinstance(event, events.Stepped):
             self._advance(event)
         elif isinstance(event, events.Finished | events.Failed):
@@ -91,7 +92,7 @@ class Display:
         done += self._stages[event.stage][0].pixels * event.step
         left = _left(done / self._total, time.monotonic() - self._begun, self._expected)
         note = f"loss {event.loss:.4f}  {duration(left)} left"
-        self._bar.update(self._tasks["paint"], completed=done, description=f"painting {self._stage}", note=note)
+        self._bar.update(self._tasks["paint"], completed=done, description=self._stage, note=note)
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -107,7 +108,8 @@ def _left(share: float, elapsed: float, expected: float) -> float:
 
 def _sentence(planned: Any) -> str:
     """The one line before the work."""
-    stages = " > ".join(f"{size}:{steps}" for size, steps in planned.stages)
+    runs = [(stage, len(list(same))) for stage, same in itertools.groupby(planned.stages)]
+    stages = " > ".join(f"{f'{count} times ' * (count > 1)}{size}:{steps}" for (size, steps), count in runs)
     needed, free = planned.memory_bytes / 2**30, planned.free_bytes / 2**30
     tiles = f" in tiles of {planned.tile} px" if planned.tile else ""
     disk = f" and {planned.disk_bytes / 2**30:.1f} GiB of disk" if planned.disk_bytes else ""

@@ -36,11 +36,12 @@ class Planned(Event):
 
 @dataclass(frozen=True)
 class Started(Event):
-    """A stage begins; stages count from 0."""
+    """A stage begins; stages count from 0. ``name`` says what it makes where that is not the picture itself."""
 
     stage: int
     size: Size
     steps: int
+    name: str = ""
 
 
 @dataclass(frozen=True)

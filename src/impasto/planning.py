@@ -183,6 +183,11 @@ def tiled(grid: Grid) -> float:
     return area * (3 * count - 1) / (2 * count)
 
 
+def work(network: Network) -> float:
+    """Multiplications of one look at a pixel: how much one cut of a network costs, against another."""
+    return sum(9 * row.channels_in * row.channels / row.stride**2 for row in network.layers if row.kind == "conv")
+
+
 @dataclass(frozen=True)
 class Speed:
     """What two small sizes took on this machine: pixels, seconds to set a stage up, and seconds of one evaluation."""

@@ -269,6 +269,7 @@ class Recipe(Record):
 
 
 CHECKPOINT_SECONDS = 30.0  # between two states of a run: what a power cut costs at most
+EXPLAIN_SIZE, EXPLAIN_ITERATIONS = 256, 100  # of the pictures that show what the network sees
 HOUSE = "default"  # the recipe that is used where none is named: the fields' own defaults
 
 

@@ -93,7 +93,7 @@ def requests(
     )
     for painting in paintings:
         _check_large_enough("painting", painting)
-        _check_not_flat(painting)
+        _check_not_flat("painting", painting)
     hashes = {file: _hash(file) for file in _once(one.network.weights for one in each)}
     given = Input(path=_absolute(photo.source), sha256=photo.sha256)
     hung = [Input(path=_absolute(painting.source), sha256=painting.sha256) for painting in paintings]
@@ -161,6 +161,22 @@ def painting(style: Source, max_megapixels: float, fetch: assets.Progress = _sil
     return images.read(style, max_megapixels=max_megapixels) if work is None else _hung(work, fetch)
 
 
+def pair(
+    content: Source, style: Source | None, max_megapixels: float, fetch: assets.Progress = _silent
+) -> tuple[images.Picture, images.Picture | None]:
+    """A photo, and a painting where one is named, read and checked, to be looked at rather than painted from."""
+    work = _work(style)
+    photo = images.read(content, max_megapixels=max_megapixels)
+    found = None
+    if style is not None:
+        found = images.read(style, max_megapixels=max_megapixels) if work is None else _hung(work, fetch)
+    for role, picture in (("photo", photo), ("painting", found)):
+        if picture is not None:
+            _check_large_enough(role, picture)
+            _check_not_flat(role, picture)
+    return photo, found
+
+
 def _work(style: Source) -> museum.Work | None:
     """The museum's painting that is meant, or None where a file or pixels are."""
     if not isinstance(style, str) or not style.strip() or _exists(style):
@@ -222,9 +238,12 @@ def _check_large_enough(role: str, picture: images.Picture) -> None:
         )
 
 
-def _check_not_flat(painting: images.Picture) -> None:
-    if float(np.ptp(painting.pixels, axis=(0, 1)).max()) < 1 / 255:
+def _check_not_flat(role: str, picture: images.Picture) -> None:
+    if float(np.ptp(picture.pixels, axis=(0, 1)).max()) < 1 / 255:
+        what = "style" if role == "painting" else "content"
         raise BadPicture(
-            f"The painting {painting.source} is one flat colour: there is no style in it.",
-            "Take a picture with strokes or texture; `impasto museum` lists some.",
+            f"The {role} {picture.source} is one flat colour: there is no {what} in it.",
+            "Take a picture with strokes or texture; `impasto museum` lists some."
+            if role == "painting"
+            else "Take one that shows something.",
         )

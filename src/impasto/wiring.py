@@ -7,7 +7,7 @@ and options.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -112,7 +112,7 @@ def bench(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None
         evaluate = engine.evaluation(size, asked.plan, tools)
         return lambda: evaluate(pixels)
 
-    with machine.reused_memory(), _autograd():
+    with machine.reused_memory(), autograd():
         return Bench(asked, tools, planning.speed(asked.plan.size, prepare, where))
 
 
@@ -131,7 +131,7 @@ def gradients(
     with machine.reused_memory() if way.reuse else nullcontext():
         for picture in pictures:
             size = Size(*picture.shape[:2])
-            with _autograd():
+            with autograd():
                 if size not in kept:
                     kept = {size: engine.objectives_for(size, asked.plan, tools)}
                 pixels = images.to_tensor(picture).to(tools.device)
@@ -161,20 +161,21 @@ def _tools(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = Non
     where, _ = machine.device(recipe.compute.device)
     kernel = _kept_kernel(kept, where) if kept else machine.kernel(recipe.compute.precision, where)
     if like is not None and _network_of(like.asked.recipe) == _network_of(recipe) and like.kernel == kernel.text:
-        network = like.tools.network
+        seen = like.tools.network
     else:
-        network = _network(recipe, kernel, where, fetch)
+        seen = network(recipe, wanted_layers(recipe), kernel, where, fetch)
     start = asked.start.pixels if asked.start is not None else None
     paintings = tuple(painting.pixels for painting in asked.paintings)
-    return Tools(recipe, network, asked.photo.pixels, paintings, start, where)
+    return Tools(recipe, seen, asked.photo.pixels, paintings, start, where)
 
 
-def _network(recipe: Recipe, kernel: Kernel, where: torch.device, fetch: assets.Progress) -> Network:
+def network(recipe: Recipe, wanted: Iterable[str], kernel: Kernel, where: torch.device, fetch: assets.Progress) -> Network:
+    """The network that a recipe chose, cut after the deepest layer wanted."""
     file = Path(recipe.network.weights) if recipe.network.weights else None
     return Network(
         weights.load(recipe.network.name, progress=fetch, file=file),
         vgg.CONFIGURATION_OF[recipe.network.name],
-        wanted_layers(recipe),
+        wanted,
         pooling=recipe.network.pooling,
         padding=recipe.network.padding,
         kernel=kernel,
@@ -212,7 +213,7 @@ def stream(ready: Bench, kept: Checkpoint | None = None) -> Iterator[tuple[Event
     """
     found = _wired(ready, kept)
     while True:
-        with _autograd():
+        with autograd():
             try:
                 event, state = next(found)
             except StopIteration:
@@ -275,7 +276,7 @@ def _scratch(on_disk: bool) -> Scratch:
 
 
 @contextmanager
-def _autograd() -> Iterator[None]:
+def autograd() -> Iterator[None]:
     """Gradients are tracked, also within a caller's ``no_grad`` or ``inference_mode``."""
     with torch.inference_mode(False), torch.enable_grad():
         yield

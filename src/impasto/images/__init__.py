@@ -11,7 +11,7 @@ from impasto.images.embedding import embedded_credit, embedded_recipe
 from impasto.images.pixels import Picture, Pixels, from_tensor, reduced, resize, to_tensor
 from impasto.images.reading import read
 from impasto.images.sheets import Heading, contact_sheet, poster
-from impasto.images.writing import EXTENSIONS, check_file, check_output, save
+from impasto.images.writing import EXTENSIONS, check_file, check_output, replace_file, save
 
 __all__ = [
     "EXTENSIONS",
@@ -27,6 +27,7 @@ __all__ = [
     "poster",
     "read",
     "reduced",
+    "replace_file",
     "resize",
     "save",
     "to_tensor",

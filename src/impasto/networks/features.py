@@ -5,6 +5,7 @@ It knows layer names, its own input scaling, pooling and padding. It refuses to 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -98,6 +99,14 @@ class Network:
     def within(self, whole: Size) -> Callable[[Tensor], Features]:
         """The network as it looks at tiles of a picture of size ``whole``, in which kernels are chosen by the whole."""
         return partial(self, whole=whole)
+
+    def giving(self, wanted: Iterable[str]) -> Network:
+        """The same network with the same weights in memory, that gives other layers, none deeper than this one's last."""
+        other = copy.copy(self)
+        other.wanted = frozenset(wanted)
+        deepest = max(index for index, layer in enumerate(self.layers) if layer.name in {"input", *other.wanted})
+        other.layers = self.layers[: deepest + 1]
+        return other
 
     def layer(self, name: str) -> vgg.Layer:
         """The table's row for a layer name."""

@@ -1,0 +1,102 @@
+"""An explanation hung up to be looked at: single pictures, a poster, a page and the figures, in one folder.
+
+It knows names of files and what is written when. It refuses to know how anything is found. The rooms inside: ``pictures``
+(each as pixels), ``poster`` (all on one sheet), ``page`` (all with explanations).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from impasto import __version__, images
+from impasto.errors import CannotWrite, NotSaved
+from impasto.exhibit import page, poster
+from impasto.exhibit.pictures import pictures
+from impasto.explanation import DISTANCES, STYLE_LAYERS, Explanation
+
+POSTER, PAGE, FIGURES = "poster.png", "index.html", "figures.json"
+
+
+def check(folder: Path) -> Path:
+    """The folder's whole path, once it is made and something can be written there.
+
+    Raises:
+        CannotWrite: a file is in the way, the folder cannot be written to, or it holds a page that is not ours.
+    """
+    if folder.is_file():
+        raise CannotWrite(f"{folder} is a file; pictures and a page need a folder.", "Name another one with -o.")
+    if (folder / PAGE).exists() and not (folder / FIGURES).exists():
+        raise CannotWrite(f"{folder} holds an {PAGE} that is not an explanation.", "Name another folder with -o.")
+    return images.check_output(folder / POSTER).parent
+
+
+def write(stream: Iterable[Explanation], folder: Path) -> Explanation:
+    """Write pictures as they are found, and at the end poster, page and figures of what there is; gives the last.
+
+    Raises:
+        NotSaved: something could not be written; what was written before stays.
+    """
+    written: dict[str, images.Pixels] = {}
+    found: Explanation | None = None
+    try:
+        for found in stream:
+            for name, pixels in pictures(found, set(written)).items():
+                images.save(folder / f"{name}.png", pixels)
+                written[name] = pixels
+        if found is None:
+            raise ValueError("nothing was found")
+        images.save(folder / POSTER, poster.drawn(found, written))
+        files = {name: (folder / f"{name}.png").read_bytes() for name in written}
+        images.replace_file(folder / PAGE, page.text(found, files, poster.bars(found)).encode())
+        images.replace_file(folder / FIGURES, (json.dumps(values(found), indent=1, ensure_ascii=False) + "\n").encode())
+    except (CannotWrite, OSError) as error:
+        reason = error.message if isinstance(error, CannotWrite) else f"{folder}: {error.strerror or error}."
+        raise NotSaved(reason, f"What was written before is in {folder}.") from None
+    return found
+
+
+def values(found: Explanation) -> dict[str, Any]:
+    """Everything that was measured, as plain values; sizes are [width, height]."""
+    asked = found.asked
+    return {
+        "photo": Path(asked.photo.source).name,
+        "painting": Path(asked.painting.source).name if asked.painting else None,
+        "network": asked.recipe.network.name,
+        "size": [asked.size.width, asked.size.height],
+        "iterations": asked.iterations,
+        "seed": asked.recipe.seed,
+        "pictures": {"done": found.done, "planned": found.planned},
+        "checks": found.checks,
+        "content": [{"layer": each.layers[-1], "pixel_error": _round(each.figure)} for each in found.content],
+        "style": [{"layers": list(each.layers), "wavelength_px": _round(each.figure)} for each in found.style],
+        "painting_wavelength_px": _round(found.painting_wavelength) if found.painting is not None else None,
+        "units": [
+            {
+                "unit": str(each.unit),
+                "mean": _round(each.mean),
+                "peak": _round(each.peak),
+                "largest_mean_of_samples": _round(each.sample_mean),
+                "largest_peak_of_samples": _round(each.sample_peak),
+            }
+            for each in found.answers
+        ],
+        "distances": {
+            name: {
+                at: {"distance": _round(found.distances[name][at]), "share": _round(found.shares[name][at])}
+                for at in STYLE_LAYERS
+            }
+            for name in DISTANCES
+            if name in found.distances
+        },
+        "seconds": round(found.seconds, 1),
+        "device": found.device,
+        "kernel": found.kernel,
+        "impasto": __version__,
+    }
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.5g}")
