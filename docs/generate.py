@@ -9,7 +9,8 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from impasto import display, recipe
+from impasto import recipe
+from impasto.cli import display
 
 HERE = Path(__file__).parent
 

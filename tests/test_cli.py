@@ -22,8 +22,9 @@ from PIL import Image
 from test_api import fail_after, hang, paint_with_a_pocket_network, random_pixels, save_random
 
 import impasto
-from impasto import amounts, assets, cli, display, events, images, museum, planning, runs
+from impasto import amounts, assets, cli, events, images, museum, planning, runs
 from impasto import recipe as recipes
+from impasto.cli import display, painting
 from impasto.errors import DoesNotFit
 from impasto.networks import weights
 from impasto.networks.features import Network
@@ -705,7 +706,7 @@ def test_every_option_takes_its_own_default(name: str, monkeypatch: pytest.Monke
     def take(photo: object, styles: object, recipe: recipes.Recipe, *_: object, **__: object) -> None:
         asked.append(recipe)
 
-    monkeypatch.setattr(cli, "_paint", take)
+    monkeypatch.setattr(painting, "_paint", take)
     option = recipes.options()[name]
     typed = [f"--no-{name}" if option.default is True else f"--{name}"] if option.is_flag else [f"--{name}", option.text]
     assert run("stylize", *PAIR, *([] if option.is_flag or not option.text else typed)) == 0

@@ -1,13 +1,12 @@
 """The command ``impasto sweep``: its options, made from the recipe's own, and what is said before and during.
 
-It knows words for people; it refuses to know what a sweep's folder holds, and neither prints nor exits.
+It knows words for people; it refuses to know what a sweep's folder holds.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +14,7 @@ from cyclopts import Group, Parameter
 
 from impasto import axes, events
 from impasto import recipe as recipes
+from impasto.cli.terminal import stopping
 from impasto.errors import BadRecipe, did_you_mean
 
 if TYPE_CHECKING:
@@ -32,17 +32,15 @@ _VARIED = Group(
 )
 
 
-def made(
-    stopping: Callable[[], AbstractContextManager[Callable[[], bool]]], show: Callable[[object], None]
-) -> Callable[..., None]:
-    """The command: within ``stopping`` Ctrl-C is asked for, and ``show`` tells of the files that have come of it."""
+def made() -> Callable[..., None]:
+    """The command, with an option for each setting."""
 
     def sweep(*args: Any, **given: Any) -> None:
         photo, style = args
         with stopping() as stop:
             found = run(photo, style, given, stop)
         for path in (*found.posters, *([] if given.get("quiet") else [found.table])):
-            show(path)
+            print(path)
 
     sweep.__signature__ = signature()  # type: ignore[attr-defined]
     sweep.__doc__ = (
@@ -92,7 +90,7 @@ def in_order(typed: Sequence[str]) -> list[str]:
 def run(photo: str, style: str, given: Mapping[str, Any], stop: Callable[[], bool]) -> Sweep:
     """Check, say what will be painted, and paint it; ``given`` are the options that were typed."""
     from impasto import api, sweeping
-    from impasto.display import Display
+    from impasto.cli.display import Display
 
     settings = _ordered(given)
     folder = given.get("output") or Path(f"{Path(photo).stem}-{Path(style).stem}"[:200] + "-sweep")
@@ -138,7 +136,7 @@ def _ordered(given: Mapping[str, Any]) -> dict[str, str]:
 
 def _before(job: Job) -> str:
     """What will be done, in one line."""
-    from impasto.display import duration
+    from impasto.cli.display import duration
 
     varied = " x ".join(f"{len(axis.values)} of {axis.name}" for axis in job.axes)
     pending = len(job.pending)

@@ -1,4 +1,4 @@
-"""The commands that look at a run: its report and its film. Each gives the path of what it wrote, for the door to print.
+"""The commands that look at a run: its report and its film.
 
 It knows options and where things go if nothing is said. It refuses to know pages and film files.
 """
@@ -17,7 +17,7 @@ Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 
 def report(
     run: Path, /, *, output: Output = None, open: Literal["yes", "no"] = "no", gradients: bool = True, quiet: bool = False
-) -> Path:
+) -> None:
     """Show a run as one page: its pictures, the curves of its loss, what it took, its recipe.
 
     :param run: The run's folder, such as painted.png.run, or the picture beside it.
@@ -27,7 +27,7 @@ def report(
     :param quiet: Print the path alone.
     """
     from impasto import events, history, images
-    from impasto.display import Display
+    from impasto.cli.display import Display
     from impasto.reports import page
 
     found = history.read(run)
@@ -45,7 +45,7 @@ def report(
         import webbrowser
 
         webbrowser.open(target.as_uri())
-    return target
+    print(target)
 
 
 def timelapse(
@@ -57,7 +57,7 @@ def timelapse(
     size: int | None = None,
     seconds: float | None = None,
     hold: float = 2.0,
-) -> Path:
+) -> None:
     """Make a film of a picture's making from the snapshots of its run.
 
     :param run: The run's folder, such as painted.png.run, or the picture beside it.
@@ -74,7 +74,7 @@ def timelapse(
     target = images.check_file(output or _beside(found.folder, ".mp4"), films.EXTENSIONS)
     _check_outside(target, found.folder)
     films.film(found, target, films.Timing(fps, seconds, hold), size)
-    return target
+    print(target)
 
 
 def _beside(folder: Path, ending: str) -> Path:

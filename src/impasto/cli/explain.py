@@ -1,0 +1,56 @@
+"""The command ``impasto explain``: its options, and what is done for them.
+
+It knows words for people; it refuses to know what the network sees.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from impasto import recipe as recipes
+from impasto.cli.terminal import in_json, stopping
+
+USAGE = "Usage: impasto explain PHOTO [STYLE] [OPTIONS]"
+
+
+def explain(
+    photo: str,
+    style: str | None = None,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    unit: tuple[str, ...] = (),
+    size: int = recipes.EXPLAIN_SIZE,
+    network: Literal["vgg19", "vgg16"] = "vgg19",
+    iterations: int = recipes.EXPLAIN_ITERATIONS,
+    seed: int = 0,
+    json: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Show what the network sees of a photo and a painting: a poster, a page and all pictures in a folder.
+
+    :param photo: The photo.
+    :param style: A painting: a file, or a name from `impasto museum`. Without it what is about style is left out.
+    :param output: The folder. [default: PHOTO-explained]
+    :param unit: A channel to look for, such as relu3_1:42; may be repeated. [default: those the photo speaks to most]
+    :param size: Long side in pixels in which the photo is looked at.
+    :param network: The network that looks.
+    :param iterations: Steps of the search for each picture.
+    :param seed: Number that decides every random choice.
+    :param json: Print the figures as one JSON object.
+    :param quiet: Print the path alone.
+    """
+    from impasto import api, exhibit, explaining
+    from impasto.cli.display import Display
+
+    with Display(quiet) as display, stopping() as stop:
+        watch = api.Watch(event=display.event, fetch=display.fetch, stop=stop)
+        asked = explaining.question(
+            photo, style, units=unit, network=network, size=size, iterations=iterations, seed=seed, watch=watch
+        )
+        folder = exhibit.check(output or Path(f"{Path(photo).stem}-explained"))
+        found = exhibit.write(explaining.explain(asked, watch), folder)
+    print(in_json(exhibit.values(found)) if json else folder / exhibit.PAGE)

@@ -1,0 +1,248 @@
+"""The commands that paint: ``stylize`` with options made from the recipe's own fields, ``plan``, ``resume`` and ``demo``.
+
+They check, say what will be done, paint and say where it is. They refuse to know how a picture is painted.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from impasto import amounts
+from impasto import recipe as recipes
+from impasto.cli.terminal import in_json, stopping
+from impasto.snapshots import check_kept, parse
+
+if TYPE_CHECKING:
+    from impasto.painting import Painting
+
+SAMPLE = "wheat-field-with-cypresses"  # the painting of the demo
+USAGE = "Usage: impasto stylize PHOTO STYLE [STYLE...] [OPTIONS]"
+
+_PAINT = Group("What to paint", sort_key=0)
+_RECIPE = Group("The recipe", help="Every field has the value that --recipe gives it, or the default shown.", sort_key=2)
+
+
+def _stylize(
+    photo: str,
+    style: tuple[str, ...],
+    *,
+    output: Path | None,
+    recipe: str,
+    run: Path | None,
+    no_run: bool,
+    json_: bool,
+    quiet: bool,
+    fresh: bool,
+    checkpoint: float,
+    time: str,
+    snapshots: str,
+    **settings: Any,
+) -> None:
+    from impasto import api
+
+    check_kept(parse(snapshots), not no_run)
+    given = {name: value for name, value in settings.items() if value is not None}
+    chosen = api.load_recipe(recipe, given)
+    target = output or Path(f"{Path(photo).stem}-{'-'.join(Path(each).stem for each in style)}"[:200] + ".png")
+    _paint(
+        photo,
+        list(style),
+        chosen,
+        target,
+        run,
+        keep_run=not no_run,
+        as_json=json_,
+        quiet=quiet,
+        fresh=fresh,
+        checkpoint=checkpoint,
+        within=amounts.duration(time) if time else None,
+        fixed=frozenset(given),
+        snapshots=snapshots,
+    )
+
+
+def _paint(
+    photo: object,
+    styles: list[str],
+    recipe: recipes.Recipe,
+    target: Path,
+    run: Path | None,
+    *,
+    keep_run: bool,
+    as_json: bool,
+    quiet: bool,
+    fresh: bool = False,
+    checkpoint: float = recipes.CHECKPOINT_SECONDS,
+    within: float | None = None,
+    fixed: frozenset[str] = frozenset(),
+    snapshots: str = "",
+) -> Path:
+    """Check, say what will be done, paint, and say where it is."""
+    from impasto import api, images, runs
+    from impasto.cli.display import Display
+    from impasto.request import request
+
+    images.check_output(target, bits=recipe.output.bits)
+
+    with Display(quiet) as display, stopping() as stop:
+        watch = api.Watch(event=display.event, fetch=display.fetch, stop=stop)
+        asked = request(photo, styles, recipe, watch.fetch, any_size=within is not None and "size" not in fixed)
+        display.request = asked
+        folder = (run or runs.beside(target.absolute())) if keep_run else None
+        painting = api.paint(
+            asked,
+            output=target,
+            run=folder,
+            watch=watch,
+            fresh=fresh,
+            checkpoint_seconds=checkpoint,
+            within=within,
+            fixed=fixed,
+            snapshots=snapshots,
+        )
+    return _tell(painting, as_json)
+
+
+def _tell(painting: Painting, as_json: bool) -> Path:
+    """The last line: where the picture is, or the whole record."""
+    path = Path(painting.record["output"])
+    print(in_json(painting.record) if as_json else path)
+    return path
+
+
+def stylize_command() -> Callable[..., None]:
+    """``stylize`` with one option for each setting of a recipe, made from the fields themselves."""
+
+    def stylize(*args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        named = dict(bound.arguments)
+        _stylize(named.pop("photo"), named.pop("style"), **named)
+
+    def own(field: str, kind: Any, default: Any, help: str, **more: Any) -> inspect.Parameter:
+        annotation = Annotated[kind, Parameter(help=help, group=_PAINT, **more)]
+        return inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+    def flag(field: str, help: str, *names: str) -> inspect.Parameter:
+        return own(field, bool, False, help, name=names, negative="", show_default=False)
+
+    nothing = inspect.Parameter.empty
+    photo = own("photo", str, nothing, "The photo.").replace(kind=inspect.Parameter.POSITIONAL_ONLY)
+    styles = own("style", str, nothing, "A painting: a file, or a name from `impasto museum`; several are blended.")
+    parameters = [
+        photo,
+        styles.replace(kind=inspect.Parameter.VAR_POSITIONAL),
+        own("output", Path | None, None, "Where it goes. [default: PHOTO-STYLE.png]", name=["--output", "-o"]),
+        own("recipe", str, recipes.HOUSE, "A name from `impasto recipes`, a .toml file, or a picture painted by Impasto."),
+        own("run", Path | None, None, "Folder of the run's log. [default: beside the picture]"),
+        flag("fresh", "Start over where an unfinished run of the same recipe would be gone on with.", "--fresh"),
+        own("checkpoint", float, recipes.CHECKPOINT_SECONDS, "Seconds between two saved states of the run; 0: each step."),
+        own(
+            "snapshots",
+            str,
+            "",
+            "Keep the picture after these evaluations, such as 100,300 or every=50, in the run's folder.",
+        ),
+        own("time", str, "", "Paint the best picture in this time, such as 2m; size and iterations are chosen for it."),
+        flag("no_run", "Keep no log.", "--no-run"),
+        flag("json_", "Print one JSON object at the end.", "--json"),
+        flag("quiet", "Print the path alone.", "--quiet", "-q"),
+    ]
+    for name, option in recipes.options().items():
+        parameters.append(
+            inspect.Parameter(
+                name.replace("-", "_"), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(option)
+            )
+        )
+    signature = inspect.Signature(parameters)
+    stylize.__signature__ = signature  # type: ignore[attr-defined]
+    stylize.__doc__ = "Paint a photo in the style of one or more paintings."
+    return stylize
+
+
+def _annotation(option: recipes.Option) -> Any:
+    """How an option reads on the command line: a flag, a choice, or text that the recipe itself checks."""
+    kind: Any = bool if option.is_flag else Literal[option.choices] if option.choices else Value
+    shown = f" [default: {option.text}]" if option.text and option.default is not False else ""
+    parameter = Parameter(name=f"--{option.name}", help=f"{option.help}{shown}", show_default=False, group=_RECIPE)
+    return Annotated[kind | None, parameter]
+
+
+class Value(str):
+    """A value as it was typed: the recipe checks it, with the same words for every door."""
+
+
+def plan(
+    photo: str,
+    /,
+    *style: str,
+    size: tuple[int, ...] = (),
+    recipe: str = recipes.HOUSE,
+    memory: str = "",
+    precision: Literal["auto", "float32", "bfloat16"] | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] | None = None,
+    json: bool = False,
+) -> None:
+    """Say what painting would take at several sizes, in time, memory and disk, without painting.
+
+    :param photo: The photo.
+    :param style: A painting: a file, or a name from `impasto museum`.
+    :param size: Long sides in pixels, 0 for the photo's own. [default: 512, 1024, 2048, 4096 and the photo's own]
+    :param recipe: A name from `impasto recipes`, a .toml file, or a picture painted by Impasto.
+    :param memory: Most memory to use, such as 4GB.
+    :param precision: Numbers between layers.
+    :param device: Where to compute.
+    :param json: Print a JSON list.
+    """
+    from impasto import api, events
+    from impasto.cli.display import Display, plan_table
+
+    settings = {"memory": memory or None, "precision": precision, "device": device}
+    chosen = api.load_recipe(recipe, {name: value for name, value in settings.items() if value is not None})
+    asked = tuple(dict.fromkeys(size)) or (512, 1024, 2048, 4096, 0)
+    with Display(quiet=False) as display:
+        found = api.plans(photo, list(style), asked, chosen, api.Watch(fetch=display.fetch))
+    if json:
+        rows = [events.to_dict(one) if isinstance(one, events.Planned) else {"error": str(one)} for one in found]
+        print(in_json(rows))
+        return
+    plan_table(asked, found)
+
+
+def resume(run: Path, *, json: bool = False, quiet: bool = False) -> None:
+    """Go on with a run that was stopped or killed.
+
+    :param run: The run's folder, such as painted.png.run.
+    :param json: Print one JSON object at the end.
+    :param quiet: Print the path alone.
+    """
+    from impasto import api
+    from impasto.cli.display import Display
+
+    with Display(quiet) as display, stopping() as stop:
+        painting = api.resume(run, api.Watch(event=display.event, fetch=display.fetch, stop=stop))
+    _tell(painting, json)
+
+
+def demo(
+    *, output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("impasto-demo.png"), json: bool = False
+) -> None:
+    """Paint a sample photo in the style of a Van Gogh, to see that everything works.
+
+    :param output: Where the picture goes.
+    :param json: Print one JSON object at the end.
+    """
+    import skimage.data
+
+    photo, recipe = skimage.data.astronaut(), recipes.load("demo")
+    path = _paint(photo, [SAMPLE], recipe, output, None, keep_run=False, as_json=json, quiet=False)
+    if not json:
+        print(f"\nNow a photo of yours:\n  impasto stylize PHOTO.jpg {SAMPLE} -o painted.png")
+        print(
+            f"`impasto museum` lists other paintings; any picture file can be the style too.\nThe demo is in {path.name}."
+        )
