@@ -40,12 +40,12 @@ The house's own recipes are in [settings.md](settings.md).
 
 **Networks.** Fetched are the VGG-19 that Gatys' own programs use, whose maps are scaled to a mean of 1, and an ImageNet
 VGG-16. The VGG-19 of other programs is not among what is fetched, and the scaled one stands in for it. How large its
-maps would be is known from the VGG-16 alone: 0.3 to 1.7 times as large (layer means over eight pictures at 224 px, of the
-layers that recipes name). Recipes made for torchvision's VGG-19 keep their numbers. Caffe's and Keras' networks see
+maps would be is known from the VGG-16 alone: 0.3 to 1.7 times as large (layer means over eight pictures at 224 px, of
+the layers that recipes name). Recipes made for torchvision's VGG-19 keep their numbers. Caffe's and Keras' networks see
 pixels of 0..255 that nobody divides by a deviation: their maps are about 255 x 0.226 = 57.6 times as large, and
-`network-gain` 57.6 makes every map of the fetched one so. The weights of a term, of smoothness and of a search are then the published ones. With the real
-weights, `--weights FILE`, set `--network-gain` to 1 where they see 0..255 themselves; a file in torchvision's form is
-given its deviations and wants the gain as the fetched one does.
+`network-gain` 57.6 makes every map of the fetched one so. The weights of a term, of smoothness and of a search are then
+the published ones. With the real weights, `--weights FILE`, set `--network-gain` to 1 where they see 0..255 themselves;
+a file in torchvision's form is given its deviations and wants the gain as the fetched one does.
 
 **Content** is a factor times the sum of (F - P)^2, F of the picture and P of the photo: `sum` 1, `gatys` 1/2, `mean`
 one over the number n of its values, `root` one over the root of n, `relative` one over the sum of (P - mean of P)^2 by
