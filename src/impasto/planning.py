@@ -91,7 +91,8 @@ def holding(plan: Plan, recipe: Recipe, network: Network, room: Room, first: int
 def _ways(recipe: Recipe, first: int | None) -> Iterator[Holding]:
     tiles = {recipe.compute.tile} if recipe.compute.tile else {0, *_TILE_SIDES}
     for tile in sorted(tiles | ({first} if first is not None else set())):
-        for reuse in (True, False):
+        # What is kept between tiles has gaps that no model foresees: 24 megapixels took 0.8 GB more. A limit is kept to.
+        for reuse in (False,) if tile and recipe.compute.memory else (True, False):
             for targets, history in ((False, False), (True, False), (True, True)):
                 yield Holding(tile, reuse, targets, history)
 
