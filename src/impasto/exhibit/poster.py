@@ -53,7 +53,8 @@ class _Row:
 
     @property
     def height(self) -> float:
-        return (_HEADING if self.heading else 0.0) + self.tallest + _LABEL
+        label = _LABEL if any(words for _, words in self.cells) else _GAP
+        return (_HEADING if self.heading else 0.0) + self.tallest + label
 
 
 def drawn(found: Explanation, shown: Mapping[str, images.Pixels]) -> images.Pixels:
@@ -137,13 +138,13 @@ def _units(found: Explanation, shown: Mapping[str, images.Pixels]) -> Iterator[_
 
 
 def _grams(found: Explanation, shown: Mapping[str, images.Pixels]) -> Iterator[_Row]:
+    words = "A row and a column for each channel, alike ones side by side. Bright: both answer, and together."
+    if len(found.moments) > 1:
+        words += " Style transfer makes the upper row like the lower."
     for number, of in enumerate(("photo", "painting")[: len(found.moments)]):
         yield _Row(
             "Gram matrices: which channels answer in the same places" if number == 0 else "",
-            "A row and a column for each channel, alike ones side by side. Bright: both answer, and together. "
-            "Style transfer makes the upper row like the lower."
-            if len(found.moments) > 1 and number == 0
-            else "",
+            words,
             _COLUMNS,
             tuple((shown[pictures.gram(of, layer)], f"{of}, {layer}") for layer in STYLE_LAYERS),
         )
@@ -199,7 +200,7 @@ def _bar_chart(axes: Axes, found: Explanation) -> None:
     axes.set_xticks(places, STYLE_LAYERS)
     axes.set_ylabel("percent")
     axes.set_title("Which layer carries the style distance", fontsize=12, color=_INK)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(loc="upper right", frameon=False, fontsize=9)
     axes.margins(y=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_facecolor(_PAPER)
