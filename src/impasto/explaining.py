@@ -36,7 +36,7 @@ from impasto.explanation import (
     Explanation,
     Question,
     Reconstruction,
-    wavelength,
+    piece,
 )
 from impasto.geometry import Size
 from impasto.maximising import Unit, maximise
@@ -273,7 +273,7 @@ class _Work:
         pixels = self._searched(recipe, task, index, found.painting)
         if pixels is None:
             return None
-        return replace(found, style=(*found.style, Reconstruction(task.layers, pixels, wavelength(pixels))))
+        return replace(found, style=(*found.style, Reconstruction(task.layers, pixels, piece(pixels, found.painting))))
 
     def answer(self, unit: Unit, found: Explanation, task: _Task, index: int) -> Explanation | None:
         """The picture that a unit answers to most, beside how it answers to photos."""

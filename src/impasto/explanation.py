@@ -6,20 +6,20 @@ It knows what each figure means and what the pictures should show. It refuses to
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from impasto import images
 from impasto.geometry import Size
 from impasto.maximising import Unit
 from impasto.objectives.style import Moments
 from impasto.recipe import Recipe, Statistic
-from impasto.spectrum import Spectrum
 
 # Those of Gatys' figure 1, and those on which a painting is compared; both networks have them.
 CONTENT_LAYERS = ("relu1_1", "relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
@@ -46,8 +46,8 @@ class Question:
 class Reconstruction:
     """A picture (H, W, 3) found from noise by what some layers keep.
 
-    ``figure``: of content, the root mean square difference to the photo's pixels (0..1); of style, the length of its waves
-    in pixels (see ``wavelength``).
+    ``figure``: of content, the root mean square difference to the photo's pixels (0..1); of style, the side in pixels of
+    the painting's pieces that it has (see ``piece``).
     """
 
     layers: tuple[str, ...]
@@ -96,11 +96,6 @@ class Explanation:
         return images.resize(self.asked.photo.pixels, self.asked.size)
 
     @property
-    def painting_wavelength(self) -> float:
-        """What the waves of the style reconstructions may be compared with, in pixels."""
-        return wavelength(self.painting) if self.painting is not None else math.nan
-
-    @property
     def shares(self) -> dict[Statistic, dict[str, float]]:
         """Statistic -> layer -> its part of the distance from the photo to the painting; each statistic's sum is 1."""
         totals = {name: sum(layers.values()) or 1.0 for name, layers in self.distances.items()}
@@ -113,7 +108,7 @@ class Explanation:
         if len(self.content) > 1:
             found["pixel_error_grows_with_depth"] = _grows(self.content)
         if len(self.style) > 1:
-            found["style_waves_lengthen_with_depth"] = _lengthens(self.style)
+            found["style_pieces_grow_with_depth"] = self.style[-1].figure > self.style[0].figure
         if self.answers:
             found["units_answer_more_than_to_any_sample_photo"] = all(a.mean > a.sample_mean for a in self.answers)
         return found
@@ -123,18 +118,36 @@ def _grows(each: Sequence[Reconstruction]) -> bool:
     return all(deep.figure > shallow.figure for shallow, deep in itertools.pairwise(each))
 
 
-def _lengthens(each: Sequence[Reconstruction]) -> bool:
-    return each[-1].figure > each[0].figure
+def piece(pixels: images.Pixels, painting: images.Pixels) -> float:
+    """How large what comes back is: the side, in pixels, of the squares of a painting that a picture has (both (h, w, 3)).
 
-
-def wavelength(pixels: images.Pixels) -> float:
-    """The typical length in pixels of a picture's waves of light: their centroid in octaves, each by its energy.
-
-    The mean brightness, which is no wave, does not count.
+    Of the variance of a square of the picture a part is left over when the likest square of the painting is taken away, the
+    mean of either set aside. The larger the squares, the larger that part; where it comes to ``_LEFT_OVER`` is the side.
     """
-    spectrum = Spectrum(Size(*pixels.shape[:2]))
-    energies = spectrum.energies(spectrum.waves(images.to_tensor(pixels)))[0, 1:]
-    octaves = torch.arange(1, len(energies) + 1, dtype=torch.float64)
-    centroid = float((octaves * energies).sum() / energies.sum().clamp_min(1e-12))
-    # The last shell's waves are 2 to 4 px long, and each one's before it twice as long.
-    return 2.0 ** (1.5 + len(octaves) - centroid)
+    picture, model = (images.to_tensor(each) for each in (pixels, painting))
+    most = min(*picture.shape[-2:], *model.shape[-2:])
+    before: tuple[float, float] | None = None
+    for side in (side for side in _SIDES if side <= most):
+        left = _left_over(picture, model, side)
+        if left >= _LEFT_OVER:
+            if before is None:
+                return side * _LEFT_OVER / left
+            share = (_LEFT_OVER - before[1]) / (left - before[1])
+            return float(before[0] * (side / before[0]) ** share)  # between two sides, in octaves
+        before = (side, left)
+    return float(before[0]) if before else float(most)
+
+
+def _left_over(picture: Tensor, model: Tensor, side: int) -> float:
+    """What part of the variance of the picture's squares their likest in ``model`` does not account for."""
+    own, others = (
+        functional.unfold(each, side, stride=max(1, side // part))[0].T for each, part in ((picture, 2), (model, 4))
+    )
+    own, others = own - own.mean(1, keepdim=True), others - others.mean(1, keepdim=True)  # (squares, 3 side^2)
+    left = sum(float(torch.cdist(some, others).min(1).values.square().sum()) for some in own.split(_AT_ONCE))
+    return left / max(float(own.square().sum()), 1e-12)
+
+
+_SIDES = (4, 8, 16, 32, 64)
+_LEFT_OVER = 0.7
+_AT_ONCE = 256  # squares: their distances to all others take 50 MB at 256 px

@@ -71,8 +71,7 @@ def values(found: Explanation) -> dict[str, Any]:
         "pictures": {"done": found.done, "planned": found.planned},
         "checks": found.checks,
         "content": [{"layer": each.layers[-1], "pixel_error": _round(each.figure)} for each in found.content],
-        "style": [{"layers": list(each.layers), "wavelength_px": _round(each.figure)} for each in found.style],
-        "painting_wavelength_px": _round(found.painting_wavelength) if found.painting is not None else None,
+        "style": [{"layers": list(each.layers), "piece_px": _round(each.figure)} for each in found.style],
         "units": [
             {
                 "unit": str(each.unit),

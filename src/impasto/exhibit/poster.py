@@ -106,9 +106,9 @@ def _rows(found: Explanation, shown: Mapping[str, images.Pixels]) -> Iterator[_R
             (photo, *cells),
         )
     if found.style and found.painting is not None:
-        own = (shown["painting"], f"the painting\nwaves of {found.painting_wavelength:.0f} px")
+        own = (shown["painting"], "the painting")
         cells = [
-            (shown[pictures.style(each.layers[-1])], f"{_upto(each.layers)}\nwaves of {each.figure:.0f} px")
+            (shown[pictures.style(each.layers[-1])], f"{_upto(each.layers)}\npieces of {each.figure:.0f} px")
             for each in found.style
         ]
         yield _Row(
