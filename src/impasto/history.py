@@ -116,8 +116,9 @@ def find(given: Path) -> Path:
     Raises:
         BadRequest: there is none, or it holds no log.
     """
-    beside = runs.beside(given.absolute())
-    folder = beside if not given.is_dir() and beside.is_dir() else given
+    folder = given
+    if not given.is_dir() and runs.beside(given).is_dir():
+        folder = runs.beside(given)
     if not folder.exists():
         raise BadRequest(f"{given} does not exist.", "Name the folder of a run, such as painted.png.run.")
     if not (folder / runs.EVENTS).is_file():
