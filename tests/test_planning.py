@@ -161,6 +161,18 @@ def test_freed_memory_is_given_back_rather_than_a_whole_cut():
     assert found == Holding(reuse=False)
 
 
+def test_under_a_limit_no_freed_memory_is_kept_between_tiles():
+    limit = memory(4000) // 2
+    plan, recipe = planned(4000, memory=limit)
+    assert {(bool(way.tile), way.reuse) for way in planning._ways(recipe, None)} == {
+        (False, True),
+        (False, False),
+        (True, False),
+    }
+    chosen = hold(plan, recipe, Room(PLENTY, limit=limit))
+    assert chosen.tile and not chosen.reuse
+
+
 def test_the_disk_is_taken_where_memory_is_too_small_even_for_tiles():
     plan, recipe = planned(4000)
     tiles = memory(4000, way=Holding(256, reuse=False))
