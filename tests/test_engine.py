@@ -668,7 +668,7 @@ def test_what_a_search_along_a_line_ends_with_is_the_best_that_it_looked_at(
 
 
 def test_an_average_is_of_the_pictures_that_were_looked_at_and_is_what_is_shown_grown_and_written(tools: Tools):
-    mine = changed(tools, solver="adam", solver_rate=0.05, solver_average=0.7)
+    mine = changed(tools, solver="adam", solver_rate=0.02, solver_average=0.7)
     stream = watch(mine, plan=LONG)
     for stage in (0, 1):
         looked = [state.pixels for event, state in stream if isinstance(event, Started) and event.stage == stage]
