@@ -78,7 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("stopped; the same command goes on from here")
         return 130
-    command = " ".join(["python -m benchmarks.quality", *(sys.argv[1:] if arguments is None else arguments)])
+    more = [f"--recipe {name}" for name in given.recipe or ()]
+    more += [f"--strengths {given.strengths}"] if given.strengths else []
+    command = " ".join(["python -m benchmarks.quality", "--full" if given.full else "--quick", *more])
     text = page(found, extent, command, machine)
     (given.out / PAGE).write_text(text, "utf-8")
     plane(found, given.out / PLANE)

@@ -34,13 +34,12 @@ def paint(name: str, folder: Path) -> None:
 
 def sheet(folder: Path) -> Path:
     """All that is there, with the photo and the painting first."""
-    size = images.read(skimage.data.astronaut()).size.with_long_side(SIDE)
-    work = museum.find(PAINTING)
-    photo = images.resize(images.read(skimage.data.astronaut()).pixels, size)
-    shown = [(photo, "the photo"), (work.read(), "the painting")]
+    portrait = images.read(skimage.data.astronaut(), max_megapixels=1)
+    photo = images.resize(portrait.pixels, portrait.size.with_long_side(SIDE))
+    shown = [(photo, "the photo"), (museum.find(PAINTING).read(), "the painting")]
     for name in every():
         if (file := folder / f"{name}.png").exists():
-            shown.append((images.read(file).pixels, name))
+            shown.append((images.read(file, max_megapixels=1).pixels, name))
     target = HERE / "pictures" / "recipes.jpg"
     images.save(target, images.contact_sheet(shown, columns=COLUMNS, cell=SIDE), quality=88)
     return target
