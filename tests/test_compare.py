@@ -31,12 +31,17 @@ SIZES = {"small.png": [64, 48], "large.png": [128, 96]}
 ENDS = ["photo itself", "painting itself"]
 
 
-@pytest.fixture(autouse=True)
-def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    paint_with_a_pocket_network(monkeypatch, tmp_path)
+def paint_and_judge_with_pocket_networks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """With a photo.png and a painting.png in the folder, which becomes the one that one stands in."""
+    paint_with_a_pocket_network(monkeypatch, folder)
     judge_with_pocket_networks(monkeypatch)
     save_random("photo.png", 75, 100)
     save_random("painting.png", 60, 80, seed=1)
+
+
+@pytest.fixture(autouse=True)
+def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    paint_and_judge_with_pocket_networks(monkeypatch, tmp_path)
 
 
 def paint(name: str, *, height: int = 48, width: int = 64, seed: int = 2, bits: Any = 8, **recipe: Any) -> str:

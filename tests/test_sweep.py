@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_api import hang, paint_with_a_pocket_network, random_pixels, save_random
+from test_api import hang, random_pixels, save_random
 from test_cli import run
-from test_metrics import judge_with_pocket_networks
+from test_compare import paint_and_judge_with_pocket_networks
 
 import impasto
 from impasto import comparing, events, images, metrics, runs, sweeping, wiring
@@ -30,10 +30,7 @@ NAMES = ["20_init-content", "20_init-noise", "80_init-content", "80_init-noise"]
 
 @pytest.fixture(autouse=True)
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    paint_with_a_pocket_network(monkeypatch, tmp_path)
-    judge_with_pocket_networks(monkeypatch)
-    save_random("photo.png", 75, 100)
-    save_random("painting.png", 60, 80, seed=1)
+    paint_and_judge_with_pocket_networks(monkeypatch, tmp_path)
 
 
 def swept(watch: impasto.Watch | None = None, **settings: Any) -> sweeping.Sweep:

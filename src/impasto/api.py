@@ -57,7 +57,7 @@ class Watch:
     """
 
     event: Callable[[Event], None] = lambda event: None
-    fetch: assets.Progress = lambda name, done, total: None
+    fetch: assets.Progress = assets.silent
     stop: Callable[[], bool] = lambda: False
 
 

@@ -82,7 +82,7 @@ def compare(
     *,
     judge: Judge | None = None,
     size: int = LARGEST,
-    fetch: assets.Progress = lambda name, done, total: None,
+    fetch: assets.Progress = assets.silent,
 ) -> Comparison:
     """Judge finished pictures of one photo and one painting.
 

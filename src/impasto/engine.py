@@ -392,10 +392,10 @@ def first_pixels(plan: Plan, tools: Tools) -> Tensor:
         return _noise(size, tools).clamp(0, 1).to(tools.device)
     source = {"content": tools.photo, "style": tools.paintings[0]}.get(schedule.start, tools.start)
     assert source is not None
-    pixels = images.to_tensor(images.resize(source, size))
+    pixels = _scaled(source, size, tools)
     if schedule.noise:
-        pixels = torch.lerp(pixels, _noise(size, tools), schedule.noise).clamp(0, 1)
-    return pixels.to(tools.device)
+        pixels = torch.lerp(pixels, _noise(size, tools).to(pixels), schedule.noise).clamp(0, 1)
+    return pixels
 
 
 def _noise(size: Size, tools: Tools) -> Tensor:

@@ -87,7 +87,7 @@ def question(
         raise BadRequest(f"The size is {size}, but it must be {LEAST_SIZE} to {LARGEST_SIZE} px.")
     configuration = vgg.CONFIGURATION_OF[network]
     parsed = tuple(dict.fromkeys(Unit.parse(text, configuration) for text in units))
-    found, work = pair(photo, painting, recipe.max_megapixels, watch.fetch if watch else lambda name, done, total: None)
+    found, work = pair(photo, painting, recipe.max_megapixels, (watch or Watch()).fetch)
     return Question(found, work, parsed, recipe, iterations, plan(recipe, found.size).size)
 
 
@@ -118,7 +118,7 @@ def explain(asked: Question, watch: Watch | None = None) -> Iterator[Explanation
         with memory_for("begin"), wiring.autograd():
             work, found, tasks = _begun(asked, watch)
             watch.event(_planned(work, found, tasks))
-        for note in _notes(asked, work):
+        for note in _notes(asked):
             watch.event(Warned(note))
         yield (found := replace(found, planned=len(tasks), seconds=time.monotonic() - begun))
         for index, task in enumerate(tasks):
@@ -145,9 +145,9 @@ def _begun(asked: Question, watch: Watch) -> tuple[_Work, Explanation, list[_Tas
     found = Explanation(asked, kernel.text, machine.describe(where))
     pictures = [found.photo]
     if asked.painting is not None:
-        near = painting_size(asked.painting.size, asked.size)
-        found = replace(found, painting=images.resize(asked.painting.pixels, near))
-        pictures = [found.photo, images.resize(asked.painting.pixels, near)]
+        painting = images.resize(asked.painting.pixels, painting_size(asked.painting.size, asked.size))
+        found = replace(found, painting=painting)
+        pictures.append(painting)
     moments = tuple(work.moments(pixels) for pixels in pictures)
     if len(moments) > 1:
         apart = {
@@ -172,13 +172,7 @@ def _planned(work: _Work, found: Explanation, tasks: Sequence[_Task]) -> Planned
     stages = [Stage(task.size, asked.iterations) for task in tasks]
     deepest = Plan(tuple(stages[:1]), 1.0)
     tools = work.tools(recipe, CONTENT_LAYERS[-1:], found.photo)
-
-    def prepare(size: Size) -> Callable[[], object]:
-        pixels = images.to_tensor(images.resize(found.photo, size)).to(tools.device)
-        evaluate = engine.evaluation(size, deepest, tools)
-        return lambda: evaluate(pixels)
-
-    speed = planning.speed(asked.size, prepare, tools.device)
+    speed = wiring.timed(deepest, tools)
     whole = planning.work(tools.network)
     seconds = sum(
         speed.seconds(Plan((stage,), 1.0), tools.network) * planning.work(network.giving(task.layers)) / whole
@@ -190,7 +184,7 @@ def _planned(work: _Work, found: Explanation, tasks: Sequence[_Task]) -> Planned
     return Planned(asked.size, sizes, found.device, network.kernel.name, round(seconds, 1), needed, free)
 
 
-def _notes(asked: Question, work: _Work) -> Iterator[str]:
+def _notes(asked: Question) -> Iterator[str]:
     """What a person should know before the first picture."""
     for picture in (asked.photo, asked.painting):
         yield from [f"{picture.source}: {note}" for note in picture.notes] if picture else []

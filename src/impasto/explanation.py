@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -90,7 +91,7 @@ class Explanation:
     planned: int = 0
     seconds: float = 0.0
 
-    @property
+    @cached_property
     def photo(self) -> images.Pixels:
         """The photo as it is looked at."""
         return images.resize(self.asked.photo.pixels, self.asked.size)

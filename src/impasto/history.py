@@ -153,7 +153,7 @@ def read(folder: Path) -> History:
         told.finished,
         told.failed,
         tuple(told.notes),
-        _record(folder),
+        runs.record(folder),
         _recipe(folder),
         sum(1 for line in lines if line.strip()) - len(happened),
     )
@@ -209,14 +209,6 @@ def _events(lines: Sequence[str]) -> Iterator[tuple[Event, float]]:
                 continue
             yield event, when
             break
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / runs.RECORD).read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _recipe(folder: Path) -> Recipe | None:

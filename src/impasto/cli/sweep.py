@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Group, Parameter
+from cyclopts import Group
 
 from impasto import axes, events
 from impasto import recipe as recipes
+from impasto.cli.options import option, setting
 from impasto.cli.terminal import stopping
 from impasto.errors import BadRecipe, did_you_mean
 
@@ -52,10 +54,7 @@ def made() -> Callable[..., None]:
 def signature() -> inspect.Signature:
     """``sweep`` with an option for each setting of a recipe, every one a text of one value or several."""
 
-    def own(field: str, kind: Any, default: Any, help: str, **more: Any) -> inspect.Parameter:
-        annotation = Annotated[kind, Parameter(help=help, group=_SWEEP, **more)]
-        return inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
+    own = partial(option, group=_SWEEP)
     nothing, first = inspect.Parameter.empty, inspect.Parameter.POSITIONAL_ONLY
     parameters = [
         own("photo", str, nothing, "The photo.").replace(kind=first),
@@ -68,13 +67,7 @@ def signature() -> inspect.Signature:
         own("yes", bool, False, f"Paint more than {axes.MOST} pictures.", negative="", show_default=False),
         own("quiet", bool, False, "Print the poster alone.", name=["--quiet", "-q"], negative="", show_default=False),
     ]  # fmt: skip
-    for name, option in recipes.options().items():
-        shown = f" [default: {option.text}]" if option.text else ""
-        known = Parameter(name=f"--{name}", help=f"{option.help}{shown}", show_default=False, group=_VARIED)
-        kind = Annotated[str | None, known]
-        field = name.replace("-", "_")
-        parameters.append(inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
-    return inspect.Signature(parameters)
+    return inspect.Signature([*parameters, *(setting(one, str, _VARIED, one.text) for one in recipes.options().values())])
 
 
 def in_order(typed: Sequence[str]) -> list[str]:

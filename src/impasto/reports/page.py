@@ -22,6 +22,7 @@ import numpy as np
 from impasto import assets, images, retrace, runs
 from impasto import recipe as recipes
 from impasto.errors import BadPicture, ImpastoError
+from impasto.geometry import Size
 from impasto.history import History
 from impasto.images.writing import replace_file
 from impasto.painting import without_folders
@@ -58,7 +59,7 @@ def write(
     *,
     gradients: bool = True,
     say: Callable[[str], None] = lambda note: None,
-    fetch: assets.Progress = lambda name, done, total: None,
+    fetch: assets.Progress = assets.silent,
 ) -> None:
     """Write the page of a run to ``output``, and beside it each of its curves as PNG, named after it.
 
@@ -183,7 +184,7 @@ def _image(pixels: images.Pixels, side: int, caption: str) -> str:
     """A picture with a caption, no larger than ``side`` and never enlarged by more than the page does."""
     from PIL import Image
 
-    size = images.Picture(pixels, None, b"", "", "", "").size
+    size = Size(*pixels.shape[:2])
     small = images.resize(pixels, size.with_long_side(min(side, size.long_side)))
     buffer = BytesIO()
     Image.fromarray((small * 255).round().astype(np.uint8)).save(buffer, "JPEG", quality=88, subsampling=0)
