@@ -52,11 +52,11 @@ NetworkName = Literal["vgg19", "vgg16"]
 
 LEAST_SIZE, LARGEST_SIZE = 64, 1024
 
-_SMOOTH = 0.02  # against a content or style term that is about 1 at the start
-# From noise L-BFGS takes half its evaluations to leave the plain around the first layers' minimum; Adam starts at once.
-# A style's long waves, which noise has next to none of, are what the learned preconditioner is for.
-_CONTENT = {"style_weight": 0.0, "content_weight": 1.0, "solver": "adam", "solver_rate": 0.08}
-_STYLE = {"content_weight": 0.0, "style_statistics": {"gram-relative": 1.0}}
+# The house's smoothness keeps what late layers give back from being lost in noise. Of a style it would take away the grain.
+_CONTENT = {"style_weight": 0.0, "content_weight": 1.0}
+# Before the first pooling L-BFGS may take half its evaluations to leave the noise of the start; Adam starts at once.
+_UNPOOLED = {"solver": "adam", "solver_rate": 0.08}
+_STYLE = {"content_weight": 0.0, "style_statistics": {"gram-relative": 1.0}, "smooth_weight": 0.02}
 
 
 def question(
@@ -251,7 +251,9 @@ class _Work:
 
     def content(self, found: Explanation, task: _Task, index: int) -> Explanation | None:
         """The picture whose map is the photo's, from noise: what a layer forgets is what it does not bring back."""
-        recipe = self._recipe({**_CONTENT, "content_layers": dict.fromkeys(task.layers, 1.0)})
+        pooled = all(self.network.layer(name).stride > 1 for name in task.layers)
+        settings = {**_CONTENT, **({} if pooled else _UNPOOLED), "content_layers": dict.fromkeys(task.layers, 1.0)}
+        recipe = self._recipe(settings)
         pixels = self._searched(recipe, task, index, found.photo)
         if pixels is None:
             return None
@@ -294,13 +296,12 @@ class _Work:
         return replace(found, answers=(*found.answers, answer))
 
     def _recipe(self, settings: Mapping[str, object]) -> Recipe:
-        return recipes.with_settings(self.asked.recipe, {**settings, "smooth_weight": _SMOOTH})
+        return recipes.with_settings(self.asked.recipe, settings)
 
     def _searched(self, recipe: Recipe, task: _Task, index: int, pixels: images.Pixels) -> images.Pixels | None:
         """The best picture of a search from noise (H, W, 3), within 0..1; None where it was told to stop.
 
-        The engine's last look is left out: where all but rounding is reached, cutting to 0..1 is a loss many times the
-        lowest, which it takes for a search that ran away.
+        The engine's last look is left out: nobody asks for the loss of the finished picture.
         """
         tools = self.tools(recipe, task.layers, pixels)
         best = None
