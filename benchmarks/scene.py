@@ -65,6 +65,7 @@ class Scene:
     asked: Request
     tools: engine.Tools
     bench: wiring.Bench
+    reuse: bool = True  # whether freed memory is kept
 
     @property
     def size(self) -> Size:
@@ -94,7 +95,7 @@ class Scene:
     @property
     def memory(self) -> int:
         """Bytes that Impasto needs in all, as it says itself."""
-        way = planning.Holding(self.tools.tile)
+        way = planning.Holding(self.tools.tile, kept=self.tools.kept)
         return planning.memory(self.asked.plan, self.asked.recipe, self.tools.network, way)
 
     def cut(self, tile: int) -> Scene:
@@ -119,7 +120,17 @@ class Scene:
 
     def planned(self) -> Scene:
         """The same as Impasto would cut it now: whole, or in tiles that fit into the memory that is free."""
-        return self.cut(self.bench.planned(self.asked)[1].tile)
+        way = self.bench.planned(self.asked)[1]
+        return replace(self, tools=wiring.held(self.tools, self.size, way), reuse=way.reuse)
+
+    @property
+    def how(self) -> str:
+        """How it is cut."""
+        count, tools = len(self.tools.grid(self.size)), self.tools
+        if count == 1:
+            return "whole"
+        afresh = "" if self.reuse else ", no freed memory"
+        return f"{count} tiles of {tools.tile} px, the maps of {tools.kept} kept{afresh}"
 
 
 def scene(

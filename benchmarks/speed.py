@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import skimage.data
@@ -36,8 +37,8 @@ def step(how: How) -> Iterator[Row]:
 
 def _step(how: How, objective: str, settings: dict[str, Any], side: int, *, asked: bool, precision: str = "auto") -> Row:
     made = scene(side, precision=precision, **settings).planned()
-    tile = f", tiles of {made.tools.tile} px" if len(made.tools.grid(made.size)) > 1 else ""
-    what = f"one evaluation at {made.size}, {objective} objective, {made.tools.network.kernel.name}{tile}"
+    how_cut = "" if made.how == "whole" else f", {made.how}"
+    what = f"one evaluation at {made.size}, {objective} objective, {made.tools.network.kernel.name}{how_cut}"
     wish = f"at least {STEP_ASKED}x (aim {STEP_AIM}x)" if asked else ""
     recipe = made.asked.recipe
     needed = yardstick.needs(recipe, weights.load(recipe.network.name), made.size.pixels)
@@ -62,8 +63,8 @@ def growth(how: How) -> Iterator[Row]:
     cuts: dict[float, str] = {}
     for megapixels in (*wanted, *reversed(wanted[:-1])):
         side = round((megapixels * 1e6 * photo.shape[1] / photo.shape[0]) ** 0.5)
-        made = scene(side, photo).planned()
-        cuts[megapixels] = f"tiles of {made.tools.tile} px" if len(made.tools.grid(made.size)) > 1 else "whole"
+        made = scene(side, photo, precision="auto").planned()
+        cuts[megapixels] = made.how
         for seconds in _seconds(made, 3):
             found[megapixels].append(seconds / made.size.pixels * 1e6)
             how.say(f"{megapixels:g} MP, {cuts[megapixels]}: {found[megapixels][-1]:.2f} s a megapixel")
@@ -81,7 +82,7 @@ def growth(how: How) -> Iterator[Row]:
 
 def _seconds(made: Scene, count: int) -> Iterator[float]:
     """The seconds of so many evaluations, after one that is not timed."""
-    with machine.reused_memory():
+    with machine.reused_memory() if made.reuse else nullcontext():
         evaluate, pixels = made.evaluation(), made.noisy
         evaluate(pixels)
         for _ in range(count):

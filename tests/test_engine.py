@@ -556,6 +556,15 @@ def test_a_size_whose_last_move_ran_away_is_not_grown_from_it(tools: Tools, monk
     assert raw(stream[-1][1]) == raw(expected[-1][1]) and losses(stream) == losses(expected)
 
 
+def test_a_best_picture_that_cutting_makes_much_worse_is_finished_all_the_same(tools: Tools):
+    mine = changed(tools, style_statistics="gram")
+    stream = watch(faulty(mine, LONG.evaluations, "far", lasting=2), plan=LONG)
+    event, state = stream[-1]
+    best = stream[-2][1].best
+    assert isinstance(event, Finished) and event.loss == state.value.total > 100 * stream[-2][1].lowest.total
+    assert best is not None and torch.equal(state.pixels, best.clamp(0, 1))
+
+
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 def test_the_good_state_is_the_best_that_was_looked_at(tools: Tools, solver: str):
     stream = watch(with_solver(tools, solver), plan=LONG)
@@ -880,6 +889,24 @@ def test_where_memory_runs_out_it_goes_on_in_tiles_to_the_same_picture(tools: To
     assert torch.allclose(stream[-1][1].pixels, whole[-1][1].pixels, atol=1e-4)
     assert stream[-1][1].tile == 55
     assert stream[-1][1].evaluations == whole[-1][1].evaluations
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("good", [2, 9])
+def test_where_memory_runs_out_with_the_maps_of_several_tiles_one_at_a_time_is_kept_first(tools: Tools, good: int):
+    several = replace(tools, tile=27, kept=3)
+    expected, stream = watch(several, plan=WIDE), watch(narrow(several, MOST, good=10**9), plan=WIDE)
+    assert warnings(stream) == [] and raw(stream[-1][1]) == raw(expected[-1][1])
+    # What fails once passes as soon as less is held.
+    once = replace(several, network=Faulty(tools.network, 6 * good, _no_memory, lasting=1))  # type: ignore[arg-type]
+    stream = watch(once, plan=WIDE)
+    (message,) = warnings(stream)
+    assert "going on with the maps of one tile at a time" in message
+    assert raw(stream[-1][1]) == raw(expected[-1][1]) and losses(stream) == losses(expected)  # not a byte is another
+
+
+def _no_memory(x: Tensor) -> Tensor:
+    raise OUT["cpu"]
 
 
 @pytest.mark.usefixtures("small_tiles")

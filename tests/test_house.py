@@ -58,6 +58,7 @@ NEIGHBOURS = {
     ("api", "painting"),
     ("api", "wiring"),
     ("retrace", "wiring"),
+    ("axes", "amounts"),
     ("axes", "recipe"),
     ("axes", "errors"),
     ("sweeping", "api"),

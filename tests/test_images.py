@@ -955,6 +955,20 @@ def test_importing_the_room_is_light():
     assert ran.stdout.strip() == "[]" and ran.stderr == ""
 
 
+@pytest.mark.parametrize("side", [3, 5])
+def test_the_median_is_that_of_a_square_about_each_pixel_of_each_channel(side: int):
+    pixels = np.random.default_rng(0).random((9, 7, 3)).astype(np.float32)
+    kept, reach = pixels.copy(), side // 2
+    found = images.median(pixels, side)
+    padded = np.pad(pixels, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+    for row in range(9):
+        for column in range(7):
+            square = padded[row : row + side, column : column + side].reshape(-1, 3)
+            np.testing.assert_array_equal(found[row, column], np.median(square, axis=0))
+    np.testing.assert_array_equal(pixels, kept)
+    assert found.dtype == np.float32 and found.flags.c_contiguous
+
+
 def test_a_reduced_picture_is_the_mean_of_what_it_covers_and_is_cut():
     rows = torch.tensor([0.0, 1.0, 3.0, 5.0]).repeat_interleave(2)
     tensor = rows.view(1, 1, 8, 1).expand(1, 3, 8, 12).contiguous()

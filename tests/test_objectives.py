@@ -154,6 +154,18 @@ def test_half_precision_maps_are_summed_in_single():
     assert (found.dtype, found.item()) == (torch.float32, 1.0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_the_gradient_of_content_is_that_of_plain_autograd_and_holds_no_copy(dtype: torch.dtype):
+    f, p = rand(1, 3, 4, 5).to(dtype).requires_grad_(), rand(1, 3, 4, 5, seed=1).to(dtype)
+    stats = Content(held({"l": p}), {"l": 1}, {"l": 1.0}, "sum", 1.0).measure({"l": f}, Where.whole(Size(4, 5)))
+    held_back = [saved.data_ptr() for saved in stats["l"].grad_fn.saved_tensors]  # type: ignore[union-attr]
+    assert held_back == [f.data_ptr(), p.data_ptr()]
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    (expected,) = torch.autograd.grad(((f.to(wide) - p.to(wide)) ** 2).sum(), f, torch.tensor(3.0, dtype=wide))
+    (found,) = torch.autograd.grad(stats["l"], f, torch.tensor(3.0, dtype=wide))
+    assert found.dtype == dtype and torch.equal(found, expected)
+
+
 # ---- moments -------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from test_api import POCKET, pocket_weights
 from impasto import planning, schedule
 from impasto import recipe as recipes
 from impasto.errors import BadRecipe, DoesNotFit
-from impasto.geometry import Size
+from impasto.geometry import Size, Tile
 from impasto.networks import vgg
 from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
@@ -138,27 +139,58 @@ def test_the_whole_is_held_in_memory_where_it_fits():
     assert hold(plan, recipe, Room(PLENTY, limit=int(whole / 0.91))) != Holding()
 
 
+def tiles_of(side: int, tile: int) -> list[Tile]:
+    return list(network().grid(planned(side)[0].size, tile))
+
+
 def test_tiles_are_taken_where_the_whole_does_not_fit():
     plan, recipe = planned(4000)
     whole = memory(4000)
     chosen = hold(plan, recipe, Room(whole // 2))
-    assert 0 < chosen.tile < 3072 and chosen == Holding(chosen.tile)
-    assert memory(4000, way=chosen) <= 0.8 * 0.5 * whole
-    larger = min(side for side in planning._TILE_SIDES if side > chosen.tile)
-    assert memory(4000, way=Holding(larger)) > 0.8 * 0.5 * whole  # no larger one would do
-    assert hold(plan, recipe, Room(0)).tile == 256  # nothing fits: the smallest, and a warning before it starts
+    assert chosen.tile and chosen.reuse and memory(4000, way=chosen) <= 0.8 * 0.5 * whole
+    # Nothing fits: the least there is, and a warning before it starts.
+    assert memory(4000, way=hold(plan, recipe, Room(0))) == memory(4000, way=Holding(256, reuse=False))
+
+
+def test_as_many_tiles_maps_are_kept_as_there_is_room_for():
+    plan, recipe = planned(4000, tile=1024)
+    every = len(tiles_of(4000, 1024))
+    assert hold(plan, recipe, Room(PLENTY)) == Holding(1024, kept=every)
+    kept = []
+    for gigabytes in range(2, 40):
+        room = Room(gigabytes * 2**30)
+        way = hold(plan, recipe, room)
+        kept.append(way.kept)
+        fits = memory(4000, way=way, tile=1024) <= room.usable
+        assert fits or (way.kept, way.reuse) == (1, False)
+        if fits and way.kept < every - 1:
+            assert memory(4000, way=replace(way, kept=way.kept + 1), tile=1024) > room.usable
+    assert min(kept) == 1 and max(kept) == every and len(set(kept)) > 2
+
+
+def test_a_tile_whose_maps_wait_takes_what_the_way_back_needs_of_it():
+    tiles = tiles_of(4000, 1024)
+    one, two, three = (memory(4000, way=Holding(1024, kept=kept)) for kept in (1, 2, 3))
+    second, third = (tiles[-2].outer.size.pixels, tiles[-3].outer.size.pixels)
+    assert (two - one) / second == pytest.approx((three - two) / third, rel=1e-6)
+    # And with it what it was compared with, where that is on disk otherwise.
+    on_disk = Holding(1024, targets_on_disk=True)
+    pixel = disk(4000, on_disk) / planned(4000)[0].size.pixels
+    waiting = memory(4000, way=replace(on_disk, kept=2)) - memory(4000, way=on_disk)
+    assert waiting - (two - one) == pytest.approx(pixel * second, rel=1e-5)
 
 
 def test_a_tile_that_is_asked_for_is_taken():
     plan, recipe = planned(4000, tile=700)
-    assert hold(plan, recipe, Room(PLENTY)) == Holding(700)
+    assert hold(plan, recipe, Room(PLENTY)) == Holding(700, kept=len(tiles_of(4000, 700)))
     assert hold(plan, recipe, Room(0)).tile == 700
 
 
-def test_freed_memory_is_given_back_rather_than_a_whole_cut():
+def test_a_picture_is_cut_rather_than_asking_for_all_its_memory_anew():
     plan, recipe = planned(4000)
-    found = hold(plan, recipe, Room(int(memory(4000, way=Holding(reuse=False)) / 0.79)))
-    assert found == Holding(reuse=False)
+    room = Room(int(memory(4000, way=Holding(reuse=False)) / 0.79))
+    found = hold(plan, recipe, room)
+    assert found.tile and found.reuse and found.kept > 1
 
 
 def test_under_a_limit_no_freed_memory_is_kept_between_tiles():
@@ -177,7 +209,7 @@ def test_the_disk_is_taken_where_memory_is_too_small_even_for_tiles():
     plan, recipe = planned(4000)
     tiles = memory(4000, way=Holding(256, reuse=False))
     found = hold(plan, recipe, Room(int(tiles / 0.79)))
-    assert found.tile and not found.history_on_disk and memory(4000, way=found) == tiles
+    assert found.tile and not found.history_on_disk and tiles <= memory(4000, way=found) <= 0.8 / 0.79 * tiles
     little = hold(plan, recipe, Room(int(tiles * 0.8), disk=PLENTY))
     assert little.history_on_disk and memory(4000, way=little) <= 0.8 * 0.8 * tiles
 
@@ -254,7 +286,7 @@ def test_a_plan_is_held_in_the_quickest_way_that_fits(
         enough = recipes.with_settings(recipe, {"memory": error.hint.partition("--memory ")[2].rstrip(".")}).compute.memory
         planning.holding(plan, recipe, net, Room(PLENTY, enough, space, inputs), first)
         return
-    assert found in allowed
+    assert replace(found, kept=1) in allowed
     if limit:
         assert needed(found) <= 0.9 * limit
     fitting = [way for way in allowed if needed(way) <= room.usable]
@@ -262,7 +294,8 @@ def test_a_plan_is_held_in_the_quickest_way_that_fits(
         assert needed(found) <= room.usable
         if first is None or all(way.tile != first for way in fitting):
             safe = [way for way in fitting if planning.disk(plan, recipe, net, way) <= 0.9 * space]
-            longer = [planning._overhead(way, net, plan.size) for way in (found, *safe)]
+            full = (planning._fullest(way, plan, recipe, net, room) for way in safe)
+            longer = [planning._overhead(way, net, plan.size) for way in (found, *full)]
             assert longer[0] == min(longer)
         else:
             assert found.tile == first or all(
@@ -281,12 +314,14 @@ def test_tiles_take_as_much_longer_as_there_is_more_to_compute():
     area = sum(tile.outer.size.pixels for tile in grid) / Size(320, 160).pixels
     # Forward, back, and forward again, but for the last tile's maps, which serve twice: 5 passes in place of 4.
     assert area > 1 and planning.tiled(grid) == pytest.approx(area * 5 / 4)
+    for kept in (2, 3):  # and where every tile's do, there is no third pass
+        assert planning.tiled(grid, kept) == pytest.approx(area)
 
 
-@pytest.mark.parametrize("tile", [0, 320])
+@pytest.mark.parametrize("way", [Holding(), Holding(320), Holding(320, kept=3), Holding(320, reuse=False)], ids=str)
 @pytest.mark.parametrize(("size", "iterations"), [(512, (60, 30, 8)), (2048, (10, 10)), (128, (7,)), (64, (7,))])
 def test_time_is_the_line_through_two_timings(
-    monkeypatch: pytest.MonkeyPatch, size: int, iterations: tuple[int, ...], tile: int
+    monkeypatch: pytest.MonkeyPatch, size: int, iterations: tuple[int, ...], way: Holding
 ):
     """On a machine whose time is known, and much too long on the first call, the estimate is exact."""
     now, calls = [0.0], [0]
@@ -312,7 +347,7 @@ def test_time_is_the_line_through_two_timings(
     plan, net = schedule.plan(recipe, Size(400, 400)), network()
 
     def factor(at: Size) -> float:
-        return planning.tiled(net.grid(at, tile))
+        return planning.tiled(net.grid(at, way.tile), way.kept) * (1 if way.reuse else planning._AFRESH)
 
     expected = sum(
         setup(stage.size.pixels) + factor(stage.size) * step(stage.size.pixels) * stage.steps for stage in plan.stages
@@ -320,7 +355,7 @@ def test_time_is_the_line_through_two_timings(
     expected += factor(plan.size) * step(plan.size.pixels)  # the last look
     # At one small size there are no two timings; then all of it is taken to grow with the pixels.
     found = planning.speed(plan.size, prepare, CPU)
-    assert found.seconds(plan, net, tile) == pytest.approx(expected, rel=1e-6)
+    assert found.seconds(plan, net, way) == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_thin_picture_is_timed_no_smaller_than_the_network_can_see():

@@ -15,7 +15,8 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channel
 @pytest.mark.parametrize("levels", [1, 2, 3, 1000])  # few levels: most squares hold their maximum more than once
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_maxima_and_gradient_are_torchs(layout: str, dtype: torch.dtype, levels: int, size: tuple[int, int]):
+@pytest.mark.parametrize("compact", [False, True])
+def test_maxima_and_gradient_are_torchs(compact: bool, layout: str, dtype: torch.dtype, levels: int, size: tuple[int, int]):
     generator = torch.Generator().manual_seed(levels)
     form = LAYOUTS[layout]
     x = (torch.randint(0, levels, (1, 3, *size), generator=generator) - levels / 2).to(dtype).contiguous(memory_format=form)
@@ -25,21 +26,23 @@ def test_maxima_and_gradient_are_torchs(layout: str, dtype: torch.dtype, levels:
     g = torch.rand(expected.shape, generator=generator).to(dtype).contiguous(memory_format=form)
     (expected_gradient,) = torch.autograd.grad(expected, leaf, g)
 
-    found, which = pooling.maxima(x)
+    found, which = pooling.maxima(x, compact=compact)
     assert which is not None and torch.equal(found, expected)
+    assert which.dtype == (torch.uint8 if compact or layout == "contiguous" else torch.int64)
     found_gradient = pooling.gradient(g, which, x.shape, form)
     assert torch.equal(found_gradient, expected_gradient)
     assert found.is_contiguous(memory_format=form) and found_gradient.is_contiguous(memory_format=form)
     assert torch.equal(x, kept)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("place", range(4))
-def test_every_place_of_a_square_is_found(place: int):
-    x = torch.zeros(1, 1, 2, 2)
-    x.view(-1)[place] = 1
-    _, which = pooling.maxima(x)
+def test_every_place_of_a_square_is_found(place: int, layout: str):
+    x = torch.zeros(1, 2, 2, 2).contiguous(memory_format=LAYOUTS[layout])
+    x[0, :, place // 2, place % 2] = 1
+    _, which = pooling.maxima(x, compact=True)
     assert which is not None
-    assert torch.equal(pooling.gradient(torch.ones(1, 1, 1, 1), which, x.shape, torch.contiguous_format), x)
+    assert torch.equal(pooling.gradient(torch.ones(1, 2, 1, 1), which, x.shape, LAYOUTS[layout]), x)
 
 
 def test_where_no_way_back_is_asked_for_none_is_kept():
@@ -48,8 +51,9 @@ def test_where_no_way_back_is_asked_for_none_is_kept():
     assert which is None and torch.equal(found, functional.max_pool2d(x, 2))
 
 
-def test_of_a_contiguous_map_one_byte_a_square_is_kept():
-    _, which = pooling.maxima(torch.rand(1, 2, 6, 8))
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_one_byte_a_square_is_kept(layout: str):
+    _, which = pooling.maxima(torch.rand(1, 2, 6, 8).contiguous(memory_format=LAYOUTS[layout]), compact=True)
     assert which is not None and which.dtype == torch.uint8 and which.numel() == 2 * 3 * 4
 
 

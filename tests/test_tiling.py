@@ -220,6 +220,36 @@ def test_the_last_tiles_maps_serve_both_passes(bench: Setup):
     assert len(grid) == 9
 
 
+@pytest.mark.parametrize("kept", [2, 5, 9, 100])
+def test_the_maps_of_several_tiles_may_serve_both_passes_and_change_no_byte(bench: Setup, kept: int):
+    made = bench("all", (40, 48))
+    grid = made.grid(16, made.network.halo)
+    seen: list[bool] = []
+
+    def encode(picture: Tensor) -> Mapping[str, Tensor]:
+        seen.append(picture.requires_grad)
+        return made.network(picture)
+
+    expected = value_and_gradient(made.picture, made.network, made.objectives(grid), grid)
+    found = value_and_gradient(made.picture, encode, made.objectives(grid), grid, kept)
+    assert found[0] == expected[0] and torch.equal(found[1], expected[1])
+    assert len(seen) == 2 * len(grid) - min(kept, len(grid)) and sum(seen) == len(grid) == 9
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_the_gradient_of_what_a_tile_owns_lies_in_memory_as_its_map_does(form: torch.memory_format):
+    tile = [*Grid(Size(40, 48), 16, 8, 4)][4]
+    height, width = (side // 2 for side in tile.outer.size)
+    map = torch.rand(1, 3, height, width, dtype=torch.float64).contiguous(memory_format=form).requires_grad_()
+    own = Where(tile, Size(40, 48)).own(map, 2)
+    rows, columns = tile.core.divided(2, Size(20, 24)).within(tile.outer.divided(2, Size(20, 24))).slices
+    assert torch.equal(own, map[..., rows, columns]) and own.numel() < map.numel()
+    given = torch.rand_like(own)
+    (found,) = torch.autograd.grad(own, map, given)
+    (expected,) = torch.autograd.grad(map[..., rows, columns], map, given)
+    assert torch.equal(found, expected) and found.is_contiguous(memory_format=form)
+
+
 # ---- what is given back --------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from test_api import paint_with_a_pocket_network, save_random
 
-from impasto import engine, machine, planning, schedule, wiring
+from impasto import colour, engine, images, machine, planning, schedule, wiring
 from impasto import recipe as recipes
 from impasto.errors import DoesNotFit
 from impasto.events import Event, Finished, Planned, Stepped, Warned
@@ -70,6 +70,28 @@ def test_the_room_is_what_is_free_and_what_the_pictures_take(monkeypatch: pytest
     room = bench(memory="3GB", init="start.png").room()
     assert room == planning.Room(123, 3_000_000_000, 456, 4 * 3 * (480 * 640 + 60 * 80 + 50 * 50))
     assert bench().room().limit == 0
+    prepared = 4 * 3 * 480 * 640  # beside the photo as it was read
+    assert bench(photo_median=3).room().inputs == bench().room().inputs + prepared
+
+
+@pytest.mark.parametrize("settings", [{"photo_median": 3}, {"photo_colours": 0.3}, {"photo_median": 5, "photo_colours": 1}])
+def test_the_photo_is_prepared_as_the_recipe_wants_it(settings: dict[str, Any]):
+    asked = ask(**settings)
+    kept = asked.photo.pixels.copy()
+    expected = asked.photo.pixels
+    if median := settings.get("photo_median"):
+        expected = images.median(expected, median)
+    if share := settings.get("photo_colours"):
+        expected = colour.towards(expected, colour.spread(asked.paintings[0].pixels), share)
+    tools = wiring.bench(asked, lambda name, done, total: None).tools
+    np.testing.assert_array_equal(tools.photo, expected)
+    assert not np.array_equal(tools.photo, asked.photo.pixels)
+    np.testing.assert_array_equal(asked.photo.pixels, kept)
+
+
+def test_a_photo_that_is_not_to_be_prepared_is_not_copied():
+    ready = bench()
+    assert ready.tools.photo is ready.asked.photo.pixels
 
 
 def test_what_is_planned_is_what_will_be_done(monkeypatch: pytest.MonkeyPatch):

@@ -1,11 +1,15 @@
 """Values as a person types them: lists of counts, layers with weights, amounts of memory, lengths of time.
 
-It knows text and numbers; it refuses to know what they are for.
+It knows text and numbers, both ways; it refuses to know what they are for.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from impasto.errors import BadRecipe
 
@@ -65,3 +69,21 @@ def duration(text: float | str) -> float:
     if not 0 < total < 1e9:
         raise BadRecipe(f"{text!r} is no time to paint in.", "Give a minute or more: --time 2m.")
     return total
+
+
+def typed(value: Any) -> str:
+    """A setting's value as one would type it."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={weight:g}" for name, weight in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ",".join(str(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# ---- fields that take them -------------------------------------------------------------------------------------------
+
+Count = Annotated[int, Field(ge=1, le=100_000)]
+Counts = Annotated[tuple[Count, ...], BeforeValidator(numbers), Field(min_length=1)]
+Weight = Annotated[float, Field(ge=0)]
+Weights = Annotated[dict[str, Weight], BeforeValidator(weights), Field(min_length=1), AfterValidator(in_order)]
+Bytes = Annotated[int, BeforeValidator(memory)]

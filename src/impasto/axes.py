@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from impasto import amounts
 from impasto import recipe as recipes
 from impasto.errors import BadRecipe, BadRequest
 from impasto.recipe import Option, Recipe
@@ -34,7 +35,7 @@ class Axis:
     @property
     def texts(self) -> tuple[str, ...]:
         """The values as one would type them; of a file its name, where that tells it from the others."""
-        whole = [recipes.typed(value) or "none" for value in self.values]
+        whole = [amounts.typed(value) or "none" for value in self.values]
         names = [
             Path(text).name if isinstance(value, str) else text for text, value in zip(whole, self.values, strict=True)
         ]

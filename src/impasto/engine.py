@@ -59,6 +59,7 @@ class Tools:
     start: Pixels | None = None  # the picture file to start from, where the recipe names one
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     tile: int = 0  # largest side of a tile in pixels; 0: the whole picture at once
+    kept: int = 1  # tiles whose maps wait for the way back
     reuse: bool = True  # whether freed memory is kept for the next evaluation
     targets: Scratch = field(default_factory=InMemory)  # for the photo's feature maps
     history: Scratch = field(default_factory=InMemory)  # for what the search remembers
@@ -272,7 +273,10 @@ def _looked_back(state: State, stage: Stage, patience: int) -> tuple[State, str]
 
 
 def _finish(state: State, evaluate: _Evaluation, seconds: Callable[[], float]) -> Iterator[tuple[Event, State]]:
-    """The loss of the picture as it will be written; the best one stands in for a last move that ran away."""
+    """The loss of the picture as it will be written; the best one stands in for a last move that ran away.
+
+    Of that one no more is asked than a number: of next to nothing, cutting to 0..1 may make many times as much.
+    """
     for pixels in (state.pixels, state.best):
         if pixels is None:
             continue
@@ -286,7 +290,7 @@ def _finish(state: State, evaluate: _Evaluation, seconds: Callable[[], float]) -
             yield Warned(f"Memory ran out at the last look: going on {lighter}."), state
         cut, value = looked
         state = replace(state, evaluations=state.evaluations + 1)
-        if _sound(value, state.lowest):
+        if _sound(value, state.lowest) or (pixels is state.best and value.finite):
             state = State(cut, state.stage, 0, state.evaluations, value=value, tile=evaluate.tile)
             yield Finished(state.evaluations, value.total, value.terms, seconds()), state
             return
@@ -340,9 +344,13 @@ class _Evaluation:
         """Hold less from here on, by the first way that is left, and say how; "" where none is."""
         self._evaluate = None
         machine.give_back_memory()
-        if self.tools.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return (self._to_disk() or self._cut()) if disk_first else (self._cut() or self._to_disk())
+        return self._keep_one() or ((self._to_disk() or self._cut()) if disk_first else (self._cut() or self._to_disk()))
+
+    def _keep_one(self) -> str:
+        if self.tools.kept == 1 or len(self.tools.network.grid(self._size, self.tile)) == 1:
+            return ""
+        self.tools = replace(self.tools, kept=1)
+        return "with the maps of one tile at a time"
 
     def _cut(self) -> str:
         smaller = min(self.tile or self._size.long_side, self._size.long_side) // 2
@@ -378,7 +386,7 @@ def evaluation(size: Size, plan: Plan, tools: Tools) -> Evaluate:
     objectives = objectives_for(size, plan, tools)
     grid = tools.grid(size)
     encode = tools.network.within(size)
-    return lambda pixels: value_and_gradient(pixels, encode, objectives, grid)
+    return lambda pixels: value_and_gradient(pixels, encode, objectives, grid, tools.kept)
 
 
 def first_pixels(plan: Plan, tools: Tools) -> Tensor:

@@ -237,6 +237,7 @@ def reused_memory() -> Iterator[None]:
 
 def give_back_memory() -> None:
     """Hand back what was freed and is kept: what one part of the work leaves is not cut to the measure of the next."""
+    torch.cuda.empty_cache()  # nothing where no such device is in use
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)

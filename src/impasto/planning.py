@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -23,6 +23,7 @@ from impasto.schedule import LARGEST_SIDE, Plan, least_side
 _PROBE_SIDES = (128, 256)  # long sides at which the machine is timed
 _TILE_SIDES = (3072, 2048, 1536, 1024, 768, 512, 384, 256)
 _PROGRAM_BYTES = 350 * 2**20  # Python, torch and its libraries
+_AFRESH = 1.7  # times as long an evaluation takes where all its memory is asked for anew (1.75 at 4 megapixels)
 _WAVES = 3  # pictures more that a preconditioned move takes for a moment
 
 # Of the memory that is free a part is left to others; of a limit that is kept a part is left for what the model misses.
@@ -34,13 +35,14 @@ _SHARE_OF_FREE, _SHARE_OF_LIMIT = 0.8, 0.9
 @dataclass(frozen=True)
 class Holding:
     """How a plan is held: the largest side of a tile (0: whole), whether freed memory is kept for the next step, which is
-    quicker and leaves gaps, and what waits on disk between its uses.
+    quicker and leaves gaps, what waits on disk between its uses, and how many tiles' maps wait for the way back.
     """
 
     tile: int = 0
     reuse: bool = True
     targets_on_disk: bool = False
     history_on_disk: bool = False
+    kept: int = 1
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,12 @@ def holding(plan: Plan, recipe: Recipe, network: Network, room: Room, first: int
     Raises:
         DoesNotFit: not even the least fits into the limit.
     """
-    ways = sorted(_ways(recipe, first), key=lambda way: (way.tile != first, _overhead(way, network, plan.size)))
-    ways = [
-        way for way in ways if disk(plan, recipe, network, way) <= 0.9 * room.disk or disk(plan, recipe, network, way) == 0
+    possible = [
+        _fullest(way, plan, recipe, network, room)
+        for way in _ways(recipe, first)
+        if disk(plan, recipe, network, way) <= 0.9 * room.disk or disk(plan, recipe, network, way) == 0
     ]
+    ways = sorted(possible, key=lambda way: (way.tile != first, _overhead(way, network, plan.size)))
     for way in ways:
         if memory(plan, recipe, network, way) + room.inputs <= room.usable:
             return way
@@ -97,10 +101,25 @@ def _ways(recipe: Recipe, first: int | None) -> Iterator[Holding]:
                 yield Holding(tile, reuse, targets, history)
 
 
+def _fullest(way: Holding, plan: Plan, recipe: Recipe, network: Network, room: Room) -> Holding:
+    """The same way with the maps of as many tiles kept as there is room for."""
+    everything = replace(way, kept=len(network.grid(plan.size, way.tile)))
+    if memory(plan, recipe, network, everything) + room.inputs <= room.usable:
+        return everything
+    left = room.usable - room.inputs - memory(plan, recipe, network, way)
+    kept, each = 1, _waiting(recipe, network, way)
+    for tile in [*network.grid(plan.size, way.tile)][-2::-1]:  # the last one is reckoned for
+        left -= each * tile.outer.size.pixels
+        if left < 0:
+            break
+        kept += 1
+    return replace(way, kept=kept)
+
+
 def _overhead(way: Holding, network: Network, size: Size) -> float:
     """How much longer an evaluation takes than one of the whole picture in memory; what a disk adds is a guess."""
     return (
-        tiled(network.grid(size, way.tile)) * (1 if way.reuse else 1.3)
+        tiled(network.grid(size, way.tile), way.kept) * (1 if way.reuse else _AFRESH)
         + 0.05 * way.targets_on_disk
         + 0.1 * way.history_on_disk
     )
@@ -123,7 +142,9 @@ def memory(plan: Plan, recipe: Recipe, network: Network, way: Holding = Holding(
     per_picture = 12 * vectors + (0 if way.targets_on_disk else _targets(recipe, network))
     weights = sum(layer.channels * layer.channels_in * 9 * 4 * 3 for layer in network.layers if layer.kind == "conv")
     workspace = convolution.workspace(network.kernel, grid.largest.pixels)
-    maps = grid.largest.pixels * _per_tile(network, way.reuse, len(grid) > 1)
+    parts = len(grid) > 1
+    maps = grid.largest.pixels * (_held(network, parts) + _coming(network, way.reuse, parts, again=way.kept < len(grid)))
+    maps += sum(tile.outer.size.pixels for tile in [*grid][-way.kept : -1]) * _waiting(recipe, network, way)
     if recipe.solver.name == "lbfgs" and recipe.solver.preconditioner == "learned":
         maps = max(maps, plan.size.pixels * 12 * _WAVES)  # of which a move has no need
     return int(maps + plan.size.pixels * per_picture) + weights + workspace + _PROGRAM_BYTES
@@ -152,12 +173,8 @@ def _targets(recipe: Recipe, network: Network) -> float:
     return sum(layer.channels * _width(network) / layer.stride**2 for layer in held)
 
 
-def _per_tile(network: Network, reuse: bool, halo: bool) -> float:
-    """Bytes a pixel of a tile with its halo: what the way back needs of each layer, and what comes and goes.
-
-    The latter was measured, in widest maps, from 512 to 1024 px: gradients, padded copies and what comes out of them, and
-    the gaps that the allocator leaves where freed memory is kept.
-    """
+def _held(network: Network, parts: bool) -> float:
+    """Bytes a pixel of what the way back needs of each layer; ``parts``: of one tile among several."""
     width = _width(network)
     held = 0.0
     for layer, following in zip(network.layers, (*network.layers[1:], None), strict=True):
@@ -167,21 +184,38 @@ def _per_tile(network: Network, reuse: bool, halo: bool) -> float:
             held += layer.channels * width / layer.stride**2
         if layer.kind == "pool" and network.pooling == "max":
             # Which one each maximum was: a byte, or torch's own index.
-            held += layer.channels * (8 if network.kernel.channels_last else 1) / layer.stride**2
-    coming = (9.0 if reuse else 4.0) + (4.0 if halo else 0.0)
+            held += layer.channels * (8 if network.kernel.channels_last and not parts else 1) / layer.stride**2
+    return held
+
+
+def _waiting(recipe: Recipe, network: Network, way: Holding) -> float:
+    """Bytes a pixel of a tile whose maps wait for the way back, and with them what they were compared with."""
+    return _held(network, parts=True) + (_targets(recipe, network) if way.targets_on_disk else 0.0)
+
+
+def _coming(network: Network, reuse: bool, parts: bool, again: bool) -> float:
+    """Bytes a pixel of what comes and goes, of a tile with its halo; ``again``: some tiles go forward twice.
+
+    It was measured, in widest maps, from 512 to 2048 px: gradients, padded copies and what comes out of them, and where
+    freed memory is kept the gaps that tiles of several sizes leave in it.
+    """
+    width = _width(network)
+    coming = 9.0 + 4.0 * parts + 7.0 * again if reuse else 4.0
     if width == 2:
         coming += 3.5 if reuse else 2.5  # statistics read the maps in float32
-    return held + coming * 64 * width
+    return coming * 64 * width
 
 
 # ---- time ------------------------------------------------------------------------------------------------------------
 
 
-def tiled(grid: Grid) -> float:
-    """How much longer an evaluation takes in tiles: halos are computed as well, and all but one tile go forward twice."""
+def tiled(grid: Grid, kept: int = 1) -> float:
+    """How much longer an evaluation takes in tiles: halos are computed as well, and all tiles but those whose maps are kept
+    go forward twice.
+    """
     count = len(grid)
     area = sum(tile.outer.size.pixels for tile in grid) / grid.size.pixels
-    return area * (3 * count - 1) / (2 * count)
+    return area * (3 * count - min(kept, count)) / (2 * count)
 
 
 def work(network: Network) -> float:
@@ -196,14 +230,15 @@ class Speed:
     small: tuple[int, float, float]
     large: tuple[int, float, float]
 
-    def seconds(self, plan: Plan, network: Network, tile: int = 0) -> float:
+    def seconds(self, plan: Plan, network: Network, way: Holding = Holding()) -> float:
         """The time that a plan will take; an evaluation's is a constant and a part that grows with the pixels."""
-        total = 0.0
-        for stage in plan.stages:
-            factor = tiled(network.grid(stage.size, tile))
-            total += self._setup(stage.size) + factor * self._evaluation(stage.size) * stage.steps
-        # The finished picture is evaluated once more.
-        return total + tiled(network.grid(plan.size, tile)) * self._evaluation(plan.size)
+
+        def evaluation(size: Size) -> float:
+            grid = network.grid(size, way.tile)
+            return tiled(grid, way.kept) * (1 if way.reuse else _AFRESH) * self._evaluation(size)
+
+        stages = sum(self._setup(stage.size) + evaluation(stage.size) * stage.steps for stage in plan.stages)
+        return stages + evaluation(plan.size)  # the finished picture is evaluated once more
 
     def _setup(self, size: Size) -> float:
         return _along(size.pixels, self.small[0], self.small[1], self.large[0], self.large[1])

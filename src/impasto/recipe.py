@@ -11,7 +11,7 @@ import errno
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -30,13 +30,6 @@ else:  # pragma: no cover - the same parser under its older name
     import tomli as tomllib
 
 
-Count = Annotated[int, Field(ge=1, le=100_000)]
-Counts = Annotated[tuple[Count, ...], BeforeValidator(amounts.numbers), Field(min_length=1)]
-Bytes = Annotated[int, BeforeValidator(amounts.memory)]
-Weight = Annotated[float, Field(ge=0)]
-Weights = Annotated[
-    dict[str, Weight], BeforeValidator(amounts.weights), Field(min_length=1), AfterValidator(amounts.in_order)
-]
 Side = Literal["long", "short", "height", "width"]
 Statistic = Literal[
     "wasserstein",
@@ -50,7 +43,7 @@ Statistic = Literal[
     "mean-deviation-absolute",
 ]
 Statistics = Annotated[
-    dict[Statistic, Weight], BeforeValidator(amounts.weights), Field(min_length=1), AfterValidator(amounts.in_order)
+    dict[Statistic, amounts.Weight], BeforeValidator(amounts.weights), Field(min_length=1), AfterValidator(amounts.in_order)
 ]
 
 
@@ -71,6 +64,15 @@ class Input(Record):
     path: str
     sha256: str = ""
     weight: float = Field(default=1.0, gt=0)
+
+
+class Preparation(Record):
+    """What is done to the photo before anything else."""
+
+    median: Annotated[Literal[0, 3, 5, 7], BeforeValidator(amounts.whole)] = setting(
+        0, "Side in px of the square whose median each pixel becomes, against noise; 0: none.", option="photo-median"
+    )
+    colours: float = setting(0.0, "Share of the way that colours go to the painting's.", option="photo-colours", ge=0, le=1)
 
 
 class NetworkChoice(Record):
@@ -95,7 +97,9 @@ class ContentTerm(Record):
     """What holds the photo in place."""
 
     weight: float = setting(0.12, "Weight of the content term at strength 50.", ge=0)
-    layers: Weights = setting({"relu3_1": 0.5, "relu4_2": 1.0}, "Layers compared with the photo, with their weights.")
+    layers: amounts.Weights = setting(
+        {"relu3_1": 0.5, "relu4_2": 1.0}, "Layers compared with the photo, with their weights."
+    )
     scaling: Literal["relative", "mean", "gatys", "sum", "root"] = setting(
         "relative", "What the sum of squared differences is divided by: see docs/recipes.md."
     )
@@ -106,7 +110,7 @@ class StyleTerm(Record):
     """What brings the painting in."""
 
     weight: float = setting(1.0, "Weight of the style term.", ge=0)
-    layers: Weights = setting(
+    layers: amounts.Weights = setting(
         {"relu1_1": 0.2, "relu2_1": 0.2, "relu3_1": 0.2, "relu4_1": 0.2, "relu5_1": 0.2},
         "Layers compared with the painting, with their weights.",
     )
@@ -169,7 +173,7 @@ class Solver(Record):
 class Schedule(Record):
     """In which sizes the picture is painted, coarse to fine, and how long in each."""
 
-    iterations: Counts = setting(
+    iterations: amounts.Counts = setting(
         (40, 35, 30), "Evaluations of each size, the coarsest first; the last number serves for all larger sizes.",
         option="iterations",
     )  # fmt: skip
@@ -203,7 +207,9 @@ class Compute(Record):
         unit="px",
         ge=0,
     )
-    memory: Bytes = setting(0, "Most memory to use, such as 4GB; 0 for what is free.", option="memory", unit="bytes", ge=0)
+    memory: amounts.Bytes = setting(
+        0, "Most memory to use, such as 4GB; 0 for what is free.", option="memory", unit="bytes", ge=0
+    )
 
 
 class Output(Record):
@@ -236,6 +242,7 @@ class Recipe(Record):
     strength: float = setting(50.0, "How strongly to paint, from a hint (10) to bold (90).", ge=0, le=100)
     seed: int = setting(0, "Number that decides every random choice.", ge=0, le=2**53 - 1)  # exact in JSON everywhere
     max_megapixels: float = setting(250.0, "Largest photo or painting that is read.", unit="MP", gt=0)
+    preparation: Preparation = Preparation()
     network: NetworkChoice = NetworkChoice()
     content: ContentTerm = ContentTerm()
     style: StyleTerm = StyleTerm()
@@ -376,27 +383,18 @@ class Option:
     @property
     def text(self) -> str:
         """The default as one would type it."""
-        return typed(self.default)
+        return amounts.typed(self.default)
 
     def of(self, recipe: Recipe) -> str:
         """A recipe's value as one would type it."""
         value: Any = recipe
         for step in self.path:
             value = getattr(value, step)
-        return typed(value)
+        return amounts.typed(value)
 
     @property
     def _extra(self) -> dict[str, str]:
         return self.field.json_schema_extra  # type: ignore[return-value]
-
-
-def typed(value: Any) -> str:
-    """A setting's value as one would type it."""
-    if isinstance(value, Mapping):
-        return ",".join(f"{name}={weight:g}" for name, weight in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ",".join(str(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def options() -> dict[str, Option]:

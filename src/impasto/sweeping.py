@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from impasto import api, axes, images, runs
+from impasto import amounts, api, axes, images, runs
 from impasto import recipe as recipes
 from impasto.api import Watch
 from impasto.axes import Axis, Combination
@@ -164,7 +164,7 @@ def prepare(
     images.check_output(folder / f"{POSTER}.png")
     several = [axis.name for axis in varied]
     given = {name.replace("_", "-"): value for name, value in settings.items()}
-    fixed = tuple(f"{name} {recipes.typed(value)}" for name, value in given.items() if name not in several)
+    fixed = tuple(f"{name} {amounts.typed(value)}" for name, value in given.items() if name not in several)
     return _timed(Job(folder, varied, fixed, tuple(cells)), watch)
 
 

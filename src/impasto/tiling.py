@@ -3,8 +3,8 @@
 Two passes. First every tile is measured and the stats are added up; the loss is a function of these sums alone, and its
 gradient with respect to them is a few small matrices. Then every tile is run again and the inner product of that small
 gradient with the tile's own stats is propagated back to its pixels, halo included; the sum of the tiles' pixel gradients
-is the gradient of the whole. The last tile of the first pass is the first of the second, and its maps serve both; the whole
-picture is the grid of that one tile.
+is the gradient of the whole. The last tiles of the first pass are the first of the second, and the maps of as many as there
+is memory for, one at least, serve both; the whole picture is the grid of one tile.
 
 It knows grids and the measure/score contract; network and objectives are arguments. Source of the idea of localised
 gradients: Texler et al. 2022 ("Scaling Painting Style Transfer" by Galerne et al., 2022) with a cropped margin; adding the
@@ -44,9 +44,13 @@ class Value:
 
 
 def value_and_gradient(
-    picture: Tensor, encode: Encoder, objectives: Sequence[Objective], grid: Grid
+    picture: Tensor, encode: Encoder, objectives: Sequence[Objective], grid: Grid, kept: int = 1
 ) -> tuple[Value, Tensor]:
-    """The loss of a picture (1, 3, H, W) and its gradient with respect to the pixels, of the same shape and type."""
+    """The loss of a picture (1, 3, H, W) and its gradient with respect to the pixels, of the same shape and type.
+
+    The maps of ``kept`` tiles are held from the first pass to the second, which changes time and memory and not a byte of
+    what is found.
+    """
     tiles = list(grid)
 
     def run(tile: Tile, track: bool) -> tuple[list[Stats], Tensor]:
@@ -54,17 +58,19 @@ def value_and_gradient(
         return _measure(encode(leaf), objectives, Where(tile, grid.size)), leaf
 
     totals: list[Stats] = [{} for _ in objectives]
-    for tile in tiles:
-        # The last tile's maps are kept, and are the first to be gone back through.
-        stats, leaf = run(tile, track=tile is tiles[-1])
+    held: list[tuple[list[Stats], Tensor]] = []
+    for left, tile in zip(range(len(tiles), 0, -1), tiles, strict=True):
+        stats, leaf = run(tile, track=left <= kept)
         totals = [add(total, _detached(stat)) for total, stat in zip(totals, stats, strict=True)]
+        if left <= kept:
+            held.append((stats, leaf))
+        del stats, leaf  # before the next tile's come
     value, toward = _score(totals, objectives)
     gradient = torch.zeros_like(picture)
     for tile in reversed(tiles):
-        if tile is not tiles[-1]:
-            stats, leaf = run(tile, track=True)
+        stats, leaf = held.pop() if held else run(tile, track=True)
         gradient[(..., *tile.outer.slices)] += _propagate(stats, toward, leaf)
-        del stats, leaf  # before the next tile's come
+        del stats, leaf
     return value, gradient
 
 

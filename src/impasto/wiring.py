@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError
 
-from impasto import assets, engine, images, machine, planning
+from impasto import assets, colour, engine, images, machine, planning
 from impasto.engine import Tools
 from impasto.errors import DoesNotFit
 from impasto.events import Event, Planned, Warned
@@ -71,7 +71,7 @@ class Bench:
             tuple((stage.size, stage.steps) for stage in plan.stages),
             machine.describe(self.tools.device),
             network.kernel.name,
-            round(self.speed.seconds(plan, network, way.tile), 1),
+            round(self.speed.seconds(plan, network, way), 1),
             planning.memory(plan, asked.recipe, network, way) + room.inputs,
             room.free,
             way.tile if tiles else 0,
@@ -130,7 +130,7 @@ def gradients(
     """
     tools = _tools(asked, fetch)
     way = planning.holding(asked.plan, asked.recipe, tools.network, _room(asked, tools))
-    tools = _held(tools, asked.plan.size, way)
+    tools = held(tools, asked.plan.size, way)
     kept: dict[Size, list[Objective]] = {}
     with machine.reused_memory() if way.reuse else nullcontext():
         for picture in pictures:
@@ -142,25 +142,26 @@ def gradients(
                 grid, encode = tools.grid(size), tools.network.within(size)
                 norms = {}
                 for objective in kept[size]:
-                    _, gradient = value_and_gradient(pixels, encode, [objective], grid)
+                    _, gradient = value_and_gradient(pixels, encode, [objective], grid, tools.kept)
                     norms[objective.name] = float(gradient.double().norm())
             yield norms
 
 
-def _held(tools: Tools, size: Size, way: planning.Holding) -> Tools:
+def held(tools: Tools, size: Size, way: planning.Holding) -> Tools:
     """The tools that hold evaluations of up to a size in this way."""
     tiles = len(tools.network.grid(size, way.tile)) > 1
     reuse = way.reuse and not tiles  # between tiles at most: whole pictures of that size want the room
-    return replace(tools, tile=way.tile, reuse=reuse, targets=_scratch(way.targets_on_disk))
+    return replace(tools, tile=way.tile, kept=way.kept, reuse=reuse, targets=_scratch(way.targets_on_disk))
 
 
 def _room(asked: Request, tools: Tools) -> planning.Room:
     pictures = [asked.photo, *asked.paintings, *([asked.start] if asked.start else [])]
+    prepared = 0 if tools.photo is asked.photo.pixels else tools.photo.nbytes
     return planning.Room(
         free=machine.free_memory(tools.device),
         limit=tools.recipe.compute.memory,
         disk=machine.free_disk(_scratch_folder()),
-        inputs=sum(picture.pixels.nbytes for picture in pictures),
+        inputs=sum(picture.pixels.nbytes for picture in pictures) + prepared,
     )
 
 
@@ -177,7 +178,19 @@ def _tools(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = Non
         seen = network(recipe, wanted_layers(recipe), kernel, where, fetch)
     start = asked.start.pixels if asked.start is not None else None
     paintings = tuple(painting.pixels for painting in asked.paintings)
-    return Tools(recipe, seen, asked.photo.pixels, paintings, start, where)
+    return Tools(recipe, seen, _prepared(asked), paintings, start, where)
+
+
+def _prepared(asked: Request) -> images.Pixels:
+    """The photo as the recipe wants it before anything else; itself where it wants nothing."""
+    photo, wish = asked.photo.pixels, asked.recipe.preparation
+    if wish.median:
+        photo = images.median(photo, wish.median)
+    if wish.colours:
+        spreads = [colour.spread(painting.pixels) for painting in asked.paintings]
+        weights = [painting.weight for painting in asked.recipe.paintings]
+        photo = colour.towards(photo, colour.mixed(spreads, weights), wish.colours)
+    return photo
 
 
 def network(recipe: Recipe, wanted: Iterable[str], kernel: Kernel, where: torch.device, fetch: assets.Progress) -> Network:
@@ -239,7 +252,7 @@ def _wired(ready: Bench, kept: Checkpoint | None) -> Iterator[tuple[Event, State
     planned, way = ready.planned(asked, before)
     disk = None if way.targets_on_disk and way.history_on_disk else partial(_scratch, True)
     tools = replace(
-        _held(tools, asked.plan.size, way), recipe=asked.recipe, history=_scratch(way.history_on_disk), disk=disk
+        held(tools, asked.plan.size, way), recipe=asked.recipe, history=_scratch(way.history_on_disk), disk=disk
     )
     with machine.reused_memory() if way.reuse else nullcontext():
         state = replace(begun, tile=way.tile) if begun else State(engine.first_pixels(asked.plan, tools), tile=way.tile)

@@ -8,7 +8,7 @@ sRGB), ``decoding`` (a format's samples at their full depth), ``reading`` (the d
 """
 
 from impasto.images.embedding import embedded_credit, embedded_recipe
-from impasto.images.pixels import Picture, Pixels, from_tensor, reduced, resize, to_tensor
+from impasto.images.pixels import Picture, Pixels, from_tensor, median, reduced, resize, to_tensor
 from impasto.images.reading import read
 from impasto.images.sheets import Heading, contact_sheet, poster
 from impasto.images.writing import EXTENSIONS, check_file, check_output, replace_file, save
@@ -24,6 +24,7 @@ __all__ = [
     "embedded_credit",
     "embedded_recipe",
     "from_tensor",
+    "median",
     "poster",
     "read",
     "reduced",

@@ -75,6 +75,13 @@ def resize(pixels: Pixels, size: Size) -> Pixels:
     return resized[..., 0] if pixels.ndim == 2 else resized
 
 
+def median(pixels: Pixels, side: int) -> Pixels:
+    """``pixels`` (H, W, 3) with each channel's median over a square of ``side`` px about each pixel; the edge goes on."""
+    from scipy.ndimage import median_filter  # type: ignore[import-untyped,unused-ignore]
+
+    return np.stack([median_filter(pixels[..., channel], side, mode="nearest") for channel in range(3)], axis=-1)
+
+
 def to_tensor(pixels: Pixels) -> torch.Tensor:
     """(H, W, 3) pixels as a new float32 tensor (1, 3, H, W), (H, W) alpha as (1, 1, H, W); same values."""
     import torch

@@ -133,6 +133,7 @@ class Network:
         """
         traces: dict[str, _Trace] = {}
         found: Features = {}
+        part = whole != Size(*picture.shape[-2:])  # one of several tiles, and the more of them fit the quicker it goes
         x = torch.einsum("oi,bihw->bohw", self.input_weight, picture.to(self.precise_dtype))
         x = (x + self.input_bias[:, None, None]).contiguous(memory_format=self.kernel.memory_format)
         for layer, following in zip(self.layers[1:], (*self.layers[2:], None), strict=True):
@@ -149,7 +150,7 @@ class Network:
                     traces[layer.name] = _Trace(x.shape, x.detach())
             else:
                 before = x.shape
-                x, which = self._pool(x, keep)
+                x, which = self._pool(x, keep, part)
                 if keep:
                     traces[layer.name] = _Trace(before, x.detach(), which)
             if layer.name in self.wanted:
@@ -159,8 +160,10 @@ class Network:
     def _maximum_follows(self, following: vgg.Layer | None) -> bool:
         return following is not None and following.kind == "pool" and self.pooling == "max"
 
-    def _pool(self, x: Tensor, keep: bool) -> tuple[Tensor, Tensor | None]:
-        return (functional.avg_pool2d(x, 2), None) if self.pooling == "average" else pooling.maxima(x, keep)
+    def _pool(self, x: Tensor, keep: bool, compact: bool) -> tuple[Tensor, Tensor | None]:
+        if self.pooling == "average":
+            return functional.avg_pool2d(x, 2), None
+        return pooling.maxima(x, keep, compact)
 
     def _backward(self, gradients: Mapping[str, Tensor | None], whole: Size, traces: dict[str, _Trace]) -> Tensor:
         """From gradients by layer name to the gradient with respect to the picture (1, 3, H, W); ``traces`` are used up."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -41,11 +41,29 @@ class Where:
         region = self.region(stride)
         if region == outer:  # a view of everything would cost two copies on the way back
             return features
-        rows, columns = region.within(outer).slices
-        return features[..., rows, columns]
+        return _Part.apply(features, region.within(outer))
 
     def _map_size(self, stride: int) -> Size:
         return Size(self.size.height // stride, self.size.width // stride)
+
+
+class _Part(torch.autograd.Function):
+    """A view of a region of a map, whose gradient lies in memory as the map does; torch's own has rows before channels
+    whatever the map has, and is added to others at a twentieth of the speed.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, region: Region) -> Tensor:
+        ctx.shape, ctx.region = features.shape, region
+        plain = features.is_contiguous() or not features.is_contiguous(memory_format=torch.channels_last)
+        ctx.form = torch.contiguous_format if plain else torch.channels_last
+        return features[(..., *region.slices)]
+
+    @staticmethod
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor, None]:
+        whole = torch.empty(ctx.shape, dtype=given.dtype, device=given.device, memory_format=ctx.form).zero_()
+        whole[(..., *ctx.region.slices)] = given
+        return whole, None
 
 
 class Objective(Protocol):

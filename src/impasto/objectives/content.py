@@ -6,7 +6,7 @@ Source: Gatys, Ecker, Bethge, "A Neural Algorithm of Artistic Style" (2015), equ
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -53,14 +53,33 @@ class Content:
         stats: Stats = {}
         for name, stride in self.layers.items():
             own, target = where.own(features[name], stride), self.targets[name][where.tile.core].load()
-            if own.dtype == torch.bfloat16:
-                own, target = own.float(), target.float()
-            # The way back keeps neither the differences nor their squares.
-            stats[name] = functional.mse_loss(own, target, reduction="sum")
+            stats[name] = _Apart.apply(own, target)
         return stats
 
     def score(self, stats: Stats) -> dict[str, Tensor]:
         return {name: weight * self._factors[name] * stats[name] for name, weight in self.weights.items()}
+
+
+class _Apart(torch.autograd.Function):
+    """The sum of (X - P)^2 of two maps, in float32 at least.
+
+    The way back keeps the maps themselves, which are kept for other reasons too, and neither their differences nor their
+    copies in float32: those of several tiles may wait side by side.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, target: Tensor) -> Tensor:
+        ctx.save_for_backward(own, target)
+        return functional.mse_loss(_wide(own), _wide(target), reduction="sum")
+
+    @staticmethod
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor, None]:
+        own, target = ctx.saved_tensors
+        return (_wide(own) - _wide(target)).mul_(2 * given).to(own.dtype), None
+
+
+def _wide(maps: Tensor) -> Tensor:
+    return maps.float() if maps.dtype == torch.bfloat16 else maps
 
 
 def _factor(parts: Sequence[Kept], scaling: Scaling) -> float:
