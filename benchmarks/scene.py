@@ -98,9 +98,9 @@ class Scene:
         way = planning.Holding(self.tools.tile, kept=self.tools.kept)
         return planning.memory(self.asked.plan, self.asked.recipe, self.tools.network, way)
 
-    def cut(self, tile: int) -> Scene:
-        """The same in tiles of this side; 0: whole."""
-        return replace(self, tools=replace(self.tools, tile=tile))
+    def cut(self, tile: int, kept: int = 1) -> Scene:
+        """The same in tiles of this side, of so many the maps kept for the way back; 0: whole."""
+        return replace(self, tools=replace(self.tools, tile=tile, kept=kept))
 
     def by(self, kernel: str) -> Scene:
         """The same with another way to convolve."""
@@ -121,7 +121,7 @@ class Scene:
     def planned(self) -> Scene:
         """The same as Impasto would cut it now: whole, or in tiles that fit into the memory that is free."""
         way = self.bench.planned(self.asked)[1]
-        return replace(self, tools=wiring.held(self.tools, self.size, way), reuse=way.reuse)
+        return replace(self, tools=wiring.held(self.tools, way), reuse=way.reuse)
 
     @property
     def how(self) -> str:

@@ -40,10 +40,12 @@ def exact(how: How) -> Iterator[Row]:
 
 
 def tiles(how: How) -> Iterator[Row]:
-    """The time of an evaluation in tiles over that of the whole."""
+    """The time of an evaluation in tiles over that of the whole: with one tile's maps kept for the way back, and with all."""
     side, tile = TIME_SIDES_FULL if how.full else TIME_SIDES
-    whole = scene(side, "coffee")
-    what = f"one evaluation at {whole.size} in tiles of {tile} px against whole, default objective"
+    whole = scene(side, "coffee", precision="auto")
+    count = len(whole.cut(tile).tools.grid(whole.size))
+    what = f"one evaluation at {whole.size} in {count} tiles of {tile} px against whole, default objective, "
+    what += whole.tools.network.kernel.name
     wish = f"at most {TIME_ASKED} times as long" if how.full else ""  # of smaller tiles the halo is a larger part
     free = machine.free_memory(CPU)
     if whole.memory > free:
@@ -51,10 +53,15 @@ def tiles(how: How) -> Iterator[Row]:
         yield Row("tiles", what, wish, f"skipped: {needed}")
         return
     pixels = whole.noisy
-    with machine.reused_memory():
-        at_once, in_tiles = whole.evaluation(), whole.cut(tile).evaluation()
-        pairs = in_turn(
-            lambda: clocked(lambda: in_tiles(pixels)), lambda: clocked(lambda: at_once(pixels)), how.pairs, how.say
-        )
-    measured = f"{pairs.ratio:.2f} times: {pairs.medians[0]:.2f} s against {pairs.medians[1]:.2f} s, {how.pairs} pairs"
-    yield Row("tiles", what, wish, measured, pairs.ratio <= TIME_ASKED if how.full else None)
+    for kept in (1, count):
+        with machine.reused_memory():
+            at_once, in_tiles = whole.evaluation(), whole.cut(tile, kept).evaluation()
+            pairs = in_turn(
+                lambda ours=in_tiles: clocked(lambda: ours(pixels)),
+                lambda theirs=at_once: clocked(lambda: theirs(pixels)),
+                how.pairs,
+                how.say,
+            )
+        measured = f"{pairs.ratio:.2f} times: {pairs.medians[0]:.2f} s against {pairs.medians[1]:.2f} s, {how.pairs} pairs"
+        maps = "one tile's maps kept" if kept == 1 else "every tile's"
+        yield Row("tiles", f"{what}, {maps}", wish, measured, pairs.ratio <= TIME_ASKED if how.full else None)

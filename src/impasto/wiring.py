@@ -130,7 +130,7 @@ def gradients(
     """
     tools = _tools(asked, fetch)
     way = planning.holding(asked.plan, asked.recipe, tools.network, _room(asked, tools))
-    tools = held(tools, asked.plan.size, way)
+    tools = held(tools, way)
     kept: dict[Size, list[Objective]] = {}
     with machine.reused_memory() if way.reuse else nullcontext():
         for picture in pictures:
@@ -147,11 +147,9 @@ def gradients(
             yield norms
 
 
-def held(tools: Tools, size: Size, way: planning.Holding) -> Tools:
-    """The tools that hold evaluations of up to a size in this way."""
-    tiles = len(tools.network.grid(size, way.tile)) > 1
-    reuse = way.reuse and not tiles  # between tiles at most: whole pictures of that size want the room
-    return replace(tools, tile=way.tile, kept=way.kept, reuse=reuse, targets=_scratch(way.targets_on_disk))
+def held(tools: Tools, way: planning.Holding) -> Tools:
+    """The tools that hold evaluations in this way."""
+    return replace(tools, tile=way.tile, kept=way.kept, reuse=way.reuse, targets=_scratch(way.targets_on_disk))
 
 
 def _room(asked: Request, tools: Tools) -> planning.Room:
@@ -251,9 +249,7 @@ def _wired(ready: Bench, kept: Checkpoint | None) -> Iterator[tuple[Event, State
     before = begun.tile if begun else None
     planned, way = ready.planned(asked, before)
     disk = None if way.targets_on_disk and way.history_on_disk else partial(_scratch, True)
-    tools = replace(
-        held(tools, asked.plan.size, way), recipe=asked.recipe, history=_scratch(way.history_on_disk), disk=disk
-    )
+    tools = replace(held(tools, way), recipe=asked.recipe, history=_scratch(way.history_on_disk), disk=disk)
     with machine.reused_memory() if way.reuse else nullcontext():
         state = replace(begun, tile=way.tile) if begun else State(engine.first_pixels(asked.plan, tools), tile=way.tile)
         yield planned, state
