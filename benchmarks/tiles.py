@@ -40,7 +40,7 @@ def exact(how: How) -> Iterator[Row]:
 
 
 def tiles(how: How) -> Iterator[Row]:
-    """The time of an evaluation in tiles over that of the whole: with one tile's maps kept for the way back, and with all."""
+    """The time of an evaluation in tiles over that of the whole: with one tile's maps kept, and with all."""
     side, tile = TIME_SIDES_FULL if how.full else TIME_SIDES
     whole = scene(side, "coffee", precision="auto")
     count = len(whole.cut(tile).tools.grid(whole.size))
