@@ -171,6 +171,21 @@ def test_the_gradient_of_content_is_that_of_plain_autograd_and_holds_no_copy(dty
 
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("widened", [1, 9, 30, 2**19])
+def test_moments_of_half_precision_maps_are_those_of_the_same_map_in_single(
+    monkeypatch: pytest.MonkeyPatch, form: torch.memory_format, cut: bool, widened: int
+):
+    monkeypatch.setattr(base, "_WIDENED", widened)
+    features = rand(1, 3, 6, 7).bfloat16().contiguous(memory_format=form)
+    features = features[..., 1:4, 2:7] if cut else features
+    total, outer = moments(features)
+    f = matrix(features.double())
+    assert total.dtype == outer.dtype == torch.float32
+    assert torch.allclose(total.double(), f.sum(1), rtol=1e-6) and torch.allclose(outer.double(), f @ f.T, rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("cut", [False, True])
 def test_moments_are_sums_over_positions(form: torch.memory_format, cut: bool):
     features = rand(1, 3, 6, 7).contiguous(memory_format=form)
     features = features[..., 1:4, 2:7] if cut else features

@@ -99,6 +99,9 @@ def add(total: Stats, part: Stats) -> Stats:
     return {name: total[name] + value for name, value in part.items()} if total else dict(part)
 
 
+_WIDENED = 2**19  # values of a map that are in float32 at a time
+
+
 class _Moments(torch.autograd.Function):
     """Sum and sum of outer products over the positions of a map, in float32 or better.
 
@@ -108,9 +111,17 @@ class _Moments(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, features: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(features)
-        x = _positions(features)
-        x = x if x.dtype == torch.float64 else x.float()  # (n, C)
-        return x.sum(0), x.T @ x  # (C,), (C, C)
+        x = _positions(features)  # (n, C)
+        if x.dtype in (torch.float32, torch.float64):
+            return x.sum(0), x.T @ x  # (C,), (C, C)
+        # Some positions at a time: a copy of the whole map in float32 would be the largest thing there is.
+        total = features.new_zeros(x.shape[1], dtype=torch.float32)
+        outer = features.new_zeros((x.shape[1], x.shape[1]), dtype=torch.float32)
+        for part in x.split(max(1, _WIDENED // x.shape[1])):
+            wide = part.float()
+            total += wide.sum(0)
+            outer.addmm_(wide.T, wide)
+        return total, outer
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, sum_gradient: Tensor, outer_gradient: Tensor) -> Tensor:
