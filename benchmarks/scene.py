@@ -95,7 +95,7 @@ class Scene:
     @property
     def memory(self) -> int:
         """Bytes that Impasto needs in all, as it says itself."""
-        way = planning.Holding(self.tools.tile, kept=self.tools.kept)
+        way = planning.Holding(self.tools.tile, self.reuse, kept=self.tools.kept)
         return planning.memory(self.asked.plan, self.asked.recipe, self.tools.network, way)
 
     def cut(self, tile: int, kept: int = 1) -> Scene:

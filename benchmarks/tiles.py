@@ -53,15 +53,17 @@ def tiles(how: How) -> Iterator[Row]:
         yield Row("tiles", what, wish, f"skipped: {needed}")
         return
     pixels = whole.noisy
-    for kept in (1, count):
-        with machine.reused_memory():
-            at_once, in_tiles = whole.evaluation(), whole.cut(tile, kept).evaluation()
+    with machine.reused_memory():
+        at_once = whole.evaluation()
+        for kept in (1, count):
+            in_tiles = whole.cut(tile, kept).evaluation()
             pairs = in_turn(
                 lambda ours=in_tiles: clocked(lambda: ours(pixels)),
-                lambda theirs=at_once: clocked(lambda: theirs(pixels)),
+                lambda: clocked(lambda: at_once(pixels)),
                 how.pairs,
                 how.say,
             )
-        measured = f"{pairs.ratio:.2f} times: {pairs.medians[0]:.2f} s against {pairs.medians[1]:.2f} s, {how.pairs} pairs"
-        maps = "one tile's maps kept" if kept == 1 else "every tile's"
-        yield Row("tiles", f"{what}, {maps}", wish, measured, pairs.ratio <= TIME_ASKED if how.full else None)
+            taken = f"{pairs.medians[0]:.2f} s against {pairs.medians[1]:.2f} s, {how.pairs} pairs"
+            maps = "one tile's maps kept" if kept == 1 else "every tile's"
+            holds = pairs.ratio <= TIME_ASKED if how.full else None
+            yield Row("tiles", f"{what}, {maps}", wish, f"{pairs.ratio:.2f} times: {taken}", holds)

@@ -144,7 +144,8 @@ def memory(plan: Plan, recipe: Recipe, network: Network, way: Holding = Holding(
     workspace = convolution.workspace(network.kernel, grid.largest.pixels)
     parts = len(grid) > 1
     maps = grid.largest.pixels * (_held(network, parts) + _coming(network, way.reuse, parts, again=way.kept < len(grid)))
-    maps += sum(tile.outer.size.pixels for tile in [*grid][-way.kept : -1]) * _waiting(recipe, network, way)
+    if way.kept > 1:
+        maps += sum(tile.outer.size.pixels for tile in [*grid][-way.kept : -1]) * _waiting(recipe, network, way)
     if recipe.solver.name == "lbfgs" and recipe.solver.preconditioner == "learned":
         maps = max(maps, plan.size.pixels * 12 * _WAVES)  # of which a move has no need
     return int(maps + plan.size.pixels * per_picture) + weights + workspace + _PROGRAM_BYTES
