@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impasto.geometry import Grid, Region, Size, round_up
+from impasto.geometry import Grid, Region, Size
 
 # ---- sizes ---------------------------------------------------------------------------------------------------
 
@@ -60,11 +60,6 @@ def test_with_long_side_is_exact_and_keeps_the_shape(height: int, width: int, lo
     assert abs(scaled.width - max(1, width * factor)) <= 0.5 + 1e-9
 
 
-@pytest.mark.parametrize(("value", "step", "expected"), [(0, 16, 0), (1, 16, 16), (16, 16, 16), (78, 16, 80), (5, 1, 5)])
-def test_round_up(value: int, step: int, expected: int):
-    assert round_up(value, step) == expected
-
-
 # ---- regions -------------------------------------------------------------------------------------------------
 
 
@@ -100,32 +95,32 @@ def test_divided(region: Region, stride: int, map_size: Size, expected: Region):
 WRITTEN_OUT = {
     "even": (
         Grid(Size(32, 64), tile=32, halo=16, stride=16),
-        [((0, 0, 32, 32), (0, 0, 32, 48)), ((0, 32, 32, 64), (0, 16, 32, 64))],
+        [((0, 0, 32, 64), (0, 0, 32, 64))],  # which is a core of 32 and two halos
+    ),
+    "two": (
+        Grid(Size(32, 96), tile=32, halo=16, stride=16),
+        [((0, 0, 32, 48), (0, 0, 32, 64)), ((0, 48, 32, 96), (0, 32, 32, 96))],
     ),
     "uneven": (
-        Grid(Size(37, 50), tile=24, halo=4, stride=4),
+        Grid(Size(37, 50), tile=16, halo=4, stride=4),
         [
-            ((0, 0, 20, 20), (0, 0, 24, 24)),
-            ((0, 20, 20, 40), (0, 16, 24, 44)),
-            ((0, 40, 20, 50), (0, 36, 24, 50)),
-            ((20, 0, 37, 20), (16, 0, 37, 24)),
-            ((20, 20, 37, 40), (16, 16, 37, 44)),
-            ((20, 40, 37, 50), (16, 36, 37, 50)),
+            ((0, 0, 16, 16), (0, 0, 25, 26)),
+            ((0, 16, 16, 28), (0, 12, 25, 38)),
+            ((0, 28, 16, 50), (0, 24, 25, 50)),
+            ((16, 0, 37, 16), (12, 0, 37, 26)),
+            ((16, 16, 37, 28), (12, 12, 37, 38)),
+            ((16, 28, 37, 50), (12, 24, 37, 50)),
         ],
     ),
     "one tile": (Grid(Size(37, 51), tile=0, halo=80, stride=16), [((0, 0, 37, 51), (0, 0, 37, 51))]),
     "a tile as large as the picture": (Grid(Size(37, 51), tile=51, halo=8), [((0, 0, 37, 51), (0, 0, 37, 51))]),
     "halo rounded up and cut at every border": (
-        Grid(Size(3, 40), tile=16, halo=5, stride=8),
-        [
-            ((0, 0, 3, 16), (0, 0, 3, 24)),
-            ((0, 16, 3, 32), (0, 8, 3, 40)),
-            ((0, 32, 3, 40), (0, 24, 3, 40)),
-        ],
+        Grid(Size(3, 48), tile=16, halo=5, stride=8),
+        [((0, 0, 3, 24), (0, 0, 3, 32)), ((0, 24, 3, 48), (0, 16, 3, 48))],
     ),
     "a tile below one stride is one stride": (
         Grid(Size(8, 20), tile=3, halo=0, stride=8),
-        [((0, 0, 8, 8), (0, 0, 8, 8)), ((0, 8, 8, 16), (0, 8, 8, 16)), ((0, 16, 8, 20), (0, 16, 8, 20))],
+        [((0, 0, 8, 8), (0, 0, 8, 12)), ((0, 8, 8, 20), (0, 8, 8, 20))],
     ),
 }
 
@@ -137,31 +132,43 @@ def test_a_grid_equals_its_written_out_list(name: str):
     assert len(grid) == len(expected)
 
 
-def test_the_largest_tile_counts_its_halo():
-    # The middle column has a halo on both sides, so it is larger than the others.
-    assert Grid(Size(37, 50), tile=24, halo=4, stride=4).largest == Size(24, 28)
-    assert Grid(Size(37, 50)).largest == Size(37, 50)
-
-
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 70), st.integers(0, 40), st.sampled_from([1, 2, 3, 4, 8, 16]))
-def test_each_pixel_is_owned_once_and_cores_start_on_strides(height: int, width: int, tile: int, halo: int, stride: int):
+def test_each_pixel_is_owned_once_by_tiles_of_one_size(height: int, width: int, tile: int, halo: int, stride: int):
     owned = np.zeros((height, width), int)
     grid = Grid(Size(height, width), tile, halo, stride)
     tiles = list(grid)
     assert len(tiles) == len(grid)
     rounded = -(-halo // stride) * stride
+    assert {part.outer.size for part in tiles} == {grid.outer}
+    for length, side in zip((height, width), grid.outer, strict=True):  # each side is cut, or it is whole
+        assert side == length or (tile and side <= max(tile // stride, 1) * stride + 2 * rounded + length % stride)
     for part in tiles:
         core, outer = part.core, part.outer
         assert core.size.short_side >= 1
         owned[core.slices] += 1
         assert core.top % stride == core.left % stride == outer.top % stride == outer.left % stride == 0
-        if tile:
-            assert core.size.long_side <= max(tile, stride)
         # The halo is whole, or ends where the picture ends.
-        assert (outer.top, outer.left) == (max(0, core.top - rounded), max(0, core.left - rounded))
-        assert (outer.bottom, outer.right) == (min(height, core.bottom + rounded), min(width, core.right + rounded))
+        assert outer.top <= max(0, core.top - rounded) and outer.left <= max(0, core.left - rounded)
+        assert outer.bottom >= min(height, core.bottom + rounded) and outer.right >= min(width, core.right + rounded)
+        assert outer.top >= 0 and outer.left >= 0 and outer.bottom <= height and outer.right <= width
     assert (owned == 1).all()
-    assert grid.largest.pixels == max(part.outer.size.pixels for part in tiles)
+
+
+@given(st.integers(1, 90), st.integers(1, 70), st.integers(0, 40), st.sampled_from([1, 2, 3, 4, 8, 16]))
+def test_tiles_are_as_few_and_as_small_as_can_be(length: int, tile: int, halo: int, stride: int):
+    """Against every number of tiles and every side of one, tried in turn."""
+    grid = Grid(Size(1, length), tile, halo, stride)
+    strides, rest = divmod(length, stride)
+    halos, most = -(-halo // stride), max(1, tile // stride)
+
+    def covers(count: int, side: int) -> bool:  # a core's worth further at every tile
+        return side + (count - 1) * (side - 2 * halos) >= strides
+
+    sides = range(2 * halos + 1, most + 2 * halos + 1)
+    fewest = next(count for count in range(1, length + 2) if any(covers(count, side) for side in sides))
+    assert len(grid) == fewest
+    least = next(side for side in sides if covers(fewest, side))
+    assert grid.outer.width == (length if fewest == 1 else least * stride + rest)
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 70), st.sampled_from([1, 2, 4, 8, 16]))

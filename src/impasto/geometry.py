@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
+
+_Span = tuple[int, int]  # the end excluded
 
 
 class Size(NamedTuple):
@@ -86,7 +89,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Tile:
-    """One part of a grid: ``core`` is what it owns; ``outer`` is the core with its halo, cut at the picture's border."""
+    """One part of a grid: ``core`` is what it owns; ``outer`` is the core with the neighbours that it needs to see."""
 
     core: Region
     outer: Region
@@ -94,10 +97,13 @@ class Tile:
 
 @dataclass(frozen=True)
 class Grid:
-    """A picture of ``size`` cut into tiles whose cores start on multiples of ``stride`` and cover it exactly once.
+    """A picture of ``size`` cut into the fewest tiles whose cores cover it exactly once.
 
-    ``tile`` is the largest side of a core in pixels, in whole strides (one at least); 0 means one tile, the whole picture.
-    ``halo`` pixels of true neighbours, rounded up to whole strides, surround each core: features are aligned to them.
+    ``halo`` pixels of true neighbours, or what there is of them up to the picture's border, surround each core. ``tile`` is
+    the largest side of a core that has neighbours on both sides; one at the border may be larger, since with their halos
+    all tiles are of the same size: what one frees fits the next, and no memory is lost in gaps. 0 means one tile, the whole
+    picture. Tiles and cores start on multiples of ``stride``, so that features are aligned to them; ``tile`` and ``halo``
+    are taken in whole strides, the one rounded down (one at least), the other up.
     """
 
     size: Size
@@ -111,37 +117,32 @@ class Grid:
 
     def __iter__(self) -> Iterator[Tile]:
         """Row by row, left to right."""
-        halo = round_up(self.halo, self.stride)
-        for top, bottom in _cuts(self.size.height, self.tile, self.stride):
-            for left, right in _cuts(self.size.width, self.tile, self.stride):
-                outer = Region(
-                    max(0, top - halo),
-                    max(0, left - halo),
-                    min(self.size.height, bottom + halo),
-                    min(self.size.width, right + halo),
-                )
-                yield Tile(Region(top, left, bottom, right), outer)
+        across = self._cuts(self.size.width)
+        for rows, outer_rows in self._cuts(self.size.height):
+            for columns, outer_columns in across:
+                yield Tile(_region(rows, columns), _region(outer_rows, outer_columns))
 
     def __len__(self) -> int:
-        rows = len(_cuts(self.size.height, self.tile, self.stride))
-        return rows * len(_cuts(self.size.width, self.tile, self.stride))
+        return len(self._cuts(self.size.height)) * len(self._cuts(self.size.width))
+
+    def _cuts(self, length: int) -> list[tuple[_Span, _Span]]:
+        """The cores and outers along one side of the picture."""
+        strides, rest = divmod(length, self.stride)
+        core, halo = max(1, self.tile // self.stride), -(-self.halo // self.stride)
+        more = -(-(strides - core - 2 * halo) // core)  # tiles besides the first
+        if self.tile == 0 or more < 1:
+            return [((0, length), (0, length))]
+        side = -(-(strides + 2 * halo * more) // (more + 1))  # the least that so many need, the rest of the length besides
+        starts = [self.stride * (number * (strides - side) // more) for number in range(more + 1)]
+        borders = [0, *(start + self.stride * halo for start in starts[1:]), length]
+        outers = [(start, start + self.stride * side + rest) for start in starts]
+        return list(zip(pairwise(borders), outers, strict=True))
 
     @property
-    def largest(self) -> Size:
-        """The size of the tile that needs most memory, halo included."""
-        return max((tile.outer.size for tile in self), key=lambda size: size.pixels)
+    def outer(self) -> Size:
+        """The size of a tile, halo included: all are alike."""
+        return next(iter(self)).outer.size
 
 
-def round_up(value: int, step: int) -> int:
-    """The smallest multiple of ``step`` that is not below ``value``."""
-    return -(-value // step) * step
-
-
-def _cuts(length: int, tile: int, stride: int) -> list[tuple[int, int]]:
-    """Cut ``length`` into the fewest nearly equal parts of at most ``tile``, each starting on a multiple of ``stride``."""
-    if tile == 0 or tile >= length:
-        return [(0, length)]
-    longest = max(1, tile // stride)  # in strides
-    parts = -(-length // (longest * stride))
-    step = round_up(-(-length // parts), stride)
-    return [(start, min(start + step, length)) for start in range(0, length, step)]
+def _region(rows: _Span, columns: _Span) -> Region:
+    return Region(rows[0], columns[0], rows[1], columns[1])

@@ -103,17 +103,10 @@ def _ways(recipe: Recipe, first: int | None) -> Iterator[Holding]:
 
 def _fullest(way: Holding, plan: Plan, recipe: Recipe, network: Network, room: Room) -> Holding:
     """The same way with the maps of as many tiles kept as there is room for."""
-    everything = replace(way, kept=len(network.grid(plan.size, way.tile)))
-    if memory(plan, recipe, network, everything) + room.inputs <= room.usable:
-        return everything
-    left = room.usable - room.inputs - memory(plan, recipe, network, way)
-    kept, each = 1, _waiting(recipe, network, way)
-    for tile in [*network.grid(plan.size, way.tile)][-2::-1]:  # the last one is reckoned for
-        left -= each * tile.outer.size.pixels
-        if left < 0:
-            break
-        kept += 1
-    return replace(way, kept=kept)
+    grid = network.grid(plan.size, way.tile)
+    spare = room.usable - room.inputs - memory(plan, recipe, network, way)
+    more = int(spare // (_waiting(recipe, network, way) * grid.outer.pixels))
+    return replace(way, kept=min(len(grid), 1 + max(0, more)))
 
 
 def _overhead(way: Holding, network: Network, size: Size) -> float:
@@ -141,11 +134,10 @@ def memory(plan: Plan, recipe: Recipe, network: Network, way: Holding = Holding(
         vectors += 2 * _pairs(plan, recipe)
     per_picture = 12 * vectors + (0 if way.targets_on_disk else _targets(recipe, network))
     weights = sum(layer.channels * layer.channels_in * 9 * 4 * 3 for layer in network.layers if layer.kind == "conv")
-    workspace = convolution.workspace(network.kernel, grid.largest.pixels)
+    workspace = convolution.workspace(network.kernel, grid.outer.pixels)
     parts = len(grid) > 1
-    maps = grid.largest.pixels * (_held(network, parts) + _coming(network, way.reuse, parts, again=way.kept < len(grid)))
-    if way.kept > 1:
-        maps += sum(tile.outer.size.pixels for tile in [*grid][-way.kept : -1]) * _waiting(recipe, network, way)
+    maps = _held(network, parts) + _coming(network, way.reuse, parts) + (way.kept - 1) * _waiting(recipe, network, way)
+    maps *= grid.outer.pixels
     if recipe.solver.name == "lbfgs" and recipe.solver.preconditioner == "learned":
         maps = max(maps, plan.size.pixels * 12 * _WAVES)  # of which a move has no need
     return int(maps + plan.size.pixels * per_picture) + weights + workspace + _PROGRAM_BYTES
@@ -194,14 +186,14 @@ def _waiting(recipe: Recipe, network: Network, way: Holding) -> float:
     return _held(network, parts=True) + (_targets(recipe, network) if way.targets_on_disk else 0.0)
 
 
-def _coming(network: Network, reuse: bool, parts: bool, again: bool) -> float:
-    """Bytes a pixel of what comes and goes, of a tile with its halo; ``again``: some tiles go forward twice.
+def _coming(network: Network, reuse: bool, parts: bool) -> float:
+    """Bytes a pixel of what comes and goes, of a tile with its halo; ``parts``: of one tile among several.
 
     It was measured, in widest maps, from 512 to 2048 px: gradients, padded copies and what comes out of them, and where
-    freed memory is kept the gaps that tiles of several sizes leave in it.
+    freed memory is kept the gaps that it is left with.
     """
     width = _width(network)
-    coming = 9.0 + 4.0 * parts + 7.0 * again if reuse else 4.0
+    coming = 9.0 + 4.0 * parts if reuse else 4.0
     if width == 2:
         coming += 3.5 if reuse else 2.5  # statistics read the maps in float32
     return coming * 64 * width
@@ -215,8 +207,7 @@ def tiled(grid: Grid, kept: int = 1) -> float:
     go forward twice.
     """
     count = len(grid)
-    area = sum(tile.outer.size.pixels for tile in grid) / grid.size.pixels
-    return area * (3 * count - min(kept, count)) / (2 * count)
+    return grid.outer.pixels / grid.size.pixels * (3 * count - min(kept, count)) / 2
 
 
 def work(network: Network) -> float:
