@@ -44,14 +44,17 @@ have. Several are made for 400 to 800 px and do not come into their own here (`p
 
 ## What they have in common
 
-**Networks.** Fetched are the VGG-19 that Gatys' own programs use, whose maps are scaled to a mean of 1, and an ImageNet
-VGG-16. The VGG-19 of other programs is not among what is fetched, and the scaled one stands in for it. How large its
-maps would be is known from the VGG-16 alone: 0.3 to 1.7 times as large (layer means over eight pictures at 224 px, of the
-layers that recipes name). Recipes made for torchvision's VGG-19 keep their numbers. Caffe's and Keras' networks see
-pixels of 0..255 that nobody divides by a deviation: their maps are about 255 x 0.226 = 57.6 times as large, and
-`network-gain` 57.6 makes every map of the fetched one so. The weights of a term, of smoothness and of a search are then
-the published ones. With the real weights, `--weights FILE`, set `--network-gain` to 1 where they see 0..255 themselves; a
-file in torchvision's form is given its deviations and wants the gain as the fetched one does.
+**Networks.** Fetched are the VGG-19 that Gatys' own programs use, in which each filter is divided by the mean of its
+map, and an ImageNet VGG-16. Others use VGG-19 as it was published, whose maps have means of 59 to 791 (Caffe and
+Keras, pixels of 0..255), or torchvision's, which was trained anew. `network-scale` makes the fetched one's maps as
+large, channel by channel. Weight decay makes the weights that go into a filter as large as those that come out of it;
+of all networks that differ from the fetched one by a factor for each filter, one is balanced so, given the means of
+five layers. Caffe's are those that TensorFlow's tutorial prints of Keras' copy. The largest values that it prints
+beside them, which are not used, are 836, 4626, 8789, 21566 and 3189; the network so found gives 823, 5032, 8624,
+19758 and 2535 (the means of three paintings of the museum at 256 px). torchvision's are taken from the VGG-16, which
+was trained in the same way; its weights have not been seen. On that VGG-16, normalised as Gatys does, the factors are
+found again to 3 % within a layer (14 and 9 % in the first two). Where a system divides by no deviation, maps are 255
+x 0.226 = 57.6 times as large: `network-gain`. A file that is given by `--weights` is taken as it is.
 
 **Content** is a factor times the sum of (F - P)^2, F of the picture and P of the photo: `sum` 1, `gatys` 1/2, `mean`
 one over the number n of its values, `root` one over the root of n, `relative` one over the sum of (P - mean of P)^2 by

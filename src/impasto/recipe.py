@@ -83,12 +83,10 @@ class NetworkChoice(Record):
     padding: Literal["zero", "reflect", "replicate"] = setting(
         "reflect", "What the network sees beyond the border; zero leaves a dark frame."
     )
-    gain: float = setting(
-        1.0,
-        "Factor on every feature map; 57.6 makes those of a network that sees 0..255 out of the fetched ones.",
-        gt=0,
-        le=1000,
+    scale: Literal["fetched", "caffe", "torchvision"] = setting(
+        "fetched", "Whose network's maps the fetched one's are made as large as: see docs/recipes.md."
     )
+    gain: float = setting(1.0, "Factor on every feature map.", gt=0, le=1000)
     weights: str = setting("", "A file of weights to use in place of the fetched one.", option="weights")
     weights_sha256: str = ""
 

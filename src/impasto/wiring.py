@@ -22,7 +22,7 @@ from impasto.engine import Tools
 from impasto.errors import DoesNotFit
 from impasto.events import Event, Planned, Warned
 from impasto.geometry import Size
-from impasto.networks import vgg, weights
+from impasto.networks import scaling, vgg, weights
 from impasto.networks.convolution import Kernel, has
 from impasto.networks.features import Network
 from impasto.objectives.base import Objective
@@ -194,8 +194,10 @@ def _prepared(asked: Request) -> images.Pixels:
 def network(recipe: Recipe, wanted: Iterable[str], kernel: Kernel, where: torch.device, fetch: assets.Progress) -> Network:
     """The network that a recipe chose, cut after the deepest layer wanted."""
     file = Path(recipe.network.weights) if recipe.network.weights else None
+    tensors = weights.load(recipe.network.name, progress=fetch, file=file)
     return Network(
-        weights.load(recipe.network.name, progress=fetch, file=file),
+        # A file is what it is.
+        tensors if file else scaling.rescaled(tensors, recipe.network.name, recipe.network.scale),
         vgg.CONFIGURATION_OF[recipe.network.name],
         wanted,
         pooling=recipe.network.pooling,
