@@ -50,11 +50,11 @@ Keras, pixels of 0..255), or torchvision's, which was trained anew. `network-sca
 large, channel by channel. Weight decay makes the weights that go into a filter as large as those that come out of it;
 of all networks that differ from the fetched one by a factor for each filter, one is balanced so, given the means of
 five layers. Caffe's are those that TensorFlow's tutorial prints of Keras' copy. The largest values that it prints
-beside them, which are not used, are 836, 4626, 8789, 21566 and 3189; the network so found gives 823, 5032, 8624,
-19758 and 2535 (the means of three paintings of the museum at 256 px). torchvision's are taken from the VGG-16, which
-was trained in the same way; its weights have not been seen. On that VGG-16, normalised as Gatys does, the factors are
-found again to 3 % within a layer (14 and 9 % in the first two). Where a system divides by no deviation, maps are 255
-x 0.226 = 57.6 times as large: `network-gain`. A file that is given by `--weights` is taken as it is.
+beside them (836, 4626, 8789, 21566, 3189) are not used, and the network so found has 990, 6209, 10887, 22614 and 2800
+(three paintings of the museum at 512 px, in the mean). torchvision's are taken from the VGG-16, which was trained in
+the same way; its weights have not been seen. The VGG-16 itself is balanced to 3 to 5 % within a layer, and to 14 and
+9 % in the first two. Where a system divides by no deviation, maps are 255 x 0.226 = 57.6 times as large:
+`network-gain`. A file that is given by `--weights` is taken as it is.
 
 **Content** is a factor times the sum of (F - P)^2, F of the picture and P of the photo: `sum` 1, `gatys` 1/2, `mean`
 one over the number n of its values, `root` one over the root of n, `relative` one over the sum of (P - mean of P)^2 by
