@@ -16,7 +16,7 @@ import impasto
 from impasto import images, museum, recipe
 
 PAINTING = "wheat-field-with-cypresses"
-SIDE = 160  # px, the long one
+SIDE = 256  # px, the long one
 MOST = 400  # evaluations of each size
 COLUMNS = 4
 HERE = Path(__file__).parent

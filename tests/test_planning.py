@@ -307,9 +307,9 @@ def test_a_plan_is_held_in_the_quickest_way_that_fits(
 def test_tiles_take_as_much_longer_as_there_is_more_to_compute():
     net = network()
     assert planning.tiled(net.grid(Size(1000, 1000), 0)) == 1
-    grid = net.grid(Size(480, 160), 160)
+    grid = net.grid(Size(320, 160), 160)
     assert len(grid) == 2
-    area = sum(tile.outer.size.pixels for tile in grid) / Size(480, 160).pixels
+    area = sum(tile.outer.size.pixels for tile in grid) / Size(320, 160).pixels
     # Forward, back, and forward again, but for the last tile's maps, which serve twice: 5 passes in place of 4.
     assert area > 1 and planning.tiled(grid) == pytest.approx(area * 5 / 4)
     for kept in (2, 3):  # and where every tile's do, there is no third pass

@@ -87,23 +87,23 @@ def apart(found: tuple[Value, Tensor], expected: tuple[Value, Tensor]) -> tuple[
     return value, ((found[1] - expected[1]).norm() / expected[1].norm()).item()
 
 
-SIZES = st.tuples(st.integers(36, 60), st.integers(36, 60))
+SIZES = st.tuples(st.integers(32, 54), st.integers(32, 54))
 PADDINGS = st.sampled_from(["zero", "reflect", "replicate"])
 POOLINGS = st.sampled_from(["max", "average"])
 
 
 @pytest.mark.parametrize("term", TERMS)
-@given(SIZES, st.integers(4, 24), PADDINGS, POOLINGS, st.integers(0, 9))
+@given(SIZES, st.integers(8, 27), PADDINGS, POOLINGS, st.integers(0, 9))
 def test_tiled_is_whole(bench: Setup, term: str, size: tuple[int, int], tile: int, padding: str, pooling: str, seed: int):
     made = bench(term, size, padding=padding, pooling=pooling, seed=seed)
-    assert len(made.grid(tile, made.network.halo)) > 1 or max(size) < tile + 2 * made.network.halo + made.network.stride
+    assert len(made.grid(tile, made.network.halo)) > 1
     value, gradient = apart(made.run(tile, made.network.halo), made.run(0, 0))
     assert value < 1e-12
     assert gradient < 1e-12
 
 
 @pytest.mark.parametrize("deepest", ["conv1_1", "relu2_1", "pool1", "relu2_2", "pool2", "relu3_1"])
-@given(SIZES, st.integers(4, 24), PADDINGS, POOLINGS)
+@given(SIZES, st.integers(8, 27), PADDINGS, POOLINGS)
 def test_the_halo_computed_for_any_deepest_layer_is_enough(
     bench: Setup, deepest: str, size: tuple[int, int], tile: int, padding: str, pooling: str
 ):
@@ -117,14 +117,14 @@ def test_the_halo_computed_for_any_deepest_layer_is_enough(
 @pytest.mark.parametrize("padding", ["zero", "reflect", "replicate"])
 def test_a_halo_one_stride_too_small_is_not_exact(bench: Setup, term: str, padding: str):
     """Otherwise the tests above could not fail."""
-    made = bench(term, (64, 72), padding=padding)
+    made = bench(term, (40, 48), padding=padding)
     value, gradient = apart(made.run(16, made.network.halo - made.network.stride), made.run(0, 0))
     assert value > 1e-9
     assert gradient > 1e-7
 
 
 def test_smoothness_without_a_halo_is_not_exact(bench: Setup):
-    made = bench("squared", (64, 72))
+    made = bench("squared", (40, 48))
     assert apart(made.run(16, 0), made.run(0, 0))[1] > 1e-3
     assert apart(made.run(16, 1), made.run(0, 0))[1] < 1e-12
 
@@ -140,7 +140,7 @@ def test_the_published_geometry_needs_its_halo_and_no_more(bench: Setup, configu
     assert apart(made.run(64, {"narrow A": 32, "narrow E": 64}[configuration]), expected)[1] > 1e-9
 
 
-@given(SIZES, st.integers(4, 24), PADDINGS, POOLINGS)
+@given(SIZES, st.integers(8, 27), PADDINGS, POOLINGS)
 def test_measured_in_tiles_is_measured_whole(
     network_of: Callable[..., Network],
     picture_of: Callable[..., Tensor],
@@ -164,7 +164,7 @@ def test_measured_in_tiles_is_measured_whole(
 
 
 @pytest.mark.parametrize("where", ["memory", "disk"])
-@given(SIZES, st.integers(4, 24), PADDINGS, POOLINGS)
+@given(SIZES, st.integers(8, 27), PADDINGS, POOLINGS)
 def test_targets_in_tiles_are_the_parts_of_the_whole_map(
     network_of: Callable[..., Network],
     picture_of: Callable[..., Tensor],
@@ -204,7 +204,7 @@ def test_the_parts_of_a_map_do_not_keep_the_whole_of_it_in_memory(
 
 def test_the_last_tiles_maps_serve_both_passes(bench: Setup):
     """A grid of n tiles goes forward 2 n - 1 times, and n times of these for a gradient; one tile once."""
-    made = bench("all", (64, 72))
+    made = bench("all", (40, 48))
     seen: list[bool] = []
 
     def encode(picture: Tensor) -> Mapping[str, Tensor]:
@@ -222,7 +222,7 @@ def test_the_last_tiles_maps_serve_both_passes(bench: Setup):
 
 @pytest.mark.parametrize("kept", [2, 5, 9, 100])
 def test_the_maps_of_several_tiles_may_serve_both_passes_and_change_no_byte(bench: Setup, kept: int):
-    made = bench("all", (64, 72))
+    made = bench("all", (40, 48))
     grid = made.grid(16, made.network.halo)
     seen: list[bool] = []
 
@@ -253,12 +253,12 @@ def test_the_gradient_of_what_a_tile_owns_lies_in_memory_as_its_map_does(form: t
 # ---- what is given back --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tile", [0, 8])
+@pytest.mark.parametrize("tile", [0, 16])
 def test_the_gradient_is_that_of_plain_autograd(bench: Setup, tile: int):
-    made = bench("all", (44, 50), padding="reflect")
+    made = bench("all", (29, 34), padding="reflect")
     leaf = made.picture.clone().requires_grad_()
     features = made.network(leaf)
-    place = Where.whole(Size(44, 50))
+    place = Where.whole(Size(29, 34))
     objectives = made.objectives(made.grid(0, 0))
     terms = [
         objective.weight * sum(objective.score(objective.measure(features, place)).values()) for objective in objectives
@@ -270,9 +270,9 @@ def test_the_gradient_is_that_of_plain_autograd(bench: Setup, tile: int):
     assert (gradient - expected).norm() <= 1e-12 * expected.norm()
 
 
-@pytest.mark.parametrize("tile", [0, 8])
+@pytest.mark.parametrize("tile", [0, 16])
 def test_terms_carry_their_weights_and_add_up(bench: Setup, tile: int):
-    made = bench("all", (44, 50))
+    made = bench("all", (29, 34))
     value, _ = made.run(tile, made.network.halo)
     assert set(value.terms) == {"content", "style", "smooth", "bounds"}
     assert value.total == pytest.approx(sum(value.terms.values()), rel=1e-14)
@@ -286,10 +286,10 @@ def test_terms_carry_their_weights_and_add_up(bench: Setup, tile: int):
         assert value.terms[name] == pytest.approx(alone.total, rel=1e-12)
 
 
-@pytest.mark.parametrize("tile", [0, 8])
+@pytest.mark.parametrize("tile", [0, 16])
 @pytest.mark.parametrize("kernel", ["float64", "conv2d"])
 def test_the_picture_is_left_alone(bench: Setup, tile: int, kernel: str):
-    made = bench("all", (44, 50), kernel=kernel)
+    made = bench("all", (29, 34), kernel=kernel)
     picture = made.picture.to(made.network.precise_dtype)
     kept = picture.clone()
     grid = made.grid(tile, made.network.halo)

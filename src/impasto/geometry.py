@@ -97,13 +97,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Grid:
-    """A picture of ``size`` cut into the fewest tiles whose cores cover it exactly once.
+    """A picture of ``size`` cut into tiles whose cores cover it exactly once.
 
-    ``halo`` pixels of true neighbours, or what there is of them up to the picture's border, surround each core. ``tile`` is
-    the largest side of a core that has neighbours on both sides; one at the border may be larger, since with their halos
-    all tiles are of the same size: what one frees fits the next, and no memory is lost in gaps. 0 means one tile, the whole
-    picture. Tiles and cores start on multiples of ``stride``, so that features are aligned to them; ``tile`` and ``halo``
-    are taken in whole strides, the one rounded down (one at least), the other up.
+    ``halo`` pixels of true neighbours, or what there is of them up to the picture's border, surround each core. There
+    are as many tiles as cores of side ``tile`` are needed for the picture (0: one), or fewer where the halo alone would
+    overlap all. With their halos all tiles are of the same size, so that what one frees fits the next and no memory is
+    lost in gaps: cores at the border are larger than others. Tiles and cores start on multiples of ``stride``, so that
+    features are aligned to them; ``tile`` and ``halo`` are taken in whole strides, the one rounded down (one at least),
+    the other up.
     """
 
     size: Size
@@ -129,8 +130,8 @@ class Grid:
         """The cores and outers along one side of the picture."""
         strides, rest = divmod(length, self.stride)
         core, halo = max(1, self.tile // self.stride), -(-self.halo // self.stride)
-        more = -(-(strides - core - 2 * halo) // core)  # tiles besides the first
-        if self.tile == 0 or more < 1:
+        more = min(-(-length // (core * self.stride)), strides - 2 * halo) - 1  # tiles besides the first
+        if self.tile == 0 or self.tile >= length or more < 1:
             return [((0, length), (0, length))]
         side = -(-(strides + 2 * halo * more) // (more + 1))  # the least that so many need, the rest of the length besides
         starts = [self.stride * (number * (strides - side) // more) for number in range(more + 1)]

@@ -225,7 +225,7 @@ def reused_memory() -> Iterator[None]:
     trim_threshold, top_pad, mmap_threshold, mmap_max = -1, -2, -3, -4  # of malloc.h
     defaults = {trim_threshold: 128 * 1024, top_pad: 128 * 1024, mmap_threshold: 128 * 1024, mmap_max: 65_536}
     libc.mallopt(mmap_max, 0)
-    libc.mallopt(trim_threshold, -1)  # never: at 2 GiB, the largest number there is, large pictures would be trimmed
+    libc.mallopt(trim_threshold, -1)  # never; the largest number is 2 GiB, which a large picture frees at once
     libc.mallopt(top_pad, 64 * 2**20)
     try:
         yield
