@@ -133,8 +133,8 @@ def hold(plan: Plan, recipe: Recipe, room: Room, first: int | None = None) -> Ho
 def test_the_whole_is_held_in_memory_where_it_fits():
     plan, recipe = planned(4000)
     whole = memory(4000)
-    assert hold(plan, recipe, Room(int(whole / 0.79))) == Holding()
-    assert hold(plan, recipe, Room(int(whole / 0.79), disk=PLENTY)) == Holding()
+    assert hold(plan, recipe, Room(int(whole / 0.84))) == Holding()
+    assert hold(plan, recipe, Room(int(whole / 0.84), disk=PLENTY)) == Holding()
     assert hold(plan, recipe, Room(PLENTY, limit=int(whole / 0.89))) == Holding()
     assert hold(plan, recipe, Room(PLENTY, limit=int(whole / 0.91))) != Holding()
 
@@ -147,7 +147,7 @@ def test_tiles_are_taken_where_the_whole_does_not_fit():
     plan, recipe = planned(4000)
     whole = memory(4000)
     chosen = hold(plan, recipe, Room(whole // 2))
-    assert chosen.tile and chosen.reuse and memory(4000, way=chosen) <= 0.8 * 0.5 * whole
+    assert chosen.tile and chosen.reuse and memory(4000, way=chosen) <= 0.85 * 0.5 * whole
     # Nothing fits: the least there is, and a warning before it starts.
     assert memory(4000, way=hold(plan, recipe, Room(0))) == memory(4000, way=Holding(256, reuse=False))
 
@@ -157,8 +157,8 @@ def test_as_many_tiles_maps_are_kept_as_there_is_room_for():
     every = len(tiles_of(4000, 1024))
     assert hold(plan, recipe, Room(PLENTY)) == Holding(1024, kept=every)
     kept = []
-    for gigabytes in range(2, 40):
-        room = Room(gigabytes * 2**30)
+    for quarters in range(8, 160):
+        room = Room(quarters * 2**28)
         way = hold(plan, recipe, room)
         kept.append(way.kept)
         fits = memory(4000, way=way, tile=1024) <= room.usable
@@ -186,7 +186,7 @@ def test_a_tile_that_is_asked_for_is_taken():
 
 def test_a_picture_is_cut_rather_than_asking_for_all_its_memory_anew():
     plan, recipe = planned(4000)
-    room = Room(int(memory(4000, way=Holding(reuse=False)) / 0.79))
+    room = Room(int(memory(4000, way=Holding(reuse=False)) / 0.84))
     found = hold(plan, recipe, room)
     assert found.tile and found.reuse and found.kept > 1
 
@@ -206,15 +206,15 @@ def test_under_a_limit_no_freed_memory_is_kept_between_tiles():
 def test_the_disk_is_taken_where_memory_is_too_small_even_for_tiles():
     plan, recipe = planned(4000)
     tiles = memory(4000, way=Holding(256, reuse=False))
-    found = hold(plan, recipe, Room(int(tiles / 0.79)))
-    assert found.tile and not found.history_on_disk and tiles <= memory(4000, way=found) <= 0.8 / 0.79 * tiles
+    found = hold(plan, recipe, Room(int(tiles / 0.84)))
+    assert found.tile and not found.history_on_disk and tiles <= memory(4000, way=found) <= 0.85 / 0.84 * tiles
     little = hold(plan, recipe, Room(int(tiles * 0.8), disk=PLENTY))
-    assert little.history_on_disk and memory(4000, way=little) <= 0.8 * 0.8 * tiles
+    assert little.history_on_disk and memory(4000, way=little) <= 0.85 * 0.8 * tiles
 
 
 def test_the_disk_is_taken_before_tiles_so_small_that_they_cost_more_than_it():
     plan, recipe = planned(4000)
-    small = Room(int(memory(4000, way=Holding(256, reuse=False)) / 0.79))
+    small = Room(int(memory(4000, way=Holding(256, reuse=False)) / 0.84))
     found = hold(plan, recipe, Room(small.free, disk=PLENTY))
     assert found.history_on_disk and found.tile > hold(plan, recipe, small).tile
 
@@ -223,7 +223,7 @@ def test_the_disk_is_taken_before_tiles_so_small_that_they_cost_more_than_it():
 def test_a_disk_that_is_too_small_is_left_alone(share: float):
     plan, recipe = planned(4000)
     needed = disk(4000, on_disk())
-    memory_for_that = int(memory(4000, way=on_disk(256, reuse=False)) / 0.79)
+    memory_for_that = int(memory(4000, way=on_disk(256, reuse=False)) / 0.84)
     found = hold(plan, recipe, Room(memory_for_that, disk=int(needed * share)))
     assert found.history_on_disk == (share > 1)
 
@@ -231,7 +231,7 @@ def test_a_disk_that_is_too_small_is_left_alone(share: float):
 def test_the_pictures_as_read_count():
     plan, recipe = planned(4000)
     whole = memory(4000)
-    room = Room(int(whole / 0.79))
+    room = Room(int(whole / 0.84))
     assert hold(plan, recipe, room) == Holding() != hold(plan, recipe, Room(room.free, inputs=whole // 10))
 
 
@@ -239,7 +239,7 @@ def test_a_tile_of_an_earlier_part_of_the_run_is_preferred():
     plan, recipe = planned(4000)
     for first in (0, 300, 1024):
         assert hold(plan, recipe, Room(PLENTY, disk=PLENTY), first).tile == first
-    small = Room(int(memory(4000, way=Holding(256, reuse=False)) / 0.79), disk=PLENTY)
+    small = Room(int(memory(4000, way=Holding(256, reuse=False)) / 0.84), disk=PLENTY)
     assert hold(plan, recipe, small, 300).tile == 300  # on disk rather than in other tiles
     assert hold(plan, recipe, small, 4096).tile < 4096  # but not where it does not fit at all
 

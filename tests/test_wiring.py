@@ -121,12 +121,12 @@ def test_little_memory_makes_tiles_and_a_disk(monkeypatch: pytest.MonkeyPatch):
     network, asked = ready.tools.network, ready.asked
     least = planning.Holding(256, reuse=False, targets_on_disk=True, history_on_disk=True)
     needed = planning.memory(asked.plan, asked.recipe, network, least) + ready.room().inputs
-    free(monkeypatch, int(needed / 0.8) + 10)
+    free(monkeypatch, int(needed / 0.85) + 10)
     planned, way = ready.planned(asked)
     assert way == least and planned.tile == 256
     assert planned.disk_bytes == planning.disk(asked.plan, asked.recipe, network, way) > 0
     assert planned.memory_bytes == needed
-    free(monkeypatch, int(needed / 0.8) + 10, disk=0)
+    free(monkeypatch, int(needed / 0.85) + 10, disk=0)
     assert ready.planned(asked)[1] == planning.Holding(256, reuse=False)
 
 
@@ -212,7 +212,7 @@ def test_an_unfinished_run_keeps_its_tiles_where_they_fit_and_says_so_where_not(
     assert isinstance(planned, Planned) and planned.tile == 400
     ready = bench(size=640, iterations="2,1", schedule_coarsest=320)
     least = planning.memory(ready.asked.plan, ready.asked.recipe, ready.tools.network, planning.Holding(256, reuse=False))
-    free(monkeypatch, int((least + ready.room().inputs) / 0.8) + 10, disk=0)
+    free(monkeypatch, int((least + ready.room().inputs) / 0.85) + 10, disk=0)
     stream = seen(ready, kept)
     assert stream[-1][1].tile == 256
     assert "There is less memory than before: going on in tiles of 256 px" in notes(stream)[1]

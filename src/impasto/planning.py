@@ -27,7 +27,7 @@ _AFRESH = 1.7  # times as long an evaluation takes where all its memory is asked
 _WAVES = 3  # pictures more that a preconditioned move takes for a moment
 
 # Of the memory that is free a part is left to others; of a limit that is kept a part is left for what the model misses.
-_SHARE_OF_FREE, _SHARE_OF_LIMIT = 0.8, 0.9
+_SHARE_OF_FREE, _SHARE_OF_LIMIT = 0.85, 0.9
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
