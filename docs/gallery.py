@@ -1,7 +1,7 @@
 """One photo and one painting by the house's recipe and every published system's: ``python docs/gallery.py DIR [NAME...]``.
 
 Paints those that are not in DIR yet, small and with a part of the evaluations that were published where those are many,
-which takes half an hour all the same; draws what is there into docs/pictures/recipes.jpg.
+which takes an hour all the same; draws what is there into docs/pictures/recipes.jpg.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from impasto import images, museum, recipe
 
 PAINTING = "wheat-field-with-cypresses"
 SIDE = 256  # px, the long one
-MOST = 400  # evaluations of each size
+MOST = 250  # evaluations of each size
 COLUMNS = 4
 HERE = Path(__file__).parent
 

@@ -39,7 +39,7 @@ The house's own recipes are in [settings.md](settings.md).
 
 ![One portrait and Wheat Field with Cypresses, painted by every recipe](pictures/recipes.jpg)
 
-*One pair by all of them, and by the default: 256 px, at most 400 evaluations of each size, which is fewer than many of them
+*One pair by all of them, and by the default: 256 px, at most 250 evaluations of each size, which is fewer than many of them
 have. Several are made for 400 to 800 px and do not come into their own here (`python docs/gallery.py DIR`).*
 
 ## What they have in common
