@@ -188,7 +188,7 @@ def _older(state: Path) -> None:
     state.write_bytes(b"".join(scratch.written({"pixels": Held(torch.zeros(1, 3, 36, 48))}, {"state": "{}"})))
 
 
-FACTS = ("stage", "step", "evaluations", "averaged", "restarts", "tile", "value", "lowest", "tensors", "format")
+FACTS = ("stage", "step", "evaluations", "averaged", "astray", "restarts", "tile", "value", "lowest", "tensors", "format")
 RUN_FACTS = ("asked", "recipe_sha256", "kernel", "seconds", "output")
 STRANGE: dict[str, Callable[[Path], None]] = {
     "cut short": _cut,
@@ -464,7 +464,7 @@ def test_a_restart_and_a_rest_survive_an_interruption(tmp_path: Path, monkeypatc
     def once(self: Network, picture: torch.Tensor, **how: Any) -> dict[str, torch.Tensor]:
         found = call(self, picture, **how)
         calls[0] += picture.requires_grad
-        wrong = picture.requires_grad and calls[0] == 2
+        wrong = picture.requires_grad and 2 <= calls[0] < 2 + engine.ASTRAY
         return {name: map_ * 1e4 for name, map_ in found.items()} if wrong else found
 
     monkeypatch.setattr(Network, "__call__", once)

@@ -176,22 +176,40 @@ def test_a_move_changes_the_pixels_in_their_place(name: str):
         assert solver.pixels is pixels and not torch.equal(pixels, before)
 
 
-@pytest.mark.parametrize(("rate", "history"), [(1.0, 100), (1.0, 3), (0.4, 10), (0.7, 1)])
-def test_lbfgs_makes_the_moves_of_torchs(rate: float, history: int):
-    mine = make(Choice(name="lbfgs", rate=rate, history=history, preconditioner="none"), start())
-    theirs = start().requires_grad_()
+@pytest.mark.parametrize(
+    ("rate", "history", "white"),
+    [(1.0, 100, 1.0), (1.0, 3, 1.0), (0.4, 10, 1.0), (0.7, 1, 1.0), (1.0, 10, 255.0), (0.4, 3, 7.0)],
+)
+def test_lbfgs_makes_the_moves_of_torchs(rate: float, history: int, white: float):
+    mine = make(Choice(name="lbfgs", rate=rate, history=history, preconditioner="none", pixel_range=white), start())
+    theirs = (white * start()).requires_grad_()
     torchs = torch.optim.LBFGS([theirs], lr=rate, history_size=history, max_iter=1, tolerance_grad=0, tolerance_change=0)
 
+    def land(pixels: Tensor) -> tuple[float, Tensor]:  # steep, since torch learns nothing of what is flat
+        height, gradient = bent(pixels)
+        return white**2 * height, white**2 * gradient
+
     def evaluate() -> float:
-        height, theirs.grad = bent(theirs)
+        height, gradient = land(theirs / white)
+        theirs.grad = gradient / white
         return height
 
     for step in range(15):
-        walk(mine, bent)
+        walk(mine, land)
         torchs.step(evaluate)
-        assert (mine.pixels - theirs.detach()).norm() < 1e-10, f"move {step + 1}"
+        assert (mine.pixels - theirs.detach() / white).norm() < 1e-10, f"move {step + 1}"
     assert pairs(mine) == len(torchs.state[theirs]["old_dirs"]) == min(history, 14)
     assert (mine.pixels - start()).norm() > 0.1
+
+
+@pytest.mark.parametrize("white", [1.0, 255.0])
+def test_while_no_curvature_is_known_a_move_is_as_long_as_the_gradient_in_the_range_of_the_pixels(white: float):
+    solver = make(Choice(preconditioner="none", pixel_range=white), start())
+    walk(solver, lambda pixels: (-float(pixels.square().sum()), -2 * pixels))  # bent down, which teaches nothing
+    before = solver.pixels.clone()
+    solver.move(-2 * before)
+    assert pairs(solver) == 0
+    assert torch.allclose(solver.pixels - before, 2 * before / white**2, rtol=1e-9)
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e6])

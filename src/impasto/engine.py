@@ -36,8 +36,9 @@ T = TypeVar("T")
 Evaluate = Callable[[Tensor], tuple[Value, Tensor]]  # pixels -> loss and gradient
 Pixels = NDArray[np.float32]  # (H, W, 3), sRGB-encoded, 0..1
 
-# A loss this many times the lowest of its stage is a search that has run away; in a sound one it hardly rises at all.
-RUNAWAY = 3.0
+# A loss this many times the lowest of its stage, looked at so many times in a row, is a search that has run away. One that
+# went too far for once has learned of it and comes back, as torch's L-BFGS does in its first steps from noise.
+RUNAWAY, ASTRAY = 3.0, 3
 # Of a loss this small nothing but rounding can be said; one that was reached to the letter may even lie below zero.
 ROUNDING = 1e-6
 # Each time, the search starts again from the best picture with half the step; after these it is not the step.
@@ -80,12 +81,12 @@ def iterate(
 ) -> Iterator[tuple[Event, State]]:
     """Paint: yields (event, state) at the start and end of each stage and after every step.
 
-    A search that runs away, to a loss that is far above its lowest or no number, goes back to the best picture and on with
-    half the step. One that has come to rest ends its stage. What is grown for the next is a stage's best picture, since
-    nobody has looked at what its last move made, or where one is kept the average of those that were looked at. When memory
-    runs out the step is made again in smaller tiles, or with what can wait on disk. ``Finished`` comes with the picture as
-    it will be written, cut to 0..1, and with the loss of exactly that picture; ``Failed`` ends the stream with the best
-    picture that there was.
+    A search that runs away, to losses that stay far above its lowest or to no number, goes back to the best picture and on
+    with half the step. One that has come to rest ends its stage. What is grown for the next is a stage's best picture,
+    nobody having looked at what its last move made, or where one is kept the average of those that were looked at. When
+    memory runs out the step is made again in smaller tiles, or with what can wait on disk. ``Finished`` comes with the
+    picture as it will be written, cut to 0..1, and with the loss of exactly that picture; ``Failed`` ends the stream with
+    the best picture that there was.
     """
     begun = clock()
 
@@ -191,6 +192,8 @@ def _search(
         yield stepped, state
         if rested:
             yield Warned(rested), state
+    if state.astray:
+        yield Warned(f"The loss {_ran_away(state.value, state.lowest)} in the end at {stage.size}; the best stays."), state
 
 
 @dataclass(frozen=True)
@@ -234,10 +237,11 @@ def _step(state: State, begun: _Begun, evaluate: _Evaluation) -> _Step | None:
     if value.finite and value.total <= state.lowest.total:
         state = replace(state, best=begun.best.copy_(solver.pixels), lowest=value)
     accepted = solver.accepts(gradient, value.total)
-    if accepted and not _sound(value, state.lowest):
-        return _Step(state, value, False)
     if accepted:  # and not a line search's try, which may lie anywhere
-        state = _averaged(replace(state, value=value), begun)
+        astray = 0 if _sound(value, state.lowest) else state.astray + 1
+        if astray == ASTRAY or not value.finite:
+            return _Step(state, value, False)
+        state = _averaged(replace(state, value=value, astray=astray), begun)
     sound = _attempt(_move, solver, gradient, value.total)
     if sound:
         state = replace(state, pixels=solver.iterate, memory=solver.memory())
@@ -246,7 +250,7 @@ def _step(state: State, begun: _Begun, evaluate: _Evaluation) -> _Step | None:
 
 def _averaged(state: State, begun: _Begun) -> State:
     """The state with one picture more in its average, where one is kept: the one just looked at, and found sound."""
-    if begun.average is None:
+    if begun.average is None or state.astray:
         return state
     count = state.averaged + 1
     average = solvers.take_in(begun.average, begun.solver.pixels, begun.decay, count)
@@ -261,11 +265,11 @@ def _move(solver: solvers.Solver, gradient: Tensor, loss: float) -> bool:
 
 def _looked_back(state: State, stage: Stage, patience: int) -> tuple[State, str]:
     """The state after a look whether anything still changes, where it is time for one, and what is said if nothing does."""
-    if state.mark is None or not patience or state.step % patience or state.step == stage.steps:
+    if state.mark is None or state.astray or not patience or state.step % patience or state.step == stage.steps:
         return state, ""
-    apart = _attempt(_rms, state.picture, state.mark)
+    apart = _attempt(torch.dist, state.picture, state.mark)
     step, rested = state.step, ""
-    if apart is not None and apart < INVISIBLE:
+    if apart is not None and float(apart) < INVISIBLE * state.mark.numel() ** 0.5:
         rested = f"Nothing visible has changed in {patience} evaluations at {stage.size}: this size is done after "
         rested += f"{step} of {stage.steps}."
         step = stage.steps  # which also holds where it is gone on with from here
@@ -312,10 +316,6 @@ def _ran_away(value: Value, lowest: Value) -> str:
     if value.finite and not _sound(value, lowest):
         return f"rose from {lowest.total:.3g} to {value.total:.3g}"
     return "stopped being a number"
-
-
-def _rms(one: Tensor, other: Tensor) -> float:
-    return float((one - other).square_().mean().sqrt())
 
 
 class _Evaluation:

@@ -153,6 +153,9 @@ class Solver(Record):
         "How far lbfgs goes for a gradient: learned by wave and place, or one number for all, as torch has it.",
     )
     line_search: Literal["none", "strong-wolfe"] = setting("none", "Whether lbfgs tries how far each step is to go.")
+    pixel_range: float = setting(
+        1.0, "What white is to lbfgs without gains, whose steps are measured by it at first.", gt=0, le=65_535
+    )
     first_decay: float = setting(0.9, "What adam's mean gradient keeps of itself at each step.", ge=0, lt=1)
     second_decay: float = setting(0.99, "What adam's mean squared gradient keeps of itself.", ge=0, lt=1)
     epsilon: float = setting(1e-8, "What adam adds to the root of the mean squared gradient.", gt=0, le=1_000_000)

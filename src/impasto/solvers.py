@@ -61,9 +61,10 @@ class LBFGS(Solver):
     """L-BFGS without line search, one move at a time: torch's, or one that is preconditioned.
 
     Source: Liu and Nocedal, "On the Limited Memory BFGS Method for Large Scale Optimization" (1989), algorithm 2.1 with the
-    two-loop recursion. Without ``preconditioner`` the moves are those of ``torch.optim.LBFGS``, the cautious first one
-    included, which changes the pixels by ``rate`` in all, or by less. With it, the recursion does not start from one number
-    times the identity but from what the preconditioner has learned of the same pairs.
+    two-loop recursion. Without ``preconditioner`` the moves are those of ``torch.optim.LBFGS`` over pixels of 0 to
+    ``pixel_range``, the cautious first one included, which changes them by ``rate`` in all, or less. Until a curvature is
+    known a move is as long as the gradient, which means another move in every range. With the preconditioner, the
+    recursion does not start from one number times the identity but from what has been learned of the same pairs.
 
     With ``clamp`` the pixels are kept within 0..1, and a step is what of a move was made.
 
@@ -81,15 +82,16 @@ class LBFGS(Solver):
         scratch: Scratch | None = None,
         preconditioner: Preconditioner | None = None,
         clamp: bool = False,
+        pixel_range: float = 1.0,
     ) -> None:
         self.pixels = pixels
-        self._rate, self._history, self._clamp = rate, history, clamp
+        self._rate, self._history, self._clamp, self._range = rate, history, clamp, pixel_range
         self._scratch = scratch or InMemory()
         self._preconditioner = preconditioner
         self._pairs: list[tuple[Kept, Kept, float]] = []  # step, change of gradient, 1 / their product
         self._step: Tensor | None = None  # the last move
         self._gradient: Tensor | None = None  # before it
-        self._scale = 1.0
+        self._scale = pixel_range**-2
         if memory:
             self._recall(memory)
 
@@ -121,7 +123,7 @@ class LBFGS(Solver):
     def _first(self, gradient: Tensor, loss: float) -> float:
         """The factor on the very first move, before which no curvature is known."""
         if self._preconditioner is None:
-            return min(1.0, 1.0 / max(float(gradient.abs().sum(dtype=torch.float64)), 1e-30))
+            return min(1.0, self._range / max(float(gradient.abs().sum(dtype=torch.float64)), 1e-30))
         steep = max(float(gradient.norm()), 1e-30)
         return min(FIRST_MOVE * gradient.numel() ** 0.5 / steep, FIRST_FALL * max(loss, 0.0) / steep**2)
 
@@ -189,10 +191,11 @@ class SearchingLBFGS(LBFGS):
         memory: Mapping[str, Kept] | None = None,
         scratch: Scratch | None = None,
         preconditioner: Preconditioner | None = None,
+        pixel_range: float = 1.0,
     ) -> None:
         self._iterate = pixels
         self._search: LineSearch | None = None  # along the step, which is as long as the first look is far
-        super().__init__(pixels.clone(), rate, history, memory, scratch, preconditioner)
+        super().__init__(pixels.clone(), rate, history, memory, scratch, preconditioner, pixel_range=pixel_range)
 
     @property
     def iterate(self) -> Tensor:
@@ -237,7 +240,7 @@ class SearchingLBFGS(LBFGS):
         torch.add(self._iterate, self._step, alpha=self._search.distance, out=self.pixels)
 
     def _forget(self) -> None:
-        self._pairs, self._scale = [], 1.0
+        self._pairs, self._scale = [], self._range**-2
         self._step = self._gradient = self._search = None
         if self._preconditioner is not None:
             self._preconditioner.forget()
@@ -347,8 +350,8 @@ def make(
     gains = Preconditioner(size, pixels.dtype, pixels.device, memory or {}) if choice.preconditioner == "learned" else None
     length = choice.rate * caution
     if choice.searches:
-        return SearchingLBFGS(pixels, length, choice.history, memory, scratch, gains)
-    return LBFGS(pixels, length, choice.history, memory, scratch, gains, _clamps(choice))
+        return SearchingLBFGS(pixels, length, choice.history, memory, scratch, gains, choice.pixel_range)
+    return LBFGS(pixels, length, choice.history, memory, scratch, gains, _clamps(choice), choice.pixel_range)
 
 
 # ---- averages --------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from impasto.scratch import Held, Kept
 from impasto.tiling import Value
 
 _PICTURES = ("best", "mark", "average")  # besides the pixels, where there are any
-_COUNTS = ("stage", "step", "evaluations", "averaged", "restarts", "tile")
+_COUNTS = ("stage", "step", "evaluations", "averaged", "astray", "restarts", "tile")
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class State:
     ``pixels`` is (1, 3, H, W), sRGB-encoded, within 0..1 but for overshoot that is cut when the picture is written.
     ``step`` counts within ``stage``. ``best`` are the pixels of the stage's lowest loss and ``lowest`` is that loss;
     ``average`` is the running one of ``averaged`` pictures of the stage, those that were looked at and gone on from, where
-    one is kept. ``mark`` is the picture of the last look whether anything still changes. ``restarts`` counts in the stage.
-    ``tile`` is the side in use. The tensors are the engine's own: a watcher that keeps them copies them.
+    one is kept. ``mark`` is the picture of the last look whether anything still changes. ``astray`` counts the last looks
+    whose loss was far too high, ``restarts`` those of the stage. ``tile`` is the side in use. The tensors are the engine's
+    own: a watcher that keeps them copies them.
     """
 
     pixels: Tensor
@@ -43,6 +44,7 @@ class State:
     mark: Tensor | None = None
     average: Tensor | None = None
     averaged: int = 0
+    astray: int = 0
     restarts: int = 0
     tile: int = 0
 
@@ -88,8 +90,8 @@ class State:
         of pictures that were looked at alone, and stays.
         """
         if self.best is None:
-            return replace(self, memory={})
-        return replace(self, pixels=self.best, memory={}, value=self.lowest)
+            return replace(self, memory={}, astray=0)
+        return replace(self, pixels=self.best, memory={}, value=self.lowest, astray=0)
 
     def own(self) -> State:
         """The state with copies of what the loop writes into."""
