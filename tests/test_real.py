@@ -11,7 +11,8 @@ import torch
 from test_tiling import parts
 
 import impasto
-from impasto import images, museum
+from impasto import images, museum, recipe, wiring
+from impasto.events import Failed, Stepped, Warned
 from impasto.geometry import Grid, Size
 from impasto.metrics import Referee
 from impasto.networks import weights
@@ -20,6 +21,7 @@ from impasto.networks.features import Network
 from impasto.objectives.content import Content
 from impasto.objectives.smooth import Smooth
 from impasto.objectives.style import Style, measure, summarise
+from impasto.request import request
 from impasto.tiling import Value, measured, value_and_gradient
 
 pytestmark = pytest.mark.network
@@ -64,6 +66,21 @@ def test_the_same_request_gives_the_same_bytes(photo: np.ndarray):
     first, second = (impasto.stylize(photo, PAINTING, **settings) for _ in range(2))
     assert first.pixels.tobytes() == second.pixels.tobytes()
     assert first.record["recipe_sha256"] == second.record["recipe_sha256"]
+
+
+# keras-example goes down the gradient at a rate that suits the size and the pair that it was made for: here it is halved.
+PUBLISHED = [name for name in recipe.names() if recipe.load(name).source and name != "keras-example"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_recipe_sets_out_and_does_not_run_away(photo: np.ndarray, name: str):
+    """Its first steps, where those that begin from noise know nothing of how far to go."""
+    small = recipe.with_settings(recipe.load(name), {"size": SIDE, "side": "long", "iterations": 8})
+    events = [event for event, _ in wiring.stream(wiring.bench(request(photo, [PAINTING], small), lambda *_: None))]
+    said = [event.message for event in events if isinstance(event, Warned | Failed)]
+    assert not any("half the step" in message for message in said) and not isinstance(events[-1], Failed)
+    losses = [event.loss for event in events if isinstance(event, Stepped) and event.stage == 0]
+    assert min(losses) < losses[0]
 
 
 @pytest.mark.parametrize(
