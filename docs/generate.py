@@ -88,7 +88,7 @@ there are both, `blur` the square of the largest channel's distance to a 3x3 Gau
 
 **L-BFGS** as torch has it goes as far as the gradient while it knows no curvature, and its first step changes the pixels
 by 1 in all: in pixels of 0..255 other moves than in pixels of 0..1. `solver-pixel-range` says what white is to it.
-From noise that is next to grey, neural-style's loss rises twenty times and more within four evaluations, and has come
+From noise that is next to grey, neural-style's loss rises seventeen times and more within four evaluations, and has come
 back at the next; a search is given up for lost when it stays away for three.
 
 ## The table

@@ -78,11 +78,11 @@ class LBFGS(Solver):
         pixels: Tensor,
         rate: float,
         history: int,
+        pixel_range: float,
         memory: Mapping[str, Kept] | None = None,
         scratch: Scratch | None = None,
         preconditioner: Preconditioner | None = None,
         clamp: bool = False,
-        pixel_range: float = 1.0,
     ) -> None:
         self.pixels = pixels
         self._rate, self._history, self._clamp, self._range = rate, history, clamp, pixel_range
@@ -188,14 +188,14 @@ class SearchingLBFGS(LBFGS):
         pixels: Tensor,
         rate: float,
         history: int,
+        pixel_range: float,
         memory: Mapping[str, Kept] | None = None,
         scratch: Scratch | None = None,
         preconditioner: Preconditioner | None = None,
-        pixel_range: float = 1.0,
     ) -> None:
         self._iterate = pixels
         self._search: LineSearch | None = None  # along the step, which is as long as the first look is far
-        super().__init__(pixels.clone(), rate, history, memory, scratch, preconditioner, pixel_range=pixel_range)
+        super().__init__(pixels.clone(), rate, history, pixel_range, memory, scratch, preconditioner)
 
     @property
     def iterate(self) -> Tensor:
@@ -350,8 +350,8 @@ def make(
     gains = Preconditioner(size, pixels.dtype, pixels.device, memory or {}) if choice.preconditioner == "learned" else None
     length = choice.rate * caution
     if choice.searches:
-        return SearchingLBFGS(pixels, length, choice.history, memory, scratch, gains, choice.pixel_range)
-    return LBFGS(pixels, length, choice.history, memory, scratch, gains, _clamps(choice), choice.pixel_range)
+        return SearchingLBFGS(pixels, length, choice.history, choice.pixel_range, memory, scratch, gains)
+    return LBFGS(pixels, length, choice.history, choice.pixel_range, memory, scratch, gains, _clamps(choice))
 
 
 # ---- averages --------------------------------------------------------------------------------------------------------

@@ -28,9 +28,9 @@ class State:
     ``pixels`` is (1, 3, H, W), sRGB-encoded, within 0..1 but for overshoot that is cut when the picture is written.
     ``step`` counts within ``stage``. ``best`` are the pixels of the stage's lowest loss and ``lowest`` is that loss;
     ``average`` is the running one of ``averaged`` pictures of the stage, those that were looked at and gone on from, where
-    one is kept. ``mark`` is the picture of the last look whether anything still changes. ``astray`` counts the last looks
-    whose loss was far too high, ``restarts`` those of the stage. ``tile`` is the side in use. The tensors are the engine's
-    own: a watcher that keeps them copies them.
+    one is kept. ``mark`` is the picture of the last look whether anything still changes. ``astray`` counts the latest
+    looks in a row whose loss was far too high, ``restarts`` how often the stage went back to its best picture. ``tile`` is
+    the side in use. The tensors are the engine's own: a watcher that keeps them copies them.
     """
 
     pixels: Tensor
