@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import torch
@@ -211,28 +211,49 @@ def peak_memory(where: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-@contextmanager
-def reused_memory() -> Iterator[None]:
+def reused_memory() -> AbstractContextManager[None]:
     """Within it, freed memory is kept for the next step rather than handed back to the system; after it, handed back.
 
-    With glibc every large tensor is otherwise mapped, filled with zeros and unmapped anew, which costs up to half of a
+    With glibc every large tensor may otherwise be mapped, filled with zeros and unmapped anew, which costs up to half of a
     step. Where the C library is another one, nothing happens.
     """
-    libc = _glibc()
-    if libc is None:
-        yield
-        return
-    trim_threshold, top_pad, mmap_threshold, mmap_max = -1, -2, -3, -4  # of malloc.h
-    defaults = {trim_threshold: 128 * 1024, top_pad: 128 * 1024, mmap_threshold: 128 * 1024, mmap_max: 65_536}
-    libc.mallopt(mmap_max, 0)
-    libc.mallopt(trim_threshold, -1)  # never; the largest number is 2 GiB, which a large picture frees at once
-    libc.mallopt(top_pad, 64 * 2**20)
+    return _allocating(_KEPT)
+
+
+def returned_memory() -> AbstractContextManager[None]:
+    """Within it, what is freed is handed back to the system at once: no gaps are left where a limit has to be kept."""
+    return _allocating(_RETURNED)
+
+
+# What malloc.h of glibc calls TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD and MMAP_MAX.
+_OPTIONS = (-1, -2, -3, -4)
+_Options = tuple[int, int, int, int]
+_KEPT = (-1, 64 * 2**20, 128 * 2**10, 0)  # never trimmed: the largest threshold is 2 GiB, which a picture frees at once
+_RETURNED = (128 * 2**10, 128 * 2**10, 128 * 2**10, 65_536)
+# As far as the library raises its thresholds by itself as blocks are freed, until it is told any: from then on it raises
+# none, and left at 128 KiB every array of a program that has painted once would be mapped anew, 3 to 5 times as slow.
+_USUAL = (64 * 2**20, 128 * 2**10, 32 * 2**20, 65_536)
+_allocation = [_USUAL]  # that of every context entered and not left yet, the innermost last
+
+
+@contextmanager
+def _allocating(options: _Options) -> Iterator[None]:
+    _allocation.append(options)
+    _tell_allocator(options)
     try:
         yield
     finally:
-        for option, value in defaults.items():
+        _allocation.pop()
+        _tell_allocator(_allocation[-1])
+        if _allocation[-1] != _KEPT:
+            give_back_memory()
+
+
+def _tell_allocator(values: _Options) -> None:
+    libc = _glibc()
+    if libc is not None:
+        for option, value in zip(_OPTIONS, values, strict=True):
             libc.mallopt(option, value)
-        libc.malloc_trim(0)
 
 
 def give_back_memory() -> None:

@@ -22,7 +22,7 @@ from impasto.schedule import LARGEST_SIDE, Plan, least_side
 
 _PROBE_SIDES = (128, 256)  # long sides at which the machine is timed
 _TILE_SIDES = (3072, 2560, 2048, 1792, 1536, 1280, 1024, 768, 512, 384, 256)
-_PROGRAM_BYTES = 350 * 2**20  # Python, torch and its libraries
+_PROGRAM_BYTES = 440 * 2**20  # Python, torch and its libraries, and what those keep for themselves once they have computed
 _AFRESH = 1.7  # times as long an evaluation takes where all its memory is asked for anew (1.75 at 4 megapixels)
 _WAVES = 3  # pictures more that a preconditioned move takes for a moment
 

@@ -5,6 +5,7 @@ It knows cosines, three axes of colour, and shells of waves of like length. It r
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from functools import cached_property
@@ -105,8 +106,8 @@ def _mixed(maps: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _squares(part: Tensor) -> Tensor:
-    parts = [rows.square().sum((-2, -1), dtype=torch.float64) for rows in _strips(part)]
-    return torch.stack(parts).sum(0)
+    strips = (rows.square().sum((-2, -1), dtype=torch.float64) for rows in _strips(part))
+    return functools.reduce(torch.add, strips)
 
 
 def _strips(maps: Tensor) -> tuple[Tensor, ...]:
