@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import yardstick
-from impasto import engine, images, machine, planning, schedule, wiring
+from impasto import images, machine, planning, problem, schedule, wiring
 from impasto import recipe as recipes
 from impasto.geometry import Size
 from impasto.networks import vgg, weights
@@ -63,7 +63,7 @@ class Scene:
     """A request with its tools, at the final size, and how they would be used here."""
 
     asked: Request
-    tools: engine.Tools
+    tools: problem.Tools
     bench: wiring.Bench
     reuse: bool = True  # whether freed memory is kept
 
@@ -73,7 +73,7 @@ class Scene:
 
     def evaluation(self) -> Callable[[Tensor], tuple[float, Tensor]]:
         """Impasto's loss and gradient at this size; setting it up takes the targets' time."""
-        evaluate = engine.evaluation(self.size, self.asked.plan, self.tools)
+        evaluate = problem.evaluation(self.size, self.asked.plan, self.tools)
 
         def found(pixels: Tensor) -> tuple[float, Tensor]:
             value, gradient = evaluate(pixels)

@@ -20,7 +20,7 @@ from benchmarks import __main__ as command
 from benchmarks import loss, memory, program, quality, scene, speed, table, yardstick
 from benchmarks.scene import How, Pairs, Rival, Scene, apart, in_turn
 from benchmarks.table import Row
-from impasto import api, comparing, engine, images, metrics, schedule, sweeping
+from impasto import api, comparing, images, metrics, problem, schedule, sweeping
 from impasto import recipe as recipes
 from impasto.geometry import Size
 from impasto.networks.convolution import KERNELS
@@ -56,7 +56,7 @@ def pocket(network_of: Callable[..., Network]) -> Callable[..., Scene]:
         asked = request(pixels(60, 80, 0), [pixels(70, 50, 1)], recipe)
         network = network_of(*LAYERS, padding=recipe.network.padding, pooling=recipe.network.pooling)
         paintings = tuple(painting.pixels for painting in asked.paintings)
-        tools = engine.Tools(asked.recipe, network, asked.photo.pixels, paintings)
+        tools = problem.Tools(asked.recipe, network, asked.photo.pixels, paintings)
         return Scene(asked, tools, None)  # type: ignore[arg-type]
 
     return make

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -15,60 +14,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from test_problem import LAYERS, PLAN, changed, pixels, tools_of
 from torch import Tensor
 
-from impasto import engine, images, solvers
-from impasto.engine import ASTRAY, RESTARTS, Evaluate, Tools, evaluation, first_pixels, iterate, objectives_for
+from impasto import engine, images, problem, solvers
+from impasto.engine import ASTRAY, RESTARTS, iterate
 from impasto.events import Event, Failed, Finished, StageDone, Started, Stepped, Warned
 from impasto.geometry import Size
 from impasto.linesearch import MOST_LOOKS
 from impasto.networks.features import Network
-from impasto.objectives.style import Style
-from impasto.recipe import Input, Recipe, with_settings
-from impasto.schedule import Plan, Stage, painting_size
+from impasto.problem import Evaluate, Tools, evaluation, first_pixels
+from impasto.schedule import Plan, Stage
 from impasto.scratch import Held, InMemory, Kept, OnDisk
 from impasto.state import State
 from impasto.tiling import Value
 
-LAYERS = ("input", "relu1_1", "relu2_1", "relu2_2", "relu3_1")
-SETTINGS = {
-    "solver": "lbfgs",
-    "solver-rate": 1,
-    "solver-history": 10,
-    "content-scaling": "relative",
-    "content-layers": "relu2_2=1",
-    "style-statistics": "wasserstein",
-    "style-weight": 1,
-    "style-scale": 1,
-    "style-layers": "relu1_1=0.5,relu2_1=0.3,relu3_1=0.2",
-    "smooth-weight": 0.1,
-    "content-weight": 0.05,
-}
-PLAN = Plan((Stage(Size(20, 25), 4), Stage(Size(37, 45), 5)), 1.0)
 Stream = list[tuple[Event, State]]
-
-
-def pixels(height: int, width: int, seed: int) -> NDArray[np.float32]:
-    """A smooth picture with some grain; nobody may write to it."""
-    generator = np.random.default_rng(seed)
-    rows, columns = np.mgrid[0:height, 0:width]
-    waves = [np.sin(rows / a + columns / b) for a, b in generator.uniform(2, 9, (3, 2))]
-    made = 0.5 + 0.3 * np.stack(waves, -1) + generator.uniform(-0.2, 0.2, (height, width, 3))
-    made = np.clip(made, 0, 1).astype(np.float32)
-    made.flags.writeable = False
-    return made
 
 
 @pytest.fixture(scope="module")
 def tools(network_of: Callable[..., Network]) -> Tools:
-    base = Recipe(photo=Input(path="photo"), paintings=(Input(path="one"), Input(path="two", weight=2)))
-    network = network_of(*LAYERS, padding="reflect")
-    return Tools(with_settings(base, SETTINGS), network, pixels(41, 50, 0), (pixels(48, 40, 1), pixels(36, 60, 2)))
-
-
-def changed(tools: Tools, **settings: object) -> Tools:
-    return replace(tools, recipe=with_settings(tools.recipe, settings))
+    return tools_of(network_of)
 
 
 def with_solver(tools: Tools, solver: str, **settings: object) -> Tools:
@@ -213,71 +179,6 @@ def test_same_recipe_same_bytes_whatever_torchs_own_seed(tools: Tools, solver: s
         ends.append(raw(watch(mine)[-1][1]))
         assert torch.equal(torch.get_rng_state(), before)
     assert ends[0] == ends[1]
-
-
-def test_another_seed_is_another_noise_and_only_noise_feels_it(tools: Tools):
-    def begun(**settings: object) -> Tensor:
-        return first_pixels(PLAN, changed(tools, **settings))
-
-    one, other = begun(init="noise", seed=1), begun(init="noise", seed=2)
-    assert not torch.equal(one, other)
-    assert torch.equal(one, begun(init="noise", seed=1))
-    assert torch.equal(begun(init="content", seed=1), begun(init="content", seed=2))
-    assert one.shape == (1, 3, 20, 25)
-    assert one.dtype == torch.float32
-    assert one.min() >= 0 and one.max() <= 1
-    assert one.mean().item() == pytest.approx(0.5, abs=0.02)
-    assert 0.05 < one.std().item() < 0.2
-
-
-def test_what_the_search_starts_from(tools: Tools):
-    size = Size(20, 25)
-    drawn = pixels(30, 30, 9)
-    mine = replace(tools, start=drawn)
-    for start, source in (("content", tools.photo), ("style", tools.paintings[0]), ("drawn.png", drawn)):
-        found = first_pixels(PLAN, changed(mine, init=start))
-        assert torch.equal(found, images.to_tensor(images.resize(source, size)))
-
-
-def drawn(tools: Tools, **settings: object) -> Tensor:
-    wide = Plan((Stage(Size(120, 150), 1),), 1.0)
-    named = {name if name == "seed" else f"schedule_{name}": value for name, value in settings.items() if name != "init"}
-    return first_pixels(wide, changed(tools, init=settings.get("init", "noise"), **named))
-
-
-def test_noise_is_spread_as_it_is_asked_to_be(tools: Tools):
-    assert drawn(tools).std().item() == pytest.approx(0.1, rel=0.02)
-    even = drawn(tools, noise_kind="uniform", noise_spread=0.2)
-    assert (even.min().item(), even.max().item()) == pytest.approx((0.3, 0.7), abs=1e-3)
-    assert even.std().item() == pytest.approx(0.2 / 3**0.5, rel=0.02)
-    assert torch.equal(drawn(tools, noise_spread=0), torch.full((1, 3, 120, 150), 0.5))
-    wide = drawn(tools, noise_spread=1)
-    assert wide.min() == 0 and wide.max() == 1  # cut, as every picture is that is begun with
-
-
-def test_noise_may_be_spread_about_what_the_network_takes_for_nought(tools: Tools):
-    weight, bias = tools.network.input_weight, tools.network.input_bias
-    assert torch.allclose(weight @ tools.network.mean.double() + bias, torch.zeros(3).double(), atol=1e-6)
-    network = replace_input(tools.network, torch.eye(3).flip(0) * 255, -torch.tensor([103.939, 116.779, 123.68]))
-    found = drawn(replace(tools, network=network), noise_centre="mean", noise_spread=0)
-    expected = torch.tensor([123.68, 116.779, 103.939]) / 255
-    assert torch.allclose(found, expected.view(1, 3, 1, 1).expand_as(found), atol=1e-6)
-
-
-def replace_input(network: Network, weight: Tensor, bias: Tensor) -> Network:
-    other = copy.copy(network)
-    other.input_weight, other.input_bias = weight, bias
-    return other
-
-
-def test_a_share_of_noise_gives_way_to_what_is_started_from(tools: Tools):
-    noise, photo = drawn(tools, noise_kind="uniform"), drawn(tools, init="content")
-    mixed = drawn(tools, init="content", noise=0.6, noise_kind="uniform")
-    assert torch.allclose(mixed, 0.6 * noise + 0.4 * photo, atol=1e-6)
-    assert torch.equal(drawn(tools, init="content", noise=1, noise_kind="uniform"), noise)
-    assert torch.equal(drawn(tools, init="noise", noise=0.3, noise_kind="uniform"), noise)  # of which there is no share
-    assert torch.equal(drawn(tools, init="content", seed=4), photo)
-    assert not torch.equal(drawn(tools, init="style", noise=0.1, seed=4), drawn(tools, init="style", noise=0.1))
 
 
 def test_the_given_pictures_are_left_alone(tools: Tools):
@@ -624,7 +525,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, heights: Callable[[int], float]) -
     def made(size: Size, plan: Plan, tools: Tools) -> Evaluate:
         return lambda pixels: (Value(heights(next(count)), {}), torch.zeros_like(pixels))
 
-    monkeypatch.setattr(engine, "evaluation", made)
+    monkeypatch.setattr(problem, "evaluation", made)
 
 
 @pytest.mark.parametrize("height", [lambda n: 0.0, lambda n: (-1) ** n * 1e-15 * n, lambda n: -1e-15, lambda n: 1e-12 * n])
@@ -684,7 +585,7 @@ def test_what_a_search_along_a_line_ends_with_is_the_best_that_it_looked_at(
     tools: Tools, monkeypatch: pytest.MonkeyPatch, steps: int
 ):
     looked: list[tuple[float, Tensor]] = []
-    made = engine.evaluation
+    made = problem.evaluation
 
     def noting(size: Size, plan: Plan, tools: Tools) -> Evaluate:
         evaluate = made(size, plan, tools)
@@ -696,7 +597,7 @@ def test_what_a_search_along_a_line_ends_with_is_the_best_that_it_looked_at(
 
         return noted
 
-    monkeypatch.setattr(engine, "evaluation", noting)
+    monkeypatch.setattr(problem, "evaluation", noting)
     mine = changed(tools, solver_preconditioner="none", **SEARCHING)  # whose first looks go ever farther
     end = watch(mine, plan=Plan((Stage(Size(20, 25), steps),), 1.0))[-1][1]
     assert torch.equal(end.pixels, min(looked[:steps], key=lambda one: one[0])[1].clamp(0, 1))
@@ -768,7 +669,7 @@ def in_a_valley(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return evaluate
 
-    monkeypatch.setattr(engine, "evaluation", made)
+    monkeypatch.setattr(problem, "evaluation", made)
 
 
 LONGER = Plan((Stage(Size(20, 25), 40), Stage(Size(37, 45), 40)), 1.0)
@@ -808,7 +709,7 @@ def test_half_of_an_8_bit_level_is_what_an_eye_sees(
     def made(size: Size, plan: Plan, tools: Tools) -> Evaluate:
         return lambda pixels: (Value(float(pixels.mean()), {}), torch.ones_like(pixels))
 
-    monkeypatch.setattr(engine, "evaluation", made)
+    monkeypatch.setattr(problem, "evaluation", made)
     mine = changed(tools, solver="adam", solver_rate=levels / 255 / 2, patience=2, init="grey.png")
     stream = watch(replace(mine, start=np.full((41, 50, 3), 0.5, np.float32)))
     assert [message.startswith("Nothing visible") for message in warnings(stream)] == [True] * 2 * rests
@@ -1198,91 +1099,3 @@ def test_resumed_from_memory_it_goes_on_on_disk_and_the_other_way_round(tools: T
 
 def test_tensors_stay_in_memory_where_nothing_else_is_said(tools: Tools):
     assert isinstance(tools.targets, InMemory) and isinstance(tools.history, InMemory)
-
-
-# ---- the terms -----------------------------------------------------------------------------------------------
-
-
-def test_weights_of_nought_leave_their_terms_out(tools: Tools):
-    def names(**settings: object) -> list[str]:
-        return [objective.name for objective in objectives_for(Size(20, 25), PLAN, changed(tools, **settings))]
-
-    assert names() == ["content", "style", "smooth"]
-    assert names(content_weight=0) == ["style", "smooth"]
-    assert names(style_weight=0, smooth_weight=0) == ["content"]
-
-
-def test_the_content_weight_carries_the_plans_factor(tools: Tools):
-    for factor in (1.0, 0.25):
-        content, *others = objectives_for(Size(20, 25), replace(PLAN, content_factor=factor), tools)
-        assert content.weight == pytest.approx(0.05 * factor)
-        assert [other.weight for other in others] == [1.0, 0.1]
-
-
-def test_at_the_photo_its_content_is_nought(tools: Tools):
-    photo = images.to_tensor(images.resize(tools.photo, Size(20, 25)))
-    value, gradient = evaluation(Size(20, 25), PLAN, tools)(photo)
-    assert value.terms["content"] == 0
-    assert value.terms["style"] > 0
-    assert gradient.shape == photo.shape
-
-
-def test_paintings_are_blended_by_their_weights(tools: Tools):
-    def style(*weights: float) -> float:
-        paintings = tuple(Input(path=str(index), weight=weight) for index, weight in enumerate(weights))
-        mine = replace(tools, recipe=tools.recipe.model_copy(update={"paintings": paintings}))
-        return evaluation(Size(20, 25), PLAN, mine)(first_pixels(PLAN, tools))[0].terms["style"]
-
-    assert style(1, 2) == pytest.approx(style(2, 4), rel=1e-9)
-    assert style(1, 2) != pytest.approx(style(2, 1), rel=1e-3)
-    only = replace(
-        tools,
-        recipe=tools.recipe.model_copy(update={"paintings": (Input(path="one"),)}),
-        paintings=tools.paintings[:1],
-    )
-    alone = evaluation(Size(20, 25), PLAN, only)(first_pixels(PLAN, tools))[0].terms["style"]
-    assert style(1, 1e-9) == pytest.approx(alone, rel=1e-6)
-
-
-def test_a_painting_much_larger_than_the_picture_is_looked_at_in_tiles_of_the_pictures_size(tools: Tools):
-    sides: list[int] = []
-
-    class Watched(Faulty):
-        def __call__(self, picture: Tensor, **how: Any) -> Mapping[str, Tensor]:
-            sides.append(max(picture.shape[-2:]))
-            return super().__call__(picture, **how)
-
-    large = changed(tools, style_scale=3)
-    seen = replace(large, network=Watched(large.network, 10**9, torch.clone))  # type: ignore[arg-type]
-    in_tiles = objectives_for(Size(60, 80), PLAN, seen)
-    assert max(sides) <= 80 + 2 * 2 * large.network.halo
-    whole = objectives_for(Size(60, 80), PLAN, replace(large, tile=10_000))
-    (one,), (other,) = ([each for each in found if isinstance(each, Style)] for found in (in_tiles, whole))
-    for name, target in other.target.items():
-        assert torch.allclose(one.target[name].second, target.second, rtol=1e-4), name
-
-
-def test_the_engine_looks_at_paintings_at_that_size(tools: Tools):
-    sizes: list[tuple[int, ...]] = []
-
-    class Watched(Faulty):
-        def __call__(self, picture: Tensor, **how: Any) -> Mapping[str, Tensor]:
-            sizes.append(tuple(picture.shape[-2:]))
-            return super().__call__(picture, **how)
-
-    seen = replace(tools, network=Watched(tools.network, 10**9, torch.clone))  # type: ignore[arg-type]
-    objectives_for(Size(60, 80), PLAN, changed(seen, style_scale=1.5))
-    picture = Size(60, 80)
-    assert sizes == [(60, 80), *(tuple(painting_size(Size(*p.shape[:2]), picture, 1.5)) for p in tools.paintings)]
-
-
-@pytest.mark.parametrize("statistic", ["gram", "wasserstein"])
-def test_in_tiles_it_paints_what_it_paints_whole(tools: Tools, statistic: str):
-    mine = changed(tools, style_statistics=statistic)
-    size, picture = Size(37, 45), images.to_tensor(pixels(37, 45, 5))
-    assert len(replace(mine, tile=16).grid(size)) > len(replace(mine, tile=0).grid(size)) == 1
-    value, gradient = evaluation(size, PLAN, mine)(picture)
-    tiled, tiled_gradient = evaluation(size, PLAN, replace(mine, tile=16))(picture)
-    assert tiled.total == pytest.approx(value.total, rel=1e-6)
-    assert (tiled_gradient - gradient).norm() < 1e-5 * gradient.norm()
-    assert kinds(watch(replace(mine, tile=16)))[-1] == "Finished"

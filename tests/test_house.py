@@ -24,7 +24,9 @@ FLOORS = {
     **dict.fromkeys(("amounts", "axes", "errors", "recipe", "recipes", "events", "geometry", "schedule", "snapshots"), 0),
     **dict.fromkeys(("assets", "images", "colour", "museum", "networks", "objectives", "solvers", "tiling", "metrics"), 1),
     **dict.fromkeys(("machine", "scratch", "spectrum", "preconditioner", "linesearch"), 1),
-    **dict.fromkeys(("engine", "planning", "fast", "maximising", "request", "state", "video", "runs", "history"), 2),
+    **dict.fromkeys(
+        ("engine", "problem", "planning", "fast", "maximising", "request", "state", "video", "runs", "history"), 2
+    ),
     **dict.fromkeys(("api", "comparing", "doctor", "explaining", "explanation", "painting", "retrace"), 3),
     **dict.fromkeys(("sweeping", "wiring"), 3),
     **dict.fromkeys(("cli", "exhibit", "reports", "timelapse", "studio", "cluster", "__main__"), 4),
@@ -53,6 +55,7 @@ NEIGHBOURS = {
     ("machine", "assets"),
     ("machine", "networks.convolution"),
     ("machine", "networks.timing"),
+    ("engine", "problem"),
     ("engine", "state"),
     ("history", "runs"),
     ("api", "painting"),

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from impasto import engine, images, recipe, schedule
+from impasto import images, problem, recipe, schedule
 from impasto.geometry import Size
 from impasto.networks import vgg
 from impasto.networks.convolution import KERNELS
@@ -364,8 +364,8 @@ def test_a_published_recipe_is_its_systems_formula(name: str, monkeypatch: pytes
         gain=made.network.gain * (CAFFE if made.network.scale == "caffe" else 1),  # the weights are random ones
     )
     made = made.model_copy(update={"paintings": (recipe.Input(path="painting"),)})
-    tools = engine.Tools(made, network, photo, (painting,))
-    value, gradient = engine.evaluation(size, schedule.plan(made, size), tools)(x)
+    tools = problem.Tools(made, network, photo, (painting,))
+    value, gradient = problem.evaluation(size, schedule.plan(made, size), tools)(x)
 
     deepest = max(network.layers, key=lambda layer: (layer.stride, layer.name[4:], layer.kind == "relu")).name
     shown = images.resize(painting, Size(*system.painting))

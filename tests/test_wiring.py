@@ -13,7 +13,7 @@ import pytest
 import torch
 from test_api import paint_with_a_pocket_network, save_random
 
-from impasto import colour, engine, images, machine, planning, schedule, wiring
+from impasto import colour, images, machine, planning, problem, schedule, wiring
 from impasto import recipe as recipes
 from impasto.errors import DoesNotFit
 from impasto.events import Event, Finished, Planned, Stepped, Warned
@@ -296,5 +296,5 @@ def test_timing_a_machine_leaves_the_tools_as_they_were():
     assert isinstance(ready.tools.targets, InMemory) and isinstance(ready.tools.history, InMemory)
     assert ready.tools.tile == 0
     size = Size(36, 48)
-    value, _ = engine.evaluation(size, ready.asked.plan, ready.tools)(torch.zeros(1, 3, *size))
+    value, _ = problem.evaluation(size, ready.asked.plan, ready.tools)(torch.zeros(1, 3, *size))
     assert np.isfinite(value.total)

@@ -43,6 +43,7 @@ from impasto.maximising import Unit, maximise
 from impasto.networks import vgg
 from impasto.networks.features import Network
 from impasto.objectives.style import STATISTICS, Moments, measure, summarise
+from impasto.problem import Tools
 from impasto.recipe import Recipe
 from impasto.request import Source, pair
 from impasto.schedule import LEAST_SIDE, Plan, Stage, painting_size, plan
@@ -209,10 +210,10 @@ class _Work:
     def _tensor(self, pixels: images.Pixels) -> Tensor:
         return images.to_tensor(pixels).to(self.network.input_weight.device)
 
-    def tools(self, recipe: Recipe, layers: Sequence[str], pixels: images.Pixels) -> engine.Tools:
-        """The engine's tools to find a picture by some layers of ``pixels``, as photo or as painting."""
+    def tools(self, recipe: Recipe, layers: Sequence[str], pixels: images.Pixels) -> Tools:
+        """The tools to find a picture by some layers of ``pixels``, as photo or as painting."""
         cut = self.network.giving({*layers, "input"})
-        return engine.Tools(recipe, cut, pixels, (pixels,), device=self.network.input_weight.device)
+        return Tools(recipe, cut, pixels, (pixels,), device=self.network.input_weight.device)
 
     # -- looking
 

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError
 
-from impasto import assets, colour, engine, images, machine, planning
-from impasto.engine import Tools
+from impasto import assets, colour, engine, images, machine, planning, problem
 from impasto.errors import DoesNotFit
 from impasto.events import Event, Planned, Warned
 from impasto.geometry import Size
@@ -26,6 +25,7 @@ from impasto.networks import scaling, vgg, weights
 from impasto.networks.convolution import Kernel, has
 from impasto.networks.features import Network
 from impasto.objectives.base import Objective
+from impasto.problem import Tools
 from impasto.recipe import Recipe
 from impasto.request import Request, replanned, wanted_layers
 from impasto.schedule import Plan
@@ -114,7 +114,7 @@ def timed(plan: Plan, tools: Tools) -> planning.Speed:
 
     def prepare(size: Size) -> Callable[[], object]:
         pixels = images.to_tensor(images.resize(tools.photo, size)).to(tools.device)
-        evaluate = engine.evaluation(size, plan, tools)
+        evaluate = problem.evaluation(size, plan, tools)
         return lambda: evaluate(pixels)
 
     return planning.speed(plan.size, prepare, tools.device)
@@ -137,7 +137,7 @@ def gradients(
             size = Size(*picture.shape[:2])
             with autograd():
                 if size not in kept:
-                    kept = {size: engine.objectives_for(size, asked.plan, tools)}
+                    kept = {size: problem.objectives_for(size, asked.plan, tools)}
                 pixels = images.to_tensor(picture).to(tools.device)
                 grid, encode = tools.grid(size), tools.network.within(size)
                 norms = {}
@@ -253,7 +253,7 @@ def _wired(ready: Bench, kept: Checkpoint | None) -> Iterator[tuple[Event, State
     disk = None if way.targets_on_disk and way.history_on_disk else partial(_scratch, True)
     tools = replace(held(tools, way), recipe=asked.recipe, history=_scratch(way.history_on_disk), disk=disk)
     with machine.reused_memory() if way.reuse else machine.returned_memory():
-        state = replace(begun, tile=way.tile) if begun else State(engine.first_pixels(asked.plan, tools), tile=way.tile)
+        state = replace(begun, tile=way.tile) if begun else State(problem.first_pixels(asked.plan, tools), tile=way.tile)
         yield planned, state
         for note in _notes(ready, planned, before, state):
             yield Warned(note), state
