@@ -1,25 +1,22 @@
 """A run as one page that needs nothing else: its pictures, its curves, what it took, its recipe.
 
-It knows HTML, and that a page which is passed on says nothing of its maker's folders. It refuses to know how a figure is
-drawn and how a gradient is computed.
+It knows what the template beside it asks for, and that a page which is passed on says nothing of its maker's folders. It
+refuses to know how a figure is drawn and how a gradient is computed.
 """
 
 from __future__ import annotations
 
-import base64
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from importlib import resources
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from impasto import assets, images, retrace, runs
+from impasto import assets, images, pages, retrace, runs
 from impasto import recipe as recipes
 from impasto.errors import BadPicture, ImpastoError
 from impasto.geometry import Size
@@ -141,6 +138,18 @@ def _gradients(history: History, shots: Sequence[Shot], say: Callable[[str], Non
 # ---- the page --------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """A picture of the page with its caption; ``gone`` where there is the caption alone."""
+
+    caption: str
+    source: str = ""
+
+    @property
+    def gone(self) -> bool:
+        return not self.source
+
+
 def _page(
     history: History,
     shots: Sequence[Shot],
@@ -148,39 +157,30 @@ def _page(
     found: Gradients,
     figures: Mapping[str, tuple[Figure, Figure]],
 ) -> str:
-    name = history.folder.resolve().name.removesuffix(".run")
-    drawn = {title: _curve(title, *both) for title, both in figures.items()}
-    parts = [
-        f"<h1>{escape(name)}</h1><p class=lead>{escape(_lead(history))}</p>",
-        _inputs(given, shots),
-        _section("Along the way", _along(history, shots)),
-        _section("Loss", drawn.get("loss", "<p>No evaluation was made.</p>")),
-        _section("Layers", drawn.get("layers", "<p>The log of this run does not tell the layers' shares.</p>")),
-        _section("Gradients", _pulls(found, drawn.get("gradients", ""))),
-        _section("What it took", _took(history)),
-        _section("Recipe", _recipe(history.recipe)),
-        _section("Notes", _notes(history)),
-    ]
-    style = resources.files("impasto.reports").joinpath("page.css").read_text("utf-8")
-    return (
-        "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
-        '<meta name=viewport content="width=device-width,initial-scale=1"><meta name=color-scheme content="light dark">'
-        f"<title>{escape(name)}</title><style>{style}</style></head><body>\n"
-        + "\n".join(filter(None, parts))
-        + "\n</body></html>\n"
+    recipe, norms = history.recipe, found.norms
+    terms = list(dict.fromkeys(name for each in norms.values() for name in each))
+    return pages.fill(
+        "impasto.reports",
+        "page.html",
+        name=history.folder.resolve().name.removesuffix(".run"),
+        lead=_lead(history),
+        ends=_ends(given, shots),
+        along=_along(history, shots) if len(shots) > 1 else (),
+        # One for light and one for dark ground, of which the browser takes the one that suits.
+        curves={name: {"light": _drawn(light), "dark": _drawn(dark)} for name, (light, dark) in figures.items()},
+        pulls=[[str(evaluations), *(_pull(each, term) for term in terms)] for evaluations, each in norms.items()],
+        pulls_head=["evaluations", *terms],
+        why=found.why,
+        stages=_stages(history),
+        taken=_taken(history),
+        facts=_facts(history),
+        changed=_changed(recipe) if recipe is not None else (),
+        recipe=(without_folders(recipe) if recipe.photo is not None else recipe).to_toml() if recipe is not None else "",
+        notes=_notes(history),
     )
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{title}</h2>{body}</section>" if body else ""
-
-
-def _table(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
-    top = f"<thead><tr>{''.join(f'<th>{escape(cell)}' for cell in head)}</thead>" if head else ""
-    return f"<table>{top}{''.join('<tr>' + ''.join(f'<td>{escape(cell)}' for cell in row) for row in rows)}</table>"
-
-
-def _image(pixels: images.Pixels, side: int, caption: str) -> str:
+def _image(pixels: images.Pixels, side: int, caption: str) -> _Shown:
     """A picture with a caption, no larger than ``side`` and never enlarged by more than the page does."""
     from PIL import Image
 
@@ -188,23 +188,11 @@ def _image(pixels: images.Pixels, side: int, caption: str) -> str:
     small = images.resize(pixels, size.with_long_side(min(side, size.long_side)))
     buffer = BytesIO()
     Image.fromarray((small * 255).round().astype(np.uint8)).save(buffer, "JPEG", quality=88, subsampling=0)
-    text = escape(caption)
-    return (
-        f'<figure><img alt="{text}" src="{_data("image/jpeg", buffer.getvalue())}"><figcaption>{text}</figcaption></figure>'
-    )
+    return _Shown(caption, pages.embedded("image/jpeg", buffer.getvalue()))
 
 
-def _curve(title: str, *both: Figure) -> str:
-    """A figure for light and one for dark ground, of which the browser takes the one that suits."""
-    light, dark = (_data("image/svg+xml", curves.svg(figure)) for figure in both)
-    return (
-        f'<picture class=curve><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img alt="{escape(title)}" src="{light}"></picture>'
-    )
-
-
-def _data(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+def _drawn(figure: Figure) -> str:
+    return pages.embedded("image/svg+xml", curves.svg(figure))
 
 
 def _lead(history: History) -> str:
@@ -218,26 +206,25 @@ def _times(count: int) -> str:
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
-def _inputs(given: Sequence[retrace.Given], shots: Sequence[Shot]) -> str:
+def _ends(given: Sequence[retrace.Given], shots: Sequence[Shot]) -> list[_Shown]:
+    """What went in, and what came out last."""
     shown = [
         _image(one.picture.pixels, _LARGE, f"{one.role}: {_short(one.name)}")
         if one.picture is not None
-        else f"<figure><p class=gone>The {one.role} {escape(_short(one.name))} {one.why}.</p></figure>"
+        else _Shown(f"The {one.role} {_short(one.name)} {one.why}.")
         for one in given
     ]
     if shots:
         last = shots[-1]
         shown.append(_image(last.pixels, _LARGE, last.name or f"after {last.evaluations} evaluations"))
-    return f"<div class=three>{''.join(shown)}</div>" if shown else ""
+    return shown
 
 
 def _short(name: str) -> str:
     return Path(name).name
 
 
-def _along(history: History, shots: Sequence[Shot]) -> str:
-    if len(shots) < 2:
-        return "<p>This run kept no snapshots; <code>--snapshots every=10</code> keeps some.</p>"
+def _along(history: History, shots: Sequence[Shot]) -> list[_Shown]:
     shown = []
     for shot in shots:
         height, width = shot.pixels.shape[:2]
@@ -245,27 +232,15 @@ def _along(history: History, shots: Sequence[Shot]) -> str:
         loss = history.finished.loss if finished and history.finished else history.lowest(shot.evaluations)
         name = shot.name or f"after {shot.evaluations}"
         shown.append(_image(shot.pixels, _SMALL, f"{name} · {width}x{height} · loss {loss:.3g}"))
-    return f"<div class=many>{''.join(shown)}</div>"
+    return shown
 
 
-def _pulls(found: Gradients, figure: str) -> str:
-    if not found.norms:
-        return f"<p>There are none. {escape(found.why)}</p>"
-    names = list(dict.fromkeys(name for norms in found.norms.values() for name in norms))
-    rows = [
-        [str(evaluations), *(f"{norms.get(name, 0):.3g} ({100 * curves.share(norms, name):.0f}%)" for name in names)]
-        for evaluations, norms in found.norms.items()
-    ]
-    return (
-        "<p>The length of each weighted term's own gradient with respect to the pixels, computed from the pictures above. "
-        "Where the search has come to rest they cancel out.</p>"
-        f"{figure}<details><summary>Figures</summary>{_table(rows, ['evaluations', *names])}</details>"
-    )
+def _pull(norms: Mapping[str, float], term: str) -> str:
+    return f"{norms.get(term, 0):.3g} ({100 * curves.share(norms, term):.0f}%)"
 
 
-def _took(history: History) -> str:
-    planned, record = history.planned, history.record
-    rows = [
+def _stages(history: History) -> list[list[str]]:
+    return [
         [
             str(spent.size),
             f"{spent.made} of {spent.planned}",
@@ -275,42 +250,44 @@ def _took(history: History) -> str:
         ]
         for spent in history.stages
     ]
-    head = ["size", "evaluations", "time", "evaluations a second", "last loss"]
+
+
+def _taken(history: History) -> list[list[str]]:
+    planned, record = history.planned, history.record
     peak, whole = record.get("peak_memory_bytes"), record.get("seconds", history.seconds)
-    taken = [
+    return [
         ["time", _seconds(planned.seconds), _seconds(whole)],
         ["memory", _gigabytes(planned.memory_bytes), _gigabytes(peak) if peak else "not told"],
     ]
+
+
+def _facts(history: History) -> list[list[str]]:
+    planned, record = history.planned, history.record
     shots = record.get("snapshots")
     tile = f"tiles of {planned.tile} px" if planned.tile else "whole"
     facts = [["device", planned.device], ["kernel", planned.kernel], ["held", tile]]
     facts += [["disk", _gigabytes(planned.disk_bytes)]] if planned.disk_bytes else []
     facts += [["snapshots", f"{shots['count']} in {shots['seconds']:.2f} s, which the times include"]] if shots else []
     versions = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
-    facts += [["versions", versions]] if versions else []
-    return f"{_table(rows, head) if rows else ''}{_table(taken, ['', 'said', 'taken'])}{_table(facts)}"
+    return facts + ([["versions", versions]] if versions else [])
 
 
-def _recipe(recipe: recipes.Recipe | None) -> str:
-    if recipe is None:
-        return "<p>There is no recipe in the folder.</p>"
+def _changed(recipe: recipes.Recipe) -> list[list[str]]:
+    """The settings that are not the default's, beside it."""
     plain = recipes.Recipe()
-    rows = [
+    return [
         [f"--{name}", option.of(recipe) or "none", option.of(plain) or "none"]
         for name, option in recipes.options().items()
         if option.of(recipe) != option.of(plain)
     ]
-    changed = _table(rows, ["setting", "here", "default"]) if rows else "<p>Every setting has its default.</p>"
-    shown = without_folders(recipe).to_toml() if recipe.photo is not None else recipe.to_toml()
-    return f"{changed}<details><summary>The whole recipe</summary><pre>{escape(shown)}</pre></details>"
 
 
-def _notes(history: History) -> str:
+def _notes(history: History) -> list[list[str]]:
     rows = [[f"after {evaluations}", _without(note, history.recipe)] for evaluations, note in history.notes]
     rows += [["at the end", history.failed.message]] if history.failed is not None else []
     if history.unreadable:
         rows.append(["", f"{history.unreadable} lines of the log cannot be read; they were passed over."])
-    return _table(rows) if rows else ""
+    return rows
 
 
 def _without(note: str, recipe: recipes.Recipe | None) -> str:
