@@ -258,7 +258,7 @@ class Run:
         with self.trying():
             try:
                 result.unlink(missing_ok=True)
-                os.link(output, result)  # the same bytes, no second copy
+                os.link(os.path.realpath(output), result)  # the same bytes, no second copy
             except OSError:
                 shutil.copyfile(output, result)
             text = (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()

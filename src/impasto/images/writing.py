@@ -86,7 +86,7 @@ def _free(target: Path) -> Path:
     """The path, once it is sure that it can be written."""
     if target.exists() or target.is_symlink():
         _check_replaceable(target)
-    _check_folder(target)
+    _check_folder(_followed(target))
     clear_parts(target)
     return target
 
@@ -147,12 +147,13 @@ def save(
 
 
 def replace_file(target: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
-    """Put ``data``, whole or in parts, at ``target`` in one step, safe against crashes and power cuts.
+    """Put ``data``, whole or in parts, at ``target`` in one step, safe against crashes and power cuts. A link stays one.
 
     Raises:
         CannotWrite: and what was there before is untouched.
     """
-    temporary = _part(target)
+    place = _followed(target)
+    temporary = _part(place)
     count = 0
     try:
         try:
@@ -163,7 +164,7 @@ def replace_file(target: Path, data: bytes | Iterable[bytes | memoryview]) -> No
                     file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, target)
+            os.replace(temporary, place)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
@@ -175,16 +176,22 @@ def replace_file(target: Path, data: bytes | Iterable[bytes | memoryview]) -> No
             f"Free {count / 1e6:.3g} MB or more, or save elsewhere." if full else "Save it elsewhere.",
         ) from error
     with suppress(OSError, AttributeError):  # makes the new name last through a power cut; Windows has no such call
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
 
 
+def _followed(target: Path) -> Path:
+    """The file itself, where the name is that of a link to it."""
+    return Path(os.path.realpath(target)) if target.is_symlink() else target
+
+
 def clear_parts(target: Path) -> None:
     """Remove what killed programs left half-written of ``target``; what another one is writing now stays."""
-    _clear(target.parent, _mark(target))
+    place = _followed(target)
+    _clear(place.parent, _mark(place))
 
 
 def clear_all_parts(folder: Path) -> None:
