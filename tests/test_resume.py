@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from test_api import paint_with_a_pocket_network, save_random
 
-from impasto import api, engine, images, machine, planning, recipe, runs, scratch, solvers, wiring
+from impasto import api, engine, images, machine, planning, problem, recipe, runs, scratch, solvers, wiring
 from impasto.errors import CannotResume, DoesNotFit, NotSaved, OutOfMemory
 from impasto.events import Event, Planned, Stepped, Warned
 from impasto.geometry import Size
@@ -332,7 +332,7 @@ def lacking(
 @pytest.mark.usefixtures("pocket")
 @pytest.mark.parametrize("error", [OUT, MemoryError()], ids=["torch", "python"])
 @pytest.mark.parametrize(
-    ("owner", "name"), [(Network, "__init__"), (planning, "speed"), (engine, "first_pixels"), (images, "to_tensor")]
+    ("owner", "name"), [(Network, "__init__"), (planning, "speed"), (problem, "first_pixels"), (images, "to_tensor")]
 )
 def test_memory_that_runs_out_before_the_first_step_is_said_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception
