@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import Any
 
 import skimage.data
@@ -82,7 +81,7 @@ def growth(how: How) -> Iterator[Row]:
 
 def _seconds(made: Scene, count: int) -> Iterator[float]:
     """The seconds of so many evaluations, after one that is not timed."""
-    with machine.reused_memory() if made.reuse else nullcontext():
+    with machine.reused_memory(made.reuse):
         evaluate, pixels = made.evaluation(), made.noisy
         evaluate(pixels)
         for _ in range(count):

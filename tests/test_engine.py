@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_problem import LAYERS, PLAN, changed, pixels, tools_of
+from test_problem import LAYERS, PLAN, Wrapped, changed, pixels, tools_of
 from torch import Tensor
 
 from impasto import engine, images, problem, solvers
@@ -160,6 +159,11 @@ def test_the_loss_falls(tools: Tools, solver: str, start: str):
     assert last.loss < 0.9 * min(first)
 
 
+@pytest.mark.parametrize("statistic", ["gram", "wasserstein"])
+def test_in_tiles_it_paints_to_the_end(tools: Tools, statistic: str):
+    assert kinds(watch(replace(changed(tools, style_statistics=statistic), tile=16)))[-1] == "Finished"
+
+
 def test_a_clock_may_be_lent_and_seconds_are_its(tools: Tools):
     stream = [event for event, _ in iterate(PLAN, tools, clock=lambda: 5.0)]
     assert {event.seconds for event in stream if isinstance(event, Stepped | StageDone | Finished)} == {0.0}
@@ -244,23 +248,18 @@ def test_to_stop_is_to_stop_iterating(tools: Tools):
 # ---- a search that runs away ---------------------------------------------------------------------------------
 
 
-class Faulty:
+class Faulty(Wrapped):
     """A network that goes wrong from one evaluation on, ``lasting`` times; targets, without gradients, are not counted."""
 
     def __init__(
         self, network: Network, good: int, fault: Callable[[Tensor], Tensor], lasting: float = float("inf")
     ) -> None:
-        self.network, self.good, self.fault, self.lasting = network, good, fault, lasting
+        super().__init__(network)
+        self.good, self.fault, self.lasting = good, fault, lasting
         self.seen = 0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.network, name)
-
-    def within(self, whole: Size) -> Callable[[Tensor], Mapping[str, Tensor]]:
-        return partial(self, whole=whole)
-
     def __call__(self, picture: Tensor, **how: Any) -> Mapping[str, Tensor]:
-        found = self.network(picture, **how)
+        found = super().__call__(picture, **how)
         if not picture.requires_grad:
             return found
         self.seen += 1

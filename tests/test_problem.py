@@ -66,12 +66,11 @@ def changed(tools: Tools, **settings: object) -> Tools:
     return replace(tools, recipe=with_settings(tools.recipe, settings))
 
 
-class Watched:
-    """A network that notes the sides of what it looks at."""
+class Wrapped:
+    """A network around which something else is done; what wraps it says so in ``__call__``."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.seen: list[tuple[int, ...]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.network, name)
@@ -80,8 +79,19 @@ class Watched:
         return partial(self, whole=whole)
 
     def __call__(self, picture: Tensor, **how: Any) -> Mapping[str, Tensor]:
-        self.seen.append(tuple(picture.shape[-2:]))
         return self.network(picture, **how)
+
+
+class Watched(Wrapped):
+    """A network that notes the sides of what it looks at."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self.seen: list[tuple[int, ...]] = []
+
+    def __call__(self, picture: Tensor, **how: Any) -> Mapping[str, Tensor]:
+        self.seen.append(tuple(picture.shape[-2:]))
+        return super().__call__(picture, **how)
 
 
 # ---- where the search sets out from -----------------------------------------------------------------------------------

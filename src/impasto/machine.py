@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -211,20 +211,6 @@ def peak_memory(where: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def reused_memory() -> AbstractContextManager[None]:
-    """Within it, freed memory is kept for the next step rather than handed back to the system; after it, handed back.
-
-    With glibc every large tensor may otherwise be mapped, filled with zeros and unmapped anew, which costs up to half of a
-    step. Where the C library is another one, nothing happens.
-    """
-    return _allocating(_KEPT)
-
-
-def returned_memory() -> AbstractContextManager[None]:
-    """Within it, what is freed is handed back to the system at once: no gaps are left where a limit has to be kept."""
-    return _allocating(_RETURNED)
-
-
 # What malloc.h of glibc calls TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD and MMAP_MAX.
 _OPTIONS = (-1, -2, -3, -4)
 _Options = tuple[int, int, int, int]
@@ -237,9 +223,15 @@ _allocation = [_USUAL]  # that of every context entered and not left yet, the in
 
 
 @contextmanager
-def _allocating(options: _Options) -> Iterator[None]:
-    _allocation.append(options)
-    _tell_allocator(options)
+def reused_memory(reuse: bool = True) -> Iterator[None]:
+    """Within it, freed memory is kept for the next step rather than handed back to the system; after it, handed back.
+
+    With glibc every large tensor may otherwise be mapped, filled with zeros and unmapped anew, which costs up to half of a
+    step. Not to ``reuse`` it is just that: no gaps are left where a limit has to be kept. Where the C library is another
+    one, nothing happens.
+    """
+    _allocation.append(_KEPT if reuse else _RETURNED)
+    _tell_allocator(_allocation[-1])
     try:
         yield
     finally:

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from impasto import images, machine
@@ -26,7 +24,6 @@ from impasto.scratch import InMemory, Scratch
 from impasto.tiling import Value, measured, targets, value_and_gradient
 
 Evaluate = Callable[[Tensor], tuple[Value, Tensor]]  # pixels -> loss and gradient
-Pixels = NDArray[np.float32]  # (H, W, 3), sRGB-encoded, 0..1
 
 
 @dataclass(frozen=True)
@@ -35,9 +32,9 @@ class Tools:
 
     recipe: Recipe
     network: Network
-    photo: Pixels
-    paintings: tuple[Pixels, ...]
-    start: Pixels | None = None  # the picture file to start from, where the recipe names one
+    photo: images.Pixels
+    paintings: tuple[images.Pixels, ...]
+    start: images.Pixels | None = None  # the picture file to start from, where the recipe names one
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     tile: int = 0  # largest side of a tile in pixels; 0: the whole picture at once
     kept: int = 1  # tiles whose maps wait for the way back
@@ -118,12 +115,12 @@ def objectives_for(size: Size, plan: Plan, tools: Tools) -> list[Objective]:
     return objectives
 
 
-def _scaled(pixels: Pixels, size: Size, tools: Tools) -> Tensor:
+def _scaled(pixels: images.Pixels, size: Size, tools: Tools) -> Tensor:
     tools.tidy()
     return images.to_tensor(images.resize(pixels, size)).to(tools.device)
 
 
-def _moments(painting: Pixels, size: Size, tools: Tools) -> dict[str, Moments]:
+def _moments(painting: images.Pixels, size: Size, tools: Tools) -> dict[str, Moments]:
     """The statistics of a painting at the size that the recipe gives it beside a picture of this size."""
     style, network = tools.recipe.style, tools.network
     strides = {name: network.layer(name).stride for name in style.layers}

@@ -5,10 +5,9 @@ It knows cosines, three axes of colour, and shells of waves of like length. It r
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 import torch
@@ -107,7 +106,7 @@ def _mixed(maps: Tensor, matrix: Tensor) -> Tensor:
 
 def _squares(part: Tensor) -> Tensor:
     strips = (rows.square().sum((-2, -1), dtype=torch.float64) for rows in _strips(part))
-    return functools.reduce(torch.add, strips)
+    return reduce(torch.add, strips)
 
 
 def _strips(maps: Tensor) -> tuple[Tensor, ...]:

@@ -132,7 +132,7 @@ def gradients(
     way = planning.holding(asked.plan, asked.recipe, tools.network, _room(asked, tools))
     tools = held(tools, way)
     kept: dict[Size, list[Objective]] = {}
-    with machine.reused_memory() if way.reuse else machine.returned_memory():
+    with machine.reused_memory(way.reuse):
         for picture in pictures:
             size = Size(*picture.shape[:2])
             with autograd():
@@ -252,7 +252,7 @@ def _wired(ready: Bench, kept: Checkpoint | None) -> Iterator[tuple[Event, State
     planned, way = ready.planned(asked, before)
     disk = None if way.targets_on_disk and way.history_on_disk else partial(_scratch, True)
     tools = replace(held(tools, way), recipe=asked.recipe, history=_scratch(way.history_on_disk), disk=disk)
-    with machine.reused_memory() if way.reuse else machine.returned_memory():
+    with machine.reused_memory(way.reuse):
         state = replace(begun, tile=way.tile) if begun else State(problem.first_pixels(asked.plan, tools), tile=way.tile)
         yield planned, state
         for note in _notes(ready, planned, before, state):

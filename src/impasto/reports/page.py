@@ -140,14 +140,10 @@ def _gradients(history: History, shots: Sequence[Shot], say: Callable[[str], Non
 
 @dataclass(frozen=True)
 class _Shown:
-    """A picture of the page with its caption; ``gone`` where there is the caption alone."""
+    """A picture of the page with its caption, which stands alone where the picture is gone."""
 
     caption: str
     source: str = ""
-
-    @property
-    def gone(self) -> bool:
-        return not self.source
 
 
 def _page(
