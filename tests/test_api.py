@@ -308,7 +308,8 @@ def test_a_photo_that_is_enlarged_is_said():
     seen: list[events.Event] = []
     api.paint(ask({"size": 128, "iterations": 1}), watch=api.Watch(event=seen.append))
     assert [event.message for event in seen if isinstance(event, events.Warned)] == [
-        "The photo is 100x75; it is enlarged to 128x96."
+        "The photo is 100x75; it is enlarged to 128x96.",
+        "The painting painting.png is 80x60; it is enlarged 1.6 times. A larger picture of it has finer strokes.",
     ]
 
 

@@ -52,9 +52,9 @@ def run(*arguments: str) -> int:
     return 0
 
 
-def painted(capsys: Captured, *arguments: str, quiet: bool = True) -> tuple[Path, str, str]:
-    """Paint, which must succeed; gives the path on the last line, all of stdout, and stderr."""
-    assert run("stylize", *arguments, *(["--quiet"] if quiet else [])) == 0
+def painted(capsys: Captured, *arguments: str, quiet: bool = True, code: int = 0) -> tuple[Path, str, str]:
+    """Paint, which must end with ``code``; gives the path on the last line, all of stdout, and stderr."""
+    assert run("stylize", *arguments, *(["--quiet"] if quiet else [])) == code
     out, err = capsys.readouterr()
     return Path(out.splitlines()[-1]), out, err
 
@@ -156,7 +156,6 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "recipe file broken": ((*PAIR, *OUT, "--recipe", "broken.toml"), "is not TOML"),
     "recipe file out of range": ((*PAIR, *OUT, "--recipe", "high.json"), "high.json: strength is 300"),
     "recipe of a picture that has none": ((*PAIR, *OUT, "--recipe", "other.png"), "carries no recipe"),
-    "output is a folder": ((*PAIR, "-o", "folder"), "is a folder"),
     "output under a file": ((*PAIR, "-o", "file/out.png"), "is a file"),
     "output of an unknown kind": ((*PAIR, "-o", "out.xyz"), ".png .jpg"),
     "output without a kind": ((*PAIR, "-o", "out"), "Call it out.png"),
@@ -412,7 +411,7 @@ def test_single_scale_paints_one_stage(capsys: Captured):
     options = ("--size", "96", "--schedule-coarsest", "48", "--iterations", "2")
     stages = []
     for extra in ([], ["--single-scale"]):
-        painted(capsys, *PAIR, *OUT, *options, *extra)
+        painted(capsys, *PAIR, *OUT, *options, *extra, "--overwrite")
         first = Path("out.png.run/events.jsonl").read_text("utf-8").splitlines()[0]
         stages.append(json.loads(first)["stages"])
     assert stages == [[[[36, 48], 2], [[72, 96], 2]], [[[72, 96], 2]]]
@@ -488,7 +487,7 @@ def test_ctrl_c_keeps_the_picture_so_far(capsys: Captured, monkeypatch: pytest.M
     before = signal.getsignal(signal.SIGINT)
     interrupt_after(monkeypatch, (12,))
     options = ("--size", "96", "--schedule-coarsest", "48", "--iterations", "30,30")
-    path, _, err = painted(capsys, *PAIR, *OUT, *options, quiet=False)
+    path, _, err = painted(capsys, *PAIR, *OUT, *options, quiet=False, code=130)
     assert pixels_of(path).shape == (72, 96, 3)
     assert "Stopping after this step" in err and re.search(r"note: Stopped after \d+ of 60 evaluations", err)
     assert signal.getsignal(signal.SIGINT) is before
@@ -612,7 +611,7 @@ def test_a_time_chooses_the_size_and_the_evaluations(capsys: Captured, monkeypat
     save_random("photo.png", 200, 270)
     found = {}
     for time in ("20s", "100s", "1h"):
-        path, _, err = painted(capsys, *PAIR, *OUT, "--time", time, "--single-scale", quiet=False)
+        path, _, err = painted(capsys, *PAIR, *OUT, "--time", time, "--single-scale", "--overwrite", quiet=False)
         (size, steps), *_ = stages()
         seconds = 1e-4 * (steps + 1) * np.prod([int(side) for side in size.split("x")])
         assert 0.7 * amounts.duration(time) < seconds <= amounts.duration(time) or time == "1h"
@@ -644,7 +643,7 @@ def test_a_run_in_a_given_time_that_was_stopped_goes_on_with_the_same_command(
     command = (*PAIR, *OUT, "--time", "30s", "--schedule-coarsest", "64", "--checkpoint", "0")
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(patch, (30,))
-        painted(capsys, *command, quiet=False)
+        painted(capsys, *command, quiet=False, code=130)
     begun, told = stages(), Path("out.png.run/events.jsonl").read_text("utf-8")
     assert not Path("out.png.run", runs.RECORD).exists() and len(begun) > 1
     _, _, err = painted(capsys, *command, quiet=False)
@@ -652,7 +651,7 @@ def test_a_run_in_a_given_time_that_was_stopped_goes_on_with_the_same_command(
     assert re.search(rf"note: Going on from an unfinished run after \d+ of {total} evaluations", err)
     assert Path("out.png.run/events.jsonl").read_text("utf-8").startswith(told)
     resumed = Path("out.png").read_bytes()
-    painted(capsys, *PAIR, *OUT, "--recipe", "out.png.run/recipe.toml")
+    painted(capsys, *PAIR, *OUT, "--recipe", "out.png.run/recipe.toml", "--overwrite")
     assert stages() == begun
     assert Path("out.png").read_bytes() == resumed
 
@@ -673,8 +672,10 @@ def test_another_wish_under_the_same_name_is_a_fresh_start(
     for wish in (first, second):
         with pytest.MonkeyPatch.context() as patch:
             interrupt_after(patch, (5,))
-            _, _, err = painted(capsys, *PAIR, *OUT, *wish, quiet=False)
+            _, _, err = painted(capsys, *PAIR, *OUT, *wish, quiet=False, code=130)
     assert "Going on" not in err and "Stopped after" in err
+    assert "held the run of another request: it is kept as out.png.run-1" in err
+    assert runs.checkpoint(Path("out.png.run-1")) is not None
 
 
 # ---- looking around ------------------------------------------------------------------------------------------
@@ -685,6 +686,7 @@ def test_every_option_of_a_recipe_is_in_the_help_once(capsys: Captured):
     shown = re.findall(r"^\W*(--[a-z-]+)", capsys.readouterr().out, flags=re.MULTILINE)
     own = [
         "--output",
+        "--overwrite",
         "--recipe",
         "--run",
         "--fresh",

@@ -158,7 +158,7 @@ def test_a_folder_that_cannot_be_used_is_refused(pocket: Path):
         exhibit.check(Path("taken/deeper"))
     Path("site").mkdir()
     Path("site/index.html").write_text("mine")
-    with pytest.raises(CannotWrite, match="not an explanation"):
+    with pytest.raises(CannotWrite, match=r"holds index\.html and is no explanation"):
         exhibit.check(Path("site"))
     assert Path("site/index.html").read_text() == "mine"
     if os.geteuid() != 0:

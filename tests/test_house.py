@@ -28,7 +28,7 @@ FLOORS = {
         ("engine", "problem", "planning", "fast", "maximising", "request", "state", "video", "runs", "history"), 2
     ),
     **dict.fromkeys(("api", "comparing", "doctor", "explaining", "explanation", "painting", "retrace"), 3),
-    **dict.fromkeys(("sweeping", "wiring"), 3),
+    **dict.fromkeys(("sweeping", "wiring", "destination"), 3),
     **dict.fromkeys(("cli", "exhibit", "reports", "timelapse", "studio", "cluster", "__main__"), 4),
 }
 
@@ -43,6 +43,7 @@ NEIGHBOURS = {
     ("events", "geometry"),
     ("snapshots", "errors"),
     ("networks.weights", "assets"),
+    ("networks.weights", "scratch"),
     ("museum", "assets"),
     ("tiling", "objectives.base"),  # the contract's types
     ("tiling", "scratch"),  # where targets wait
@@ -58,6 +59,7 @@ NEIGHBOURS = {
     ("engine", "problem"),
     ("engine", "state"),
     ("history", "runs"),
+    ("api", "destination"),
     ("api", "painting"),
     ("api", "wiring"),
     ("retrace", "wiring"),
@@ -65,6 +67,7 @@ NEIGHBOURS = {
     ("axes", "recipe"),
     ("axes", "errors"),
     ("sweeping", "api"),
+    ("sweeping", "destination"),
     ("sweeping", "comparing"),
     ("sweeping", "wiring"),
     ("explaining", "api"),

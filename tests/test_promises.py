@@ -115,10 +115,10 @@ def test_a_start_picture_counts_by_its_bytes_too(capsys: pytest.CaptureFixture[s
     save_random("start.png", seed=6)
     Path("elsewhere/start.png").write_bytes(Path("start.png").read_bytes())
     hashes = []
-    for start in ("start.png", "elsewhere/start.png"):
-        hashes.append(paint(capsys, *PAIR, "-o", "a.png", *QUICK, "--init", start)["recipe_sha256"])
+    for name, start in (("a.png", "start.png"), ("b.png", "elsewhere/start.png")):
+        hashes.append(paint(capsys, *PAIR, "-o", name, *QUICK, "--init", start)["recipe_sha256"])
     save_random("start.png", seed=7)
-    hashes.append(paint(capsys, *PAIR, "-o", "a.png", *QUICK, "--init", "start.png")["recipe_sha256"])
+    hashes.append(paint(capsys, *PAIR, "-o", "c.png", *QUICK, "--init", "start.png")["recipe_sha256"])
     assert hashes[0] == hashes[1] != hashes[2]
 
 

@@ -205,6 +205,12 @@ def test_what_is_no_amount_of_memory_is_refused(given: Any):
         ("1h30m", 5400),
         ("1h 30m 5s", 5405),
         ("2m30", 150),
+        ("1h30", 5400),
+        ("2 minutes", 120),
+        ("1 hour and 5 minutes", 3900),
+        ("1 hr, 5 min", 3900),
+        ("1:30", 90),
+        ("1:02:03", 3723),
     ],
 )
 def test_a_time_as_one_would_type_it(given: Any, expected: float):
@@ -222,7 +228,8 @@ def test_a_time_as_one_would_type_it(given: Any, expected: float):
         "2 days",
         "-5",
         "-2m",
-        "1:30",
+        "1:90",
+        "1 2",
         "1e3",
         "1.5.2m",
         "m2",
@@ -254,7 +261,7 @@ def test_a_default_can_be_typed(name: str):
 # ---- hashes --------------------------------------------------------------------------------------------------
 
 
-NOT_OF_THE_PICTURE = {"memory"}  # how much there is to work with
+NOT_OF_THE_PICTURE = {"memory", "max-megapixels", "output-bits", "output-quality"}  # limits, and how the file is written
 
 
 @pytest.mark.parametrize("name", sorted(OPTIONS.keys() - NOT_OF_THE_PICTURE))

@@ -135,15 +135,15 @@ def test_a_run_is_gone_on_with_by_the_methods_it_began_with(tmp_path: Path, monk
 
 
 @pytest.mark.usefixtures("pocket")
-def test_fresh_and_another_recipe_start_over(tmp_path: Path):
+@pytest.mark.parametrize("more", [{"fresh": True}, {"strength": 70}])
+def test_fresh_and_another_recipe_start_over(tmp_path: Path, more: dict[str, Any]):
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    for more in ({"fresh": True}, {}):
-        watch, _ = stop_after(3)
-        api.paint(ask(tmp_path), output=out, run=run, watch=watch)
-        seen: list[Event] = []
-        strength = 50 if more else 70
-        api.paint(ask(tmp_path, strength=strength), output=out, run=run, watch=api.Watch(seen.append), **more)
-        assert sum(isinstance(event, Stepped) for event in seen) == 9
+    watch, _ = stop_after(3)
+    api.paint(ask(tmp_path), output=out, run=run, watch=watch)
+    seen: list[Event] = []
+    asked = ask(tmp_path, strength=more.get("strength", 50))
+    api.paint(asked, output=out, run=run, watch=api.Watch(seen.append), fresh="fresh" in more)
+    assert sum(isinstance(event, Stepped) for event in seen) == 9
 
 
 @pytest.mark.usefixtures("pocket")
@@ -189,7 +189,7 @@ def _older(state: Path) -> None:
 
 
 FACTS = ("stage", "step", "evaluations", "averaged", "astray", "restarts", "tile", "value", "lowest", "tensors", "format")
-RUN_FACTS = ("asked", "recipe_sha256", "kernel", "seconds", "output")
+RUN_FACTS = ("request", "recipe_sha256", "kernel", "seconds", "output")
 STRANGE: dict[str, Callable[[Path], None]] = {
     "cut short": _cut,
     "of an older version": _older,
@@ -272,7 +272,7 @@ def test_a_large_state_is_written_less_often(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(runs.Run, "keep", keep)
     run = runs.Run.start(tmp_path / "x.run", recipe.Recipe())
-    follow = api._Follow(run, ask(tmp_path), "", checkpoint_seconds=1e-3, wish="")
+    follow = api._Follow(run, ask(tmp_path), "", checkpoint_seconds=1e-3, key="")
     follow(Planned(Size(48, 64), (), "cpu", "conv2d", 1.0, 1, 1), State(torch.zeros(1, 3, 2, 2)))
     for step in range(1, 101):
         state = State(torch.zeros(1, 3, 2, 2), evaluations=step)
@@ -287,8 +287,8 @@ def test_a_state_may_lie_in_tiles_and_on_disk(tmp_path: Path, monkeypatch: pytes
     """Stopped where memory was short, gone on with where it is plenty, and the other way round."""
     settings = {"solver": solver, "solver_rate": 1 if solver == "lbfgs" else 0.02, "tile": 48}
     whole = api.paint(ask(tmp_path, **settings))
-    out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     for first in (True, False):
+        out, run = tmp_path / f"{first}.png", tmp_path / f"{first}.png.run"
         for on_disk, steps in ((first, 3), (not first, 3), (first, 9)):
             way = planning.Holding(48, targets_on_disk=on_disk, history_on_disk=on_disk)
             monkeypatch.setattr(planning, "holding", lambda *_, way=way: way)

@@ -21,7 +21,8 @@ from impasto.images import writing
 from impasto.recipe import Recipe
 from impasto.scratch import Held
 
-FACTS = {"asked": "this", "recipe_sha256": "0", "kernel": "conv2d", "seconds": 1.5, "output": "x.png"}
+NAMED = Recipe(photo=recipe.Input(path="a.png", sha256="1"), paintings=(recipe.Input(path="b.png", sha256="2"),))
+FACTS = {"request": "this", "recipe_sha256": "0", "kernel": "conv2d", "seconds": 1.5, "output": "x.png"}
 FINISHED = events.Finished(3, 0.25, {"content": 0.25}, 1.5)
 
 
@@ -61,14 +62,13 @@ def test_a_run_written_by_hand_reads_back(tmp_path: Path):
     assert not run.lost
 
 
-def test_the_result_is_copied_where_it_cannot_be_linked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    def link(*_: object) -> None:
-        raise OSError("another file system")
-
-    monkeypatch.setattr(runs.os, "link", link)
+def test_the_result_is_a_file_of_its_own(tmp_path: Path):
+    """Who edits the picture in place, its metadata for instance, must not change the one in the run."""
     run = runs.Run.start(tmp_path / "x.run", Recipe())
     (tmp_path / "x.png").write_bytes(b"the picture")
     run.finish(tmp_path / "x.png", {})
+    with (tmp_path / "x.png").open("r+b") as file:
+        file.write(b"THE")
     assert (run.folder / "result.png").read_bytes() == b"the picture" and not run.lost
     assert (run.folder / runs.RECORD).exists()
 
@@ -192,7 +192,7 @@ def test_a_disk_too_full_for_the_record_gives_up_the_state(tmp_path: Path, monke
 def test_what_a_killed_run_left_half_written_is_removed_when_it_goes_on(tmp_path: Path):
     run = runs.Run.start(tmp_path / "x.run", Recipe())
     run.close()
-    for begin in (lambda: runs.Run.resume(run.folder), lambda: runs.Run.start(run.folder, Recipe())):
+    for begin in (lambda: runs.Run.resume(run.folder, NAMED), lambda: runs.Run.start(run.folder, NAMED)):
         for name in (runs.STATE, runs.PREVIEW, runs.RECORD):
             writing._part(run.folder / name).write_bytes(b"half")
         begin().close()
@@ -215,8 +215,9 @@ PAINTS_FOR_EVER = """
 import sys, time
 from pathlib import Path
 from impasto import runs
-from impasto.recipe import Recipe
-run = runs.Run.start(Path(sys.argv[1]), Recipe())
+from impasto.recipe import Input, Recipe
+named = Recipe(photo=Input(path="a.png", sha256="1"), paintings=(Input(path="b.png", sha256="2"),))
+run = runs.Run.start(Path(sys.argv[1]), named)
 print("begun", flush=True)
 time.sleep(60)
 """
@@ -230,20 +231,20 @@ def test_two_programs_do_not_write_to_one_run(tmp_path: Path):
     begun: list[Callable[[], object]] = [
         lambda: api.paint(request(), output=output, run=folder),
         lambda: api.paint(request(), output=output, run=folder, fresh=True),
-        lambda: runs.Run.resume(folder),
+        lambda: runs.Run.resume(folder, NAMED),
     ]
     for begin in begun:
         with pytest.raises(CannotWrite, match="Another impasto is painting with the run folder") as found:
             begin()
         assert "-o" in found.value.hint and not output.exists()
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    api.paint(request(), output=output)  # without a run, the last one to come to its end is what is there
+    api.paint(request(), output=output)  # without a run nobody is in the way
     other.kill()
     other.communicate()
     for _ in range(2):  # and one's own earlier run is in nobody's way, however it ended
-        api.paint(request(), output=output, run=folder)
+        api.paint(request(), output=output, run=folder, overwrite=True)
         with pytest.raises(ZeroDivisionError):
-            api.paint(request(), output=output, run=folder, watch=api.Watch(stop=lambda: bool(1 / 0)))
+            api.paint(request(), output=output, run=folder, overwrite=True, watch=api.Watch(stop=lambda: bool(1 / 0)))
 
 
 def test_a_stopped_run_is_told_from_a_finished_one_in_its_folder(tmp_path: Path):

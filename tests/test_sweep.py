@@ -17,7 +17,7 @@ from test_compare import paint_and_judge_with_pocket_networks
 
 import impasto
 from impasto import comparing, events, images, metrics, runs, sweeping, wiring
-from impasto.errors import AssetUnavailable, BadPicture, BadRequest
+from impasto.errors import AssetUnavailable, BadPicture, BadRequest, CannotWrite
 from impasto.geometry import Size
 from impasto.networks import weights
 
@@ -166,7 +166,11 @@ def test_what_was_painted_otherwise_is_painted_anew(change: str):
         save_random("photo.png", 75, 100, seed=5)
     elif change == "another picture":
         save_random("out/strength-20.png", 48, 64, seed=5)
-    swept(strength=[20, 80], size=48 if change == "size" else 64)
+    size, there = 48 if change == "size" else 64, times()
+    with pytest.raises(CannotWrite, match=r"strength-20\.png exists already and is kept") as found:
+        swept(strength=[20, 80], size=size)
+    assert "--overwrite" in found.value.hint and times() == there
+    swept(strength=[20, 80], size=size, overwrite=True)
     after = times()
     changed = [name for name in before if before[name] != after[name]]
     assert changed == (["strength-20.png"] if change == "another picture" else list(before))
@@ -285,7 +289,7 @@ def test_control_c_ends_a_sweep_in_a_poster(capsys: Captured, monkeypatch: pytes
         return original(*given, **named)
 
     monkeypatch.setattr(sweeping.api, "paint", paint)
-    assert run("sweep", *PAIR, "--strength", "10:90:5", *FAST, "-o", "out") == 0
+    assert run("sweep", *PAIR, "--strength", "10:90:5", *FAST, "-o", "out") == 130
     out, err = capsys.readouterr()
     assert "Stopping after this step" in err
     assert "1 of 5 pictures are done. The same command goes on from here." in err

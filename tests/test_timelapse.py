@@ -116,7 +116,7 @@ def test_an_unfinished_run_ends_with_its_last_snapshot_or_a_newer_preview():
     with Image.open(film("-o", "film.webp")) as image:
         assert image.n_frames == 4
     shot(FOLDER / "preview.jpg", 250, Size(48, 64))
-    with Image.open(film("-o", "film.webp")) as image:
+    with Image.open(film("-o", "film.webp", "--overwrite")) as image:
         assert image.n_frames == 5
 
 

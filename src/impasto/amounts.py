@@ -5,18 +5,24 @@ It knows text and numbers, both ways; it refuses to know what they are for.
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
+from urllib.parse import quote, unquote_to_bytes
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
 
 from impasto.errors import BadRecipe
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
-_SPANS = {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
+_FILE = "file:"
+_SPANS = dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1)
+_SPANS |= dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60)
+_SPANS |= dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600)
 
 
 def numbers(value: object) -> object:
@@ -54,21 +60,66 @@ def memory(value: object) -> object:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
+def file_name(value: object) -> str:
+    """A file's name from itself, from a path, or from the text that ``file_text`` made of it."""
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError("the name of a file")
+    name = os.fsdecode(value)
+    return os.fsdecode(unquote_to_bytes(name.removeprefix(_FILE))) if name.startswith(_FILE) else name
+
+
+def file_text(name: str) -> str:
+    """A file's name as text that JSON, TOML and XML can hold.
+
+    A name is bytes; what is not UTF-8 in it comes as lone surrogates (PEP 383), which no text file may hold. Such a name is
+    written percent-encoded after ``file:``, as RFC 8089 does, and every other one as it is.
+    """
+    return _FILE + quote(os.fsencode(name)) if name.startswith(_FILE) or not _is_utf8(name) else name
+
+
+def expanded(name: str | os.PathLike[str]) -> str:
+    """A file's name with ``~`` replaced by the home folder, as a shell would have done, unless a file is called so."""
+    name = os.fspath(name)
+    return os.path.expanduser(name) if name.startswith("~") and not os.path.lexists(name) else name
+
+
 def duration(text: float | str) -> float:
-    """Seconds from a number or a text such as "90", "45s", "2m", "1h30m" or "1.5h".
+    """Seconds from a number or a text such as "90", "45s", "2m", "1h30m", "1:30" or "1.5 hours".
 
     Raises:
-        BadRecipe: it is no time, or none that is above zero.
+        BadRecipe: it is no length of time, or not above zero.
     """
-    value = str(text).strip().lower().replace(" ", "")
-    parts = re.findall(r"(\d+(?:\.\d*)?)([a-z]*)", value)
-    complete = "".join(number + unit for number, unit in parts) == value
-    if not complete or not parts or any(unit not in _SPANS for _, unit in parts):
-        raise BadRecipe(f"{text!r} is no length of time.", "Write seconds, or such as 90s, 2m, 1h30m.")
-    total = sum(float(number) * _SPANS[unit] for number, unit in parts)
+    value = str(text).strip().lower()
+    clock = re.fullmatch(r"(?:(\d+):)?(\d{1,2}):([0-5]\d)", value)  # h:mm:ss or m:ss
+    if clock:
+        total = 3600.0 * int(clock[1] or 0) + 60 * int(clock[2]) + int(clock[3])
+    else:
+        value = re.sub(r"\band\b|,(?=.)", " ", value)
+        parts = [(number, unit or "s") for number, unit in re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*", value)]
+        if len(parts) > 1 and value[-1].isdigit():  # "1h30" is an hour and thirty of the next smaller unit
+            parts[-1] = (parts[-1][0], "m" if parts[-2][1][0] == "h" else "s")
+        bare = re.search(r"\d\s+\d", value)
+        complete = re.fullmatch(r"(\d+(\.\d+)?\s*[a-z]*\s*)+", value)
+        if bare or not complete or any(unit not in _SPANS for _, unit in parts):
+            raise BadRecipe(f"{text!r} is no length of time.", "Write seconds, or such as 90s, 2m, 1h30m, '2 minutes'.")
+        total = sum(float(number) * _SPANS[unit] for number, unit in parts)
     if not 0 < total < 1e9:
         raise BadRecipe(f"{text!r} is no time to paint in.", "Give a minute or more: --time 2m.")
     return total
+
+
+def json_text(values: Any, indent: int | None = None) -> str:
+    """Plain values as JSON; all letters are escaped where a file's name is not UTF-8 (see ``file_text``)."""
+    text = json.dumps(values, indent=indent, ensure_ascii=False)
+    return text if _is_utf8(text) else json.dumps(values, indent=indent)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def typed(value: Any) -> str:
@@ -87,3 +138,5 @@ Counts = Annotated[tuple[Count, ...], BeforeValidator(numbers), Field(min_length
 Weight = Annotated[float, Field(ge=0)]
 Weights = Annotated[dict[str, Weight], BeforeValidator(weights), Field(min_length=1), AfterValidator(in_order)]
 Bytes = Annotated[int, BeforeValidator(memory)]
+# Pydantic's own text refuses lone surrogates, by which Python spells a name that is not UTF-8.
+FileName = Annotated[str, PlainValidator(file_name), PlainSerializer(file_text, when_used="json")]

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from impasto import amounts, assets, images, runs
+from impasto import amounts, assets, destination, images, runs
 from impasto import painting as paintings
 from impasto import recipe as recipes
 from impasto import snapshots as shots
+from impasto.destination import Place, Wanted
 from impasto.errors import (
     BadPicture,
     BadRecipe,
@@ -35,9 +36,10 @@ from impasto.errors import (
 )
 from impasto.events import Event, Failed, Finished, Planned, StageDone, Stepped, Warned
 from impasto.geometry import Size
+from impasto.images.writing import file_sha256
 from impasto.painting import Painting
 from impasto.recipe import Recipe
-from impasto.request import Request, Source, is_file, replanned, request, requests
+from impasto.request import Request, Source, is_file, replanned, request, requests, with_its_files
 from impasto.snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -121,6 +123,9 @@ def iterate(recipe: Recipe, watch: Watch | None = None) -> Iterator[tuple[Event,
         raise BadPicture("The recipe names no photo or no painting.", "Set photo and paintings, or use impasto.stylize.")
     watch = watch or Watch()
     asked = request(recipe.photo.path, [painting.path for painting in recipe.paintings], recipe, watch.fetch)
+    for given, found in zip([recipe.photo, *recipe.paintings], [asked.photo, *asked.paintings], strict=True):
+        if given.sha256 not in ("", found.sha256):
+            raise BadPicture(f"{given.path} is not the picture that the recipe names: its contents differ.")
     return _lazily(asked, watch)
 
 
@@ -135,13 +140,17 @@ def load_recipe(given: Recipe | str, settings: dict[str, Any]) -> Recipe:
     if isinstance(given, Recipe):
         return recipes.with_settings(given, settings)
     given = str(given)
-    path = Path(given)
-    if given not in recipes.names() and path.suffix.lower() not in (".toml", ".json") and is_file(given):
+    path = Path(amounts.expanded(given))
+    if given in recipes.names():
+        return recipes.with_settings(recipes.load(given), settings)
+    if path.suffix.lower() not in (".toml", ".json") and is_file(str(path)):
         text = images.embedded_recipe(path)
         if text is None:
             raise UnknownName(f"{given} carries no recipe.", "Pictures painted by Impasto do; so do .toml and .json files.")
-        return recipes.with_settings(recipes.from_json(text, given), settings)
-    return recipes.with_settings(recipes.load(given), settings)
+        found = recipes.from_json(text, given)
+    else:
+        found = recipes.load(str(path))
+    return recipes.with_settings(with_its_files(found, path.parent), settings)
 
 
 def paint(
@@ -149,6 +158,9 @@ def paint(
     *,
     output: Path | None = None,
     run: Path | None = None,
+    beside: bool = False,
+    named: bool = True,
+    overwrite: bool = False,
     watch: Watch | None = None,
     fresh: bool = False,
     checkpoint_seconds: float = recipes.CHECKPOINT_SECONDS,
@@ -156,34 +168,40 @@ def paint(
     fixed: Set[str] = frozenset(),
     snapshots: str | Iterable[int] = (),
     like: Bench | None = None,
+    begun: float | None = None,
 ) -> Painting:
     """Paint a request; write the picture to ``output`` and the run's folder to ``run`` where they are given.
 
-    A run of the same recipe that was stopped or killed is gone on with from the state in its folder, and ends with the
-    bytes of an undisturbed one, unless ``fresh``. The state is written every ``checkpoint_seconds`` (0: after each step),
-    less often where that would take up a hundredth of the time, and after each stage. ``within`` seconds the best picture
-    is painted: size and iterations are chosen, but for those that ``fixed`` names. ``snapshots`` ("100,300", "every=50", or
-    numbers) are the evaluations after which the picture is kept in the run's folder, as it would be written if the run
-    were stopped there, in the size of its stage. ``like``: a bench whose network and speed are taken over where they serve.
+    ``beside``, ``named``, ``overwrite`` and ``fresh`` are those of ``destination.Wanted``: nothing finished is replaced
+    unless the caller says so. A request that is finished there already is not painted again: its picture is given. An
+    unfinished run of the same request is continued from the state in its folder, and ends with the bytes of an undisturbed
+    one. The state is written every ``checkpoint_seconds`` (0: after each step), less often where that would take up a
+    hundredth of the time, and after each stage. ``within`` seconds, counted from ``begun`` (a ``time.monotonic()``), the
+    best picture is painted: size and iterations are chosen, but for those that ``fixed`` names. ``snapshots`` ("100,300",
+    "every=50", or numbers) are the evaluations after which the picture is kept in the run's folder, as it would be written
+    if the run were stopped there, in the size of its stage. ``like``: a bench whose network and speed are reused where they
+    serve.
 
     Raises:
+        CannotWrite: another picture is there, or a folder that is no run's.
         DoesNotFit: the recipe's limit on memory is too low.
         Diverged, OutOfMemory: the search could not be brought to a sound end. The best picture so far is in ``output``.
     """
     from impasto import wiring
 
-    begun = time.monotonic()
+    begun = time.monotonic() if begun is None else begun
     watch = watch or Watch()
     if not checkpoint_seconds >= 0:
         raise BadRecipe(f"checkpoint is {checkpoint_seconds:g}, but it must be 0 or more seconds.", "0 saves each step.")
     wanted = shots.parse(snapshots)
-    shots.check_kept(wanted, run is not None)
-    output = check_paths(output, run, asked, asked.plan.size if within is None else None)
-    wish = _wish(asked.recipe, within, fixed)
-    kept = runs.checkpoint(run) if run is not None and not fresh else None
-    if kept is not None and kept.facts["asked"] != wish and (within or kept.facts["recipe_sha256"] != asked.recipe.sha256):
-        kept = None  # something else under the same name: a fresh start is what was asked for
-    wish = kept.facts["asked"] if kept else wish
+    shots.check_kept(wanted, run is not None or beside)
+    key = destination.request_key(asked.recipe, within, fixed)
+    place = destination.settle(Wanted(output, run, beside, named, overwrite, fresh, str(wanted)), asked.recipe, key)
+    output = check_paths(place.output, place.run, asked, asked.plan.size if within is None else None)
+    if place.record is not None:
+        return _painted_before(place, asked, watch)
+    run, kept = place.run, place.unfinished
+    key = kept.facts["request"] if kept else key
     spent = kept.facts["seconds"] if kept else 0.0
     with memory_for("begin"):
         ready = wiring.bench(asked, watch.fetch, kept, like)
@@ -194,15 +212,36 @@ def paint(
             check_paths(output, run, asked, asked.plan.size)
         stream = wiring.stream(ready, kept)
         first = next(stream)  # the network is there and the plan is made: from here on something may be written
+    said = []
+    if run is not None and place.aside:
+        moved = runs.move_aside(run)
+        said.append(f"{run} held the run of another request: it is kept as {moved.name}.")
     log = None
     if run is not None:
-        log = runs.Run.start(run, asked.recipe) if kept is None else runs.Run.resume(run)
-    follow = _Follow(log, asked, str(output or ""), checkpoint_seconds, wish, spent, ready.kernel, wanted)
+        log = runs.Run.start(run, asked.recipe) if kept is None else runs.Run.resume(run, asked.recipe)
+    follow = _Follow(log, asked, str(output or ""), checkpoint_seconds, key, spent, ready.kernel, wanted)
     follow.shooting = kept.facts.get("snapshot_seconds", 0.0) if kept else 0.0
-    said = [(Warned(note), first[1]) for note in _never(wanted, asked.plan.evaluations)]
+    events = [(Warned(note), first[1]) for note in (*said, *_never(wanted, asked.plan.evaluations))]
     deadline = begun + within - spent if within is not None else math.inf
     with nullcontext() if log is None else closing(log):
-        return _ended(_from([first, *said], stream), follow, watch, output, deadline)
+        return _ended(_from([first, *events], stream), follow, watch, output, deadline)
+
+
+def _painted_before(place: Place, asked: Request, watch: Watch) -> Painting:
+    """The finished picture of the same request, copied from its run where it is not where it was."""
+    assert place.run is not None and place.record is not None
+    result, output = runs.result(place.run), place.output
+    if output is not None and not output.exists():
+        assert result is not None
+        images.replace_file(output, result.read_bytes())
+        note = f"It was painted before: the picture is put back from {place.run}."
+    else:
+        note = f"It was painted before{f', in {output}' if output else ''}; --fresh paints it again."
+    watch.event(Warned(note))
+    record = {**place.record, "output": str(output) if output else None}
+    picture = output or result
+    assert picture is not None
+    return paintings.read(picture, asked, record)
 
 
 def _from(
@@ -222,12 +261,18 @@ def _ended(
     again = "The same command goes on from the last state that was saved." if log is not None else ""
     with memory_for("write the picture", NotSaved, again):
         painting = paintings.of(follow.asked, state, follow.planned, follow.seconds)
+        told = {"request": follow.key, "kernel": follow.kernel, "stopped": stopped, "notes": follow.notes}
+        painting.record.update(told)
         if output is not None:
             output = paintings.save(painting, output)
-            painting.record["output"] = str(output)
+            painting.record.update({"output": str(output), "output_sha256": file_sha256(output)})
         if log is not None and follow.wanted:
             taken = len(runs.kept_snapshots(log.folder))
-            painting.record["snapshots"] = {"count": taken, "seconds": round(follow.shooting, 3)}
+            painting.record["snapshots"] = {
+                "after": str(follow.wanted),
+                "count": taken,
+                "seconds": round(follow.shooting, 3),
+            }
     if failed is not None:
         where = f"The last good picture is in {output}. " if output is not None else ""
         if failed.memory:
@@ -276,11 +321,6 @@ def _never(wanted: Snapshots, evaluations: int) -> list[str]:
     return [f"The run has {evaluations} evaluations: there will be no snapshot for {beyond}."] if beyond else []
 
 
-def _wish(recipe: Recipe, within: float | None, fixed: Set[str]) -> str:
-    """What was asked for, in a word: the same command has the same."""
-    return " ".join([recipe.sha256, *([f"{within:g}", *sorted(fixed & {"size", "iterations"})] if within else [])])
-
-
 def resume(run: Path, watch: Watch | None = None) -> Painting:
     """Go on with an unfinished run from its folder, and write the picture where it was to go.
 
@@ -299,7 +339,7 @@ def resume(run: Path, watch: Watch | None = None) -> Painting:
     if asked.recipe.sha256 != kept.facts["recipe_sha256"]:
         raise kept.refused("its photo or a painting has changed since")
     output = Path(kept.facts["output"]) if kept.facts["output"] else None
-    return paint(asked, output=output, run=run, watch=watch, snapshots=kept.facts.get("snapshots", ""))
+    return paint(asked, output=output, run=run, named=False, watch=watch, snapshots=kept.facts.get("snapshots", ""))
 
 
 def check_paths(output: Path | None, run: Path | None, asked: Request, size: Size | None) -> Path | None:
@@ -328,8 +368,8 @@ def _check_not_an_input(output: Path, asked: Request) -> None:
 class _Follow:
     """Keeps what the record needs of the stream, and writes the run's log, state and preview.
 
-    ``wish`` is what was asked for, before anything was chosen for it. ``spent``: seconds of the run before it was
-    interrupted, if it was. ``kernel``: how it convolves. ``pace``: seconds of the last step. ``shooting``: seconds that
+    ``key``: the ``destination.request_key``. ``notes``: what was told on the way. ``spent``: seconds of the run before it
+    was interrupted, if it was. ``kernel``: how it convolves. ``pace``: seconds of the last step. ``shooting``: seconds that
     snapshots took.
     """
 
@@ -337,7 +377,7 @@ class _Follow:
     asked: Request
     output: str
     checkpoint_seconds: float
-    wish: str
+    key: str
     spent: float = 0.0
     kernel: str = ""
     wanted: Snapshots = field(default_factory=Snapshots)
@@ -347,6 +387,7 @@ class _Follow:
     pace: float = 0.0
     next_keep: float = 0.0
     next_preview: float = _PREVIEW_SECONDS
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.seconds = self.spent
@@ -355,6 +396,8 @@ class _Follow:
     def __call__(self, event: Event, state: State) -> None:
         if isinstance(event, Planned):
             self.planned = event
+        if isinstance(event, Warned):
+            self.notes.append(event.message)
         if isinstance(event, Stepped | Finished):
             now = self.spent + event.seconds
             self.seconds, self.pace = now, now - self.seconds
@@ -394,7 +437,7 @@ class _Follow:
             return
         begun = time.monotonic()
         tensors, facts = state.pack()
-        facts |= {"recipe_sha256": self.asked.recipe.sha256, "asked": self.wish, "kernel": self.kernel}
+        facts |= {"recipe_sha256": self.asked.recipe.sha256, "request": self.key, "kernel": self.kernel}
         facts |= {"snapshots": str(self.wanted), "snapshot_seconds": self.shooting}
         self.log.keep(tensors, {**facts, "seconds": self.seconds, "output": self.output})
         pause = max(self.checkpoint_seconds, (time.monotonic() - begun) / _WRITING_SHARE) if self.checkpoint_seconds else 0

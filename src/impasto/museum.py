@@ -101,6 +101,11 @@ def search(words: str) -> list[Work]:
     return [painting for painting in all_paintings() if all(word in _text(painting) for word in wanted)]
 
 
+def named(name: str) -> Work | None:
+    """The painting whose name this is, letter for letter; None if there is none."""
+    return next((painting for painting in all_paintings() if painting.slug == name), None)
+
+
 def find(words: str) -> Work:
     """The one painting meant: by its name, else as the only one that has all the words.
 

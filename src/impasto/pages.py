@@ -10,13 +10,17 @@ from importlib import resources
 
 
 def fill(package: str, template: str, **values: object) -> str:
-    """The template of that name in a package, with these values. One that it asks for and is not given is an error."""
+    """The template of that name in a package, with these values. One that it asks for and is not given is an error.
+
+    What no text can hold, of names that are not UTF-8, becomes question marks.
+    """
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    return environment.from_string(resources.files(package).joinpath(template).read_text("utf-8")).render(values)
+    page = environment.from_string(resources.files(package).joinpath(template).read_text("utf-8")).render(values)
+    return page.encode(errors="replace").decode()
 
 
 def embedded(kind: str, content: bytes) -> str:

@@ -5,6 +5,7 @@ It knows what is told of a run in a picture and in its record. It refuses to kno
 
 from __future__ import annotations
 
+import math
 import platform
 import tempfile
 from dataclasses import dataclass
@@ -42,6 +43,16 @@ class Painting:
     credit: str = ""
 
     @property
+    def size(self) -> Size:
+        """Height and width in pixels."""
+        return Size(*self.pixels.shape[:2])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about the pictures that went in and about the run, a sentence each."""
+        return tuple(self.record.get("notes", ()))
+
+    @property
     def image(self) -> PIL.Image.Image:
         """The picture as an 8-bit PIL image, RGB, or RGBA where the photo had transparency."""
         from PIL import Image
@@ -56,7 +67,7 @@ class Painting:
             CannotWrite: the folder, the name's extension, or the disk.
         """
         bits = self.recipe.output.bits
-        target = images.check_output(path, bits=bits, size=Size(*self.pixels.shape[:2]))
+        target = images.check_output(path, bits=bits, size=self.size)
         images.save(
             target,
             self.pixels,
@@ -101,6 +112,12 @@ def of(asked: Request, state: State, planned: Planned | None, seconds: float) ->
         "versions": {"impasto": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
     return Painting(pixels, alpha, recipe, record, asked.photo.exif, asked.credit)
+
+
+def read(file: Path, asked: Request, record: dict[str, Any]) -> Painting:
+    """A picture that was painted before, from its file, with the record of its run."""
+    picture = images.read(file, max_megapixels=math.inf)
+    return Painting(picture.pixels, picture.alpha, asked.recipe, record, asked.photo.exif, asked.credit)
 
 
 def save(painting: Painting, output: Path) -> Path:

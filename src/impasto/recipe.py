@@ -61,7 +61,7 @@ class Record(BaseModel):
 class Input(Record):
     """A picture that goes in: a file's path or a painting's name, and the hash of its bytes once they have been read."""
 
-    path: str
+    path: amounts.FileName
     sha256: str = ""
     weight: float = Field(default=1.0, gt=0)
 
@@ -87,7 +87,7 @@ class NetworkChoice(Record):
         "fetched", "Whose network's maps the fetched one's are made as large as: see docs/recipes.md."
     )
     gain: float = setting(1.0, "Factor on every feature map.", gt=0, le=1000)
-    weights: str = setting("", "A file of weights to use in place of the fetched one.", option="weights")
+    weights: amounts.FileName = setting("", "A file of weights to use in place of the fetched one.", option="weights")
     weights_sha256: str = ""
 
 
@@ -184,7 +184,7 @@ class Schedule(Record):
     patience: int = setting(
         50, "Evaluations without a visible change after which a size is done; 0 for never.", option="patience", ge=0
     )
-    start: str = setting("content", "Where the search starts: content, noise, style, or a picture file.", option="init")
+    start: amounts.FileName = setting("content", "Where to start: content, noise, style, or a picture file.", option="init")
     start_sha256: str = ""
     noise: float = setting(0.0, "Share of noise in the picture that the search starts from.", ge=0, le=1)
     noise_kind: Literal["normal", "uniform"] = setting("normal", "How noise is spread.")
@@ -201,13 +201,7 @@ class Compute(Record):
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "Numbers between layers; auto takes bfloat16 where the processor is made for it.", option="precision"
     )
-    tile: int = setting(
-        0,
-        "Largest side of a tile; 0: the whole picture, or what fits.",
-        option="tile",
-        unit="px",
-        ge=0,
-    )
+    tile: int = setting(0, "Largest side of a tile; 0: the whole picture, or what fits.", option="tile", unit="px", ge=0)
     memory: amounts.Bytes = setting(
         0, "Most memory to use, such as 4GB; 0 for what is free.", option="memory", unit="bytes", ge=0
     )
@@ -264,12 +258,14 @@ class Recipe(Record):
 
     @property
     def sha256(self) -> str:
-        """The hash of what decides the picture: pictures count by their bytes, not by the folders they lie in."""
+        """The hash of what decides the pixels: of pictures their bytes, and no limits, names, or ways to write the file."""
         values = self.model_dump(mode="json", exclude_none=True)
         for given in (values.get("photo"), *values["paintings"]):
             if given and given["sha256"]:
                 del given["path"]
-        del values["compute"]["memory"]  # how much there is to work with: an unfinished run may be given another amount
+        for name in ("output", "max_megapixels", "name", "summary", "source"):
+            del values[name]
+        del values["compute"]["memory"]
         for room, name in (("schedule", "start"), ("network", "weights")):
             if values[room][f"{name}_sha256"]:
                 del values[room][name]
@@ -430,6 +426,8 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
         for step in option.path[:-1]:
             room = room[step]
         room[option.path[-1]] = value
+        if (recorded := f"{option.path[-1]}_sha256") in room:  # of the file that was named before
+            room[recorded] = ""
     return from_mapping(values, "")
 
 

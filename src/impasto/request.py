@@ -6,21 +6,28 @@ weights, devices and how anything is painted: torch is not read here.
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import itertools
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from impasto import assets, images, museum, schedule
+from impasto import amounts, assets, images, museum, schedule
 from impasto.errors import BadPicture, BadRecipe
 from impasto.geometry import Size
+from impasto.images.writing import file_sha256
 from impasto.networks import vgg
 from impasto.recipe import Input, Recipe
 
 _LEAST_SIDE = 16  # of a photo or painting as it is read
+_SEARCHED = 200  # files of a folder, whose hashes are compared
+_ENLARGED = 1.25  # times: from then on a painting's strokes are seen to be soft
+_STRETCHED = 1.03  # times: from then on a picture is seen to be out of shape
 
 Source = object  # a path, a museum name, a PIL image, a numpy array or a torch tensor (see ``images.read``)
 
@@ -35,15 +42,42 @@ class Request:
     paintings: tuple[images.Picture, ...]
     start: images.Picture | None
     credit: str
+    remarks: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know about the pictures."""
-        pictures = (self.photo, *self.paintings)
+        """What a person should know about the pictures, a sentence each."""
+        pictures = (self.photo, *self.paintings, *([self.start] if self.start else []))
         notes = [f"{picture.source}: {note}" for picture in pictures for note in picture.notes]
-        if self.plan.size.pixels > self.photo.size.pixels:
-            notes.append(f"The photo is {self.photo.size}; it is enlarged to {self.plan.size}.")
-        return tuple(notes)
+        return tuple(dict.fromkeys([*self.remarks, *notes, *self._sizes()]))
+
+    def _sizes(self) -> Iterator[str]:
+        """What is enlarged or stretched."""
+        size, style = self.plan.size, self.recipe.style
+        if size.pixels > self.photo.size.pixels:
+            yield f"The photo is {self.photo.size}; it is enlarged to {size}."
+        for painting in self.paintings if style.weight > 0 else ():
+            wanted = schedule.painting_size(painting.size, size, style.scale, style.sizing, style.enlarge)
+            factor = (wanted.pixels / painting.size.pixels) ** 0.5
+            if factor > _ENLARGED:
+                yield (
+                    f"The painting {painting.source} is {painting.size}; it is enlarged {factor:.2g} times. "
+                    "A larger picture of it has finer strokes."
+                )
+        if self.start is not None:
+            stretch = size.width / size.height * self.start.size.height / self.start.size.width
+            if not 1 / _STRETCHED < stretch < _STRETCHED:
+                yield f"{self.start.source}, from which the search starts, is {self.start.size}; it is stretched to {size}."
+
+
+@dataclass(frozen=True)
+class _Style:
+    """One painting as it was given: a file, pixels or a museum's work, and its weight where one was given with it."""
+
+    source: Source
+    work: museum.Work | None
+    weight: float | None
+    remark: str = ""
 
 
 def request(
@@ -75,39 +109,42 @@ def requests(
         raise BadPicture("No painting was given.", "Name a file, or a painting of `impasto museum`.")
     for recipe in each:
         _check_terms(recipe)
-    works = [_work(each) for each in styles]
+    given = [_style(one) for one in styles]
     limit = min(recipe.max_megapixels for recipe in each)
-    photo = images.read(content, max_megapixels=limit)
+    photo = _read(content, limit)
     _check_large_enough("photo", photo)
     plans = [_plan(one, photo.size) for one in each]
     if isinstance(plans[0], BadPicture) and not any(isinstance(plan, schedule.Plan) for plan in plans):
         raise plans[0]
-    starts = {file: images.read(file, max_megapixels=limit) for file in _once(one.schedule.start for one in each)}
-    paintings = tuple(
-        images.read(each, max_megapixels=limit) if work is None else _hung(work, fetch)
-        for each, work in zip(styles, works, strict=True)
-    )
+    starts = {file: _read(file, limit) for file in _once(one.schedule.start for one in each)}
+    paintings = tuple(_painting(one, limit, fetch) for one in given)
     for painting in paintings:
         _check_large_enough("painting", painting)
         _check_not_flat("painting", painting)
     hashes = {file: _hash(file) for file in _once(one.network.weights for one in each)}
-    given = Input(path=_absolute(photo.source), sha256=photo.sha256)
-    hung = [Input(path=_absolute(painting.source), sha256=painting.sha256) for painting in paintings]
-    credit = "; ".join(work.credit for work in works if work is not None)
+    credit = "; ".join(one.work.credit for one in given if one.work is not None)
 
     def read(recipe: Recipe, plan: schedule.Plan) -> Request:
-        start = starts.get(recipe.schedule.start)
-        weights = [painting.weight for painting in recipe.paintings]
-        weights = weights if len(weights) == len(hung) else [1.0] * len(hung)
+        tensors, first = recipe.network.weights, recipe.schedule.start
+        start = starts.get(first)
+        if start is not None:
+            _check_same("init", first, recipe.schedule.start_sha256, start.sha256)
+        if tensors:
+            _check_same("weights", tensors, recipe.network.weights_sha256, hashes[tensors])
+        weights, remarks = _weights(recipe, given)
+        of_start = {"start": _absolute(start.source), "start_sha256": start.sha256} if start else {"start_sha256": ""}
+        of_weights = {"weights": _absolute(tensors), "weights_sha256": hashes.get(tensors, "")}
         known = {
-            "network": recipe.network.model_copy(update={"weights_sha256": hashes.get(recipe.network.weights, "")}),
-            "schedule": recipe.schedule.model_copy(update={"start_sha256": start.sha256 if start else ""}),
-            "photo": given,
+            "network": recipe.network.model_copy(update=of_weights),
+            "schedule": recipe.schedule.model_copy(update=of_start),
+            "photo": Input(path=_absolute(photo.source), sha256=photo.sha256),
             "paintings": tuple(
-                one.model_copy(update={"weight": weight}) for one, weight in zip(hung, weights, strict=True)
+                Input(path=_absolute(painting.source), sha256=painting.sha256, weight=weight)
+                for painting, weight in zip(paintings, weights, strict=True)
             ),
         }
-        return Request(recipe.model_copy(update=known), plan, photo, paintings, start, credit)
+        remarks = [*filter(None, (one.remark for one in given)), *remarks]
+        return Request(recipe.model_copy(update=known), plan, photo, paintings, start, credit, tuple(remarks))
 
     return [read(one, plan) if isinstance(plan, schedule.Plan) else plan for one, plan in zip(each, plans, strict=True)]
 
@@ -153,19 +190,16 @@ def wanted_layers(recipe: Recipe) -> set[str]:
 
 def painting(style: Source, max_megapixels: float, fetch: assets.Progress = assets.silent) -> images.Picture:
     """A painting as it is read: a museum's by its name, or a file or pixels like any other."""
-    work = _work(style)
-    return images.read(style, max_megapixels=max_megapixels) if work is None else _hung(work, fetch)
+    return _painting(_style(style), max_megapixels, fetch)
 
 
 def pair(
     content: Source, style: Source | None, max_megapixels: float, fetch: assets.Progress = assets.silent
 ) -> tuple[images.Picture, images.Picture | None]:
     """A photo, and a painting where one is named, read and checked, to be looked at rather than painted from."""
-    work = _work(style)
-    photo = images.read(content, max_megapixels=max_megapixels)
-    found = None
-    if style is not None:
-        found = images.read(style, max_megapixels=max_megapixels) if work is None else _hung(work, fetch)
+    named = _style(style) if style is not None else None
+    photo = _read(content, max_megapixels)
+    found = _painting(named, max_megapixels, fetch) if named is not None else None
     for role, picture in (("photo", photo), ("painting", found)):
         if picture is not None:
             _check_large_enough(role, picture)
@@ -173,13 +207,67 @@ def pair(
     return photo, found
 
 
-def _work(style: Source) -> museum.Work | None:
-    """The museum's painting that is meant, or None where a file or pixels are."""
-    if not isinstance(style, str) or not style.strip() or _exists(style):
-        return None
+def _read(source: Source, max_megapixels: float) -> images.Picture:
+    path = isinstance(source, str | os.PathLike)
+    return images.read(amounts.expanded(source) if path else source, max_megapixels=max_megapixels)  # type: ignore[arg-type]
+
+
+def _painting(style: _Style, max_megapixels: float, fetch: assets.Progress) -> images.Picture:
+    return _read(style.source, max_megapixels) if style.work is None else _hung(style.work, fetch)
+
+
+def _style(given: Source) -> _Style:
+    """A painting as it was given, read as far as its name goes.
+
+    Raises:
+        UnknownName: a name that is neither a file's nor a museum painting's.
+        BadRecipe: a weight that is not above 0.
+    """
+    weight = None
+    if isinstance(given, str) and not _exists(amounts.expanded(given)):
+        name, colon, number = given.rpartition(":")
+        if colon and name and re.fullmatch(r"\d+(\.\d*)?|\.\d+", number):
+            given, weight = name, float(number)
+            if weight <= 0:
+                raise BadRecipe(f"The weight of {name} is {number}, but it must be above 0.", "Leave the painting out.")
+    work, remark = _work(given)
+    return _Style(given, work, weight, remark)
+
+
+def _work(style: Source) -> tuple[museum.Work | None, str]:
+    """The museum's painting that is meant, or None where a file or pixels are; and what to say if it could be either."""
+    if not isinstance(style, str) or not style.strip():
+        return None, ""
+    path = amounts.expanded(style)
+    named = museum.named(style)
+    if is_file(path):
+        return None, f"{style} is a file here; the museum's painting of that name was not taken." if named else ""
+    if _exists(path):
+        return named, f"{style} is the museum's painting; the folder of that name was not taken." if named else ""
     if re.search(r"[/\\]|\.\w{2,5}$", style):  # a path to a file that is missing, which reading it will say
-        return None
-    return museum.find(style)
+        return None, ""
+    return museum.find(style), ""
+
+
+def _weights(recipe: Recipe, styles: Sequence[_Style]) -> tuple[list[float], list[str]]:
+    """The weight of each painting, and what to say of weights that count for nothing."""
+    if any(style.weight is not None for style in styles):
+        return [style.weight if style.weight is not None else 1.0 for style in styles], []
+    weights = [one.weight for one in recipe.paintings]
+    if len(weights) == len(styles):
+        return weights, []
+    unequal = len(set(weights)) > 1
+    remark = f"The recipe weighs {len(weights)} paintings and {len(styles)} were given: their weights are equal."
+    return [1.0] * len(styles), [remark] if unequal else []
+
+
+def _check_same(option: str, name: str, recorded: str, digest: str) -> None:
+    """Raises BadRecipe for a file that is not the one whose hash a recipe recorded."""
+    if recorded and recorded != digest:
+        raise BadRecipe(
+            f"{name} is not the file that the recipe was made with: its contents differ.",
+            f"Name the right one with --{option}, or say --{option} {name} to use this one.",
+        )
 
 
 def _hung(work: museum.Work, fetch: assets.Progress) -> images.Picture:
@@ -191,9 +279,37 @@ def _hung(work: museum.Work, fetch: assets.Progress) -> images.Picture:
 
 def _absolute(source: str) -> str:
     """A file's whole path; a museum name or a word such as "array" as it is."""
-    path = str(Path(source).resolve()) if is_file(source) else source
-    # A name that is not Unicode is shown as far as it goes; the hash beside it says which file it was.
-    return path.encode(errors="surrogateescape").decode(errors="replace")
+    return str(Path(source).resolve()) if source and is_file(source) else source
+
+
+def with_its_files(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with the files that it names by their hashes found: here, or in the ``folder`` that it was read from."""
+    places = (Path(), folder)
+    network, plan = recipe.network, recipe.schedule
+    weights = _found_by_hash(network.weights, network.weights_sha256, places)
+    start = _found_by_hash(plan.start, plan.start_sha256, places)
+    known = {"network": network.model_copy(update={"weights": weights})}
+    return recipe.model_copy(update={**known, "schedule": plan.model_copy(update={"start": start})})
+
+
+def _found_by_hash(name: str, digest: str, folders: Iterable[Path]) -> str:
+    """The file that a recipe names, where it lies now; the name itself where it is not found.
+
+    It is looked for under its own name in each of ``folders``, and then, since files are renamed, among the others there
+    with the same ending.
+    """
+    if not digest:
+        return name
+    places = list(dict.fromkeys(folder.absolute() for folder in folders if folder.is_dir()))
+    own = [Path(name), *(folder / Path(name).name for folder in places)]
+    others = (path for folder in places for path in sorted(folder.glob(f"*{glob.escape(Path(name).suffix)}")))
+    for path in itertools.chain(own, itertools.islice(others, _SEARCHED)):
+        try:
+            if path.is_file() and file_sha256(path) == digest:
+                return str(path)
+        except OSError:
+            continue
+    return name
 
 
 def is_file(name: str) -> bool:
@@ -215,15 +331,11 @@ def _hash(file: str) -> str:
         BadRecipe: there is no such file.
     """
     try:
-        with Path(file).open("rb") as stream:
-            digest = hashlib.sha256()
-            while block := stream.read(2**20):
-                digest.update(block)
+        return file_sha256(Path(file))
     except OSError as error:
         raise BadRecipe(
             f"The weights {file} cannot be read: {error.strerror}.", "Leave --weights out to fetch them."
         ) from None
-    return digest.hexdigest()
 
 
 def _check_large_enough(role: str, picture: images.Picture) -> None:

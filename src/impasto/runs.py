@@ -6,8 +6,8 @@ It knows file names and how to write them so that each is whole or absent. It re
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from impasto import events, images, snapshots
 from impasto import recipe as recipes
+from impasto.amounts import json_text
 from impasto.errors import BadRecipe, CannotResume, CannotWrite, UnknownName, ran_out_of_memory
 from impasto.images.writing import claim, clear_all_parts, clear_parts, replace_file
 from impasto.recipe import Recipe
@@ -24,15 +25,21 @@ from impasto.recipe import Recipe
 if TYPE_CHECKING:
     from impasto.scratch import Kept
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 RECIPE, EVENTS, STATE = "recipe.toml", "events.jsonl", "state.safetensors"
 PREVIEW, RECORD, SNAPSHOTS = "preview.jpg", "record.json", "snapshots"
+_FICLONE = 0x40049409  # linux/fs.h: let one file share the blocks of another
 _RESULTS = tuple(f"result{extension}" for extension in images.EXTENSIONS)
 _FILES = {RECIPE, EVENTS, STATE, PREVIEW, RECORD, *_RESULTS}
 
 
 def beside(output: Path) -> Path:
-    """The run folder of an output: ``picture.png`` has ``picture.png.run``."""
-    return output.with_name(f"{output.name}.run")
+    """The run folder of an output: ``picture.png`` has ``picture.png.run``; where that is too long, a shortened name."""
+    return output.with_name(images.shortened(output.name, ".run"))
 
 
 ELSEWHERE = "Name another place with --run DIR, or keep none with --no-run."
@@ -42,28 +49,56 @@ def check(folder: Path) -> None:
     """Look, before any work, whether a run may be written there; nothing is changed.
 
     Raises:
-        CannotWrite: a file is in the way, the folder holds what is not a run's, or another program is writing a run there.
+        CannotWrite: a file is in the way, the folder holds something and is not provably a run's, or another program is
+            writing a run there.
     """
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not nearest.is_dir():
         raise CannotWrite(f"The run folder {folder} cannot be made: {nearest} is a file.", ELSEWHERE)
     if nearest == folder.absolute():
-        if strangers := _strangers(folder):
-            raise CannotWrite(f"{folder} is no run folder: it holds {min(strangers)}.", ELSEWHERE)
+        if reason := _not_a_run(folder):
+            raise CannotWrite(f"{folder} is no run folder: {reason}. Nothing in it was touched.", ELSEWHERE)
         if (held := _claimed(folder)) is not None:
             held.close()
 
 
-def _strangers(folder: Path) -> set[str]:
-    """What a folder holds that no run writes."""
+def _not_a_run(folder: Path) -> str:
+    """Why a folder cannot be shown to be a run's; "" where it can, or where it is empty.
+
+    Files are replaced and removed in a run's folder, so names that a run uses too prove nothing. Every run begins with a
+    recipe that names its pictures by their hashes, and then writes its log, before any picture.
+    """
+    names = _visible(folder)
     shots = folder / SNAPSHOTS
-    known = {*_FILES, SNAPSHOTS} if shots.is_dir() else _FILES
     among = {f"{SNAPSHOTS}/{name}" for name in _visible(shots) if snapshots.evaluations_of(name) is None}
-    return {name for name in _visible(folder) if name not in known} | among
+    strangers = {name for name in names if name not in _FILES and not (name == SNAPSHOTS and shots.is_dir())} | among
+    if strangers:
+        return f"it holds {min(strangers)}"
+    if not names:
+        return ""
+    if _has_log(folder):
+        return ""
+    try:
+        begun = recipe(folder)
+    except CannotResume:
+        return f"it holds {min(names)}, and neither recipe nor log of a run"
+    if not all(each.sha256 for each in (begun.photo, *begun.paintings) if each is not None):
+        return f"its {RECIPE} is not one that a run wrote"
+    pictures = [name for name in names if name in (PREVIEW, SNAPSHOTS, *_RESULTS)]
+    return f"it holds {min(pictures)}, and no log of a run" if pictures else ""
+
+
+def _has_log(folder: Path) -> bool:
+    """Whether the folder's log begins as a run's does."""
+    try:
+        with (folder / EVENTS).open(encoding="utf-8") as log:
+            return json.loads(log.readline())["event"] in events.KINDS
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _visible(folder: Path) -> list[str]:
-    """The names in a folder, but for those with a dot: what a killed run left half-written, or the file manager's."""
+    """The names in a folder, but for those with a dot: what a killed run left half-written, or the file manager's own."""
     return [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
 
 
@@ -86,9 +121,9 @@ def _claimed(folder: Path) -> IO[bytes] | None:
 
 # Of a state that is written down. A state of another number is not gone on with: raise it whenever what a state holds, or
 # the picture that comes of it, is no longer the same.
-_FORMAT = 2
+_FORMAT = 3
 # What is written down with every state, and its type.
-_FACTS = {"asked": str, "recipe_sha256": str, "kernel": str, "seconds": float, "output": str}
+_FACTS = {"request": str, "recipe_sha256": str, "kernel": str, "seconds": float, "output": str}
 
 
 @dataclass(frozen=True)
@@ -173,6 +208,35 @@ def kept_snapshots(folder: Path) -> list[tuple[int, Path]]:
     return sorted((evaluations, path) for evaluations, path in found if evaluations is not None)
 
 
+def copy(picture: Path, to: Path) -> None:
+    """A second file of the same bytes, not a second name: editing one must not change the other.
+
+    Where the file system can share blocks between files (Btrfs, XFS, APFS by its own copy) it takes no room.
+    """
+    to.unlink(missing_ok=True)
+    with picture.open("rb") as source, to.open("xb") as target:
+        try:
+            fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
+            return
+        except (OSError, AttributeError):
+            pass
+        shutil.copyfileobj(source, target, 2**20)
+
+
+def move_aside(folder: Path) -> Path:
+    """Rename a run's folder to the first free of ``NAME-1``, ``NAME-2``, ...; gives the new path.
+
+    Raises:
+        CannotWrite: it cannot be renamed.
+    """
+    free = next(path for count in itertools.count(1) if not (path := folder.with_name(f"{folder.name}-{count}")).exists())
+    try:
+        folder.rename(free)
+    except OSError as error:
+        raise CannotWrite(f"The run folder {folder} cannot be renamed: {error.strerror or error}.", ELSEWHERE) from None
+    return free
+
+
 @dataclass
 class Run:
     """A run that is being written; ``lost`` says whether something of it could not be.
@@ -194,7 +258,8 @@ class Run:
         check(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name in (RECORD, *sorted(_FILES)):  # the mark of completion first
+            # The mark of completion first; recipe and log last, since they show that the folder is a run's.
+            for name in (RECORD, PREVIEW, *_RESULTS, STATE):
                 (folder / name).unlink(missing_ok=True)
                 clear_parts(folder / name)
             for _, shot in kept_snapshots(folder):
@@ -202,7 +267,8 @@ class Run:
             clear_all_parts(folder / SNAPSHOTS)
             with contextlib.suppress(OSError):
                 (folder / SNAPSHOTS).rmdir()
-            replace_file(folder / RECIPE, recipe.to_toml().encode(errors="replace"))
+            (folder / EVENTS).unlink(missing_ok=True)
+            replace_file(folder / RECIPE, recipe.to_toml().encode())
         except OSError as error:
             raise CannotWrite(
                 f"The run folder {folder} cannot be written: {error.strerror or error}.",
@@ -211,13 +277,22 @@ class Run:
         return cls(folder, _claimed(folder))
 
     @classmethod
-    def resume(cls, folder: Path) -> Run:
-        """An unfinished run, to be gone on with; what a killed run left half-written is removed."""
-        held = _claimed(folder)
+    def resume(cls, folder: Path, recipe: Recipe) -> Run:
+        """An unfinished run, to be continued; what a killed run left half-written is removed.
+
+        ``recipe`` may differ from the one that it began with in how the picture is written: it takes its place.
+        """
+        run = cls(folder, _claimed(folder))
         for name in _FILES:
             clear_parts(folder / name)
         clear_all_parts(folder / SNAPSHOTS)
-        return cls(folder, held)
+        text = recipe.to_toml().encode()
+        if text != (folder / RECIPE).read_bytes():
+            with run.trying():
+                replace_file(folder / RECIPE, text)
+                run.close()  # it holds the file that was replaced
+                run.held = _claimed(folder)
+        return run
 
     def close(self) -> None:
         """Let others in again."""
@@ -256,12 +331,8 @@ class Run:
         """Take the result in and write the record, the mark that the run is complete."""
         result = self.folder / f"result{output.suffix.lower()}"
         with self.trying():
-            try:
-                result.unlink(missing_ok=True)
-                os.link(os.path.realpath(output), result)  # the same bytes, no second copy
-            except OSError:
-                shutil.copyfile(output, result)
-            text = (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
+            copy(output, result)
+            text = (json_text(record, indent=2) + "\n").encode()
             try:
                 replace_file(self.folder / RECORD, text)
             except CannotWrite:  # for want of room, of which the state takes up much and is not needed any more

@@ -7,9 +7,11 @@ are most of what a large picture holds. It knows files and bytes; it refuses to 
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -162,13 +164,31 @@ def waiting(file: Path) -> tuple[dict[str, Kept], dict[str, str]]:
     Raises:
         OSError, SafetensorError, KeyError: it cannot be read, is none, or holds a type that is never written here.
     """
-    with safe_open(file, framework="pt") as opened:
+    with utf8_name(file) as name, safe_open(name, framework="pt") as opened:
         parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
         found: dict[str, Kept] = {
             name: _InFile(file, name, torch.Size(part.get_shape()), _DTYPES[part.get_dtype()])
             for name, part in parts.items()
         }
         return found, opened.metadata() or {}
+
+
+@contextmanager
+def utf8_name(file: Path) -> Iterator[str]:
+    """A name of ``file`` for the safetensors library, which takes none that is not UTF-8: then that of an open descriptor.
+
+    Raises OSError where there is no such file. Only Linux has such names, and there /proc.
+    """
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+    else:
+        yield str(file)
 
 
 @dataclass(frozen=True)
@@ -179,7 +199,7 @@ class _InFile:
     dtype: torch.dtype
 
     def load(self) -> Tensor:
-        with safe_open(self.file, framework="pt") as opened:
+        with utf8_name(self.file) as name, safe_open(name, framework="pt") as opened:
             return opened.get_tensor(self.name).clone()  # out of the file's mapping, which may be replaced
 
 

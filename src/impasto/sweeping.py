@@ -21,8 +21,9 @@ from impasto import recipe as recipes
 from impasto.api import Watch
 from impasto.axes import Axis, Combination
 from impasto.comparing import Jury, Row
-from impasto.errors import AssetUnavailable, BadPicture, BadRecipe, Diverged, memory_for
-from impasto.events import Event, Finished, Warned
+from impasto.destination import Wanted, request_key, settle
+from impasto.errors import AssetUnavailable, BadPicture, BadRecipe, CannotWrite, Diverged, memory_for
+from impasto.events import Warned
 from impasto.geometry import Size
 from impasto.images.writing import replace_file
 from impasto.metrics import FIGURES, Judge, Scores
@@ -62,6 +63,7 @@ class Job:
     cells: tuple[Cell, ...]
     seconds: float = 0.0
     ready: Bench | None = None
+    overwrite: bool = False
 
     @property
     def pending(self) -> list[Cell]:
@@ -111,6 +113,7 @@ def sweep(
     recipe: Recipe | str = recipes.HOUSE,
     watch: Watch | None = None,
     most: int | None = axes.MOST,
+    overwrite: bool = False,
     **settings: Any,
 ) -> Sweep:
     """Paint every combination of the settings that have several values, into the folder ``output``.
@@ -123,6 +126,7 @@ def sweep(
     Args:
         content, style: as ``impasto.stylize`` takes them; one painting.
         most: how many combinations are taken; None for any number.
+        overwrite: whether pictures there that were painted with other settings may be replaced.
         settings: any setting of ``impasto.recipe`` by its option name. A list or ``range`` is several values, and so are
             the texts "10,20,50" and "10:90:5" (see ``axes.axes``); all else is one value.
 
@@ -131,7 +135,8 @@ def sweep(
         Failed: the work was started and could not be ended. What was painted is in the folder, in poster and table too.
     """
     watch = watch or Watch()
-    return paint(prepare(content, style, Path(output), api.load_recipe(recipe, {}), settings, watch, most=most), watch)
+    base = api.load_recipe(recipe, {})
+    return paint(prepare(content, style, Path(output), base, settings, watch, most=most, overwrite=overwrite), watch)
 
 
 def prepare(
@@ -143,11 +148,13 @@ def prepare(
     watch: Watch,
     *,
     most: int | None = axes.MOST,
+    overwrite: bool = False,
 ) -> Job:
     """Read and check everything that a sweep needs, and find out how long it will take. Nothing is painted.
 
     Raises:
-        BadRequest: something that was given cannot be used.
+        BadRequest: something that was given cannot be used, or the folder holds other pictures and ``overwrite`` was not
+            said.
     """
     base, varied = axes.axes(base, settings)
     combined = axes.combinations(base, varied, most=most)
@@ -158,14 +165,17 @@ def prepare(
             raise asked
         file, run = folder / f"{one.stem}.png", folder / RUNS / one.stem
         cells.append(Cell(one, asked, file, run, _is_done(file, run, asked.recipe)))
+    _check_is_a_sweep(folder)
     for cell in cells:
         if not cell.done:
             api.check_paths(cell.file, cell.run, cell.asked, cell.asked.plan.size)
+            key = request_key(cell.asked.recipe)
+            settle(Wanted(cell.file, cell.run, overwrite=overwrite), cell.asked.recipe, key)
     images.check_output(folder / f"{POSTER}.png")
     several = [axis.name for axis in varied]
     given = {name.replace("_", "-"): value for name, value in settings.items()}
     fixed = tuple(f"{name} {amounts.typed(value)}" for name, value in given.items() if name not in several)
-    return _timed(Job(folder, varied, fixed, tuple(cells)), watch)
+    return _timed(Job(folder, varied, fixed, tuple(cells), overwrite=overwrite), watch)
 
 
 def paint(job: Job, watch: Watch, tell: Callable[[Cell], None] = lambda cell: None) -> Sweep:
@@ -188,7 +198,7 @@ def paint(job: Job, watch: Watch, tell: Callable[[Cell], None] = lambda cell: No
             tell(cell)
             ready = _bench(cell.asked, watch, ready)
             try:
-                record = _painted(cell, watch, ready)
+                record = _painted(cell, watch, ready, job.overwrite)
             except Diverged as error:
                 cell.file.unlink(missing_ok=True)  # the last good picture of a search that failed is no answer
                 book.enter(cell, {}, error.message)
@@ -210,9 +220,18 @@ def _is_done(file: Path, run: Path, recipe: Recipe) -> bool:
         return False
     try:
         text = images.embedded_recipe(file)
-        return text is not None and recipes.from_json(text).sha256 == recipe.sha256
+        found = recipes.from_json(text) if text is not None else None
+        return found is not None and (found.sha256, found.output) == (recipe.sha256, recipe.output)
     except (BadPicture, BadRecipe):
         return False
+
+
+def _check_is_a_sweep(folder: Path) -> None:
+    """Raises CannotWrite for a folder whose poster or table, which are replaced, are not a sweep's."""
+    page = folder / f"{POSTER}.png"
+    if (page.exists() or (folder / TABLE).exists()) and not ((folder / TABLE).exists() and (folder / RUNS).is_dir()):
+        there = page.name if page.exists() else TABLE
+        raise CannotWrite(f"{folder} holds {there} and is no sweep's folder.", "Name another folder with -o.")
 
 
 def _alike(cell: Cell) -> tuple[object, ...]:
@@ -237,17 +256,10 @@ def _timed(job: Job, watch: Watch) -> Job:
     return replace(job, seconds=seconds, ready=ready)
 
 
-def _painted(cell: Cell, watch: Watch, ready: Bench) -> dict[str, Any] | None:
+def _painted(cell: Cell, watch: Watch, ready: Bench, overwrite: bool) -> dict[str, Any] | None:
     """Paint a cell; gives its record, or None where it was stopped: then only the state to go on from is left of it."""
-    finished = False
-
-    def event(one: Event) -> None:
-        nonlocal finished
-        finished = finished or isinstance(one, Finished)
-        watch.event(one)
-
-    painting = api.paint(cell.asked, output=cell.file, run=cell.run, watch=replace(watch, event=event), like=ready)
-    if finished:
+    painting = api.paint(cell.asked, output=cell.file, run=cell.run, overwrite=overwrite, watch=watch, like=ready)
+    if not painting.record["stopped"]:
         return painting.record
     cell.file.unlink(missing_ok=True)
     return None
@@ -325,7 +337,7 @@ class _Book:
             for end in ends:
                 told = [*[""] * len(names), looked.width, looked.height, *[""] * (len(terms) + 2), judge]
                 writer.writerow([*told, *_figures(end.scores), end.picture, ""])
-        replace_file(self._job.folder / TABLE, text.getvalue().encode())
+        replace_file(self._job.folder / TABLE, text.getvalue().encode(errors="surrogateescape"))
 
     # -- the poster --
 

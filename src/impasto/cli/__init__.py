@@ -7,14 +7,14 @@ look around; ``display`` is what is seen during the work.
 
 from __future__ import annotations
 
-import io
 import sys
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from impasto import __version__
 from impasto.cli import explain, looking, making, painting, sweep
-from impasto.cli.terminal import complain
+from impasto.cli.options import unknown_option
+from impasto.cli.terminal import complain, discard_output, speak_any_name
 from impasto.errors import BadRequest, ImpastoError, ran_out_of_memory
 
 app = App(
@@ -24,6 +24,7 @@ app = App(
     help_format="plaintext",
     result_action="return_value",
     suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(allow_repeating=True),  # of an option that is given twice the last one counts
 )
 app.command(painting.stylize_command(), name="stylize", usage=painting.USAGE)
 app.command(painting.plan)
@@ -43,14 +44,14 @@ app.command(looking.doctor)
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 a run that failed, 2 a request that cannot be met, 130 interrupted."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a title that the terminal cannot spell is no reason to stop
+    speak_any_name()
     try:
         given = sweep.in_order(sys.argv[1:] if arguments is None else arguments)
         app(given, exit_on_error=False, print_error=False)
+        sys.stdout.flush()  # what cannot be written is said here, and not by the interpreter as it ends
     except CycloptsError as error:
-        complain(str(error), "`impasto --help` lists the commands, `impasto COMMAND --help` their options.")
+        message, hint = unknown_option(str(error)) or (str(error), "")
+        complain(message, hint or "`impasto --help` lists the commands, `impasto COMMAND --help` their options.")
         sys.exit(2)
     except ImpastoError as error:
         complain(error.message, error.hint)
@@ -63,6 +64,12 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         complain("Interrupted.", "")
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader went away; there is nobody to tell
+    except BrokenPipeError:  # the reader went away; there is nobody to tell
+        discard_output()
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        discard_output()
+        complain(f"The output could not be written: {error.strerror or error}.", "")
         sys.exit(1)

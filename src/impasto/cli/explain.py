@@ -6,12 +6,12 @@ It knows words for people; it refuses to know what the network sees.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+from typing import Literal
 
 from impasto import recipe as recipes
-from impasto.cli.terminal import in_json, stopping
+from impasto.amounts import json_text
+from impasto.cli.options import Output, Overwrite
+from impasto.cli.terminal import stopping
 
 USAGE = "Usage: impasto explain PHOTO [STYLE] [OPTIONS]"
 
@@ -21,7 +21,8 @@ def explain(
     style: str | None = None,
     /,
     *,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    output: Output = None,
+    overwrite: Overwrite = False,
     unit: tuple[str, ...] = (),
     size: int = recipes.EXPLAIN_SIZE,
     network: Literal["vgg19", "vgg16"] = "vgg19",
@@ -34,7 +35,8 @@ def explain(
 
     :param photo: The photo.
     :param style: A painting: a file, or a name from `impasto museum`. Without it what is about style is left out.
-    :param output: The folder. [default: PHOTO-explained]
+    :param output: The folder. [default: PHOTO-STYLE-explained]
+    :param overwrite: Replace the explanation in the folder that --output names.
     :param unit: A channel to look for, such as relu3_1:42; may be repeated. [default: those the photo speaks to most]
     :param size: Long side in pixels in which the photo is looked at.
     :param network: The network that looks.
@@ -45,12 +47,16 @@ def explain(
     """
     from impasto import api, exhibit, explaining
     from impasto.cli.display import Display
+    from impasto.destination import default_name, free
 
     with Display(quiet) as display, stopping() as stop:
         watch = api.Watch(event=display.event, fetch=display.fetch, stop=stop)
         asked = explaining.question(
             photo, style, units=unit, network=network, size=size, iterations=iterations, seed=seed, watch=watch
         )
-        folder = exhibit.check(output or Path(f"{Path(photo).stem}-explained"))
+        made_up = Path(default_name(photo, [style] if style else [], "-explained"))
+        folder = exhibit.check(output or free(made_up), overwrite)
         found = exhibit.write(explaining.explain(asked, watch), folder)
-    print(in_json(exhibit.values(found)) if json else folder / exhibit.PAGE)
+    print(json_text(exhibit.values(found)) if json else folder / exhibit.PAGE)
+    if found.done < found.planned and stop():
+        stop.exit()

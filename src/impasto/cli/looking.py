@@ -6,11 +6,11 @@ They print what other rooms have found, and refuse to know how it is found.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Literal
 
 from impasto import recipe as recipes
-from impasto.cli.terminal import in_json
+from impasto.amounts import json_text
+from impasto.cli.options import File, Overwrite
 
 
 def compare(
@@ -41,7 +41,7 @@ def compare(
     with Display(quiet=json or csv) as display:
         found = comparing.compare(results, content, style, judge=judge, size=size or comparing.LARGEST, fetch=display.fetch)
     if json or csv:
-        print(in_json(report.as_values(found)) if json else report.as_csv(found), end="\n" if json else "")
+        print(json_text(report.as_values(found)) if json else report.as_csv(found), end="\n" if json else "")
         return
     Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(report.table(found))
 
@@ -49,11 +49,13 @@ def compare(
 # -- looking around ----------------------------------------------------------------------------------------------------
 
 
-def museum(*words: str, sheet: Path | None = None) -> None:
+def museum(*words: str, sheet: File = None, overwrite: Overwrite = False, json: bool = False) -> None:
     """List the public-domain paintings that can be named as a style.
 
     :param words: Only those with all of these words in name, title, artist or date.
     :param sheet: Draw them into this picture file.
+    :param overwrite: Replace the file that --sheet names, if there is one.
+    :param json: Print a JSON list.
     """
     from rich.console import Console
     from rich.table import Column, Table
@@ -66,18 +68,25 @@ def museum(*words: str, sheet: Path | None = None) -> None:
     if sheet is not None:
         from impasto import images
         from impasto.cli.display import Display
+        from impasto.destination import check_free
 
         target = images.check_output(sheet)
+        check_free(target, overwrite)
         with Display(quiet=False) as display:
             pictures = [(work.read(progress=display.fetch), f"{work.slug}  {work.artist}") for work in found]
         images.save(target, images.contact_sheet(pictures, columns=min(8, len(found)), cell=220))
         print(target)
         return
+    if json:
+        told = ("title", "artist", "date", "year", "kind", "medium", "credit", "licence")
+        print(json_text([{"name": work.slug, **{name: getattr(work, name) for name in told}} for work in found]))
+        return
     table = Table(Column("name", no_wrap=True), "artist", "title", "date", box=None, pad_edge=False, header_style="bold")
     for work in found:
         table.add_row(work.slug, work.artist, work.title, work.date)
     Console(width=None if sys.stdout.isatty() else 200).print(table)
-    print(f"\n{len(found)} paintings, The Metropolitan Museum of Art, Open Access (CC0).")
+    number = "1 painting" if len(found) == 1 else f"{len(found)} paintings"
+    print(f"\n{number}, The Metropolitan Museum of Art, Open Access (CC0).")
 
 
 def recipes_(name: str = "") -> None:
@@ -95,7 +104,7 @@ def recipes_(name: str = "") -> None:
     recipe_table([recipes.load(each) for each in recipes.names()])
 
 
-def fetch(*, to: Path | None = None) -> None:
+def fetch(*, to: File = None) -> None:
     """Fetch every network and the museum ahead of time.
 
     :param to: Into this folder; with IMPASTO_CACHE set to it, a machine without network can paint.

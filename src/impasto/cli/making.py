@@ -6,33 +6,41 @@ It knows options and where things go if nothing is said. It refuses to know page
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import Parameter
-
+from impasto.cli.options import Folder, Output, Overwrite
 from impasto.errors import CannotWrite
-
-Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 
 
 def report(
-    run: Path, /, *, output: Output = None, open: Literal["yes", "no"] = "no", gradients: bool = True, quiet: bool = False
+    run: Folder,
+    /,
+    *,
+    output: Output = None,
+    overwrite: Overwrite = False,
+    open: Literal["yes", "no"] = "no",
+    gradients: bool = True,
+    quiet: bool = False,
 ) -> None:
     """Show a run as one page: its pictures, the curves of its loss, what it took, its recipe.
 
     :param run: The run's folder, such as painted.png.run, or the picture beside it.
     :param output: Where the page goes; the curves are beside it as PNG. [default: painted.png.report.html]
+    :param overwrite: Replace the file that --output names, if there is one.
     :param open: Show it in the browser.
     :param gradients: Look at pictures of the run again for how strongly each term pulled at them.
     :param quiet: Print the path alone.
     """
     from impasto import events, history, images
     from impasto.cli.display import Display
+    from impasto.destination import check_free
     from impasto.reports import page
 
     found = history.read(run)
     target = images.check_file(output or _beside(found.folder, ".report.html"), page.EXTENSIONS)
     _check_outside(target, found.folder)
+    if output is not None:
+        check_free(target, overwrite)
     with Display(quiet) as display:
         page.write(
             found,
@@ -49,10 +57,11 @@ def report(
 
 
 def timelapse(
-    run: Path,
+    run: Folder,
     /,
     *,
     output: Output = None,
+    overwrite: Overwrite = False,
     fps: int = 24,
     size: int | None = None,
     seconds: float | None = None,
@@ -62,6 +71,7 @@ def timelapse(
 
     :param run: The run's folder, such as painted.png.run, or the picture beside it.
     :param output: Where it goes: an .mp4, .gif or .webp. [default: painted.png.mp4]
+    :param overwrite: Replace the file that --output names, if there is one.
     :param fps: Frames a second.
     :param size: Long side of the frames. [default: the picture's own, up to 1920 in MP4, 960 in WebP, 480 in GIF]
     :param seconds: How long the making takes. [default: a frame for each snapshot, and 4 s at least]
@@ -69,10 +79,13 @@ def timelapse(
     """
     from impasto import history, images
     from impasto import timelapse as films
+    from impasto.destination import check_free
 
     found = history.read(run)
     target = images.check_file(output or _beside(found.folder, ".mp4"), films.EXTENSIONS)
     _check_outside(target, found.folder)
+    if output is not None:
+        check_free(target, overwrite)
     films.film(found, target, films.Timing(fps, seconds, hold), size)
     print(target)
 

@@ -6,17 +6,20 @@ They check, say what will be done, paint and say where it is. They refuse to kno
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import Group
 
 from impasto import amounts
 from impasto import recipe as recipes
-from impasto.cli.options import option, setting
-from impasto.cli.terminal import in_json, stopping
+from impasto.amounts import json_text
+from impasto.cli.options import Folder, Output, Overwrite, as_path, option, setting
+from impasto.cli.terminal import Stop, stopping
 from impasto.snapshots import check_kept, parse
 
 if TYPE_CHECKING:
@@ -33,7 +36,8 @@ def _stylize(
     photo: str,
     style: tuple[str, ...],
     *,
-    output: Path | None,
+    output: str,
+    overwrite: bool,
     recipe: str,
     run: Path | None,
     no_run: bool,
@@ -46,18 +50,24 @@ def _stylize(
     **settings: Any,
 ) -> None:
     from impasto import api
+    from impasto.destination import default_name
 
     check_kept(parse(snapshots), not no_run)
     given = {name: value for name, value in settings.items() if value is not None}
     chosen = api.load_recipe(recipe, given)
-    target = output or Path(f"{Path(photo).stem}-{'-'.join(Path(each).stem for each in style)}"[:200] + ".png")
+    target = Path(amounts.expanded(output))
+    named = bool(output) and not (output.endswith(("/", os.sep)) or os.path.isdir(target))
+    if not named:
+        target /= default_name(photo, style)
     _paint(
-        photo,
+        sys.stdin.buffer.read() if photo == "-" else photo,
         list(style),
         chosen,
         target,
         run,
         keep_run=not no_run,
+        named=named,
+        overwrite=overwrite,
         as_json=json_,
         quiet=quiet,
         fresh=fresh,
@@ -78,6 +88,8 @@ def _paint(
     keep_run: bool,
     as_json: bool,
     quiet: bool,
+    named: bool = False,
+    overwrite: bool = False,
     fresh: bool = False,
     checkpoint: float = recipes.CHECKPOINT_SECONDS,
     within: float | None = None,
@@ -85,21 +97,23 @@ def _paint(
     snapshots: str = "",
 ) -> Path:
     """Check, say what will be done, paint, and say where it is."""
-    from impasto import api, images, runs
+    from impasto import api, images
     from impasto.cli.display import Display
+    from impasto.destination import free
     from impasto.request import request
 
-    images.check_output(target, bits=recipe.output.bits)
+    images.check_output(target if named else free(target), bits=recipe.output.bits)
 
     with Display(quiet) as display, stopping() as stop:
         watch = api.Watch(event=display.event, fetch=display.fetch, stop=stop)
         asked = request(photo, styles, recipe, watch.fetch, any_size=within is not None and "size" not in fixed)
-        display.request = asked
-        folder = (run or runs.beside(target.absolute())) if keep_run else None
         painting = api.paint(
             asked,
-            output=target,
-            run=folder,
+            output=target.absolute(),
+            run=run if keep_run else None,
+            beside=keep_run,
+            named=named,
+            overwrite=overwrite,
             watch=watch,
             fresh=fresh,
             checkpoint_seconds=checkpoint,
@@ -107,13 +121,15 @@ def _paint(
             fixed=fixed,
             snapshots=snapshots,
         )
-    return _tell(painting, as_json)
+    return _tell(painting, as_json, stop)
 
 
-def _tell(painting: Painting, as_json: bool) -> Path:
-    """The last line: where the picture is, or the whole record."""
+def _tell(painting: Painting, as_json: bool, stop: Stop) -> Path:
+    """The last line: where the picture is, or the whole record. The program ends with it where the run was stopped."""
     path = Path(painting.record["output"])
-    print(in_json(painting.record) if as_json else path)
+    print(json_text(painting.record) if as_json else path)
+    if painting.record["stopped"]:
+        stop.exit()
     return path
 
 
@@ -132,15 +148,29 @@ def stylize_command() -> Callable[..., None]:
         return own(field, bool, False, help, name=names, negative="", show_default=False)
 
     nothing = inspect.Parameter.empty
-    photo = own("photo", str, nothing, "The photo.").replace(kind=inspect.Parameter.POSITIONAL_ONLY)
-    styles = own("style", str, nothing, "A painting: a file, or a name from `impasto museum`; several are blended.")
+    photo = own("photo", str, nothing, "The photo; - reads it from standard input.", allow_leading_hyphen=True)
+    photo = photo.replace(kind=inspect.Parameter.POSITIONAL_ONLY)
+    styles = own(
+        "style",
+        str,
+        nothing,
+        "A painting: a file, or a name from `impasto museum`; several are blended, irises:0.7 other.jpg:0.3 by weights.",
+    )
     parameters = [
         photo,
         styles.replace(kind=inspect.Parameter.VAR_POSITIONAL),
-        own("output", Path | None, None, "Where it goes. [default: PHOTO-STYLE.png]", name=["--output", "-o"]),
+        own(
+            "output",
+            str,
+            "",
+            "Where the picture goes: a file, or a folder. [default: PHOTO-STYLE.png]",
+            name=["--output", "-o"],
+            show_default=False,
+        ),
+        flag("overwrite", "Replace the picture that is there; otherwise it is kept.", "--overwrite"),
         own("recipe", str, recipes.HOUSE, "A name from `impasto recipes`, a .toml file, or a picture painted by Impasto."),
-        own("run", Path | None, None, "Folder of the run's log. [default: beside the picture]"),
-        flag("fresh", "Start over where an unfinished run of the same recipe would be gone on with.", "--fresh"),
+        own("run", Path | None, None, "Folder of the run's log. [default: beside the picture]", converter=as_path),
+        flag("fresh", "Paint anew what is finished or was begun with the same recipe.", "--fresh"),
         own("checkpoint", float, recipes.CHECKPOINT_SECONDS, "Seconds between two saved states of the run; 0: each step."),
         own(
             "snapshots",
@@ -202,12 +232,12 @@ def plan(
         found = api.plans(photo, list(style), asked, chosen, api.Watch(fetch=display.fetch))
     if json:
         rows = [events.to_dict(one) if isinstance(one, events.Planned) else {"error": str(one)} for one in found]
-        print(in_json(rows))
+        print(json_text(rows))
         return
     plan_table(asked, found)
 
 
-def resume(run: Path, *, json: bool = False, quiet: bool = False) -> None:
+def resume(run: Folder, /, *, json: bool = False, quiet: bool = False) -> None:
     """Go on with a run that was stopped or killed.
 
     :param run: The run's folder, such as painted.png.run.
@@ -219,21 +249,23 @@ def resume(run: Path, *, json: bool = False, quiet: bool = False) -> None:
 
     with Display(quiet) as display, stopping() as stop:
         painting = api.resume(run, api.Watch(event=display.event, fetch=display.fetch, stop=stop))
-    _tell(painting, json)
+    _tell(painting, json, stop)
 
 
-def demo(
-    *, output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("impasto-demo.png"), json: bool = False
-) -> None:
+def demo(*, output: Output = None, overwrite: Overwrite = False, json: bool = False) -> None:
     """Paint a sample photo in the style of a Van Gogh, to see that everything works.
 
-    :param output: Where the picture goes.
+    :param output: Where the picture goes. [default: impasto-demo.png]
+    :param overwrite: Replace the picture that is there; otherwise it is kept.
     :param json: Print one JSON object at the end.
     """
     import skimage.data
 
     photo, recipe = skimage.data.astronaut(), recipes.load("demo")
-    path = _paint(photo, [SAMPLE], recipe, output, None, keep_run=False, as_json=json, quiet=False)
+    target, named = output or Path("impasto-demo.png"), output is not None
+    path = _paint(
+        photo, [SAMPLE], recipe, target, None, keep_run=False, as_json=json, quiet=False, named=named, overwrite=overwrite
+    )
     if not json:
         print(f"\nNow a photo of yours:\n  impasto stylize PHOTO.jpg {SAMPLE} -o painted.png")
         print(

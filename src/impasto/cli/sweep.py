@@ -15,7 +15,7 @@ from cyclopts import Group
 
 from impasto import axes, events
 from impasto import recipe as recipes
-from impasto.cli.options import option, setting
+from impasto.cli.options import as_path, option, setting
 from impasto.cli.terminal import stopping
 from impasto.errors import BadRecipe, did_you_mean
 
@@ -43,6 +43,8 @@ def made() -> Callable[..., None]:
             found = run(photo, style, given, stop)
         for path in (*found.posters, *([] if given.get("quiet") else [found.table])):
             print(path)
+        if not found.complete and stop():
+            stop.exit()
 
     sweep.__signature__ = signature()  # type: ignore[attr-defined]
     sweep.__doc__ = (
@@ -60,7 +62,9 @@ def signature() -> inspect.Signature:
         own("photo", str, nothing, "The photo.").replace(kind=first),
         own("style", str, nothing, "The painting: a file, or a name from `impasto museum`.").replace(kind=first),
         own("output", Path | None, None, "Folder of pictures, poster and table. [default: PHOTO-STYLE-sweep]",
-            name=["--output", "-o"]),
+            name=["--output", "-o"], converter=as_path),
+        own("overwrite", bool, False, "Replace pictures there that were painted with other settings.", negative="",
+            show_default=False),
         own("recipe", str, recipes.HOUSE, "A name from `impasto recipes`, a .toml file, or a picture painted by Impasto."),
         own("axes", str, "", "Settings of rows, columns, pages: strength,init,seed. [default: as they were typed]",
             show_default=False),
@@ -84,9 +88,10 @@ def run(photo: str, style: str, given: Mapping[str, Any], stop: Callable[[], boo
     """Check, say what will be painted, and paint it; ``given`` are the options that were typed."""
     from impasto import api, sweeping
     from impasto.cli.display import Display
+    from impasto.destination import default_name
 
     settings = _ordered(given)
-    folder = given.get("output") or Path(f"{Path(photo).stem}-{Path(style).stem}"[:200] + "-sweep")
+    folder = given.get("output") or Path(default_name(photo, [style], "-sweep"))
     with Display(bool(given.get("quiet"))) as display:
         said: set[str] = set()
 
@@ -100,7 +105,9 @@ def run(photo: str, style: str, given: Mapping[str, Any], stop: Callable[[], boo
         watch = api.Watch(event=event, fetch=display.fetch, stop=stop)
         base = api.load_recipe(given.get("recipe", recipes.HOUSE), {})
         most = None if given.get("yes") else axes.MOST
-        job = sweeping.prepare(photo, style, folder, base, settings, watch, most=most)
+        job = sweeping.prepare(
+            photo, style, folder, base, settings, watch, most=most, overwrite=bool(given.get("overwrite"))
+        )
         display.say(_before(job))
         place = {id(cell): number for number, cell in enumerate(job.pending, 1)}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import codecs
+import io
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 
@@ -17,29 +19,62 @@ def complain(message: str, hint: str) -> None:
         print(f"  {hint}", file=sys.stderr)
 
 
-def in_json(values: object) -> str:
-    """Plain values as one line."""
-    return json.dumps(values, ensure_ascii=False)
+def speak_any_name() -> None:
+    """Let standard output and error take every text: a name that is not UTF-8 as its bytes, other letters as they can."""
+    codecs.register_error("impasto", _name_or_question_mark)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="impasto")
+
+
+def _name_or_question_mark(error: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeEncodeError:
+        return codecs.lookup_error("replace")(error)
+
+
+def discard_output() -> None:
+    """Send the rest of standard output nowhere, so that the interpreter does not fail on it as it ends."""
+    with suppress(OSError, ValueError):  # ValueError: it is closed, or no file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+
+
+class Stop:
+    """Whether the user, or the system, has asked the work to stop; called for the answer."""
+
+    def __init__(self) -> None:
+        self._signal = 0
+
+    def __call__(self) -> bool:
+        return self._signal != 0
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Take the first signal as a request; a second one stops at once."""
+        if self._signal:
+            raise KeyboardInterrupt
+        self._signal = number
+        with suppress(OSError):  # the terminal may be gone
+            print("\nStopping after this step; the picture so far is kept. Ctrl-C again stops at once.", file=sys.stderr)
+
+    def exit(self) -> None:
+        """End the program as the signal would have: 130 for Ctrl-C, 143 for SIGTERM. Scripts stop there too."""
+        sys.exit(128 + self._signal)
 
 
 @contextmanager
-def stopping() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C once asks the run to stop after the step at hand and keep the picture; twice stops at once."""
-    asked = False
-
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        print("\nStopping after this step; the picture so far is kept. Ctrl-C again stops at once.", file=sys.stderr)
-
+def stopping() -> Iterator[Stop]:
+    """Ctrl-C or SIGTERM once asks the work to stop after the step at hand and keep the picture; twice stops at once."""
+    stop = Stop()
+    before = {}
     try:
-        before = signal.signal(signal.SIGINT, on_interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, stop.on_signal)
     except ValueError:  # not the main thread, which alone may do so
-        yield lambda: False
-        return
+        pass
     try:
-        yield lambda: asked
+        yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

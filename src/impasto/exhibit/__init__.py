@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from impasto import __version__, images
+from impasto.amounts import json_text
 from impasto.errors import CannotWrite, NotSaved
 from impasto.exhibit import page, poster
 from impasto.exhibit.pictures import pictures
@@ -20,17 +21,31 @@ from impasto.explanation import DISTANCES, STYLE_LAYERS, Explanation
 POSTER, PAGE, FIGURES = "poster.png", "index.html", "figures.json"
 
 
-def check(folder: Path) -> Path:
+def check(folder: Path, overwrite: bool = False) -> Path:
     """The folder's whole path, once it is made and something can be written there.
 
     Raises:
-        CannotWrite: a file is in the way, the folder cannot be written to, or it holds a page that is not ours.
+        CannotWrite: a file is in the way, the folder cannot be written to, it holds something that is no explanation, or it
+            holds an explanation and ``overwrite`` was not said.
     """
     if folder.is_file():
         raise CannotWrite(f"{folder} is a file; pictures and a page need a folder.", "Name another one with -o.")
-    if (folder / PAGE).exists() and not (folder / FIGURES).exists():
-        raise CannotWrite(f"{folder} holds an {PAGE} that is not an explanation.", "Name another folder with -o.")
+    there = sorted(each.name for each in folder.iterdir() if not each.name.startswith(".")) if folder.is_dir() else []
+    if there and not _is_explanation(folder):
+        raise CannotWrite(f"{folder} holds {there[0]} and is no explanation.", "Name another folder with -o.")
+    if there and not overwrite:
+        raise CannotWrite(
+            f"{folder} holds an explanation already; it is kept.", "Name another folder with -o, or add --overwrite."
+        )
     return images.check_output(folder / POSTER).parent
+
+
+def _is_explanation(folder: Path) -> bool:
+    """Whether the folder's figures are those that ``write`` writes."""
+    try:
+        return {"photo", "network", "checks"} <= json.loads((folder / FIGURES).read_text("utf-8")).keys()
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def write(stream: Iterable[Explanation], folder: Path) -> Explanation:
@@ -51,7 +66,7 @@ def write(stream: Iterable[Explanation], folder: Path) -> Explanation:
         images.save(folder / POSTER, poster.drawn(found, written))
         files = {name: (folder / f"{name}.png").read_bytes() for name in written}
         images.replace_file(folder / PAGE, page.text(found, files, poster.bars(found)).encode())
-        images.replace_file(folder / FIGURES, (json.dumps(values(found), indent=1, ensure_ascii=False) + "\n").encode())
+        images.replace_file(folder / FIGURES, (json_text(values(found), indent=1) + "\n").encode())
     except (CannotWrite, OSError) as error:
         reason = error.message if isinstance(error, CannotWrite) else f"{folder}: {error.strerror or error}."
         raise NotSaved(reason, f"What was written before is in {folder}.") from None

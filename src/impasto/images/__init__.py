@@ -11,7 +11,7 @@ from impasto.images.embedding import embedded_credit, embedded_recipe
 from impasto.images.pixels import Picture, Pixels, from_tensor, median, reduced, resize, to_tensor
 from impasto.images.reading import read
 from impasto.images.sheets import Heading, contact_sheet, poster
-from impasto.images.writing import EXTENSIONS, check_file, check_output, replace_file, save
+from impasto.images.writing import EXTENSIONS, check_file, check_output, replace_file, save, shortened
 
 __all__ = [
     "EXTENSIONS",
@@ -31,5 +31,6 @@ __all__ = [
     "replace_file",
     "resize",
     "save",
+    "shortened",
     "to_tensor",
 ]

@@ -39,7 +39,7 @@ _KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WebP", ".tif
 EXTENSIONS = tuple(_KINDS)
 """The endings of a file name that a picture can be saved under."""
 _LONGEST_SIDE = {"JPEG": 65_500, "WebP": 16_383}
-_LONGEST_NAME = 230  # bytes: what every file system takes, less what a temporary beside it adds
+_LONGEST_NAME = 255  # bytes, where the file system does not say
 _TIFF_STRIP = 1 << 20  # bytes before compression: small enough for readers that go strip by strip
 
 
@@ -75,11 +75,31 @@ def _named(path: str | os.PathLike[str], example: str = "out.png") -> Path:
     target = Path(os.path.abspath(path))
     if not os.fspath(path):
         raise CannotWrite("The name of the output is empty.", f"Give a file name such as {example}.")
-    if len(os.fsencode(target.name)) > _LONGEST_NAME:
-        raise CannotWrite(f"The name {target.name[:40]}... is too long for a file.", "Give a shorter one with -o.")
+    if len(os.fsencode(target.name)) > (longest := _longest_name(target.parent)):
+        raise CannotWrite(
+            f"The name {target.name[:40]}... is too long for a file: at most {longest} bytes are possible there.",
+            "Give a shorter one with -o.",
+        )
     if target.is_dir() or os.fspath(path).endswith(("/", os.sep)):
         raise CannotWrite(f"{path} is a folder, not a file name.", f"Give a file in it, such as {target / example}.")
     return target
+
+
+def shortened(name: str, ending: str = "", longest: int = _LONGEST_NAME) -> str:
+    """``name`` and ``ending`` together, in at most ``longest`` bytes: what is cut from the name a hash of it stands for."""
+    if len(os.fsencode(name + ending)) <= longest:
+        return name + ending
+    mark = f"-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}{ending}"
+    while len(os.fsencode(name + mark)) > longest:  # letter by letter: a letter may be several bytes
+        name = name[:-1]
+    return name + mark
+
+
+def _longest_name(folder: Path) -> int:
+    """Bytes that a file's name may have in ``folder``, which need not be there yet."""
+    with suppress(OSError, AttributeError, ValueError, StopIteration):  # Windows has no such call
+        return os.pathconf(next(path for path in (folder, *folder.parents) if path.exists()), "PC_NAME_MAX")
+    return _LONGEST_NAME
 
 
 def _free(target: Path) -> Path:
@@ -186,6 +206,15 @@ def replace_file(target: Path, data: bytes | Iterable[bytes | memoryview]) -> No
 def _followed(target: Path) -> Path:
     """The file itself, where the name is that of a link to it."""
     return Path(os.path.realpath(target)) if target.is_symlink() else target
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal digits. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def clear_parts(target: Path) -> None:

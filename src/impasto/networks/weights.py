@@ -21,11 +21,12 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from impasto import assets
 from impasto.errors import AssetUnavailable, BadRecipe, UnknownName, did_you_mean
 from impasto.networks import alexnet
+from impasto.scratch import utf8_name
 
 Tensors = dict[str, torch.Tensor]
 NetworkName = Literal["vgg19", "vgg16"]
@@ -101,13 +102,14 @@ def load_heads(name: HeadedName, *, progress: assets.Progress | None = None) -> 
 
 def _read_cached(path: Path, name: str, source: str) -> Tensors | None:
     """The converted tensors, or None if the file is missing, stale or damaged."""
-    with contextlib.suppress(OSError, SafetensorError, ValueError):
-        with safe_open(path, framework="pt") as opened:
+    with contextlib.suppress(OSError, SafetensorError, ValueError), utf8_name(path) as readable:
+        with safe_open(readable, framework="pt") as opened:
             about = opened.metadata() or {}
-        if (about.get("format"), about.get("source_sha256")) == (_FORMAT, source):
-            tensors = load_file(path)
-            if _misfit(name, tensors) == "" and about.get("crc32") == _checksum(tensors):
-                return tensors
+        if (about.get("format"), about.get("source_sha256")) != (_FORMAT, source):
+            return None
+        tensors = load_file(readable)
+        if _misfit(name, tensors) == "" and about.get("crc32") == _checksum(tensors):
+            return tensors
     return None
 
 
@@ -117,7 +119,7 @@ def _write_cached(path: Path, tensors: Tensors, source: str) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError, SafetensorError):
         try:
-            save_file(tensors, new, metadata=about)
+            new.write_bytes(save(tensors, metadata=about))
             os.replace(new, path)
         finally:
             new.unlink(missing_ok=True)
@@ -302,7 +304,8 @@ def _from_file(name: str, path: Path) -> Tensors:
         with path.open("rb") as opened:
             start = opened.read(9)
         # A safetensors file begins with the length of its header, which is JSON.
-        state = load_file(path) if start[8:] == b"{" else _read_state_dict(path)
+        with utf8_name(path) as readable:
+            state = load_file(readable) if start[8:] == b"{" else _read_state_dict(path)
         if "conv1_1.weight" in state:
             tensors = {key: value.float().contiguous() for key, value in state.items()}
             if misfit := _misfit(name, tensors):
