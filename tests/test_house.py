@@ -23,7 +23,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 FLOORS = {
     **dict.fromkeys(("amounts", "axes", "errors", "recipe", "recipes", "events", "geometry", "schedule", "snapshots"), 0),
     **dict.fromkeys(("assets", "images", "colour", "museum", "networks", "objectives", "solvers", "tiling", "metrics"), 1),
-    **dict.fromkeys(("machine", "pages", "scratch", "spectrum", "preconditioner", "linesearch"), 1),
+    **dict.fromkeys(("machine", "contention", "pages", "scratch", "spectrum", "preconditioner", "linesearch"), 1),
     **dict.fromkeys(
         ("engine", "problem", "planning", "fast", "maximising", "request", "state", "video", "runs", "history"), 2
     ),

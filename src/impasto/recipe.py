@@ -201,6 +201,10 @@ class Compute(Record):
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "Numbers between layers; auto takes bfloat16 where the processor is made for it.", option="precision"
     )
+    kernel: str = setting(
+        "auto", "How to convolve; auto: the fastest here. A run's record names its own, to repeat it.", option="kernel"
+    )
+    threads: int = setting(0, "Processor threads; 0: one for each core.", option="threads", ge=0, le=4096)
     tile: int = setting(0, "Largest side of a tile; 0: the whole picture, or what fits.", option="tile", unit="px", ge=0)
     memory: amounts.Bytes = setting(
         0, "Most memory to use, such as 4GB; 0 for what is free.", option="memory", unit="bytes", ge=0

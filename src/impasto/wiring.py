@@ -18,11 +18,12 @@ import torch
 from safetensors import SafetensorError
 
 from impasto import assets, colour, engine, images, machine, planning, problem
-from impasto.errors import DoesNotFit
+from impasto.contention import good_neighbour
+from impasto.errors import BadRecipe, DoesNotFit
 from impasto.events import Event, Planned, Warned
 from impasto.geometry import Size
 from impasto.networks import scaling, vgg, weights
-from impasto.networks.convolution import Kernel, has
+from impasto.networks.convolution import KERNELS, Kernel, has
 from impasto.networks.features import Network
 from impasto.objectives.base import Objective
 from impasto.problem import Tools
@@ -102,11 +103,13 @@ def bench(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None
     Raises:
         CannotResume: there is no such kernel here.
     """
-    tools = _tools(asked, fetch, kept, like)
-    if like is not None and tools.network is like.tools.network and _effort(like.asked.recipe) == _effort(asked.recipe):
-        return Bench(asked, tools, like.speed)
-    with machine.reused_memory(), autograd():
-        return Bench(asked, tools, timed(asked.plan, tools))
+    with good_neighbour() as neighbour, using_threads(asked.recipe.compute.threads):
+        tools = _tools(asked, fetch, kept, like)
+        if like is not None and tools.network is like.tools.network and _effort(like.asked.recipe) == _effort(asked.recipe):
+            return Bench(asked, tools, like.speed)
+        neighbour.check()
+        with machine.reused_memory(), autograd():
+            return Bench(asked, tools, timed(asked.plan, tools))
 
 
 def timed(plan: Plan, tools: Tools) -> planning.Speed:
@@ -169,7 +172,7 @@ def _tools(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = Non
     """
     recipe = asked.recipe
     where, _ = machine.device(recipe.compute.device)
-    kernel = _kept_kernel(kept, where) if kept else machine.kernel(recipe.compute.precision, where)
+    kernel = _kept_kernel(kept, where) if kept else _kernel(recipe, where)
     if like is not None and _network_of(like.asked.recipe) == _network_of(recipe) and like.kernel == kernel.text:
         seen = like.tools.network
     else:
@@ -219,14 +222,38 @@ def _effort(recipe: Recipe) -> object:
     return set(recipe.content.layers), set(style.layers), set(style.statistics), (style.scale, style.sizing, style.enlarge)
 
 
+def _kernel(recipe: Recipe, where: torch.device) -> Kernel:
+    """The kernel that a recipe names, or else the fastest here.
+
+    Raises:
+        BadRecipe: a line that names no kernel, or one with a method that is not here.
+    """
+    named = recipe.compute.kernel
+    if named == "auto":
+        return machine.kernel(recipe.compute.precision, where)
+    hint = f"Give auto, one of {', '.join(KERNELS)}, or the line that a run's record has as kernel."
+    try:
+        kernel = Kernel.parse(named)
+    except ValueError:
+        raise BadRecipe(f"kernel is {named!r}, which names no kernel.", hint) from None
+    if missing := _missing(kernel, where):
+        raise BadRecipe(f"kernel needs the convolution {missing!r}, which is not here.", hint)
+    return kernel
+
+
+def _missing(kernel: Kernel, where: torch.device) -> str:
+    """A convolution method of a kernel that this device has not; "" if it has all."""
+    return min((name for name in {kernel.default, *kernel.methods.values()} if not has(name, where)), default="")
+
+
 def _kept_kernel(kept: Checkpoint, where: torch.device) -> Kernel:
     """The kernel that a state was made with, which alone gives its bytes."""
     try:
         kernel = Kernel.parse(kept.facts["kernel"])
     except ValueError:
         raise kept.refused("this version has not its convolutions") from None
-    if missing := sorted(name for name in {kernel.default, *kernel.methods.values()} if not has(name, where)):
-        raise kept.refused(f"this machine has not its convolution, {missing[0]}")
+    if missing := _missing(kernel, where):
+        raise kept.refused(f"this machine has not its convolution, {missing}")
     return kernel
 
 
@@ -236,13 +263,16 @@ def stream(ready: Bench, kept: Checkpoint | None = None) -> Iterator[tuple[Event
     ``kept`` is a state to go on from; its tile and kernel are kept to, which alone give its bytes.
     """
     found = _wired(ready, kept)
-    while True:
-        with autograd():
-            try:
-                event, state = next(found)
-            except StopIteration:
-                return
-        yield event, state
+    threads = ready.asked.recipe.compute.threads
+    with good_neighbour() as neighbour:
+        while True:
+            with autograd(), using_threads(threads):
+                neighbour.check()
+                try:
+                    event, state = next(found)
+                except StopIteration:
+                    return
+            yield event, state
 
 
 def _wired(ready: Bench, kept: Checkpoint | None) -> Iterator[tuple[Event, State]]:
@@ -294,6 +324,20 @@ def _scratch_folder() -> Path:
 
 def _scratch(on_disk: bool) -> Scratch:
     return OnDisk(_scratch_folder()) if on_disk else InMemory()
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """So many of torch's threads within it, and the caller's number after it; 0 changes nothing."""
+    before = torch.get_num_threads()
+    if count in (0, before):
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
