@@ -323,14 +323,14 @@ def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_plans_say_what_painting_would_take_without_painting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     slow_machine(monkeypatch)
-    before = sorted(tmp_path.rglob("*"))
+    before = [path for path in sorted(tmp_path.rglob("*")) if "cache" not in path.parts]
     recipe = recipes.with_settings(recipes.Recipe(), {"memory": "700MB", "iterations": "5,3"})
     small, own, large = api.plans("photo.png", "painting.png", [64, 0, 8000], recipe)
     assert isinstance(small, events.Planned) and isinstance(own, events.Planned)
     assert (small.size, own.size) == (Size(48, 64), Size(75, 100))
     assert small.stages == ((Size(48, 64), 5),) and small.seconds == round(1e-4 * 6 * 48 * 64, 1)
     assert isinstance(large, DoesNotFit) and "8000x6000" in large.message
-    assert sorted(tmp_path.rglob("*")) == before
+    assert [path for path in sorted(tmp_path.rglob("*")) if "cache" not in path.parts] == before  # how fast it is, is kept
 
 
 @pytest.mark.parametrize("sizes", [[20, 96, 0], [512, 1024, 0]])

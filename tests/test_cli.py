@@ -196,6 +196,8 @@ def test_a_bad_request_is_one_sentence_and_a_hint_and_leaves_no_trace(
 
 def check_complaint(out: str, err: str, words: str) -> None:
     lines = err.splitlines()
+    if lines[0] == "Painting from photo.png and painting.png.":  # what only torch or a network can tell is found after it
+        del lines[0]
     assert out == ""
     assert lines[0].startswith("impasto: ") and len(lines[0]) > 20 and lines[0][-1] in ".?"
     assert len(lines) <= 2 and all(line.startswith("  ") and line.strip() for line in lines[1:])
@@ -324,7 +326,14 @@ def test_a_picture_of_exactly_the_asked_size_and_its_path(capsys: Captured, tmp_
     assert path == tmp_path / "out.png" and out == f"{path}\n"
     with Image.open(path) as image:
         assert (image.format, image.mode, image.size) == ("PNG", "RGB", (64, 48))
-    assert err.startswith("64x48 on cpu") and "stages 64x48:2" in err and "GiB" in err and "about" in err
+    first, second, *_ = err.splitlines()
+    assert (
+        first == "Painting from photo.png and painting.png."
+        and second.startswith("64x48 on cpu")
+        and "stages 64x48:2" in err
+        and " MB of " in err
+        and "about" in err
+    )
     assert "Traceback" not in err
 
 
@@ -495,7 +504,7 @@ def test_ctrl_c_keeps_the_picture_so_far(capsys: Captured, monkeypatch: pytest.M
 
 def test_ctrl_c_twice_stops_at_once(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
     before = signal.getsignal(signal.SIGINT)
-    interrupt_after(monkeypatch, (3, 4))
+    interrupt_after(monkeypatch, (1, 2))
     assert run("stylize", *PAIR, *OUT, *QUICK) == 130
     out, err = capsys.readouterr()
     assert out == "" and err.splitlines()[-1] == "impasto: Interrupted." and "Traceback" not in err
@@ -543,8 +552,8 @@ def test_a_plan_is_a_table_of_sizes_and_paints_nothing(capsys: Captured):
     lines = out.splitlines()
     assert lines[0].split() == ["size", "megapixels", "time", "memory", "disk", "how"]
     assert [line.split()[0] for line in lines[1:4]] == ["64x48", "128x96", "100x75"]
-    assert all(re.search(r"\d s +0\.\d GiB +- +whole; stages \d+:40", line) for line in lines[1:4])
-    assert lines[-1].startswith("On cpu") and "[conv2d]" in lines[-1] and lines[-1].endswith("GiB of memory free.")
+    assert all(re.search(r"\d s +\d+ MB +- +whole; stages \d+:40", line) for line in lines[1:4])
+    assert lines[-1].startswith("On cpu") and "[conv2d]" in lines[-1] and lines[-1].endswith("GB of memory free.")
 
 
 def test_the_sizes_that_are_planned_where_none_is_named(capsys: Captured):
@@ -573,7 +582,7 @@ def test_a_size_that_does_not_fit_is_said_in_its_place(as_json: bool, capsys: Ca
     words = "8000x6000 needs"
     if as_json:
         small, large = json.loads(out)
-        assert small["event"] == "Planned" and set(large) == {"error"} and words in large["error"]
+        assert small["event"] == "Planned" and set(large) == {"asked_size", "error"} and words in large["error"]
     else:
         assert "64x48" in out and re.search(rf"^ *8000 .*{words}", out, re.M) and "--memory" in out
 
@@ -802,24 +811,29 @@ def test_the_demo_paints(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_
 
 def planned(**more: Any) -> events.Planned:
     size = impasto.geometry.Size(300, 400)
-    return events.Planned(size, ((size, 30),), "cpu, 2 threads", "nnpack", 105.5, 3 * 2**30, 2**33, **more)
+    return events.Planned(size, ((size, 30),), "cpu, 2 threads", "nnpack", 105.5, 3 * 10**9, 8 * 10**9, **more)
 
 
 def test_tiles_and_a_disk_are_said_before_the_work():
     assert "tiles" not in display._sentence(planned()) and "disk" not in display._sentence(planned())
-    said = display._sentence(planned(tile=256, disk_bytes=3 * 2**29))
+    said = display._sentence(planned(tile=256, disk_bytes=1_500_000_000))
     assert said.startswith("400x300 in tiles of 256 px on cpu, 2 threads [nnpack]")
-    assert "about 1 min 46 s and 3.0 GiB of 8.0 GiB free and 1.5 GiB of disk" in said
+    assert "about 1 min 46 s and 3.0 GB of 8.0 GB free and 1.5 GB of disk" in said
 
 
 def test_tiles_and_a_disk_are_in_the_table(capsys: Captured):
-    rows = [planned(), planned(tile=256, disk_bytes=3 * 2**29), planned(tile=128), DoesNotFit("That is too much.", "Less.")]
-    rows[2] = dataclasses.replace(rows[2], memory_bytes=2**34)
+    rows = [
+        planned(),
+        planned(tile=256, disk_bytes=1_500_000_000),
+        planned(tile=128),
+        DoesNotFit("That is too much.", "Less."),
+    ]
+    rows[2] = dataclasses.replace(rows[2], memory_bytes=16 * 10**9)
     display.plan_table([400, 401, 402, 9000], rows)
     lines = capsys.readouterr().out.splitlines()
-    assert re.search(r"3\.0 GiB +- +whole; stages 400:30$", lines[1].rstrip())
-    assert re.search(r"3\.0 GiB +1\.5 GiB +in tiles of 256 px; stages", lines[2])
-    assert re.search(r"16\.0 GiB +- +in tiles of 128 px, more than is free; stages", lines[3])
+    assert re.search(r"3\.0 GB +- +whole; stages 400:30$", lines[1].rstrip())
+    assert re.search(r"3\.0 GB +1\.5 GB +in tiles of 256 px; stages", lines[2])
+    assert re.search(r"16\.0 GB +- +in tiles of 128 px, more than is free; stages", lines[3])
     assert re.search(r"^ *9000 +That is too much\. Less\.", lines[4])
 
 

@@ -132,7 +132,7 @@ ROW = {"float32": "conv2d", "bfloat16": "bfloat16", "milliseconds": {"conv2d": 1
 def test_a_broken_note_of_the_kernel_is_made_anew(monkeypatch: pytest.MonkeyPatch, cache: Path, text: bytes):
     timing = Timing(monkeypatch)
     cache.mkdir()
-    (cache / "kernel.json").write_bytes(text.replace(b"MARK", machine._mark(CPU).encode()))
+    (cache / "kernel.json").write_bytes(text.replace(b"MARK", machine.mark(CPU).encode()))
     for _ in range(2):
         assert machine.kernel("float32", CPU).name == "channels-last"
         assert machine.kernel("auto", CPU).name == "channels-last"

@@ -37,7 +37,7 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def slow_machine(monkeypatch: pytest.MonkeyPatch, pixel: float = 1e-6) -> None:
     """A machine that takes so many seconds for each pixel of an evaluation, and no time for anything else."""
     found = planning.Speed((10_000, 0.0, 10_000 * pixel), (20_000, 0.0, 20_000 * pixel))
-    monkeypatch.setattr(planning, "speed", lambda size, prepare, where: found)
+    monkeypatch.setattr(planning, "speed", lambda *_: found)
 
 
 def free(monkeypatch: pytest.MonkeyPatch, memory: int = 2**40, disk: int = 2**40) -> None:
@@ -181,7 +181,7 @@ def test_more_than_is_free_is_said_before_the_first_step(monkeypatch: pytest.Mon
     free(monkeypatch, 2**20, disk=0)
     stream = seen(bench())
     assert isinstance(stream[1][0], Warned)
-    assert "GiB are free: a smaller --size is safer" in notes(stream)[0] and len(notes(stream)) == 1
+    assert "1 MB are free: a smaller --size is safer" in notes(stream)[0] and len(notes(stream)) == 1
     assert isinstance(stream[-1][0], Finished)  # and it is tried
 
 
@@ -207,7 +207,7 @@ def test_an_unfinished_run_keeps_its_tiles_where_they_fit_and_says_so_where_not(
     free(monkeypatch)
     kept = checkpoint(bench(size=640, iterations="2,1", schedule_coarsest=320), 3, tile=400)
     stream = seen(bench(size=640, iterations="2,1", schedule_coarsest=320), kept)
-    assert stream[-1][1].tile == 400 and len(notes(stream)) == 1
+    assert stream[-1][1].tile == 400 and len(notes(stream)) == 2 and "is enlarged 8 times" in notes(stream)[1]
     planned = stream[0][0]
     assert isinstance(planned, Planned) and planned.tile == 400
     ready = bench(size=640, iterations="2,1", schedule_coarsest=320)

@@ -60,6 +60,11 @@ def memory(value: object) -> object:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
+def bytes_text(count: float) -> str:
+    """An amount of memory as people are told of it, in the units that ``memory`` reads: "350 MB", "1.2 GB"."""
+    return f"{count / 1e6:.0f} MB" if count < 0.9995e9 else f"{count / 1e9:.1f} GB"
+
+
 def file_name(value: object) -> str:
     """A file's name from itself, from a path, or from the text that ``file_text`` made of it."""
     if not isinstance(value, str | os.PathLike):

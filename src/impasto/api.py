@@ -55,12 +55,14 @@ class Watch:
     """How a caller follows the work and stops it: each is called from the same thread, between steps.
 
     ``event``: with everything that happens. ``fetch``: with an asset's name, bytes so far, bytes in all. ``stop``: true
-    ends the run after the step at hand, with the picture so far.
+    ends the run after the step at hand, with the picture so far. ``checked``: once all is checked that can be before torch
+    is imported, which takes seconds.
     """
 
     event: Callable[[Event], None] = lambda event: None
     fetch: assets.Progress = assets.silent
     stop: Callable[[], bool] = lambda: False
+    checked: Callable[[], None] = lambda: None
 
 
 def stylize(
@@ -187,8 +189,6 @@ def paint(
         DoesNotFit: the recipe's limit on memory is too low.
         Diverged, OutOfMemory: the search could not be brought to a sound end. The best picture so far is in ``output``.
     """
-    from impasto import wiring
-
     begun = time.monotonic() if begun is None else begun
     watch = watch or Watch()
     if not checkpoint_seconds >= 0:
@@ -200,12 +200,16 @@ def paint(
     output = check_paths(place.output, place.run, asked, asked.plan.size if within is None else None)
     if place.record is not None:
         return _painted_before(place, asked, watch)
+    watch.checked()
+    from impasto import wiring
+
     run, kept = place.run, place.unfinished
     key = kept.facts["request"] if kept else key
     spent = kept.facts["seconds"] if kept else 0.0
     with memory_for("begin"):
         ready = wiring.bench(asked, watch.fetch, kept, like)
         if within is not None:
+            ready = ready.measured_for(within)
             left = within * 0.95 - (time.monotonic() - begun)
             asked = ready.within(left, fixed) if kept is None else replanned(asked, runs.recipe(kept.folder))
             ready = replace(ready, asked=asked)

@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 
 from impasto import assets
+from impasto.amounts import bytes_text
 
 EXTRAS = {"heif": ("pillow_heif", "reading HEIC photos"), "video": ("av", "films as MP4")}
 
@@ -68,15 +69,15 @@ def _memory() -> Finding:
 
     from impasto import machine
 
-    free = machine.free_memory(torch.device("cpu")) / 2**30
-    good = free > 2
-    return Finding("memory", f"{free:.1f} GiB free", good, "" if good else "Close other programs, or use --size 256.")
+    free = machine.free_memory(torch.device("cpu"))
+    good = free > 2e9
+    return Finding("memory", f"{bytes_text(free)} free", good, "" if good else "Close other programs, or use --size 256.")
 
 
 def _cache() -> list[Finding]:
     folder = assets.cache_dir()
-    free = shutil.disk_usage(next(parent for parent in (folder, *folder.parents) if parent.exists())).free / 2**30
-    found = [Finding("cache", f"{folder} ({free:.1f} GiB free on its disk)")]
+    free = shutil.disk_usage(next(parent for parent in (folder, *folder.parents) if parent.exists())).free
+    found = [Finding("cache", f"{folder} ({bytes_text(free)} free on its disk)")]
     for name in assets.ASSETS:
         here = assets.is_fetched(name)
         found.append(Finding(name, "fetched" if here else "not fetched yet", here, "" if here else "impasto fetch"))

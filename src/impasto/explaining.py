@@ -47,6 +47,7 @@ from impasto.problem import Tools
 from impasto.recipe import Recipe
 from impasto.request import Source, pair
 from impasto.schedule import LEAST_SIDE, Plan, Stage, painting_size, plan
+from impasto.speed import allowance, expected
 from impasto.tiling import measured
 
 NetworkName = Literal["vgg19", "vgg16"]
@@ -173,7 +174,7 @@ def _planned(work: _Work, found: Explanation, tasks: Sequence[_Task]) -> Planned
     stages = [Stage(task.size, asked.iterations) for task in tasks]
     deepest = Plan(tuple(stages[:1]), 1.0)
     tools = work.tools(recipe, CONTENT_LAYERS[-1:], found.photo)
-    speed = wiring.timed(deepest, tools)
+    speed = wiring.timed(deepest, tools, allowance(expected(Plan(tuple(stages), 1.0), tools.device)))
     whole = planning.work(tools.network)
     seconds = sum(
         speed.seconds(Plan((stage,), 1.0), tools.network) * planning.work(network.giving(task.layers)) / whole

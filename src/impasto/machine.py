@@ -64,13 +64,13 @@ def choice(where: torch.device) -> Choice:
     """The fastest way to convolve every shape on this machine.
 
     It is a timing, which may come out differently another time, and other methods round differently; so it is made once for
-    every mark and kept in the cache, and the same recipe gives the same bytes. Of programs that start at once one does it
-    and the others wait.
+    every machine and kept in the cache, and the same recipe gives the same bytes. Of programs that start at once one does
+    it and the others wait.
     """
-    file, mark = assets.cache_dir() / KERNEL_FILE, _mark(where)
-    if (file, mark) in _not_kept:
-        return _not_kept[file, mark]
-    found = _kept(file).get(mark)
+    file, key = assets.cache_dir() / KERNEL_FILE, mark(where)
+    if (file, key) in _not_kept:
+        return _not_kept[file, key]
+    found = _kept(file).get(key)
     if found is not None:
         return found
     try:
@@ -79,12 +79,12 @@ def choice(where: torch.device) -> Choice:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(file.with_name(".kernel.lock"), timeout=_PATIENCE):
             kept = _kept(file)
-            if mark not in kept:
-                kept[mark] = found = _choose(where)
+            if key not in kept:
+                kept[key] = found = _choose(where)
                 _keep(file, kept)
-            return kept[mark]
+            return kept[key]
     except OSError:  # a cache that cannot be written costs a few seconds at the next start, nothing else
-        found = _not_kept[file, mark] = found or _choose(where)
+        found = _not_kept[file, key] = found or _choose(where)
         return found
 
 
@@ -93,8 +93,8 @@ def _choose(where: torch.device) -> Choice:
         return choose(where)
 
 
-def _mark(where: torch.device) -> str:
-    """All that another choice may follow from."""
+def mark(where: torch.device) -> str:
+    """All of this machine that decides how fast what is: torch, processor, threads and instructions."""
     held = os.environ.get("ONEDNN_MAX_CPU_ISA", "all")
     instructions = f"{torch.backends.cpu.get_cpu_capability()} of {held}"
     return f"torch {torch.__version__}, {_processor(where)}, {torch.get_num_threads()} threads, {instructions}"

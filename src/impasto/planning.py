@@ -21,6 +21,7 @@ from impasto.recipe import Recipe
 from impasto.schedule import LARGEST_SIDE, Plan, least_side
 
 _PROBE_SIDES = (128, 256)  # long sides at which the machine is timed
+_PROBES, _SETUP = 3, 2  # evaluations that are timed, and as many as setting a stage up takes as long as
 _TILE_SIDES = (3072, 2560, 2048, 1792, 1536, 1280, 1024, 768, 512, 384, 256)
 _PROGRAM_BYTES = 440 * 2**20  # Python, torch and its libraries, and what those keep for themselves once they have computed
 _AFRESH = 1.7  # times as long an evaluation takes where all its memory is asked for anew (1.75 at 4 megapixels)
@@ -232,6 +233,10 @@ class Speed:
         stages = sum(self._setup(stage.size) + evaluation(stage.size) * stage.steps for stage in plan.stages)
         return stages + evaluation(plan.size)  # the finished picture is evaluated once more
 
+    def typical(self, plan: Plan) -> float:
+        """The time of a plan that is held whole, roughly."""
+        return sum(self._setup(stage.size) + self._evaluation(stage.size) * stage.steps for stage in plan.stages)
+
     def _setup(self, size: Size) -> float:
         return _along(size.pixels, self.small[0], self.small[1], self.large[0], self.large[1])
 
@@ -239,15 +244,34 @@ class Speed:
         return _along(size.pixels, self.small[0], self.small[2], self.large[0], self.large[2])
 
 
-def speed(size: Size, prepare: Callable[[Size], Callable[[], object]], where: torch.device) -> Speed:
-    """Time this machine at two small sizes of the shape of ``size``, about a second in all.
+def speed(
+    size: Size, prepare: Callable[[Size], Callable[[], object]], where: torch.device, allowed: float = math.inf
+) -> Speed:
+    """Time this machine at two small sizes of the shape of ``size``, as far as that takes no more than ``allowed`` seconds.
 
-    ``prepare(size)`` sets up a stage of that size and gives what one evaluation of it is.
+    ``prepare(size)`` sets up a stage of that size and gives what one evaluation of it is. Where there is no time for either
+    size, the speed is guessed; where there is time for one, it is taken to be in proportion to the pixels.
     """
     least = least_side(size)
-    sides = (min(max(side, least), size.long_side) for side in _PROBE_SIDES)
-    small, large = (_timed(size.with_long_side(side), prepare, where) for side in sides)
-    return Speed(small, large)
+    sides = dict.fromkeys(min(max(side, least), size.long_side) for side in _PROBE_SIDES)
+    found: list[tuple[int, float, float]] = []
+    pixel = guess(size, where).large[2] / size.pixels
+    for side in sides:
+        at = size.with_long_side(side)
+        if (_PROBES + _SETUP) * pixel * at.pixels > allowed:
+            break
+        begun = time.perf_counter()
+        found.append(_timed(at, prepare, where))
+        allowed -= time.perf_counter() - begun
+        pixel = found[-1][2] / at.pixels
+    return Speed(found[0], found[-1]) if found else guess(size, where)
+
+
+def guess(size: Size, where: torch.device) -> Speed:
+    """A machine's speed before anything is timed: that of two processor cores, or of a small graphics processor."""
+    evaluation = size.pixels * (1e-5 if where.type == "cpu" else 2e-7)
+    point = (size.pixels, _SETUP * evaluation, evaluation)
+    return Speed(point, point)
 
 
 def _timed(size: Size, prepare: Callable[[Size], Callable[[], object]], where: torch.device) -> tuple[int, float, float]:
@@ -256,7 +280,7 @@ def _timed(size: Size, prepare: Callable[[Size], Callable[[], object]], where: t
     evaluate = prepare(size)
     setup = time.perf_counter() - start
     best = float("inf")
-    for _ in range(3):
+    for _ in range(_PROBES):
         start = time.perf_counter()
         evaluate()
         if where.type == "cuda":

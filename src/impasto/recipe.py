@@ -201,9 +201,7 @@ class Compute(Record):
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "Numbers between layers; auto takes bfloat16 where the processor is made for it.", option="precision"
     )
-    kernel: str = setting(
-        "auto", "How to convolve; auto: the fastest here. A run's record names its own, to repeat it.", option="kernel"
-    )
+    kernel: str = setting("auto", "How to convolve; auto: the fastest. A run's record has its own.", option="kernel")
     threads: int = setting(0, "Processor threads; 0: one for each core.", option="threads", ge=0, le=4096)
     tile: int = setting(0, "Largest side of a tile; 0: the whole picture, or what fits.", option="tile", unit="px", ge=0)
     memory: amounts.Bytes = setting(
@@ -226,7 +224,7 @@ class Recipe(Record):
     version: Literal[1] = 1
     name: str = "default"
     summary: str = "A picture to keep: about a minute at 512 px on two cores."
-    source: str = ""  # what a published system's recipe was read from
+    source: str = ""  # of a published system's recipe
     photo: Input | None = None
     paintings: tuple[Input, ...] = ()
     size: int = setting(

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 
 from impasto import assets, colour, engine, images, machine, planning, problem
+from impasto.amounts import bytes_text
 from impasto.contention import good_neighbour
 from impasto.errors import BadRecipe, DoesNotFit
 from impasto.events import Event, Planned, Warned
@@ -31,6 +32,7 @@ from impasto.recipe import Recipe
 from impasto.request import Request, replanned, wanted_layers
 from impasto.schedule import Plan
 from impasto.scratch import InMemory, OnDisk, Scratch
+from impasto.speed import allowance, expected, measured
 from impasto.state import State
 from impasto.tiling import value_and_gradient
 
@@ -44,7 +46,20 @@ class Bench:
 
     asked: Request
     tools: Tools
-    speed: planning.Speed
+    known: planning.Speed | None = None
+
+    @cached_property
+    def speed(self) -> planning.Speed:
+        """How fast these tools are here; measured when it is first asked for, in a share of the plan's time."""
+        return self.known or self._measured(expected(self.asked.plan, self.tools.device))
+
+    def measured_for(self, seconds: float) -> Bench:
+        """The same, its speed measured in a share of so many seconds."""
+        return replace(self, known=self.known or self._measured(seconds))
+
+    def _measured(self, seconds: float) -> planning.Speed:
+        with good_neighbour(), using_threads(self.asked.recipe.compute.threads), machine.reused_memory(), autograd():
+            return timed(self.asked.plan, self.tools, allowance(seconds))
 
     @property
     def kernel(self) -> str:
@@ -96,31 +111,32 @@ class Bench:
 
 
 def bench(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None, like: Bench | None = None) -> Bench:
-    """Read the network, choose device and kernel, and time them; the kernel of a state to go on from is kept to.
+    """Read the network, and choose device and kernel; the kernel of a state to continue from is kept to.
 
     The network of a bench ``like`` it is taken over where it is the same, and its speed where as much is to be done.
 
     Raises:
         CannotResume: there is no such kernel here.
     """
-    with good_neighbour() as neighbour, using_threads(asked.recipe.compute.threads):
+    with good_neighbour(), using_threads(asked.recipe.compute.threads):
         tools = _tools(asked, fetch, kept, like)
-        if like is not None and tools.network is like.tools.network and _effort(like.asked.recipe) == _effort(asked.recipe):
-            return Bench(asked, tools, like.speed)
-        neighbour.check()
-        with machine.reused_memory(), autograd():
-            return Bench(asked, tools, timed(asked.plan, tools))
+    same = like is not None and tools.network is like.tools.network and _effort(like.asked.recipe) == _effort(asked.recipe)
+    return Bench(asked, tools, like.speed if like is not None and same else None)
 
 
-def timed(plan: Plan, tools: Tools) -> planning.Speed:
-    """How fast these tools are here at a plan; autograd is on, and freed memory kept, as while a picture is painted."""
+def timed(plan: Plan, tools: Tools, allowed: float) -> planning.Speed:
+    """How fast these tools are here at a plan, measured in so many seconds or remembered (see ``speed``).
+
+    Autograd is on, and freed memory kept, as while a picture is painted.
+    """
 
     def prepare(size: Size) -> Callable[[], object]:
         pixels = images.to_tensor(images.resize(tools.photo, size)).to(tools.device)
         evaluate = problem.evaluation(size, plan, tools)
         return lambda: evaluate(pixels)
 
-    return planning.speed(plan.size, prepare, tools.device)
+    work = (tools.network.kernel.text, _network_of(tools.recipe), _effort(tools.recipe))
+    return measured(plan.size, prepare, tools.device, work, allowed)
 
 
 def gradients(
@@ -213,13 +229,14 @@ def network(recipe: Recipe, wanted: Iterable[str], kernel: Kernel, where: torch.
 
 def _network_of(recipe: Recipe) -> object:
     """What decides the network, but for its kernel."""
-    return recipe.network, wanted_layers(recipe), recipe.compute.device
+    return recipe.network, sorted(wanted_layers(recipe)), recipe.compute.device
 
 
 def _effort(recipe: Recipe) -> object:
     """What decides, for one network, how long an evaluation takes."""
     style = recipe.style
-    return set(recipe.content.layers), set(style.layers), set(style.statistics), (style.scale, style.sizing, style.enlarge)
+    terms = sorted(recipe.content.layers), sorted(style.layers), sorted(style.statistics)
+    return terms, (style.scale, style.sizing, style.enlarge)
 
 
 def _kernel(recipe: Recipe, where: torch.device) -> Kernel:
@@ -314,8 +331,8 @@ def _notes(ready: Bench, planned: Planned, before: int | None, state: State) -> 
             yield f"There is less memory than before: going on in tiles of {state.tile} px, the same to rounding."
     yield from ready.asked.notes
     if planned.memory_bytes > planned.free_bytes:
-        needed, free = planned.memory_bytes / 2**30, planned.free_bytes / 2**30
-        yield f"This needs about {needed:.1f} GiB and {free:.1f} GiB are free: a smaller --size is safer."
+        needed, free = bytes_text(planned.memory_bytes), bytes_text(planned.free_bytes)
+        yield f"This needs about {needed} and {free} are free: a smaller --size is safer."
 
 
 def _scratch_folder() -> Path:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import itertools
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -16,11 +18,14 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Column, Table
 
 from impasto import events
+from impasto.amounts import bytes_text
 from impasto.errors import ImpastoError
 
 if TYPE_CHECKING:
     from impasto.recipe import Recipe
-    from impasto.request import Request
+
+_MOMENT = 0.5  # seconds after which a person should see that something is going on
+_LINE_SECONDS = 20.0  # between two lines of progress where there is no terminal to draw a bar on
 
 
 class Display:
@@ -29,12 +34,11 @@ class Display:
     def __init__(self, quiet: bool) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.quiet = quiet
-        self.request: Request | None = None
         self.heading = ""  # the line before the work, where it is not what the plan says
         self._bar: Progress | None = None
         self._tasks: dict[str, Any] = {}
         self._work = (0.0, 1.0)  # seconds expected for the stages done, and in all
-        self._begun = 0.0
+        self._begun = self._told = 0.0
 
     def __enter__(self) -> Display:
         return self
@@ -53,6 +57,17 @@ class Display:
         if name not in self._tasks:
             self._tasks[name] = self._bar.add_task(f"fetching {name}", total=total)
         self._bar.update(self._tasks[name], completed=done, total=total)
+
+    @contextmanager
+    def if_slow(self, line: str) -> Iterator[None]:
+        """Say the line if what is done within takes longer than a moment."""
+        timer = threading.Timer(_MOMENT, self.say, (line,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def say(self, line: str) -> None:
         if not self.quiet:
@@ -83,7 +98,7 @@ class Display:
         self._bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
         self._tasks = {"paint": self._bar.add_task("painting", total=self._total, note="")}
         self._bar.start()
-        self._begun = time.monotonic()
+        self._begun = self._told = time.monotonic()
 
     def _advance(self, event: Any) -> None:
         if self._bar is None:
@@ -93,6 +108,9 @@ class Display:
         left = _left(done / self._total, time.monotonic() - self._begun, self._expected)
         note = f"loss {event.loss:.4f}  {duration(left)} left"
         self._bar.update(self._tasks["paint"], completed=done, description=self._stage, note=note)
+        if not self.console.is_terminal and time.monotonic() - self._told > _LINE_SECONDS:
+            self._told = time.monotonic()
+            self.console.print(f"{self._stage}: {done / self._total:.0%} done, {note}", markup=False)
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -110,12 +128,12 @@ def _sentence(planned: Any) -> str:
     """The one line before the work."""
     runs = [(stage, len(list(same))) for stage, same in itertools.groupby(planned.stages)]
     stages = " > ".join(f"{f'{count} times ' * (count > 1)}{size}:{steps}" for (size, steps), count in runs)
-    needed, free = planned.memory_bytes / 2**30, planned.free_bytes / 2**30
+    needed, free = bytes_text(planned.memory_bytes), bytes_text(planned.free_bytes)
     tiles = f" in tiles of {planned.tile} px" if planned.tile else ""
-    disk = f" and {planned.disk_bytes / 2**30:.1f} GiB of disk" if planned.disk_bytes else ""
+    disk = f" and {bytes_text(planned.disk_bytes)} of disk" if planned.disk_bytes else ""
     return (
         f"{planned.size}{tiles} on {planned.device} [{planned.kernel}], stages {stages}, "
-        f"about {duration(planned.seconds)} and {needed:.1f} GiB of {free:.1f} GiB free{disk}"
+        f"about {duration(planned.seconds)} and {needed} of {free} free{disk}"
     )
 
 
@@ -133,14 +151,14 @@ def plan_table(sizes: Sequence[int], found: Sequence[events.Planned | ImpastoErr
         stages = " > ".join(f"{size.long_side}:{steps}" for size, steps in one.stages)
         how = f"in tiles of {one.tile} px" if one.tile else "whole"
         fits = "" if one.memory_bytes <= one.free_bytes else ", more than is free"
-        disk = f"{one.disk_bytes / 2**30:.1f} GiB" if one.disk_bytes else "-"
-        memory = f"{one.memory_bytes / 2**30:.1f} GiB"
+        disk = bytes_text(one.disk_bytes) if one.disk_bytes else "-"
+        memory = bytes_text(one.memory_bytes)
         mega = f"{one.size.pixels / 1e6:.2f}"
         table.add_row(str(one.size), mega, duration(one.seconds), memory, disk, f"{how}{fits}; stages {stages}")
     console.print(table)
     if first is not None:
-        free = first.free_bytes / 2**30
-        console.print(f"\nOn {first.device} [{first.kernel}], {free:.1f} GiB of memory free.", markup=False)
+        free = bytes_text(first.free_bytes)
+        console.print(f"\nOn {first.device} [{first.kernel}], {free} of memory free.", markup=False)
 
 
 RECIPE_COLUMNS = ("name", "network", "content", "style", "solver", "size: evaluations", "source")

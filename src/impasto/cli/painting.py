@@ -19,7 +19,7 @@ from impasto import amounts
 from impasto import recipe as recipes
 from impasto.amounts import json_text
 from impasto.cli.options import Folder, Output, Overwrite, as_path, option, setting
-from impasto.cli.terminal import Stop, stopping
+from impasto.cli.terminal import Stop, stopping, time_of_start
 from impasto.snapshots import check_kept, parse
 
 if TYPE_CHECKING:
@@ -97,16 +97,19 @@ def _paint(
     snapshots: str = "",
 ) -> Path:
     """Check, say what will be done, paint, and say where it is."""
-    from impasto import api, images
     from impasto.cli.display import Display
-    from impasto.destination import free
-    from impasto.request import request
 
-    images.check_output(target if named else free(target), bits=recipe.output.bits)
-
+    begun = time_of_start()
     with Display(quiet) as display, stopping() as stop:
-        watch = api.Watch(event=display.event, fetch=display.fetch, stop=stop)
-        asked = request(photo, styles, recipe, watch.fetch, any_size=within is not None and "size" not in fixed)
+        names = f"{photo if isinstance(photo, str) else 'the photo'} and {', '.join(styles)}"
+        with display.if_slow(f"Reading {names}."):
+            from impasto import api, images
+            from impasto.destination import free
+            from impasto.request import request
+
+            images.check_output(target if named else free(target), bits=recipe.output.bits)
+            watch = api.Watch(display.event, display.fetch, stop, lambda: display.say(f"Painting from {names}."))
+            asked = request(photo, styles, recipe, watch.fetch, any_size=within is not None and "size" not in fixed)
         painting = api.paint(
             asked,
             output=target.absolute(),
@@ -120,6 +123,7 @@ def _paint(
             within=within,
             fixed=fixed,
             snapshots=snapshots,
+            begun=begun,
         )
     return _tell(painting, as_json, stop)
 
@@ -228,13 +232,18 @@ def plan(
     settings = {"memory": memory or None, "precision": precision, "device": device}
     chosen = api.load_recipe(recipe, {name: value for name, value in settings.items() if value is not None})
     asked = tuple(dict.fromkeys(size)) or (512, 1024, 2048, 4096, 0)
-    with Display(quiet=False) as display:
+    with Display(quiet=False) as display, display.if_slow("Reading the pictures and timing this machine."):
         found = api.plans(photo, list(style), asked, chosen, api.Watch(fetch=display.fetch))
     if json:
-        rows = [events.to_dict(one) if isinstance(one, events.Planned) else {"error": str(one)} for one in found]
+        rows = [
+            events.to_dict(one) if isinstance(one, events.Planned) else {"asked_size": side, "error": str(one)}
+            for side, one in zip(asked, found, strict=True)
+        ]
         print(json_text(rows))
-        return
-    plan_table(asked, found)
+    else:
+        plan_table(asked, found)
+    if not any(isinstance(one, events.Planned) for one in found):
+        sys.exit(2)
 
 
 def resume(run: Folder, /, *, json: bool = False, quiet: bool = False) -> None:

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -32,6 +33,21 @@ def _name_or_question_mark(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeEncodeError:
         return codecs.lookup_error("replace")(error)
+
+
+_LONGEST_START = 10.0  # seconds from the start of a program to its first line; more is no start
+
+
+def time_of_start() -> float:
+    """When the command was given, by ``time.monotonic()``: the start of the process where the system tells it, or now."""
+    now = time.monotonic()
+    try:
+        with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
+            ticks = int(file.read().rpartition(")")[2].split()[19])  # since the machine was started
+        start = ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return now
+    return start if 0 <= now - start < _LONGEST_START else now
 
 
 def discard_output() -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from impasto import assets, images, pages, retrace, runs
 from impasto import recipe as recipes
+from impasto.amounts import bytes_text
 from impasto.errors import BadPicture, ImpastoError
 from impasto.geometry import Size
 from impasto.history import History
@@ -253,7 +254,7 @@ def _taken(history: History) -> list[list[str]]:
     peak, whole = record.get("peak_memory_bytes"), record.get("seconds", history.seconds)
     return [
         ["time", _seconds(planned.seconds), _seconds(whole)],
-        ["memory", _gigabytes(planned.memory_bytes), _gigabytes(peak) if peak else "not told"],
+        ["memory", bytes_text(planned.memory_bytes), bytes_text(peak) if peak else "not told"],
     ]
 
 
@@ -262,7 +263,7 @@ def _facts(history: History) -> list[list[str]]:
     shots = record.get("snapshots")
     tile = f"tiles of {planned.tile} px" if planned.tile else "whole"
     facts = [["device", planned.device], ["kernel", planned.kernel], ["held", tile]]
-    facts += [["disk", _gigabytes(planned.disk_bytes)]] if planned.disk_bytes else []
+    facts += [["disk", bytes_text(planned.disk_bytes)]] if planned.disk_bytes else []
     facts += [["snapshots", f"{shots['count']} in {shots['seconds']:.2f} s, which the times include"]] if shots else []
     versions = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
     return facts + ([["versions", versions]] if versions else [])
@@ -300,7 +301,3 @@ def _rate(count: int, seconds: float) -> str:
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 100 else f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 2**30:.2f} GiB"
