@@ -160,6 +160,16 @@ def _adaptation(white: Point, target: Point) -> npt.NDArray[np.float64]:
     return np.linalg.inv(_BRADFORD) @ np.diag(goal / source) @ _BRADFORD
 
 
+def of_lab(lab: npt.NDArray[Any], white: Point) -> Pixels:
+    """CIE L*a*b* (H, W, 3) relative to a white point as sRGB pixels, clipped to the gamut (CIE 15)."""
+    height = (lab[..., 0].astype(np.float64) + 16) / 116
+    curve = np.stack([height + lab[..., 1] / 500, height, height - lab[..., 2] / 200], axis=-1)
+    relative = np.where(curve > 6 / 29, curve**3, (curve - 4 / 29) * 3 * (6 / 29) ** 2)
+    light = relative * [white[0] / white[1], 1, (1 - white[0] - white[1]) / white[1]]
+    linear = light @ (np.linalg.inv(to_xyz(BT709, D65)) @ _adaptation(white, D65)).T
+    return linear_to_srgb(np.clip(linear, 0, 1)).astype(np.float32)
+
+
 ADOBE_RGB = Colorimetry("Adobe RGB (1998)", (gamma(563 / 256),) * 3, ADOBE)
 LINEAR = Colorimetry("linear light", (_same,) * 3)
 

@@ -17,7 +17,9 @@ from impasto.images.silence import no_stderr
 
 BOX = b"\0\0\0\x0cjP  \r\n\x87\n"
 STREAM = b"\xff\x4f\xff\x51"
-_CMYK, _LAB, _SRGB, _GREY, _SYCC, _ROMM = 12, 14, 16, 17, 18, 21  # EnumCS (15444-1 and 15444-2)
+_CMYK, _LAB, _SRGB, _GREY, _SYCC = 12, 14, 16, 17, 18  # EnumCS (15444-1 and 15444-2)
+_SPACES: dict[int, Space] = {_CMYK: "cmyk", _SRGB: "rgb", _GREY: "gray", _SYCC: "rgb"}
+_MOST_CHANNELS = 8
 _COLOUR, _ALPHA, _PREMULTIPLIED = 0, 1, 2  # types of a channel
 
 
@@ -32,9 +34,14 @@ class Facts:
     """Pixels across and down that one sample of each component covers."""
     enumerated: int = 0
     icc: bytes = b""
-    kinds: dict[int, int] = field(default_factory=dict)
-    """Type of each channel by its number: 0 colour, 1 alpha, 2 alpha by which colour is multiplied."""
-    palette: bool = False
+    channels: list[tuple[int, int, int]] = field(default_factory=list)
+    """Number, type (0 colour, 1 alpha, 2 alpha by which colour is multiplied) and colour (from 1) of each channel."""
+    palette: Samples | None = None
+    """(N, C) uint16 of full scale."""
+    mapping: list[tuple[int, int, int]] = field(default_factory=list)
+    """Component, whether through the palette, and column of the palette, of each channel."""
+    stream: int = 0
+    """Where the codestream begins."""
     described: bool = False
     """Whether there is a box that says what the colours are."""
 
@@ -42,33 +49,43 @@ class Facts:
 def facts(data: bytes) -> Facts:
     """Read from the first header of each sort; what is damaged stays empty."""
     found = Facts()
-    stream = 0
     if data.startswith(BOX):
         for name, start, end in bmff.boxes(data):
             if name == b"jp2h":
-                _header(data, start, end, found)
-            elif name == b"jp2c" and not stream:
-                stream = start
-    with suppress(struct.error, IndexError):
-        _codestream(data, stream, found)  # the decoder will say what is wrong
+                for inner, at, stop in bmff.boxes(data, start, end):
+                    with suppress(struct.error, IndexError, ValueError):
+                        _property(inner, data[at:stop], found)
+            elif name == b"jp2c" and not found.stream:
+                found.stream = start
+    with suppress(struct.error, IndexError, ValueError):
+        _codestream(data, found.stream, found)  # the decoder will say what is wrong
     return found
 
 
-def _header(data: bytes, start: int, end: int, found: Facts) -> None:
-    for name, at, stop in bmff.boxes(data, start, end):
-        body = data[at:stop]
-        if name == b"pclr":
-            found.palette = True
-        elif name == b"colr" and len(body) >= 3 and not found.described:
-            if body[0] == 1 and len(body) >= 7:
-                found.enumerated, found.described = struct.unpack_from(">I", body, 3)[0], True
-            elif body[0] in (2, 3):  # restricted, and any, ICC profile
-                found.icc, found.described = body[3:], True
-        elif name == b"cdef" and len(body) >= 2:
-            count = struct.unpack_from(">H", body)[0]
-            for index in range(min(count, (len(body) - 2) // 6)):
-                number, kind, _ = struct.unpack_from(">HHH", body, 2 + 6 * index)
-                found.kinds[number] = kind
+def _property(name: bytes, body: bytes, found: Facts) -> None:
+    if name == b"pclr":
+        found.palette = _palette(body)
+    elif name == b"cmap":
+        found.mapping = [struct.unpack_from(">HBB", body, at) for at in range(0, len(body) - 3, 4)]
+    elif name == b"cdef":
+        count = struct.unpack_from(">H", body)[0]
+        found.channels = [struct.unpack_from(">HHH", body, 2 + 6 * index) for index in range(count)]
+    elif name == b"colr" and not found.described:
+        if body[0] == 1:
+            found.enumerated, found.described = struct.unpack_from(">I", body, 3)[0], True
+        elif body[0] in (2, 3):  # restricted, and any, ICC profile
+            found.icc, found.described = body[3:], True
+
+
+def _palette(body: bytes) -> Samples:
+    """The colours of a pclr box, (N, C) uint16 of full scale."""
+    count, columns = struct.unpack_from(">HB", body)
+    depths = [(depth & 127) + 1 for depth in body[3 : 3 + columns]]
+    row = np.dtype([(str(index), ">u1" if bits <= 8 else ">u2") for index, bits in enumerate(depths)])
+    table = np.frombuffer(body, row, count, 3 + columns)
+    tops = [2**bits - 1 for bits in depths]
+    planes = [np.rint(np.minimum(table[str(index)], top) * (65535 / top)) for index, top in enumerate(tops)]
+    return np.stack(planes, axis=-1).astype(np.uint16)
 
 
 def _codestream(data: bytes, at: int, found: Facts) -> None:
@@ -87,21 +104,24 @@ def decode(data: bytes, task: Task) -> Decoded:
     """The samples: those of 8 bits and less by Pillow, deeper ones by imagecodecs, both through OpenJPEG."""
     found = facts(data)
     task.check(found.size)
-    if len(found.bits) > 8:
+    if len(found.bits) > _MOST_CHANNELS:
         raise too_many_channels(task, len(found.bits))
+    if found.enumerated == _LAB:  # its range is in fields of its own
+        raise BadPicture(f"{task.label} is a JPEG 2000 picture of Lab colours.", "Export it as an RGB TIFF or PNG.")
     if max(abs(bits) for bits in found.bits) <= 8 and not _odd(found):
         decoded = decode_pillow(opened(data, task, "JPEG2000"), task)
-        decoded.icc = decoded.icc or found.icc
     else:
         decoded = _deep(data, found, task)
-    if found.described and not decoded.icc and found.enumerated not in (_CMYK, _LAB, _SRGB, _GREY, _SYCC):
+    decoded.icc = found.icc
+    if found.described and not found.icc and found.enumerated not in _SPACES:
         decoded.notes.append("its colours are of a kind that is not known here, and are taken as sRGB")
     return decoded
 
 
 def _odd(found: Facts) -> bool:
     """Whether it has what Pillow does not look at."""
-    return found.enumerated in (_CMYK, _LAB) or _PREMULTIPLIED in found.kinds.values() or found.palette
+    premultiplied = any(kind == _PREMULTIPLIED for _, kind, _ in found.channels)
+    return found.enumerated == _CMYK or premultiplied or found.palette is not None
 
 
 def _deep(data: bytes, found: Facts, task: Task) -> Decoded:
@@ -109,40 +129,55 @@ def _deep(data: bytes, found: Facts, task: Task) -> Decoded:
 
     if len(set(found.steps)) > 1:
         raise BadPicture(
-            f"{task.label} cannot be read as a picture: it is a deep JPEG 2000 with components of different sizes.",
+            f"{task.label} cannot be read as a picture: its JPEG 2000 components have different sizes.",
             "Convert it to PNG or TIFF first.",
         )
-    with no_stderr():
-        samples = imagecodecs.jpeg2k_decode(data)  # (H, W) or (H, W, C), with the palette applied
+    with no_stderr():  # the codestream alone: of a whole file, imagecodecs converts some colours, and drops the profile
+        samples = imagecodecs.jpeg2k_decode(data[found.stream :])
     samples = samples[..., None] if samples.ndim == 2 else samples
     task.check(Size(*samples.shape[:2]))
     notes: list[str] = []
-    samples = _scaled(samples, found, notes)
-    # OpenJPEG has put the colours first, whatever their order in the file.
-    channels = samples.shape[2]
-    colours = sum(not found.kinds.get(number) for number in range(channels))
-    if not found.kinds and channels in (2, 4) and found.enumerated != _CMYK:
-        colours -= 1  # nothing says so, but that is how others take it
-    kinds = {kind for kind in found.kinds.values() if kind in (_ALPHA, _PREMULTIPLIED)}
-    alpha = colours if colours < channels and (kinds or not found.kinds) else None
-    space: Space = {_CMYK: "cmyk", _LAB: "lab"}.get(found.enumerated, "gray" if colours < 3 else "rgb")  # type: ignore[assignment]
-    planes = samples[..., : {"gray": 1, "cmyk": 4}.get(space, 3)]
-    if found.enumerated == _SYCC:
+    samples = _mapped(_scaled(samples, found, notes), samples, found)
+    colours, alpha, premultiplied = _roles(samples.shape[2], found)
+    space: Space = "gray" if len(colours) < 3 else _SPACES.get(found.enumerated, "rgb")
+    count = {"gray": 1, "cmyk": 4}.get(space, 3)
+    in_order = colours[:count] == list(range(count))
+    planes = samples[..., :count] if in_order else samples[..., colours[:count]]
+    if found.enumerated == _SYCC and count == 3:
         planes = _from_sycc(planes)
-    return of_arrays(
-        planes,
-        space,
-        None if alpha is None else samples[..., alpha],
-        icc=found.icc,
-        premultiplied=_PREMULTIPLIED in kinds,
-        notes=notes,
-    )
+    opacity = None if alpha is None else samples[..., alpha]
+    return of_arrays(planes, space, opacity, premultiplied=premultiplied, notes=notes)
+
+
+def _mapped(samples: Samples, numbers: Samples, found: Facts) -> Samples:
+    """Channels made of components, through the palette where the file says so."""
+    if found.palette is None:
+        return samples
+    mapping = found.mapping or [(0, 1, column) for column in range(found.palette.shape[1])]
+    entries = np.minimum(numbers, len(found.palette) - 1)
+    wide = samples if samples.dtype == np.uint16 else samples.astype(np.uint16) * np.uint16(257)
+    planes = [
+        found.palette[entries[..., component], column] if kind else wide[..., component]
+        for component, kind, column in mapping
+    ]
+    return np.stack(planes, axis=-1)
+
+
+def _roles(count: int, found: Facts) -> tuple[list[int], int | None, bool]:
+    """The channels of colour in their order, that of alpha, and whether colour is multiplied by it."""
+    if not found.channels:
+        has_alpha = count in (2, 4) and found.enumerated != _CMYK  # nothing says so, but that is how others take it
+        return list(range(count - has_alpha)), count - 1 if has_alpha else None, False
+    inside = [channel for channel in found.channels if channel[0] < count]
+    colours = [number for number, kind, _ in sorted(inside, key=lambda channel: channel[2]) if kind == _COLOUR]
+    alphas = [(number, kind) for number, kind, _ in inside if kind in (_ALPHA, _PREMULTIPLIED)]
+    return colours, alphas[0][0] if alphas else None, bool(alphas) and alphas[0][1] == _PREMULTIPLIED
 
 
 def _scaled(samples: Samples, found: Facts, notes: list[str]) -> Samples:
-    """To the full scale of 8 or 16 bits; palettes are already at theirs."""
+    """To the full scale of 8 or 16 bits."""
     bits = max(found.bits)
-    if found.palette or bits in (8, 16) or samples.dtype.kind != "u":
+    if bits in (8, 16) or samples.dtype.kind != "u":
         return full_scale(samples, notes)
     top = 2**bits - 1
     kind = np.uint8 if bits < 8 else np.uint16

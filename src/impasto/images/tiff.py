@@ -164,7 +164,10 @@ def _of_page(page: TiffPage) -> Decoded:
     orientation = page.tags.valueof(274, default=1)
     decoded = of_arrays(colour, space, alpha, icc=icc, premultiplied=extra == 1, notes=notes)
     decoded.orientation = orientation if orientation in range(1, 9) else 1
-    if not icc:
+    white = _fractions(page, _WHITE, 2)
+    if space == "lab" and white and not icc and not np.allclose(white, colorimetry.D50, atol=0.002):
+        _by_white(decoded, (white[0], white[1]))
+    elif not icc:
         decoded.numbers = _numbers(page, bits)
     return decoded
 
@@ -202,6 +205,19 @@ def _lab(samples: Samples, photometric: int, notes: list[str]) -> Samples:
     return np.clip(np.rint(np.concatenate([light, colour], axis=2)), 0, 65535).astype(np.uint16)
 
 
+def _by_white(decoded: Decoded, white: colorimetry.Point) -> None:
+    """Lab of another white point than D50, which Photoshop's supplement has where no tag says so."""
+    encoded = decoded.rows
+
+    def rows(top: int, bottom: int) -> tuple[Samples, Samples | None]:
+        samples, alpha = encoded(top, bottom)
+        unit = samples.astype(np.float32) / np.iinfo(samples.dtype).max
+        return colorimetry.of_lab(unit * [100, 255, 255] - [0, 128, 128], white), alpha
+
+    decoded.rows, decoded.space = rows, "rgb"
+    decoded.notes.append("Lab, converted to sRGB")
+
+
 def _numbers(page: TiffPage, bits: int) -> colorimetry.Colorimetry | None:
     """By WhitePoint, PrimaryChromaticities and TransferFunction (TIFF 6.0, section 20); None if sRGB or not there."""
     white, primaries = _fractions(page, _WHITE, 2), _fractions(page, _PRIMARIES, 6)
@@ -212,8 +228,8 @@ def _numbers(page: TiffPage, bits: int) -> colorimetry.Colorimetry | None:
     pairs = [(float(points[at]), float(points[at + 1])) for at in range(0, 8, 2)]
     curves: list[colorimetry.Curve] = [colorimetry.srgb_to_linear] * 3
     size = 2 ** min(bits, 16)
-    if table is not None and len(table) in (size, 3 * size):
-        tables = np.asarray(table).reshape(-1, size)
+    if table is not None and np.size(table) in (size, 3 * size):
+        tables = np.reshape(table, (-1, size))
         curves = [colorimetry.of_table(tables[min(channel, len(tables) - 1)]) for channel in range(3)]
     found = colorimetry.Colorimetry(
         "the primaries and curves in its tags",
