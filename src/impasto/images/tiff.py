@@ -122,6 +122,8 @@ def _check_segments(page: TiffPage, length: int, task: Task) -> None:
         raise ValueError("its tiles are too large")
     if page.imagedepth != 1:
         raise ValueError("it is a volume, not a picture")
+    if page.photometric == _YCBCR and page.compression != _JPEG:
+        raise ValueError("it is a TIFF with subsampled colours")
     if page.photometric not in _SPACES:
         raise ValueError("it is a TIFF of a kind that is not known here")
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
