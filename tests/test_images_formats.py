@@ -174,7 +174,7 @@ def test_a_wrong_checksum_of_the_picture_is_damage_unless_the_pixels_are_right()
     length = struct.unpack_from(">I", data, at - 4)[0]
     found = read(data[: at + 4 + length] + b"\0\0\0\0" + data[at + 8 + length :])
     assert same(found, picture()) and "checksum" in found.notes[0]
-    with pytest.raises(BadPicture, match="do not unpack|cannot be read"):
+    with pytest.raises(BadPicture, match=r"do not unpack|cannot be read"):
         read(data[: at + 200] + bytes([data[at + 200] ^ 16]) + data[at + 201 :])
     with pytest.raises(BadPicture, match="IHDR"):
         read(data[:29] + b"\0\0\0\0" + data[33:])
