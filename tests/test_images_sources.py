@@ -68,7 +68,7 @@ def test_streams_that_hold_no_picture(tmp_path):
         read(io.BytesIO(b""))
     with pytest.raises(BadPicture, match=r"memory is empty"):
         read(b"")
-    with pytest.raises(BadPicture, match="is open as text.*mode 'rb'"):
+    with pytest.raises(BadPicture, match=r"is open as text.*mode 'rb'"):
         read(io.StringIO("text"))
     (tmp_path / "x.txt").write_text("Dear diary, today I painted.")
     with open(tmp_path / "x.txt") as file, pytest.raises(BadPicture, match=r"x\.txt is open as text"):
@@ -145,13 +145,16 @@ def test_truth_values_are_black_and_white():
     assert np.array_equal(read(torch.from_numpy(array.transpose(2, 0, 1).copy())).pixels, array)
 
 
-@pytest.mark.parametrize(("kind", "top", "white"), [("i4", 255, 255), ("u4", 4095, 65535), ("i8", 65535, 65535), ("i2", 9, 255)])
+@pytest.mark.parametrize(
+    ("kind", "top", "white"), [("i4", 255, 255), ("u4", 4095, 65535), ("i8", 65535, 65535), ("i2", 9, 255)]
+)
 def test_advice_on_other_integers_keeps_values(kind, top, white):
     array = np.full((3, 4, 3), top, kind)
     with pytest.raises(BadPicture) as caught:
         read(array)
     hint = caught.value.hint
-    assert f"array.astype('float32') / {white}" in hint and "uint8" not in hint and kind[1:] and array.dtype.name in str(caught.value)
+    assert f"array.astype('float32') / {white}" in hint and "uint8" not in hint
+    assert array.dtype.name in caught.value.message
     assert read(array.astype("float32") / white).pixels.max() == pytest.approx(top / white)
     with pytest.raises(BadPicture, match=rf"tensor\.to\(torch\.float32\) / {white}"):
         read(torch.full((3, 4, 5), top, dtype=torch.int32))

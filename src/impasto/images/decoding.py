@@ -45,8 +45,11 @@ class Task:
         check_size(self.label, size, self.limit)
 
     def box(self, size: Size) -> int:
-        """How many pixels a side are averaged into one: as many as leave the long side twice ``side`` or more."""
-        return 1 if self.side is None else max(1, size.long_side // (2 * self.side))
+        """How many pixels a side are averaged into one: as many as leave the long side twice ``side`` or more.
+
+        And the short side 8 or more, since the boxes at the far edges may be cut, which bends what is thinner.
+        """
+        return 1 if self.side is None else max(1, min(size.long_side // (2 * self.side), size.short_side // 8))
 
 
 @dataclass

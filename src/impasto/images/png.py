@@ -250,8 +250,10 @@ def _frames(found: Chunks) -> list[str]:
 
 
 def _shallow(found: Chunks, task: Task) -> Decoded:
-    image = Image.open(io.BufferedReader(_Joined(found.parts)), formats=("PNG",))
-    return decode_pillow(image, task)
+    file = _Joined(found.parts)
+    decoded = decode_pillow(Image.open(io.BufferedReader(file), formats=("PNG",)), task)
+    file.let_go()
+    return decoded
 
 
 def _deep(found: Chunks) -> Decoded:
@@ -272,6 +274,11 @@ class _Joined(io.RawIOBase):
         self._parts = [memoryview(part) for part in parts]
         self._ends = list(accumulate(len(part) for part in self._parts))
         self._at = 0
+
+    def let_go(self) -> None:
+        """Forget the parts: Pillow holds on to its files, and the pixels need the place of these."""
+        self._parts.clear()
+        self._ends.clear()
 
     def readable(self) -> bool:
         return True

@@ -21,7 +21,7 @@ from impasto.images.silence import quiet
 
 _RESULT, _ALPHA = 12, 4  # bytes a pixel of float32 colour and alpha
 _FILLING = 21  # bytes a pixel while colours under transparent pixels are filled in
-_PER_STRIP_PIXEL = 60  # bytes: samples, floats, their conversion and mean
+_PER_STRIP_PIXEL = 36  # bytes: samples, floats, their conversion and mean
 # Bytes a pixel at the peak of decoding, by Pillow's name of the format: what the library keeps, and the samples.
 _PEAK = {"WEBP": 16, "GIF": 10, "AVIF": 16, "HEIF": 16, "JPEG2000": 28, "JPEG XL": 40, "RAW": 40, "ICNS": 12, "ICO": 12}
 _PILLOW = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # of Pillow's own storage, by mode; 4 for all others

@@ -30,6 +30,7 @@ _UNREAD = {10: "ITU Lab", 32844: "LogL", 32845: "LogLuv"}
 _ICC, _TRANSFER, _WHITE, _PRIMARIES, _INK_SET, _COLOR_MAP = 34675, 301, 318, 319, 332, 320
 _NO_COMPRESSION, _JPEG = 1, 7
 _MOST_CHANNELS = 32
+_BUFFER = 4 << 20  # bytes of strips or tiles that are unpacked at a time
 
 
 def largest(found: list[ifds.Directory]) -> ifds.Directory | None:
@@ -94,8 +95,9 @@ def _samples(data: bytes, chosen: ifds.Directory, image: Any, task: Task) -> Dec
     import tifffile
 
     reason: Exception | None = None
+    stream = BytesIO(data)
     try:
-        with tifffile.TiffFile(BytesIO(data)) as file, no_stderr():
+        with tifffile.TiffFile(stream) as file, no_stderr():
             file.filehandle.seek(chosen.offset)
             page = tifffile.TiffPage(file, index=chosen.page or 0)
             _check_segments(page, len(data), task)
@@ -105,6 +107,8 @@ def _samples(data: bytes, chosen: ifds.Directory, image: Any, task: Task) -> Dec
         raise
     except Exception as error:  # tifffile and the codecs raise anything at all
         reason = error
+    finally:
+        stream.close()  # tifffile holds on to it, and the pixels need the place of its bytes
     if image is None:
         raise reason or ValueError("it is a TIFF of a kind that is not known here")
     try:
@@ -141,7 +145,7 @@ def _check_segments(page: TiffPage, length: int, task: Task) -> None:
 
 def _of_page(page: TiffPage) -> Decoded:
     notes: list[str] = []
-    samples = _in_order(page, page.asarray())
+    samples = _in_order(page, page.asarray(buffersize=_BUFFER))
     bits, photometric = page.bitspersample, int(page.photometric)
     if photometric == _PALETTE:
         samples, bits = _coloured(page, samples), 16
