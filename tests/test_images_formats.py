@@ -545,6 +545,16 @@ def psd(bits: int = 8, merged: int = 1) -> bytes:
     return head + struct.pack(">I", 0) + struct.pack(">I", len(info)) + info + struct.pack(">IH", 0, 0) + planes
 
 
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "QOI", "PPM", "TGA", "PCX", "SGI", "WEBP", "AVIF", "JPEG2000", "ICNS"])
+def test_too_many_pixels_are_no_damage(kind):
+    data = saved(kind, picture(256, 256))
+    for limit in (0.06, 0.01, 0.0001):  # Pillow's own limit is at twice ours
+        with pytest.raises(BadPicture, match=r"megapixels .*, and the limit is"):
+            read(data, limit)
+        with pytest.raises(BadPicture, match=r"megapixels .*, and the limit is"):
+            images.probe(data, limit)
+
+
 def test_photoshop_documents():
     assert same(read(psd()), picture(8, 10))
     with pytest.raises(BadPicture, match=r"16 bits a channel.*Save it as TIFF"):

@@ -7,6 +7,7 @@ depend on its own contents.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -21,6 +22,7 @@ from impasto.images import exif
 from impasto.images.colorimetry import Colorimetry
 from impasto.images.profiles import Samples, Space
 from impasto.images.refusals import check_size
+from impasto.images.silence import quiet
 
 Rows = Callable[[int, int], tuple[Samples, Samples | None]]
 """Rows from the first number up to the second: colour (h, W, C) and alpha (h, W), uint8, uint16 or float 0..1."""
@@ -96,7 +98,8 @@ def opened(data: bytes, task: Task, *formats: str) -> Any:
 
     Raises whatever Pillow raises on what it cannot read.
     """
-    image = Image.open(BytesIO(data), formats=formats)
+    with quiet(math.inf):  # Pillow's limit knows no sentence; ours follows
+        image = Image.open(BytesIO(data), formats=formats)
     task.check(Size(image.height, image.width))
     return image
 

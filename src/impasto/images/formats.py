@@ -43,7 +43,8 @@ def decoder(data: bytes) -> Decoder | None:
 def _other(data: bytes, task: Task) -> Decoded:
     """By one of Pillow's own decoders."""
     try:
-        image = Image.open(io.BytesIO(data), formats=_OTHERS)
+        with quiet(math.inf):  # Pillow's limit knows no sentence; ours follows
+            image = Image.open(io.BytesIO(data), formats=_OTHERS)
     except MemoryError:
         raise
     except Exception:  # besides UnidentifiedImageError, a damaged header can make a plugin raise anything

@@ -122,7 +122,8 @@ def _samples(data: bytes, chosen: ifds.Directory, image: Any, task: Task) -> Dec
 
 def _check_segments(page: TiffPage, length: int, task: Task) -> None:
     """Strips and tiles must lie in the file, and be no larger inside than they say."""
-    if page.tilewidth * page.tilelength > max(task.limit * 1e6, 1 << 20):
+    # A damaged tag may hold a text where a number is due.
+    if int(page.tilewidth) * int(page.tilelength) > max(task.limit * 1e6, 1 << 20):
         raise ValueError("its tiles are too large")
     if page.imagedepth != 1:
         raise ValueError("it is a volume, not a picture")
