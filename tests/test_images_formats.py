@@ -210,6 +210,15 @@ def test_recipe_and_credit_are_found_beside_damaged_and_long_metadata(tmp_path):
     assert images.embedded_recipe(tmp_path / "y.jpg") == "again"
 
 
+def test_pictures_that_pillow_does_not_know_hold_no_recipe():
+    lab = io.BytesIO()
+    tifffile.imwrite(lab, np.zeros((4, 5, 3), np.uint16), photometric="cielab")
+    jxl = bytes(imagecodecs.jpegxl_encode(picture(), lossless=True))
+    for data in (lab.getvalue(), jxl, b"PF\n1 1\n-1.0\n" + bytes(12)):
+        assert images.embedded_recipe(data) is None and images.embedded_credit(data) is None
+        assert images.probe(data, 10).size == read(data).size
+
+
 def test_exif_as_imagemagick_writes_it_turns_the_picture():
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6

@@ -190,8 +190,17 @@ def test_probing_says_what_the_header_says(tmp_path):
             images.probe(buffer.getvalue(), 0.00001)
     with pytest.raises(BadPicture, match="seems to be text"):
         images.probe(b"Dear diary, today I painted.", 10)
-    with pytest.raises(TypeError, match="ndarray"):
-        images.probe(SAMPLES, 10)
+
+
+def test_probing_what_is_in_memory():
+    planes = torch.from_numpy(SAMPLES.transpose(2, 0, 1).copy())
+    for source in (SAMPLES, SAMPLES[..., 0], planes, planes[None], Image.fromarray(SAMPLES)):
+        header = images.probe(source, 10)
+        assert header.size == read(source).size == Size(8, 9) and header.decode_bytes() >= 12 * 72
+        with pytest.raises(BadPicture, match="megapixels"):
+            images.probe(source, 0.00001)
+    with pytest.raises(BadPicture, match="int"):
+        images.probe(42, 10)
 
 
 def test_probing_heic(monkeypatch):

@@ -12,6 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+from impasto.errors import BadPicture
 from impasto.images import formats, heif, png, sources, webp
 
 _NS = "urn:impasto:ns#"
@@ -84,7 +85,12 @@ def _packet(data: bytes, label: str) -> bytes:
     if heif.kind(data[: sources.HEAD]) == "heic":
         info: dict[Any, Any] = heif.header(data, label).info
     else:
-        info = formats.header(webp.whole(data)[0] if webp.is_webp(data) else data, label).info
+        try:
+            info = formats.header(webp.whole(data)[0] if webp.is_webp(data) else data, label).info
+        except BadPicture:
+            if formats.is_beyond_pillow(data):
+                return b""  # a picture all the same
+            raise
     packet = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
     return packet.encode() if isinstance(packet, str) else bytes(packet)
 

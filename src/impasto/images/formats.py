@@ -99,6 +99,12 @@ _BY_SIGNATURE: tuple[tuple[bytes, Decoder], ...] = (
 )
 
 
+def is_beyond_pillow(data: bytes) -> bool:
+    """Whether these are the bytes of a picture that is read here and that Pillow may not know."""
+    deep = netpbm.is_deep(data[: sources.HEAD]) or bool(raw.kind(data))
+    return deep or data.startswith((*tiff.SIGNATURES, jpegxl.BOX, jpegxl.STREAM))
+
+
 def header(data: bytes, label: str) -> Image.Image:
     """A file's header as a Pillow image, for its metadata; nothing is decoded."""
     names = ("JPEG", "WEBP", "TIFF", "AVIF", "JPEG2000", "BMP", "PSD", "QOI", *_OTHERS)

@@ -12,6 +12,7 @@ from impasto.images.decoding import Decoded, Task, decode_pillow, opened
 from impasto.images.refusals import damaged
 from impasto.images.silence import no_stderr
 
+_UNSPECIFIED = 2
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -43,7 +44,10 @@ def decode(data: bytes, name: str, task: Task) -> Decoded:
         # The range and the matrix are undone by the decoder, which gives RGB.
         decoded.numbers, note = colorimetry.of_h273(*found.nclx[:2])
         decoded.notes += [note] if note else []
+    numbers = decoded.numbers
     decoded.take_exif(image)
+    if found.nclx is not None and found.nclx[0] != _UNSPECIFIED:
+        decoded.numbers = numbers  # the file's own word counts more than the camera's
     return decoded
 
 

@@ -21,20 +21,28 @@ def is_deep(head: bytes) -> bool:
     return match is not None and (match[1] in (b"Pf", b"PF") or (match[4].isdigit() and 255 < int(match[4]) < 65536))
 
 
+def size(data: bytes) -> Size:
+    """Height and width in the header. Raises ValueError where it makes no sense."""
+    match = _HEADER.match(data[:4096])
+    if match is None:
+        raise ValueError("its header makes no sense")
+    return Size(int(match[3]), int(match[2]))
+
+
 def decode(data: bytes, task: Task) -> Decoded:
     """The samples, 16 bits or floats 0..1; rows of a PFM are from the bottom up."""
     match = _HEADER.match(data)
     if match is None:
         raise ValueError("its header makes no sense")
-    size = Size(int(match[3]), int(match[2]))
-    task.check(size)
+    shape = size(data)
+    task.check(shape)
     floats = match[1] in (b"Pf", b"PF")
     scale = float(match[4])
     kind = np.dtype(("<f4" if scale < 0 else ">f4") if floats else ">u2")
-    count = size.pixels * _CHANNELS[match[1]]
+    count = shape.pixels * _CHANNELS[match[1]]
     if len(data) - match.end() < count * kind.itemsize:
         raise cut_short(task.label)
-    samples = np.frombuffer(data, kind, count, match.end()).reshape(*size, _CHANNELS[match[1]])
+    samples = np.frombuffer(data, kind, count, match.end()).reshape(*shape, _CHANNELS[match[1]])
     samples = samples.astype(kind.newbyteorder("<" if sys.byteorder == "little" else ">"))
     notes: list[str] = []
     if floats:

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from impasto.errors import BadPicture, MissingExtra
 from impasto.geometry import Size
-from impasto.images import bmff, exif, formats, heif, ifds, jpeg, jpeg2000, jpegxl, png, raw, sources, tiff
+from impasto.images import bmff, exif, formats, heif, ifds, jpeg, jpeg2000, jpegxl, netpbm, png, raw, sources, tiff
 from impasto.images.decoding import Task
 from impasto.images.finishing import STRIP
-from impasto.images.refusals import damaged, not_a_picture
+from impasto.images.refusals import check_size, damaged, not_a_picture
 from impasto.images.silence import quiet
 
 _RESULT, _ALPHA = 12, 4  # bytes a pixel of float32 colour and alpha
@@ -24,7 +25,7 @@ _FILLING = 21  # bytes a pixel while colours under transparent pixels are filled
 _PER_STRIP_PIXEL = 36  # bytes: samples, floats, their conversion and mean
 # Bytes a pixel at the peak of decoding, by Pillow's name of the format: what the library keeps, and the samples.
 _PEAK = {"WEBP": 16, "GIF": 10, "AVIF": 16, "HEIF": 16, "JPEG2000": 28, "JPEG XL": 40, "RAW": 40, "ICNS": 12, "ICO": 12}
-_PILLOW = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # of Pillow's own storage, by mode; 4 for all others
+_PILLOW = {"1": 1, "L": 1, "P": 1, "I;16": 2, "deep": 12}  # of Pillow's own storage, by mode; 4 for all others
 
 
 @dataclass(frozen=True)
@@ -72,16 +73,14 @@ class Header:
 
 
 def probe(source: Any, max_megapixels: float) -> Header:
-    """The header of a picture file: a path, bytes or a binary stream, as for ``read``; nothing is decoded.
-
-    Of a ``PIL.Image``, an array or a tensor there is nothing to find out: TypeError.
+    """The header of whatever ``read`` takes; nothing is decoded, and a stream is read to its end.
 
     Raises:
         BadPicture: missing, empty, no picture, or more than ``max_megapixels`` million pixels.
         MissingExtra: HEIC and raw files without their extras.
     """
     if not sources.is_file(source):
-        raise TypeError(f"a {type(source).__name__} has no header")
+        return _of_object(source, max_megapixels)
     with sources.opened(source) as (file, label, name):
         formats.refuse_early(file, label)
         data = sources.contents(file, label, name).data
@@ -98,6 +97,22 @@ def probe(source: Any, max_megapixels: float) -> Header:
             raise damaged(label, error) from error
     task.check(found.size)
     return found
+
+
+def _of_object(source: Any, max_megapixels: float) -> Header:
+    """The same of a ``PIL.Image``, an array (H, W[, C]) or a tensor ([1,] C, H, W), which the caller holds already."""
+    if isinstance(source, Image.Image):
+        size, turn = Size(source.height, source.width), exif.orientation(exif.found(source))
+        alpha, per_pixel = source.has_transparency_data, 4 if getattr(source, "tile", None) else 0
+    else:
+        shape = tuple(getattr(source, "shape", ()))
+        is_array = isinstance(source, np.ndarray)
+        if len(shape) < 2:
+            raise BadPicture(f"A picture cannot be read from a {type(source).__name__}.", "Give a path or an array.")
+        size, turn, per_pixel = Size(*(shape[:2] if is_array else shape[-2:])), 1, 0
+        alpha = shape[-1 if is_array else -3 % len(shape)] == 4 and len(shape) > 2
+    check_size("The picture", size, max_megapixels)
+    return Header(_upright(size, turn), type(source).__name__, 0, per_pixel, per_pixel, alpha, False)
 
 
 def stored_size(data: bytes) -> Size | None:
@@ -133,6 +148,8 @@ def _header(data: bytes, task: Task) -> Header:
         return _jpeg(data, task)
     if data.startswith(tiff.SIGNATURES):
         return _tiff(data, task)
+    if netpbm.is_deep(data[: sources.HEAD]):
+        return _plain(data, "PPM", netpbm.size(data), 1, mode="deep")
     if data.startswith((jpegxl.BOX, jpegxl.STREAM)):
         found = jpegxl.header(data)
         return _plain(data, "JPEG XL", found.size, found.orientation, alpha=bool(found.alphas))
