@@ -641,3 +641,11 @@ def test_notes_are_short(tmp_path):
     data = with_chunks(Path(tmp_path / "x.png").read_bytes(), compressed_text(b"w", 2_000_000))[:-12]
     for note in read(data).notes:
         assert len(note) < 90 and "\n" not in note and not note.endswith(".")
+
+
+def test_avif_with_a_pillow_that_is_too_old(monkeypatch):
+    data = saved("AVIF")
+    monkeypatch.delitem(Image.OPEN, "AVIF")
+    monkeypatch.setattr(Image, "init", lambda: True)
+    with pytest.raises(BadPicture, match=r"AVIF picture.*pip install --upgrade pillow"):
+        read(data)

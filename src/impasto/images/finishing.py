@@ -13,7 +13,7 @@ from impasto.images.decoding import Decoded, Task
 from impasto.images.pixels import Picture, Pixels, fill_transparent
 from impasto.images.profiles import Conversion, Samples, unit
 
-STRIP = 1 << 18
+STRIP = 1 << 17
 """Pixels that are converted at a time."""
 
 

@@ -107,7 +107,9 @@ def is_beyond_pillow(data: bytes) -> bool:
 
 def header(data: bytes, label: str) -> Image.Image:
     """A file's header as a Pillow image, for its metadata; nothing is decoded."""
-    names = ("JPEG", "WEBP", "TIFF", "AVIF", "JPEG2000", "BMP", "PSD", "QOI", *_OTHERS)
+    names: tuple[str, ...] = ("JPEG", "WEBP", "TIFF", "JPEG2000", "BMP", "PSD", "QOI", *_OTHERS)
+    if heif.kind(data[: sources.HEAD]) == "avif":  # which older versions of Pillow do not know
+        names = ("AVIF",)
     try:
         with quiet(math.inf):
             return Image.open(io.BytesIO(data), formats=names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any
 
-from impasto.errors import MissingExtra
+from impasto.errors import BadPicture, MissingExtra
 from impasto.geometry import Size
 from impasto.images import bmff, colorimetry
 from impasto.images.decoding import Decoded, Task, decode_pillow, opened
@@ -13,6 +13,7 @@ from impasto.images.refusals import damaged
 from impasto.images.silence import no_stderr
 
 _UNSPECIFIED = 2
+_NEWER = "pip install --upgrade pillow"
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -33,7 +34,7 @@ def decode(data: bytes, name: str, task: Task) -> Decoded:
     if found.size.pixels:
         task.check(found.size)
     with no_stderr():
-        image = opened(data, task, "AVIF") if name == "avif" else _checked(header(data, task.label), task)
+        image = _avif(data, task) if name == "avif" else _checked(header(data, task.label), task)
         decoded = decode_pillow(image, task)
     if name == "avif" and image.n_frames > 1:
         decoded.notes.append(f"has {image.n_frames} frames; the first one is used")
@@ -65,6 +66,13 @@ def header(data: bytes, label: str) -> Any:
         raise
     except Exception as error:  # a damaged header can make it raise anything
         raise damaged(label, error) from None
+
+
+def _avif(data: bytes, task: Task) -> Any:
+    try:
+        return opened(data, task, "AVIF")
+    except KeyError:  # Pillow before 11.3
+        raise BadPicture(f"{task.label} is an AVIF picture, and this Pillow cannot read those.", _NEWER) from None
 
 
 def _checked(image: Any, task: Task) -> Any:

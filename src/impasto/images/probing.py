@@ -24,7 +24,9 @@ _RESULT, _ALPHA = 12, 4  # bytes a pixel of float32 colour and alpha
 _FILLING = 21  # bytes a pixel while colours under transparent pixels are filled in
 _PER_STRIP_PIXEL = 36  # bytes: samples, floats, their conversion and mean
 # Bytes a pixel at the peak of decoding, by Pillow's name of the format: what the library keeps, and the samples.
-_PEAK = {"WEBP": 16, "GIF": 10, "AVIF": 16, "HEIF": 16, "JPEG2000": 28, "JPEG XL": 40, "RAW": 40, "ICNS": 12, "ICO": 12}
+_PEAK = {"WEBP": 16.8, "GIF": 2.4, "AVIF": 11, "HEIF": 16, "JPEG2000": 24, "JPEG XL": 16, "TGA": 13, "RAW": 40}
+# Bytes a pixel that are kept after that, with what the library does not give back.
+_KEPT = {"WEBP": 12.4, "GIF": 2.4, "AVIF": 7, "HEIF": 8, "JPEG2000": 6, "JPEG XL": 6, "RAW": 6, "TGA": 4}
 _PILLOW = {"1": 1, "L": 1, "P": 1, "I;16": 2, "deep": 12}  # of Pillow's own storage, by mode; 4 for all others
 
 
@@ -167,7 +169,7 @@ def _header(data: bytes, task: Task) -> Header:
 
 
 def _plain(data: bytes, kind: str, size: Size, turn: int, *, alpha: bool = False, mode: str = "RGB") -> Header:
-    per_pixel = _PILLOW.get(mode, 6 if kind in ("RAW", "JPEG XL", "JPEG2000") else 4)
+    per_pixel = _KEPT.get(kind, _PILLOW.get(mode, 4))
     peak = _PEAK.get(kind, per_pixel)
     return Header(_upright(size, turn), kind, len(data), per_pixel, peak, alpha, False)
 

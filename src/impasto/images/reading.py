@@ -32,10 +32,11 @@ _T = TypeVar("_T")
 def read(source: object, *, max_megapixels: float, side: int | None = None) -> Picture:
     """Read a picture, upright and in sRGB.
 
-    ``source`` is a path (str, bytes or Path); the bytes of a file (bytes, bytearray, memoryview); a binary stream,
-    read from where it stands; a ``PIL.Image``; a numpy array (H, W) or (H, W, 1 | 3 | 4); or a torch tensor
-    (C, H, W) or (1, C, H, W) of 1, 3 or 4 channels. Arrays and tensors are uint8, uint16, bool or float 0..1, of
-    any byte order, and sRGB-encoded; a fourth channel is alpha. The caller's data are never changed.
+    ``source`` is a path (str, Path, or an absolute one as bytes); the bytes of a file (bytes, bytearray,
+    memoryview); a binary stream, read from where it stands; a ``PIL.Image``; a numpy array (H, W) or
+    (H, W, 1 | 3 | 4); or a torch tensor (C, H, W) or (1, C, H, W) of 1, 3 or 4 channels. Arrays and tensors are
+    uint8, uint16, bool or float 0..1, of any byte order, and sRGB-encoded; a fourth channel is alpha. The
+    caller's data are never changed.
 
     Files are PNG, JPEG, WebP, TIFF, JPEG 2000, JPEG XL, AVIF, GIF, BMP, PSD and others of that age; HEIC with the
     extra ``heif``, camera raw files with the extra ``raw``. Those of 16 bits are read at 16 bits. The largest page

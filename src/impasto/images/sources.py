@@ -38,7 +38,7 @@ def is_file(source: object) -> bool:
 def opened(source: Any) -> Iterator[tuple[Any, str, str]]:
     """An open binary file at the beginning of the picture, its label and its source, of all that ``is_file`` takes.
 
-    Bytes are the picture itself, or a path, if there is a file of that name.
+    Bytes are the picture itself, or the absolute path of a file that is there.
 
     Raises:
         BadPicture: nothing there, nothing in it, or no way to read it.
@@ -70,7 +70,7 @@ def _is_path(source: bytes | bytearray | memoryview) -> bool:
     if not isinstance(source, bytes) or not 0 < len(source) <= _LONGEST_PATH or b"\0" in source:
         return False
     try:
-        return os.path.exists(source)
+        return os.path.isabs(source) and os.path.exists(source)
     except (OSError, ValueError):
         return False
 
