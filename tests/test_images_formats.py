@@ -126,6 +126,7 @@ def test_an_image_of_pillow_that_is_postscript_is_refused_unless_it_is_decoded(t
         (b"{\\rtf1 x}", "RTF"),
         (b"\x7fELF" + bytes(60), "a program"),
         (b"P7\nWIDTH 3\n", "pamtopng"),
+        (b"BMW is no picture, but a text.", "seems to be text"),
         (b"\xff\xd8\xff\xf7\x00\x0b\x08\x00\x05\x00\x05\x01\x01\x11\x00" + bytes(60), "JPEG-LS"),
         (b"\xff\xd8\xff\xc3\x00\x0b\x08\x00\x05\x00\x05\x01\x01\x11\x00" + bytes(60), "lossless JPEG"),
         (b"\xff\xd8\xff\xc1\x00\x0b\x0c\x00\x05\x00\x05\x01\x01\x11\x00" + bytes(60), "12 bits"),

@@ -162,7 +162,7 @@ def outcomes(name: str) -> Iterator[tuple[int, str]]:
         try:
             picture = images.read(variant, max_megapixels=LIMIT, side=side)
         except (BadPicture, MissingExtra) as error:
-            if not error.message or "\n" in error.message:
+            if not error.message or "\n" in error.message or "object at 0x" in error.message:
                 yield seed, f"says {error.message!r}"
         except BaseException as error:
             yield seed, f"{type(error).__name__}: {error}"

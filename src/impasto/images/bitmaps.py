@@ -11,8 +11,10 @@ from impasto.errors import BadPicture
 from impasto.images import colorimetry
 from impasto.images.colorimetry import Colorimetry, Point
 from impasto.images.decoding import Decoded, Task, decode_pillow, opened
+from impasto.images.refusals import not_a_picture
 
 _CALIBRATED, _EMBEDDED = 0, 0x4D424544  # BMP: LCS_CALIBRATED_RGB and PROFILE_EMBEDDED
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # the lengths there are
 _LINKED = 0x4C494E4B
 _TGA_FOOTER = b"TRUEVISION-XFILE.\0"
 _PSD_VERSION_INFO = 1057
@@ -20,8 +22,10 @@ _PSD_VERSION_INFO = 1057
 
 def decode_bmp(data: bytes, task: Task) -> Decoded:
     """The samples of a BMP, in the colours of a header of version 4 or 5 (BITMAPV4HEADER, BITMAPV5HEADER)."""
+    length = struct.unpack_from("<I", data, 14)[0] if len(data) >= 18 else 0
+    if length not in _BMP_HEADERS:  # two letters are no signature: a text may begin with them
+        raise not_a_picture(task.label, data[:4096])
     decoded = decode_pillow(opened(data, task, "BMP"), task)
-    length = struct.unpack_from("<I", data, 14)[0]
     if length >= 108 and len(data) >= 14 + length:
         kind = struct.unpack_from("<I", data, 14 + 56)[0]
         if kind == _CALIBRATED:

@@ -14,14 +14,14 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from impasto.errors import BadPicture
 from impasto.geometry import Size
 from impasto.images import exif
 from impasto.images.colorimetry import Colorimetry
 from impasto.images.profiles import Samples, Space
-from impasto.images.refusals import check_size
+from impasto.images.refusals import check_size, not_a_picture
 from impasto.images.silence import quiet
 
 Rows = Callable[[int, int], tuple[Samples, Samples | None]]
@@ -96,10 +96,13 @@ def of_arrays(colour: Samples, space: Space, alpha: Samples | None = None, **mor
 def opened(data: bytes, task: Task, *formats: str) -> Any:
     """The header of a file as a Pillow image of one of these formats; its size is checked, nothing is decoded.
 
-    Raises whatever Pillow raises on what it cannot read.
+    Raises BadPicture, or whatever else Pillow raises on what it cannot read.
     """
-    with quiet(math.inf):  # Pillow's limit knows no sentence; ours follows
-        image = Image.open(BytesIO(data), formats=formats)
+    try:
+        with quiet(math.inf):  # Pillow's limit knows no sentence; ours follows
+            image = Image.open(BytesIO(data), formats=formats)
+    except UnidentifiedImageError:  # whose message names an object
+        raise not_a_picture(task.label, data[:4096]) from None
     task.check(Size(image.height, image.width))
     return image
 

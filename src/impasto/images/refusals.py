@@ -140,6 +140,8 @@ def cut_short(label: str) -> BadPicture:
 def damaged(label: str, error: Exception) -> BadPicture:
     """The refusal of a file that a decoder gave up on, with the reason it gave."""
     reason = str(error).strip().rstrip(".") or type(error).__name__
+    if "cannot identify image file" in reason:  # by the name of an object in memory
+        return BadPicture(f"{label} is damaged or cut short near its beginning.", _AGAIN)
     if any(word in reason.lower() for word in ("truncated", "too small", "not enough", "unexpected end")):
         return cut_short(label)
     return BadPicture(f"{label} cannot be read as a picture: {reason}.", "Open it in an editor and export it as PNG.")
