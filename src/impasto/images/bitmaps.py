@@ -54,10 +54,14 @@ def _calibrated(numbers: tuple[int, ...]) -> Colorimetry | None:
 
 
 def decode_qoi(data: bytes, task: Task) -> Decoded:
-    """The samples of a QOI picture, whose header says whether they are sRGB or linear light."""
+    """The samples of a QOI picture, taken as sRGB.
+
+    Its header can say that they are linear light, but "is purely informative" (specification 1.0), and Pillow
+    says so of every picture that it saves. So it is said, and not converted.
+    """
     decoded = decode_pillow(opened(data, task, "QOI"), task)
     if data[13:14] == b"\1":
-        decoded.numbers = colorimetry.LINEAR
+        decoded.notes.append("marked as linear light, as some programs mark all QOI, and taken as sRGB")
     return decoded
 
 

@@ -180,7 +180,6 @@ def of_lab(lab: npt.NDArray[Any], white: Point) -> Pixels:
 
 
 ADOBE_RGB = Colorimetry("Adobe RGB (1998)", (gamma(563 / 256),) * 3, ADOBE)
-LINEAR = Colorimetry("linear light", (_same,) * 3)
 
 
 def of_h273(primaries: int, transfer: int, *, full: bool = True) -> tuple[Colorimetry | None, str]:

@@ -195,6 +195,8 @@ def _coloured(page: TiffPage, samples: Samples) -> Samples:
     colours = np.asarray(page.tags.valueof(_COLOR_MAP), np.uint16).reshape(3, -1).T
     if colours.max() < 256:  # some programs write 8-bit values
         colours = colours * np.uint16(257)
+    elif not (colours & 255).any():  # and others 256 times those, which would leave white a step short
+        colours = (colours >> 8) * np.uint16(257)
     return colours[np.minimum(samples[..., 0], len(colours) - 1)]
 
 
