@@ -192,7 +192,7 @@ def _in_order(page: TiffPage, samples: Samples) -> Samples:
 
 def _coloured(page: TiffPage, samples: Samples) -> Samples:
     """A palette's 16-bit colours in the place of its numbers."""
-    colours = np.asarray(page.tags.valueof(_COLOR_MAP), np.uint16).reshape(3, -1).T
+    colours: Samples = np.asarray(page.tags.valueof(_COLOR_MAP), np.uint16).reshape(3, -1).T
     if colours.max() < 256:  # some programs write 8-bit values
         colours = colours * np.uint16(257)
     elif not (colours & 255).any():  # and others 256 times those, which would leave white a step short
