@@ -1,20 +1,22 @@
-"""Files <-> pixels: rotation, colour profiles, alpha, 16 bit, resizing, and the recipe in the saved file.
+"""Files <-> pixels: rotation, colour, alpha, 16 bit, resizing, and the recipe in the saved file.
 
-It knows picture formats. It refuses to know networks, styles, and which size or format anyone wants.
-
-The rooms inside: ``pixels`` (the Picture record, resizing, tensors), ``profiles`` (any colour space to
-sRGB), ``decoding`` (a format's samples at their full depth), ``reading`` (the door in), ``embedding``
-(recipe and credit as an XMP packet), ``writing`` (the door out), ``sheets`` (labelled contact sheets and posters).
+``reading`` is where reading starts: ``sources`` opens what it was given, ``formats`` chooses a decoder by content,
+the decoders (one file for each format) give ``decoding.Decoded``, and ``finishing`` makes a ``pixels.Picture`` of
+it. ``refusals`` has the sentences for what is no picture, ``profiles`` and ``colorimetry`` the colours, ``exif`` the
+camera's data, ``silence`` the guards around foreign decoders. ``writing`` saves, ``embedding`` knows recipe and
+credit as an XMP packet, ``sheets`` draws labelled contact sheets and posters.
 """
 
 from impasto.images.embedding import embedded_credit, embedded_recipe
 from impasto.images.pixels import Picture, Pixels, from_tensor, median, reduced, resize, to_tensor
+from impasto.images.probing import Header, probe
 from impasto.images.reading import read
 from impasto.images.sheets import Heading, contact_sheet, poster
 from impasto.images.writing import EXTENSIONS, check_file, check_output, replace_file, save, shortened
 
 __all__ = [
     "EXTENSIONS",
+    "Header",
     "Heading",
     "Picture",
     "Pixels",
@@ -26,6 +28,7 @@ __all__ = [
     "from_tensor",
     "median",
     "poster",
+    "probe",
     "read",
     "reduced",
     "replace_file",

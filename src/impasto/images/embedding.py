@@ -1,17 +1,19 @@
 """How a picture was made, inside the picture: recipe, credit and title as one XMP packet in every format.
 
 It knows XMP (ISO 16684-1), which PNG, JPEG, WebP and TIFF all have a place for, and which photo programs
-show and keep. It refuses to know what a recipe says.
+show and keep.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
-from impasto.images.reading import identify, open_picture
+from impasto.errors import BadPicture
+from impasto.images import formats, heif, png, sources, webp
 
 _NS = "urn:impasto:ns#"
 _DC = "http://purl.org/dc/elements/1.1/"
@@ -43,7 +45,7 @@ def xmp_packet(recipe: str, credit: str, title: str) -> bytes:
     ).encode()
 
 
-def embedded_recipe(path: str | os.PathLike[str]) -> str | None:
+def embedded_recipe(path: str | bytes | os.PathLike[Any]) -> str | None:
     """The recipe text that ``save`` put into a picture, as it was given; None if there is none.
 
     Raises BadPicture if the file is missing or no picture. No pixels are decoded.
@@ -51,17 +53,15 @@ def embedded_recipe(path: str | os.PathLike[str]) -> str | None:
     return _text(path, f"{{{_NS}}}recipe")
 
 
-def embedded_credit(path: str | os.PathLike[str]) -> str | None:
+def embedded_credit(path: str | bytes | os.PathLike[Any]) -> str | None:
     """The credit line (dc:rights) in a picture, whoever wrote it; None if none. Raises as above."""
     return _text(path, f"{{{_DC}}}rights")
 
 
-def _text(path: str | os.PathLike[str], tag: str) -> str | None:
-    with open_picture(os.fspath(path)) as file:
-        image = identify(file, os.fspath(path))
-        info = {} if image is None else image.info
-    packet = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
-    packet = packet.encode() if isinstance(packet, str) else bytes(packet)
+def _text(path: str | bytes | os.PathLike[Any], tag: str) -> str | None:
+    with sources.opened(path) as (file, label, name):
+        formats.refuse_early(file, label)
+        packet = _packet(sources.contents(file, label, name).data, label)
     if not packet or b"<!DOCTYPE" in packet:  # XMP has none; in a stranger's file it could expand without end
         return None
     try:
@@ -76,6 +76,23 @@ def _text(path: str | os.PathLike[str], tag: str) -> str | None:
             item = element.find(f".//{{{_RDF}}}li")
             return (element if item is None else item).text
     return None
+
+
+def _packet(data: bytes, label: str) -> bytes:
+    """The XMP packet of a file; empty if there is none."""
+    if data.startswith(png.SIGNATURE):
+        return png.xmp(png.walk(data, label))
+    if heif.kind(data[: sources.HEAD]) == "heic":
+        info: dict[Any, Any] = heif.header(data, label).info
+    else:
+        try:
+            info = formats.header(webp.whole(data)[0] if webp.is_webp(data) else data, label).info
+        except BadPicture:
+            if formats.is_beyond_pillow(data):
+                return b""  # a picture all the same
+            raise
+    packet = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
+    return packet.encode() if isinstance(packet, str) else bytes(packet)
 
 
 def _escaped(text: str) -> str:

@@ -1,7 +1,6 @@
 """The Picture record, and what can be done to pixels without knowing where they came from.
 
-Pixels are float32, (H, W, 3), sRGB-encoded, 0..1, rows from the top; alpha is float32, (H, W), 0..1. This
-room refuses to know files.
+Pixels are float32, (H, W, 3), sRGB-encoded, 0..1, rows from the top; alpha is float32, (H, W), 0..1.
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[np.float32]
 """(H, W, 3) sRGB-encoded pixels, or (H, W) alpha; 0..1."""
+
+_SAME = Size(0, 0)
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value, so equality is identity
@@ -48,6 +49,12 @@ class Picture:
     """Of the file's bytes; without a file, of ``pixels`` and ``alpha`` as little-endian float32."""
     notes: tuple[str, ...] = ()
     """What a person may want to know about the reading; each follows the picture's name and a colon."""
+    full_size: Size = _SAME
+    """Height and width of the whole picture in the file, upright: ``size``, unless it was read reduced."""
+
+    def __post_init__(self) -> None:
+        if self.full_size == _SAME:
+            object.__setattr__(self, "full_size", self.size)
 
     @property
     def size(self) -> Size:
@@ -128,4 +135,6 @@ def fill_transparent(pixels: Pixels, alpha: Pixels) -> Pixels:
     from scipy.ndimage import distance_transform_edt  # type: ignore[import-untyped,unused-ignore]
 
     rows, columns = distance_transform_edt(hidden, return_distances=False, return_indices=True)
-    return np.ascontiguousarray(pixels[rows, columns], np.float32)
+    filled = np.array(pixels, np.float32, order="C")
+    filled[hidden] = pixels[rows[hidden], columns[hidden]]
+    return filled

@@ -1,7 +1,6 @@
-"""Colour: samples of any colour space, with or without an ICC profile, to sRGB.
+"""Colour: samples of any colour space, by an ICC profile, by colorimetry or by custom, to sRGB.
 
-It knows ICC profiles (through lcms2, at 16 bits, since eight would show as bands after a wide gamut is
-squeezed). It refuses to know files and formats.
+ICC profiles go through lcms2, at 16 bits, since eight would show as bands after a wide gamut is squeezed.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ImageCms
 
+from impasto.images.colorimetry import Colorimetry
 from impasto.images.pixels import Pixels
 
 Space = Literal["gray", "rgb", "cmyk", "lab"]
@@ -22,6 +22,7 @@ Samples = npt.NDArray[Any]
 """(H, W, C) uint8, uint16, or float32 in 0..1; C is 1 for gray, 3 for rgb and lab, 4 for cmyk."""
 
 _SPACES: dict[str, Space] = {"GRAY": "gray", "RGB": "rgb", "CMYK": "cmyk", "Lab": "lab"}
+_CHANNELS: dict[Space, int] = {"gray": 1, "rgb": 3, "cmyk": 4, "lab": 3}
 _RELATIVE_COLORIMETRIC = 1
 _BLACK_POINT_COMPENSATION = 0x2000
 _NO_OPTIMIZATION = 0x0100
@@ -36,51 +37,83 @@ def srgb_profile() -> bytes:
 
 
 def unit(samples: Samples) -> Pixels:
-    """uint8 or uint16 samples as float32 in 0..1; float samples as float32."""
+    """uint8 or uint16 samples as float32 in 0..1; float samples as float32, clipped."""
     if samples.dtype.kind == "u":
         return samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
-    return samples.astype(np.float32)
+    return np.clip(samples, 0, 1).astype(np.float32)
 
 
-def to_srgb(samples: Samples, space: Space, icc: bytes) -> tuple[Pixels, str, list[str]]:
-    """Samples as sRGB pixels (H, W, 3), the name of the profile they were in ("" if sRGB), and notes.
+class Conversion:
+    """From samples of one picture to sRGB pixels, part by part, and what there is to say about it.
 
-    ``icc`` may be empty. A profile that is damaged, or made for another colour space, is ignored with a
-    note. One that amounts to sRGB changes nothing, to the last bit.
+    ``icc`` may be empty; ``numbers`` (used where there is no ICC profile) None. A profile that is damaged, or
+    made for another colour space, is ignored with a note. One that amounts to sRGB changes nothing, to the last bit.
     """
-    notes: list[str] = []
-    name = ""
-    if icc:
+
+    profile: str
+    """The name of the colours that the pixels are converted from; "" if they were sRGB."""
+    notes: list[str]
+
+    def __init__(self, space: Space, icc: bytes, numbers: Colorimetry | None = None) -> None:
+        self.profile, self.notes = "", []
+        self._tables: dict[np.dtype[Any], Pixels] = {}
+        self._space, self._icc, self._numbers = space, b"", None
+        if icc and self._by_profile(icc):
+            return
+        if space == "cmyk":
+            self.notes.append("CMYK without a usable colour profile, so its colours are approximate")
+        elif space == "lab":
+            self.profile, self._icc = "Lab", _lab_profile()
+            self.notes.append("Lab, converted to sRGB")
+        elif numbers is not None:
+            self.profile, self._numbers = numbers.name, numbers
+            self.notes.append(f"{_label(space)}, converted from {numbers.name} to sRGB")
+
+    def _by_profile(self, icc: bytes) -> bool:
+        """Take up the profile; whether it can be used."""
         try:
             name, found = _identify(icc)
-            if space == "gray" and found == "rgb":  # common: a grey picture tagged with its camera's profile
-                samples, space = np.repeat(samples, 3, axis=2), "rgb"
+            # A grey picture tagged with its camera's RGB profile is common.
+            space: Space = "rgb" if (self._space, found) == ("gray", "rgb") else self._space
             if found != space:
-                notes.append(f"its colour profile ({name}) is not for {_label(space)} and was ignored")
-            elif not _is_srgb(icc, space):
-                notes.append(f"{_label(space)}, converted from {name} to sRGB")
-                return _transform(samples, space, icc), name, notes
-        except (
-            RuntimeError,
-            ValueError,
-            OSError,
-            ImageCms.PyCMSError,
-        ):  # lcms2 reports damage as RuntimeError
-            notes = ["its colour profile is damaged and was ignored"]
-    if space == "cmyk":
-        ink = unit(samples)
-        notes.append("CMYK without a usable colour profile, so its colours are approximate")
-        return (1 - ink[..., :3]) * (1 - ink[..., 3:]), "", notes
-    if space == "lab":
-        notes.append("Lab, converted to sRGB")
-        return _transform(samples, space, _lab_profile()), "Lab", notes
-    pixels = unit(samples)
-    return (np.repeat(pixels, 3, axis=2) if space == "gray" else pixels), "", notes
+                self.notes.append(f"its colour profile ({name}) is not for {_label(space)} and was ignored")
+                return False
+            _transform(np.zeros((1, 1, _CHANNELS[space]), np.uint8), space, icc)
+            if _is_srgb(icc, space):
+                return True
+        except (RuntimeError, ValueError, OSError, ImageCms.PyCMSError):  # lcms2 reports damage as RuntimeError
+            self.notes.append("its colour profile is damaged and was ignored")
+            return False
+        self._space, self._icc, self.profile = space, icc, name
+        self.notes.append(f"{_label(space)}, converted from {name} to sRGB")
+        return True
+
+    def __call__(self, samples: Samples) -> Pixels:
+        """Samples (H, W, C), any part of the picture, as sRGB pixels (H, W, 3)."""
+        if self._icc:
+            if samples.shape[2] == 1 and self._space == "rgb":
+                samples = np.repeat(samples, 3, axis=2)
+            return _transform(samples, self._space, self._icc)
+        if self._space == "cmyk":
+            ink = unit(samples)
+            return (1 - ink[..., :3]) * (1 - ink[..., 3:])
+        pixels = unit(samples) if self._numbers is None else self._by_numbers(self._numbers, samples)
+        return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+
+    def _by_numbers(self, numbers: Colorimetry, samples: Samples) -> Pixels:
+        if samples.dtype.kind == "f":
+            return numbers.to_srgb(unit(samples))
+        if samples.dtype not in self._tables:  # the curves of every possible value, instead of one for every sample
+            every = np.linspace(0, 1, np.iinfo(samples.dtype).max + 1, dtype=np.float32)
+            self._tables[samples.dtype] = numbers.linear(np.repeat(every[:, None], samples.shape[2], axis=1))
+        table = self._tables[samples.dtype]
+        planes = [table[samples[..., channel], channel] for channel in range(samples.shape[2])]
+        return numbers.of_linear(np.stack(planes, axis=-1))
 
 
 def _transform(samples: Samples, space: Space, icc: bytes) -> Pixels:
     if samples.dtype.kind == "f":  # lcms2 takes floats too, but leaves the gamut with them and is six times slower
-        samples = np.rint(samples * 65535).astype(np.uint16)
+        samples = np.rint(unit(samples) * 65535).astype(np.uint16)
     # Left to itself, lcms2 goes through a coarse table for anything but 8-bit RGB: measured on Adobe RGB,
     # errors of up to 0.06 near the border of the gamut, against 0.0007 without (and 2.2 s for 12
     # megapixels).

@@ -1,221 +1,153 @@
-"""The door in: a file, an array, a tensor or a Pillow image becomes a Picture, or a civil refusal.
+"""Reading: a file, bytes, an array, a tensor or a Pillow image becomes a Picture, or a refusal.
 
-It knows what people hand over as pictures and what can be wrong with it, and checks it before decoding. It
-refuses to know which size of picture anyone wants.
+What people hand over is recognised by its content, never by its name, and its size is checked before it is decoded.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
-import math
 import os
-import stat
 import sys
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile
+from PIL import Image, ImageFile
 
-from impasto.errors import BadPicture, MissingExtra, did_you_mean
+from impasto.errors import BadPicture, MissingExtra
 from impasto.geometry import Size
-from impasto.images import decoding
-from impasto.images.decoding import Decoded
-from impasto.images.pixels import Picture, Pixels, fill_transparent
-from impasto.images.profiles import Samples, to_srgb, unit
+from impasto.images import colorimetry, decoding, formats, jpeg2000, probing, refusals, sources
+from impasto.images.decoding import Decoded, Task, of_arrays
+from impasto.images.finishing import finished
+from impasto.images.pixels import Picture
+from impasto.images.profiles import Samples
+from impasto.images.silence import quiet
 
 if TYPE_CHECKING:
     import torch
 
-_LOCK = threading.RLock()
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_SEQUENCES = {"GIF", "WEBP", "PNG", "TIFF", "AVIF", "FLI", "DCX"}  # not MPO or PSD: their parts are no frames
-_EXIF_LIMIT = 60_000  # bytes; a JPEG segment holds 65,533
-_KEPT_EXIF = {
-    ExifTags.Base.ImageDescription,
-    ExifTags.Base.Make,
-    ExifTags.Base.Model,
-    ExifTags.Base.Software,
-    ExifTags.Base.DateTime,
-    ExifTags.Base.Artist,
-    ExifTags.Base.Copyright,
-}
-_DROPPED_DETAILS = {
-    ExifTags.Base.MakerNote,  # its offsets break when moved, and it may hold the place
-    ExifTags.Base.ExifInteroperabilityOffset,  # says Adobe RGB or sRGB; the pixels are sRGB now
-    ExifTags.Base.ExifImageWidth,
-    ExifTags.Base.ExifImageHeight,  # of the photo; the result has its own
-    ExifTags.Base.SubjectLocation,
-}
-_LOOKS_LIKE = (  # the first bytes, lower case; what it seems to be; what to do
-    (
-        (b"<!doctype html", b"<html", b"<head"),
-        "a web page",
-        "Open the address in a browser and save the picture itself.",
-    ),
-    ((b"<svg", b"<?xml"), "an SVG drawing or other XML", "Export it as PNG first."),
-    ((b"version https://git-lfs",), "a Git LFS pointer, not the file itself", "Run: git lfs pull"),
-    ((b"%pdf",), "a PDF document", "Export the page as PNG first."),
-    ((b"pk\x03\x04",), "a ZIP archive or an office document", "Unpack it and give the picture inside."),
-    ((b"\x1a\x45\xdf\xa3", b"riff"), "a video or a sound", "Give a still picture."),
-)
+_T = TypeVar("_T")
 
 
-def read(source: object, *, max_megapixels: float) -> Picture:
+def read(source: object, *, max_megapixels: float, side: int | None = None) -> Picture:
     """Read a picture, upright and in sRGB.
 
-    ``source`` is a path (str or Path: any format Pillow reads, and HEIC with the extra ``heif``); a
-    ``PIL.Image``; a numpy array (H, W) or (H, W, 1 | 3 | 4), uint8, uint16 or float 0..1; or a torch tensor
-    (C, H, W) or (1, C, H, W) of 1, 3 or 4 channels, uint8, uint16 or float 0..1. Arrays and tensors are
-    sRGB-encoded, a fourth channel is alpha, and the caller's data are never changed. 16-bit files are read
-    at 16 bits; the first frame or page is used.
+    ``source`` is a path (str, Path, or an absolute one as bytes); the bytes of a file (bytes, bytearray,
+    memoryview); a binary stream, read from where it stands; a ``PIL.Image``; a numpy array (H, W) or
+    (H, W, 1 | 3 | 4); or a torch tensor (C, H, W) or (1, C, H, W) of 1, 3 or 4 channels. Arrays and tensors are
+    uint8, uint16, bool or float 0..1, of any byte order, and sRGB-encoded; a fourth channel is alpha. The
+    caller's data are never changed.
 
-    Raises BadPicture (missing, empty, damaged, no picture, more than ``max_megapixels`` million pixels,
-    values out of range) and MissingExtra (HEIC). The pixel count is checked before anything is decoded.
+    Files are PNG, JPEG, WebP, TIFF, JPEG 2000, JPEG XL, AVIF, GIF, BMP, PSD and others of that age; HEIC with the
+    extra ``heif``, camera raw files with the extra ``raw``. Those of 16 bits are read at 16 bits. The largest page
+    of a TIFF is used, and the first frame of what moves.
+
+    ``side`` is the long side in pixels that will be needed at most. A larger picture is reduced while it is read,
+    once, by averaging whole squares of pixels, to no less than twice ``side``; ``Picture.full_size`` says what it
+    was. None: every pixel is kept.
+
+    Raises:
+        BadPicture: missing, empty, damaged, no picture, more than ``max_megapixels`` million pixels (which is
+            checked before anything is decoded), values out of range.
+        MissingExtra: HEIC and raw files without their extras.
     """
-    limit = max_megapixels
-    if isinstance(source, str | os.PathLike):
-        return _read_file(os.fspath(source), limit)
+    if side is not None and side < 1:
+        raise ValueError(f"side is {side}; it must be 1 or more")
+    task = Task("", max_megapixels, side)
+    if sources.is_file(source):
+        with sources.opened(source) as (file, label, name):
+            return _read_file(file, Task(label, max_megapixels, side), name)
     if isinstance(source, Image.Image):
-        return _read_image(source, limit)
+        return _read_image(source, task)
     if isinstance(source, np.ndarray):
-        return _read_array(source, "array", limit)
+        return _read_array(source, "array", task)
     torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
     if torch is not None and isinstance(source, torch.Tensor):
-        return _read_array(_array_of(source), "tensor", limit)
+        return _read_array(_array_of(source), "tensor", task)
     raise BadPicture(
         f"A picture cannot be read from a {type(source).__name__}.",
-        "Give a path, a PIL image, a numpy array (H, W, 3) or a torch tensor (3, H, W).",
+        "Give a path, bytes, an open file, a PIL image, a numpy array (H, W, 3) or a torch tensor (3, H, W).",
     )
 
 
 # -- files -----------------------------------------------------------------------------------------
 
 
-def _read_file(path: str, limit: float) -> Picture:
-    with open_picture(path) as file:
-        image = identify(file, path)
-        if image is not None:
-            _check_size(path, Size(image.height, image.width), limit)
-        where = file.tell()  # some plugins go on reading from where they stopped
-        file.seek(0)
-        data = file.read()
-        file.seek(where)
-        with _quiet(limit):
-            try:
-                picture = _decode(data, image, path, limit)
-            except (BadPicture, MemoryError):
-                raise
-            except Exception as error:  # decoders raise anything at all on damaged files
-                raise _damaged(path, error) from error
-    return _finished(*picture, source=path, sha256=hashlib.sha256(data).hexdigest())
+def _read_file(file: Any, task: Task, source: str) -> Picture:
+    formats.refuse_early(file, task.label)
+    data = sources.contents(file, task.label, source).data
+    size = probing.stored_size(data)
+    if size is not None:
+        task.check(size)
+    decoded = _guarded(task, _decode, data, task)
+    digest = hashlib.sha256(data).hexdigest()
+    del data  # the pixels follow, and need its place
+    return _guarded(task, finished, decoded, task, source=source, sha256=digest)
 
 
-@contextmanager
-def open_picture(path: str) -> Iterator[Any]:
-    """The open binary file, at its start; BadPicture if there is none, or nothing in it."""
-    if path.lower().startswith(("http://", "https://")):
-        raise BadPicture(f"{path} is an address, not a file.", "Download the picture first.")
-    try:
-        info = os.stat(path)
-        if stat.S_ISDIR(info.st_mode):
-            raise BadPicture(f"{path} is a folder, not a picture.", "Give one file in it.")
-        if not stat.S_ISREG(info.st_mode):
-            raise BadPicture(f"{path} is not a regular file.")
-        if info.st_size == 0:
-            raise BadPicture(f"{path} is empty (0 bytes).", "Copy or download it again.")
-        file = open(path, "rb")  # noqa: SIM115 (closed below; opening it has errors of its own)
-    except FileNotFoundError:
-        folder = Path(path).parent
-        if not folder.is_dir():
-            raise BadPicture(f"{path} does not exist: there is no folder {folder}.") from None
-        hint = did_you_mean(Path(path).name, sorted(os.listdir(folder))) or f"Looked in {folder.resolve()}."
-        raise BadPicture(f"{path} does not exist.", hint) from None
-    except PermissionError:
-        raise BadPicture(f"{path} may not be read: permission denied.", "Change its permissions, or copy it.") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise BadPicture(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}.") from None
-    with file:
-        yield file
+def _decode(data: bytes, task: Task) -> Decoded:
+    """The decoded samples of a file of any kind."""
+    decoder = formats.decoder(data)
+    if decoder is None:
+        raise refusals.not_a_picture(task.label, data[: sources.HEAD])
+    return decoder(data, task)
 
 
-def identify(file: Any, path: str) -> ImageFile.ImageFile | None:
-    """The file's header as a Pillow image, nothing decoded; None for a TIFF that Pillow does not know.
-
-    Raises BadPicture if the file is no picture, and MissingExtra for HEIC without pillow-heif.
-    """
-    head: bytes = file.read(64)
-    opener: Any = Image.open
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS and b"avif" not in head[8:40]:
+def _guarded(task: Task, work: Callable[..., _T], *given: Any, **more: Any) -> _T:
+    """What ``work`` returns of what is given; what decoders raise becomes a refusal."""
+    with quiet(task.limit):
         try:
-            from pillow_heif import HeifImageFile
-        except ImportError:
-            raise MissingExtra(
-                f"{path} is a HEIC picture, and reading those needs pillow-heif.",
-                "pip install 'impasto[heif]'",
-            ) from None
-        opener = HeifImageFile  # used directly: registering it would change Pillow for the whole program
-    file.seek(0)
-    with _quiet(math.inf):
-        try:
-            return opener(file)
-        except MemoryError:
+            return work(*given, **more)
+        except (BadPicture, MissingExtra, MemoryError):
             raise
-        except Exception:  # besides UnidentifiedImageError, a damaged header can make a plugin raise anything
-            if decoding.is_tiff(head):
-                return None
-            raise _not_a_picture(path, head) from None
-
-
-def _decode(data: bytes, image: Image.Image | None, path: str, limit: float) -> tuple[Decoded, bytes, list[str]]:
-    """The decoded samples, the EXIF block to keep, and notes about the file."""
-    notes: list[str] = []
-    frames = getattr(image, "n_frames", 1) if image is not None and image.format in _SEQUENCES else 1
-    if frames > 1:
-        word = "pages" if decoding.is_tiff(data) else "frames"
-        notes.append(f"has {frames} {word}; the first one is used")
-    page = decoding.tiff_page(data) if decoding.is_tiff(data) else None
-    exif, orientation = (b"", 1) if image is None else (_kept_exif(image, notes), _orientation(image))
-    if page is not None:
-        _check_size(path, Size(page.imagelength, page.imagewidth), limit)
-        decoded = decoding.decode_tiff_page(page)
-    elif image is None:
-        raise _not_a_picture(path, data[:64])
-    elif decoding.is_deep_png(data):
-        decoded = decoding.decode_deep_png(data)
-        decoded.orientation, decoded.icc = orientation, image.info.get("icc_profile") or b""
-    else:
-        decoded = decoding.decode_pillow(image)
-        # Loading a TIFF turns it upright and takes the tag away, so the tag is read again.
-        decoded.orientation = _orientation(image) if decoding.is_tiff(data) else orientation
-        _check_size(path, Size(image.height, image.width), limit)  # an icon's header may lie about what is inside
-    return decoded, exif, notes
+        except Exception as error:  # decoders raise anything at all on damaged files
+            raise refusals.damaged(task.label, error) from error
 
 
 # -- other sources ---------------------------------------------------------------------------------
 
 
-def _read_image(image: Image.Image, limit: float) -> Picture:
-    source = str(getattr(image, "filename", "") or "image")
-    _check_size(source, Size(image.height, image.width), limit)
-    notes: list[str] = []
-    with _quiet(limit):
-        try:
-            decoded = decoding.decode_pillow(image)
-            exif, decoded.orientation = _kept_exif(image, notes), _orientation(image)
-        except MemoryError:
-            raise
-        except Exception as error:  # a lazily opened file is decoded only here
-            raise _damaged(source, error) from error
-    return _finished(decoded, exif, notes, source=source)
+def _read_image(image: Image.Image, task: Task) -> Picture:
+    name = getattr(image, "filename", "") or "image"
+    source = os.fsdecode(name) if isinstance(name, str | bytes) else "image"
+    task = Task(refusals.shown(source), task.limit, task.side)
+    is_lazy = isinstance(image, ImageFile.ImageFile) and bool(getattr(image, "tile", None))
+    if (image.format == "EPS" and is_lazy) or isinstance(image, ImageFile.StubImageFile):
+        # Loading it would start Ghostscript, or whatever else has been registered.
+        raise BadPicture(f"{task.label} is not a picture: it is a PostScript or other document.", "Export it as PNG first.")
+    task.check(Size(image.height, image.width))
+
+    def decode() -> Decoded:
+        if is_lazy and image.format == "JPEG2000":  # Pillow gets more than 8 bits wrong
+            return _deep(image, task)
+        decoded = decoding.decode_pillow(image, task)
+        if not decoded.icc and "srgb" not in image.info:
+            decoded.numbers = _numbers(image)
+        decoded.take_exif(image)
+        return decoded
+
+    return _guarded(task, finished, _guarded(task, decode), task, source=source)
 
 
-def _read_array(array: Samples, source: str, limit: float) -> Picture:
+def _deep(image: Any, task: Task) -> Decoded:
+    where = image.fp.tell()
+    image.fp.seek(0)
+    try:
+        return jpeg2000.decode(image.fp.read(), task)
+    finally:
+        image.fp.seek(where)
+
+
+def _numbers(image: Image.Image) -> colorimetry.Colorimetry | None:
+    """By gAMA and cHRM, which Pillow keeps of a PNG."""
+    gamma, points = image.info.get("gamma"), image.info.get("chromaticity")
+    if not (gamma or points):
+        return None
+    pairs = [(float(points[at]), float(points[at + 1])) for at in range(0, 8, 2)] if points else None
+    return colorimetry.of_gamma(1 / gamma if gamma else None, (pairs[0], pairs[1], pairs[2], pairs[3]) if pairs else None)
+
+
+def _read_array(array: Samples, source: str, task: Task) -> Picture:
     def refuse(reason: str, hint: str = "") -> BadPicture:
         return BadPicture(f"The {source} of shape {array.shape} and type {array.dtype} {reason}.", hint)
 
@@ -226,19 +158,32 @@ def _read_array(array: Samples, source: str, limit: float) -> Picture:
             "is not a picture: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) is expected",
             "Move the channels last: array.transpose(1, 2, 0)." if order else "",
         )
-    _check_size(f"The {source}", Size(*samples.shape[:2]), limit)
+    task = Task(f"The {source}", task.limit, task.side)
+    task.check(Size(*samples.shape[:2]))
+    samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
     if samples.dtype.kind == "f":
         try:
-            samples = decoding.checked_floats(samples)
+            decoding.check_floats(samples)
         except ValueError as error:
             raise refuse(f"cannot be used: {error}", "Scale it to 0..1 first.") from None
+    elif samples.dtype.kind == "b":
+        samples = decoding.full_scale(samples, [])
     elif samples.dtype not in (np.uint8, np.uint16):
-        raise refuse("is not uint8, uint16 or float 0..1", "Convert it: array.astype('uint8').")
+        raise refuse("is not uint8, uint16, bool or float 0..1", _advice(samples, source))
     has_alpha = samples.shape[2] == 4
     colour = samples[..., :3] if has_alpha else samples
-    alpha = unit(samples[..., 3]) if has_alpha else None
-    decoded = Decoded(colour, "gray" if colour.shape[2] == 1 else "rgb", alpha)
-    return _finished(decoded, b"", [], source=source)
+    decoded = of_arrays(colour, "gray" if colour.shape[2] == 1 else "rgb", samples[..., 3] if has_alpha else None)
+    return finished(decoded, task, source=source)
+
+
+def _advice(samples: Samples, source: str) -> str:
+    """How to make it a picture without losing values."""
+    if samples.dtype.kind not in "iu":
+        return "Give numbers."
+    white = 255 if samples.max(initial=0) <= 255 else 65535
+    to_float = f"{source}.{'astype' if source == 'array' else 'to'}"
+    kind = "'float32'" if source == "array" else "torch.float32"
+    return f"Divide it by the value of white: {to_float}({kind}) / {white} if white is {white}."
 
 
 def _array_of(tensor: torch.Tensor) -> Samples:
@@ -252,130 +197,3 @@ def _array_of(tensor: torch.Tensor) -> Samples:
     planes = planes.detach().cpu()
     array: Samples = (planes.float() if planes.is_floating_point() else planes).numpy()
     return array.transpose(1, 2, 0)
-
-
-# -- what all have in common -----------------------------------------------------------------------
-
-
-def _finished(decoded: Decoded, exif: bytes, notes: list[str], *, source: str, sha256: str = "") -> Picture:
-    """Colour, rotation, transparency: from decoded samples to a Picture."""
-    pixels, profile, colour_notes = to_srgb(decoded.samples, decoded.space, decoded.icc)
-    pixels = _upright(pixels, decoded.orientation)
-    alpha = None if decoded.alpha is None else _upright(decoded.alpha, decoded.orientation)
-    if alpha is not None and alpha.min() >= 1:
-        alpha = None  # opaque: no alpha
-    if alpha is not None:
-        if alpha.max() <= 0:
-            raise BadPicture(f"{source} is transparent everywhere, so there is nothing to see in it.")
-        pixels = fill_transparent(pixels, alpha)
-    if not sha256:
-        digest = hashlib.sha256(pixels.astype("<f4").tobytes())
-        digest.update(b"" if alpha is None else alpha.astype("<f4").tobytes())
-        sha256 = digest.hexdigest()
-    every_note = (*notes, *decoded.notes, *colour_notes)
-    return Picture(pixels, alpha, exif, profile, source, sha256, every_note)
-
-
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """(H, W, ...) pixels turned and mirrored as EXIF's orientation 1..8 asks; C-contiguous."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # cameras and editors write EXIF blocks that break parsers in every way
-        return 1
-    return value if value in range(1, 9) else 1
-
-
-def _kept_exif(image: Image.Image, notes: list[str]) -> bytes:
-    """What is worth keeping of the EXIF data, as a block of its own; empty if there is nothing."""
-    try:
-        found = image.getexif()
-        kept = Image.Exif()
-        for tag in _KEPT_EXIF & set(found):
-            kept[tag] = found[tag]
-        details = found.get_ifd(ExifTags.IFD.Exif)
-        details = {tag: value for tag, value in details.items() if tag not in _DROPPED_DETAILS}
-        if not kept and not details:
-            return b""
-        kept[ExifTags.Base.Orientation] = 1
-        kept[ExifTags.IFD.Exif] = {**details, ExifTags.Base.ColorSpace: 1}  # 1: sRGB
-        block = kept.tobytes()
-    except Exception:  # as above
-        notes.append("its EXIF data are damaged and are not kept")
-        return b""
-    if len(block) > _EXIF_LIMIT:
-        notes.append("its EXIF data are too long and are not kept")
-        return b""
-    return block
-
-
-@contextmanager
-def _quiet(limit: float) -> Iterator[None]:
-    """Decoders under our limit, silent and strict; their own global settings are restored afterwards."""
-    with _LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
-        loggers = [logging.getLogger(name) for name in ("tifffile", "PIL.TiffImagePlugin")]
-        were_disabled = [logger.disabled for logger in loggers]
-        for logger in loggers:  # they say on stderr what becomes a sentence of our own
-            logger.disabled = True
-        # Headers are checked by _check_size, which can say how large the picture is. Pillow's own check,
-        # which refuses twice its limit, stays as a net under containers whose header does not tell the size
-        # of what is inside.
-        Image.MAX_IMAGE_PIXELS = max(1, int(limit * 1e6)) if math.isfinite(limit) else None
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
-            for logger, was in zip(loggers, were_disabled, strict=True):
-                logger.disabled = was
-
-
-def _check_size(source: str, size: Size, limit: float) -> None:
-    if size.short_side < 1:
-        raise BadPicture(f"{source} has no pixels: its size is {size}.")
-    if size.pixels > limit * 1e6:
-        megapixels = size.pixels / 1e6
-        raise BadPicture(
-            f"{source} has {_plain(megapixels)} megapixels ({size}), and the limit is {limit:g}.",
-            f"If you trust it, raise it with --max-megapixels {math.ceil(megapixels)}.",
-        )
-
-
-def _plain(number: float) -> str:
-    """Four digits, or all that are before the point; never an exponent."""
-    return f"{number:.0f}" if number >= 1000 else f"{number:.4g}"
-
-
-def _not_a_picture(path: str, head: bytes) -> BadPicture:
-    if head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*")) or head[8:12] == b"WEBP":
-        return BadPicture(f"{path} is damaged or cut short near its beginning.", "Copy or download it again.")
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for beginnings, what, hint in _LOOKS_LIKE:
-        if start.startswith(beginnings):
-            return BadPicture(f"{path} is not a picture: it seems to be {what}.", hint)
-    if head[4:8] == b"ftyp":
-        return BadPicture(f"{path} is not a picture that can be read: a video, or a newer format.", "Export it as PNG.")
-    if all(byte in b"\t\n\r\f\x1b" or byte >= 32 for byte in head):
-        return BadPicture(f"{path} is not a picture: it seems to be text.", "Give a PNG, JPEG, WebP or TIFF file.")
-    return BadPicture(
-        f"{path} is not a picture, is damaged, or is of a kind that is not known here.",
-        "Open it in a picture viewer; if that works, export it as PNG.",
-    )
-
-
-def _damaged(path: str, error: Exception) -> BadPicture:
-    reason = str(error).strip().rstrip(".") or type(error).__name__
-    if any(word in reason.lower() for word in ("truncated", "too small", "not enough", "unexpected end")):
-        return BadPicture(f"{path} is cut short: it ends before the picture does.", "Copy or download it again.")
-    return BadPicture(f"{path} cannot be read as a picture: {reason}.", "Open it in an editor and export it as PNG.")

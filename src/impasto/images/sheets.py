@@ -1,6 +1,6 @@
 """Contact sheets and posters: labelled pictures in a grid, to be looked at side by side.
 
-It knows layout and lettering. It refuses to know what the pictures are.
+Layout and lettering only: what the pictures are is for others to know.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The door out: pixels become a PNG, JPEG, WebP or TIFF file, whole or not at all.
+"""Saving: pixels become a PNG, JPEG, WebP or TIFF file, whole or not at all.
 
-It knows what each format can hold, and checks that before any work is done. It refuses to know how the
-pixels were made: the recipe and the credit are texts to it.
+What each format can hold is checked before any work is done.
 """
 
 from __future__ import annotations

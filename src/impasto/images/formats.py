@@ -1,0 +1,119 @@
+"""The formats that are read: which decoder takes which bytes. Nothing else is ever given a file to decode."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image
+
+from impasto.geometry import Size
+from impasto.images import bitmaps, heif, jpeg, jpeg2000, jpegxl, netpbm, png, raw, refusals, sources, tiff, webp
+from impasto.images.decoding import Decoded, Task, decode_pillow
+from impasto.images.silence import quiet
+
+Decoder = Callable[[bytes, Task], Decoded]
+
+# What Pillow decodes as it is. Its other plugins are for documents and data (some start other programs), or read
+# a part of the picture only (Photo CD). TGA has no signature, so it comes last.
+_OTHERS = ("GIF", "ICO", "CUR", "ICNS", "PPM", "PCX", "SGI", "SUN", "DIB", "TGA")
+_FRAMES = {"GIF"}
+
+
+def decoder(data: bytes) -> Decoder | None:
+    """What decodes these bytes, of which the first 4096 are enough but for raw files; None for what is no picture."""
+    name = raw.kind(data)
+    if name:
+        return lambda whole, task: raw.decode(whole, name, task)
+    for signature, found in _BY_SIGNATURE:
+        if data.startswith(signature):
+            return found
+    if webp.is_webp(data):
+        return webp.decode
+    kind = heif.kind(data[: sources.HEAD])
+    if kind:
+        return lambda whole, task: heif.decode(whole, kind, task)
+    if netpbm.is_deep(data[: sources.HEAD]):
+        return netpbm.decode
+    return None if refusals.named("", data[: sources.HEAD]) else _other
+
+
+def _other(data: bytes, task: Task) -> Decoded:
+    """By one of Pillow's own decoders."""
+    try:
+        with quiet(math.inf):  # Pillow's limit knows no sentence; ours follows
+            image = Image.open(io.BytesIO(data), formats=_OTHERS)
+    except MemoryError:
+        raise
+    except Exception:  # besides UnidentifiedImageError, a damaged header can make a plugin raise anything
+        raise refusals.not_a_picture(task.label, data[: sources.HEAD]) from None
+    if image.format == "TGA":
+        return bitmaps.decode_tga(data, task)
+    task.check(Size(image.height, image.width))
+    frames = getattr(image, "n_frames", 1) if image.format in _FRAMES else 1
+    decoded = decode_pillow(image, task)
+    if frames > 1:
+        decoded.notes.append(f"has {frames} frames; the first one is used")
+    decoded.take_exif(image)
+    return decoded
+
+
+def refuse_early(file: Any, label: str) -> None:
+    """Raise BadPicture for a file that is no picture before all of it is read; the position stays."""
+    try:
+        start = file.tell()
+        head = file.read(sources.HEAD)
+        file.seek(start)
+    except (AttributeError, OSError, ValueError, TypeError):  # no file that can go back
+        return
+    if not isinstance(head, bytes) or not head:
+        return
+    found = decoder(head)
+    if found is None:
+        raise refusals.not_a_picture(label, head)
+    if found is _other:
+        with quiet(math.inf):
+            try:
+                Image.open(file, formats=_OTHERS)
+            except MemoryError:
+                raise
+            except Exception:  # as above
+                raise refusals.not_a_picture(label, head) from None
+            finally:
+                file.seek(start)
+
+
+_BY_SIGNATURE: tuple[tuple[bytes, Decoder], ...] = (
+    (png.SIGNATURE, png.decode),
+    (jpeg.SIGNATURE, jpeg.decode),
+    *((signature, tiff.decode) for signature in tiff.SIGNATURES),
+    (jpeg2000.BOX, jpeg2000.decode),
+    (jpeg2000.STREAM, jpeg2000.decode),
+    (jpegxl.BOX, jpegxl.decode),
+    (jpegxl.STREAM, jpegxl.decode),
+    (b"BM", bitmaps.decode_bmp),
+    (b"8BPS\0\1", bitmaps.decode_psd),
+    (b"qoif", bitmaps.decode_qoi),
+)
+
+
+def is_beyond_pillow(data: bytes) -> bool:
+    """Whether these are the bytes of a picture that is read here and that Pillow may not know."""
+    deep = netpbm.is_deep(data[: sources.HEAD]) or bool(raw.kind(data))
+    return deep or data.startswith((*tiff.SIGNATURES, jpegxl.BOX, jpegxl.STREAM))
+
+
+def header(data: bytes, label: str) -> Image.Image:
+    """A file's header as a Pillow image, for its metadata; nothing is decoded."""
+    names: tuple[str, ...] = ("JPEG", "WEBP", "TIFF", "JPEG2000", "BMP", "PSD", "QOI", *_OTHERS)
+    if heif.kind(data[: sources.HEAD]) == "avif":  # which older versions of Pillow do not know
+        names = ("AVIF",)
+    try:
+        with quiet(math.inf):
+            return Image.open(io.BytesIO(data), formats=names)
+    except MemoryError:
+        raise
+    except Exception:  # as above
+        raise refusals.not_a_picture(label, data[: sources.HEAD]) from None
