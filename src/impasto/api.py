@@ -209,7 +209,7 @@ def paint(
     with memory_for("begin"):
         ready = wiring.bench(asked, watch.fetch, kept, like)
         if within is not None:
-            ready = ready.measured_for(within)
+            ready = ready.measured_for(within, fixed)
             left = within * 0.95 - (time.monotonic() - begun)
             asked = ready.within(left, fixed) if kept is None else replanned(asked, runs.recipe(kept.folder))
             ready = replace(ready, asked=asked)

@@ -53,8 +53,14 @@ class Bench:
         """How fast these tools are here; measured when it is first asked for, in a share of the plan's time."""
         return self.known or self._measured(expected(self.asked.plan, self.tools.device))
 
-    def measured_for(self, seconds: float) -> Bench:
-        """The same, its speed measured in a share of so many seconds."""
+    def measured_for(self, seconds: float, fixed: Set[str]) -> Bench:
+        """The same, its speed measured in a share of so many seconds, in which ``fixed`` settings stay.
+
+        Raises:
+            DoesNotFit: more memory than the recipe's limit allows, even for the smallest picture.
+        """
+        least = planning.within(0, self.asked.recipe, self.asked.photo.size, lambda recipe: math.inf, fixed)
+        planning.holding(replanned(self.asked, least).plan, least, self.tools.network, self.room())
         return replace(self, known=self.known or self._measured(seconds))
 
     def _measured(self, seconds: float) -> planning.Speed:
