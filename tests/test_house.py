@@ -29,7 +29,7 @@ FLOORS = {
     ),
     **dict.fromkeys(("api", "comparing", "doctor", "explaining", "explanation", "painting", "retrace"), 3),
     **dict.fromkeys(("sweeping", "wiring", "destination"), 3),
-    "speed": 2,
+    **dict.fromkeys(("speed", "opening"), 2),
     **dict.fromkeys(("cli", "exhibit", "reports", "timelapse", "studio", "cluster", "__main__"), 4),
 }
 
@@ -58,6 +58,7 @@ NEIGHBOURS = {
     ("machine", "networks.convolution"),
     ("machine", "networks.timing"),
     ("engine", "problem"),
+    ("request", "opening"),
     ("speed", "planning"),
     ("engine", "state"),
     ("history", "runs"),

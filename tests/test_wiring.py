@@ -46,7 +46,8 @@ def free(monkeypatch: pytest.MonkeyPatch, memory: int = 2**40, disk: int = 2**40
 
 
 def ask(**settings: Any) -> Request:
-    return request("photo.png", "painting.png", recipes.with_settings(Recipe(), {**QUICK, **settings}))
+    recipe = recipes.with_settings(Recipe(), {**QUICK, **settings})
+    return request("photo.png", "painting.png", recipe, any_size=True)
 
 
 def bench(**settings: Any) -> wiring.Bench:

@@ -37,9 +37,10 @@ from impasto.errors import (
 from impasto.events import Event, Failed, Finished, Planned, StageDone, Stepped, Warned
 from impasto.geometry import Size
 from impasto.images.writing import file_sha256
+from impasto.opening import Source
 from impasto.painting import Painting
 from impasto.recipe import Recipe
-from impasto.request import Request, Source, is_file, replanned, request, requests, with_its_files
+from impasto.request import Request, is_file, replanned, request, requests, with_its_files
 from impasto.snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from impasto.wiring import Bench
 
 _PREVIEW_SECONDS, _PREVIEW_SIDE = 20.0, 1600  # between two, and the longest side of one in pixels
+_PLANNED_SIDE = 512  # px: of pictures that are read for a plan, by which the machine is timed
 _WRITING_SHARE = 0.01  # of a run's time, that states and previews may each take up: large ones are written less often
 
 
@@ -104,7 +106,8 @@ def plans(
     from impasto import wiring
 
     watch = watch or Watch()
-    each = requests(content, style, [recipes.with_settings(recipe, {"size": size}) for size in sizes], watch.fetch)
+    sized = [recipes.with_settings(recipe, {"size": size}) for size in sizes]
+    each = requests(content, style, sized, watch.fetch, side=_PLANNED_SIDE)
     ready = wiring.bench(next(one for one in each if isinstance(one, Request)), watch.fetch)
     room = ready.room()
     found: list[Planned | BadRequest] = []

@@ -19,8 +19,9 @@ from impasto import recipe as recipes
 from impasto.errors import BadPicture, BadRecipe, BadRequest
 from impasto.geometry import Size
 from impasto.metrics import OTHER, Judge, Referee, Scores
+from impasto.opening import Source
 from impasto.recipe import Input, Recipe
-from impasto.request import Source, is_file, painting
+from impasto.request import is_file, painting
 from impasto.schedule import painting_size
 
 LARGEST = 1024  # long side in which pictures are looked at, where nothing is said

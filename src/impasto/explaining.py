@@ -43,9 +43,10 @@ from impasto.maximising import Unit, maximise
 from impasto.networks import vgg
 from impasto.networks.features import Network
 from impasto.objectives.style import STATISTICS, Moments, measure, summarise
+from impasto.opening import Source
 from impasto.problem import Tools
 from impasto.recipe import Recipe
-from impasto.request import Source, pair
+from impasto.request import pair
 from impasto.schedule import LEAST_SIDE, Plan, Stage, painting_size, plan
 from impasto.speed import allowance, expected
 from impasto.tiling import measured
@@ -89,7 +90,7 @@ def question(
         raise BadRequest(f"The size is {size}, but it must be {LEAST_SIZE} to {LARGEST_SIZE} px.")
     configuration = vgg.CONFIGURATION_OF[network]
     parsed = tuple(dict.fromkeys(Unit.parse(text, configuration) for text in units))
-    found, work = pair(photo, painting, recipe.max_megapixels, (watch or Watch()).fetch)
+    found, work = pair(photo, painting, recipe.max_megapixels, (watch or Watch()).fetch, recipe.size)
     return Question(found, work, parsed, recipe, iterations, plan(recipe, found.size).size)
 
 

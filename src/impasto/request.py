@@ -7,11 +7,9 @@ weights, devices and how anything is painted: torch is not read here.
 from __future__ import annotations
 
 import glob
-import hashlib
 import itertools
-import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,14 +20,15 @@ from impasto.errors import BadPicture, BadRecipe
 from impasto.geometry import Size
 from impasto.images.writing import file_sha256
 from impasto.networks import vgg
+from impasto.opening import Opened, Source, opened, opened_work
 from impasto.recipe import Input, Recipe
 
 _LEAST_SIDE = 16  # of a photo or painting as it is read
+_ANY_SIDE = 4096  # px that are prepared for where a size is still to be chosen: twice as much is read
+_PIXEL_BYTES = 12  # of a picture that has been read
 _SEARCHED = 200  # files of a folder, whose hashes are compared
 _ENLARGED = 1.25  # times: from then on a painting's strokes are seen to be soft
 _STRETCHED = 1.03  # times: from then on a picture is seen to be out of shape
-
-Source = object  # a path, a museum name, a PIL image, a numpy array or a torch tensor (see ``images.read``)
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,10 @@ class Request:
     start: images.Picture | None
     credit: str
     remarks: tuple[str, ...] = ()
+    reading_bytes: int = 0
+    """About the memory that reading the pictures takes at its peak."""
+    picture_bytes: int = 0
+    """About the memory that the pictures take for as long as is painted."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -53,21 +56,23 @@ class Request:
 
     def _sizes(self) -> Iterator[str]:
         """What is enlarged or stretched."""
-        size, style = self.plan.size, self.recipe.style
-        if size.pixels > self.photo.size.pixels:
-            yield f"The photo is {self.photo.size}; it is enlarged to {size}."
-        for painting in self.paintings if style.weight > 0 else ():
-            wanted = schedule.painting_size(painting.size, size, style.scale, style.sizing, style.enlarge)
-            factor = (wanted.pixels / painting.size.pixels) ** 0.5
+        size = self.plan.size
+        photo = self.photo.full_size
+        if size.pixels > photo.pixels:
+            yield f"The photo is {photo}; it is enlarged to {size}."
+        for painting in self.paintings if self.recipe.style.weight > 0 else ():
+            full = painting.full_size
+            factor = (_painting_size(self.recipe, self.plan, full).pixels / full.pixels) ** 0.5
             if factor > _ENLARGED:
                 yield (
-                    f"The painting {painting.source} is {painting.size}; it is enlarged {factor:.2g} times. "
+                    f"The painting {painting.source} is {full}; it is enlarged {factor:.2g} times. "
                     "A larger picture of it has finer strokes."
                 )
         if self.start is not None:
-            stretch = size.width / size.height * self.start.size.height / self.start.size.width
+            start = self.start.full_size
+            stretch = size.width / size.height * start.height / start.width
             if not 1 / _STRETCHED < stretch < _STRETCHED:
-                yield f"{self.start.source}, from which the search starts, is {self.start.size}; it is stretched to {size}."
+                yield f"{self.start.source}, from which the search starts, is {start}; it is stretched to {size}."
 
 
 @dataclass(frozen=True)
@@ -94,15 +99,28 @@ def request(
     the largest there is.
     """
     sizes = [recipe.size, *((0, schedule.LARGEST_SIDE) if any_size else ())]
-    found = requests(content, style, [recipe.model_copy(update={"size": size}) for size in sizes], fetch)
+    each = [recipe.model_copy(update={"size": size}) for size in sizes]
+    found = requests(content, style, each, fetch, side=_ANY_SIDE if any_size else None)
     return next(one for one in found if isinstance(one, Request))
 
 
 def requests(
-    content: Source, style: Source | Sequence[Source], each: Sequence[Recipe], fetch: assets.Progress = assets.silent
+    content: Source,
+    style: Source | Sequence[Source],
+    each: Sequence[Recipe],
+    fetch: assets.Progress = assets.silent,
+    *,
+    side: int | None = None,
 ) -> list[Request | BadPicture]:
-    """The same pictures by several recipes, read once; where the photo cannot be painted at a recipe's size, that stands in
-    its place, unless it is so with all of them.
+    """The same pictures by several recipes; where the photo cannot be painted at a recipe's size, that stands in its place,
+    unless it is so with all of them.
+
+    A picture that is much larger than needed is reduced while it is read. ``side`` is the long side in px that will be
+    painted at most; None: that of each recipe.
+
+    Raises:
+        BadRequest: something that was given cannot be used.
+        DoesNotFit: reading a picture takes more memory than a recipe allows.
     """
     styles = list(style) if isinstance(style, list | tuple) else [style]
     if not styles:
@@ -111,42 +129,70 @@ def requests(
         _check_terms(recipe)
     given = [_style(one) for one in styles]
     limit = min(recipe.max_megapixels for recipe in each)
-    photo = _read(content, limit)
-    _check_large_enough("photo", photo)
-    plans = [_plan(one, photo.size) for one in each]
+    photo = opened(content, limit)
+    _check_large_enough("photo", photo.source, photo.header.size)
+    plans = [_plan(one, photo.header.size) for one in each]
     if isinstance(plans[0], BadPicture) and not any(isinstance(plan, schedule.Plan) for plan in plans):
         raise plans[0]
-    starts = {file: _read(file, limit) for file in _once(one.schedule.start for one in each)}
-    paintings = tuple(_painting(one, limit, fetch) for one in given)
+    starts = {file: opened(file, limit) for file in _once(one.schedule.start for one in each)}
+    paintings = [_opened(one, limit, fetch) for one in given]
     for painting in paintings:
-        _check_large_enough("painting", painting)
-        _check_not_flat("painting", painting)
+        _check_large_enough("painting", painting.source, painting.header.size)
     hashes = {file: _hash(file) for file in _once(one.network.weights for one in each)}
     credit = "; ".join(one.work.credit for one in given if one.work is not None)
 
     def read(recipe: Recipe, plan: schedule.Plan) -> Request:
-        tensors, first = recipe.network.weights, recipe.schedule.start
-        start = starts.get(first)
-        if start is not None:
-            _check_same("init", first, recipe.schedule.start_sha256, start.sha256)
-        if tensors:
-            _check_same("weights", tensors, recipe.network.weights_sha256, hashes[tensors])
+        start = starts.get(recipe.schedule.start)
+        needed = [(photo, None if recipe.preparation.median else plan.size.long_side)]
+        needed += [(one, _painting_size(recipe, plan, one.header.size).long_side) for one in paintings]
+        needed += [(start, plan.size.long_side)] if start else []
+        sides = [most if side is None or most is None else side for _, most in needed]
+        pictures = [one.read(at, recipe.compute.memory) for (one, _), at in zip(needed, sides, strict=True)]
+        largest = [None if most is None else max(most, side or 0) for _, most in needed]  # that will be read in the end
+        first, shown, last = pictures[0], tuple(pictures[1 : 1 + len(paintings)]), pictures[-1] if start else None
+        for picture in shown:
+            _check_not_flat("painting", picture)
         weights, remarks = _weights(recipe, given)
-        of_start = {"start": _absolute(start.source), "start_sha256": start.sha256} if start else {"start_sha256": ""}
-        of_weights = {"weights": _absolute(tensors), "weights_sha256": hashes.get(tensors, "")}
-        known = {
-            "network": recipe.network.model_copy(update=of_weights),
-            "schedule": recipe.schedule.model_copy(update=of_start),
-            "photo": Input(path=_absolute(photo.source), sha256=photo.sha256),
-            "paintings": tuple(
-                Input(path=_absolute(painting.source), sha256=painting.sha256, weight=weight)
-                for painting, weight in zip(paintings, weights, strict=True)
-            ),
-        }
-        remarks = [*filter(None, (one.remark for one in given)), *remarks]
-        return Request(recipe.model_copy(update=known), plan, photo, paintings, start, credit, tuple(remarks))
+        inputs = [
+            Input(path=_absolute(picture.source), sha256=picture.sha256, weight=weight)
+            for picture, weight in zip((first, *shown), (1.0, *weights), strict=True)
+        ]
+        known = {**_files(recipe, last, hashes), "photo": inputs[0], "paintings": tuple(inputs[1:])}
+        return Request(
+            recipe.model_copy(update=known),
+            plan,
+            first,
+            shown,
+            last,
+            credit,
+            (*filter(None, (one.remark for one in given)), *remarks),
+            max(one.header.decode_bytes(at) for (one, _), at in zip(needed, largest, strict=True)),
+            sum(one.header.read_size(at).pixels * _PIXEL_BYTES for (one, _), at in zip(needed, largest, strict=True)),
+        )
 
     return [read(one, plan) if isinstance(plan, schedule.Plan) else plan for one, plan in zip(each, plans, strict=True)]
+
+
+def _files(recipe: Recipe, start: images.Picture | None, hashes: Mapping[str, str]) -> dict[str, object]:
+    """The recipe's fields that name files beside its pictures, with whole paths and hashes.
+
+    Raises:
+        BadRecipe: a file is not the one whose hash the recipe has.
+    """
+    network, plan = recipe.network, recipe.schedule
+    if start is not None:
+        _check_same("init", plan.start, plan.start_sha256, start.sha256)
+    if network.weights:
+        _check_same("weights", network.weights, network.weights_sha256, hashes[network.weights])
+    of_start = {"start": _absolute(start.source), "start_sha256": start.sha256} if start else {"start_sha256": ""}
+    of_weights = {"weights": _absolute(network.weights), "weights_sha256": hashes.get(network.weights, "")}
+    return {"network": network.model_copy(update=of_weights), "schedule": plan.model_copy(update=of_start)}
+
+
+def _painting_size(recipe: Recipe, plan: schedule.Plan, painting: Size) -> Size:
+    """The size in which a painting is compared with the finished picture."""
+    style = recipe.style
+    return schedule.painting_size(painting, plan.size, style.scale, style.sizing, style.enlarge)
 
 
 def _once(files: Iterable[str]) -> list[str]:
@@ -178,7 +224,7 @@ def _plan(recipe: Recipe, photo: Size) -> schedule.Plan | BadPicture:
 
 def replanned(asked: Request, recipe: Recipe) -> Request:
     """The same pictures by a recipe that differs in size, schedule or strength alone."""
-    return replace(asked, recipe=recipe, plan=schedule.plan(recipe, asked.photo.size))
+    return replace(asked, recipe=recipe, plan=schedule.plan(recipe, asked.photo.full_size))
 
 
 def wanted_layers(recipe: Recipe) -> set[str]:
@@ -188,32 +234,29 @@ def wanted_layers(recipe: Recipe) -> set[str]:
     return wanted | ({"input"} if recipe.smooth.weight > 0 or recipe.bounds.weight > 0 else set())
 
 
-def painting(style: Source, max_megapixels: float, fetch: assets.Progress = assets.silent) -> images.Picture:
+def painting(
+    style: Source, max_megapixels: float, fetch: assets.Progress = assets.silent, side: int | None = None
+) -> images.Picture:
     """A painting as it is read: a museum's by its name, or a file or pixels like any other."""
-    return _painting(_style(style), max_megapixels, fetch)
+    return _opened(_style(style), max_megapixels, fetch).read(side)
 
 
 def pair(
-    content: Source, style: Source | None, max_megapixels: float, fetch: assets.Progress = assets.silent
+    content: Source, style: Source | None, max_megapixels: float, fetch: assets.Progress, side: int
 ) -> tuple[images.Picture, images.Picture | None]:
-    """A photo, and a painting where one is named, read and checked, to be looked at rather than painted from."""
+    """A photo, and a painting where one is named, read and checked, to be looked at in ``side`` px and not painted from."""
     named = _style(style) if style is not None else None
-    photo = _read(content, max_megapixels)
-    found = _painting(named, max_megapixels, fetch) if named is not None else None
+    photo = opened(content, max_megapixels).read(side)
+    found = _opened(named, max_megapixels, fetch).read(side) if named is not None else None
     for role, picture in (("photo", photo), ("painting", found)):
         if picture is not None:
-            _check_large_enough(role, picture)
+            _check_large_enough(role, picture.source, picture.full_size)
             _check_not_flat(role, picture)
     return photo, found
 
 
-def _read(source: Source, max_megapixels: float) -> images.Picture:
-    path = isinstance(source, str | os.PathLike)
-    return images.read(amounts.expanded(source) if path else source, max_megapixels=max_megapixels)  # type: ignore[arg-type]
-
-
-def _painting(style: _Style, max_megapixels: float, fetch: assets.Progress) -> images.Picture:
-    return _read(style.source, max_megapixels) if style.work is None else _hung(style.work, fetch)
+def _opened(style: _Style, max_megapixels: float, fetch: assets.Progress) -> Opened:
+    return opened(style.source, max_megapixels) if style.work is None else opened_work(style.work, fetch)
 
 
 def _style(given: Source) -> _Style:
@@ -268,13 +311,6 @@ def _check_same(option: str, name: str, recorded: str, digest: str) -> None:
             f"{name} is not the file that the recipe was made with: its contents differ.",
             f"Name the right one with --{option}, or say --{option} {name} to use this one.",
         )
-
-
-def _hung(work: museum.Work, fetch: assets.Progress) -> images.Picture:
-    """A museum's painting as a picture like any other."""
-    pixels = work.read(progress=fetch)
-    digest = hashlib.sha256(work.read_bytes()).hexdigest()
-    return images.Picture(pixels, alpha=None, exif=b"", profile="", source=work.slug, sha256=digest)
 
 
 def _absolute(source: str) -> str:
@@ -338,10 +374,10 @@ def _hash(file: str) -> str:
         ) from None
 
 
-def _check_large_enough(role: str, picture: images.Picture) -> None:
-    if picture.size.short_side < _LEAST_SIDE:
+def _check_large_enough(role: str, source: str, size: Size) -> None:
+    if size.short_side < _LEAST_SIDE:
         raise BadPicture(
-            f"The {role} {picture.source} is {picture.size}: too small to be painted from.",
+            f"The {role} {source} is {size}: too small to be painted from.",
             f"Each side must have {_LEAST_SIDE} px or more; 500 px is a good size.",
         )
 

@@ -27,8 +27,9 @@ from impasto.events import Warned
 from impasto.geometry import Size
 from impasto.images.writing import replace_file
 from impasto.metrics import FIGURES, Judge, Scores
+from impasto.opening import Source
 from impasto.recipe import Recipe
-from impasto.request import Request, Source, is_file, requests, wanted_layers
+from impasto.request import Request, is_file, requests, wanted_layers
 
 if TYPE_CHECKING:
     from impasto.wiring import Bench

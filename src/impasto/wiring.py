@@ -86,6 +86,7 @@ class Bench:
             DoesNotFit: more memory than the recipe's limit allows.
         """
         network, plan, room = self.tools.network, asked.plan, room or self.room()
+        room = replace(room, inputs=room.inputs - self.asked.picture_bytes + asked.picture_bytes)
         way = planning.holding(plan, asked.recipe, network, room, first)
         tiles = len(network.grid(plan.size, way.tile)) > 1
         planned = Planned(
@@ -94,7 +95,7 @@ class Bench:
             machine.describe(self.tools.device),
             network.kernel.name,
             round(self.speed.seconds(plan, network, way), 1),
-            planning.memory(plan, asked.recipe, network, way) + room.inputs,
+            max(planning.memory(plan, asked.recipe, network, way) + room.inputs, asked.reading_bytes),
             room.free,
             way.tile if tiles else 0,
             planning.disk(plan, asked.recipe, network, way),
@@ -178,13 +179,12 @@ def held(tools: Tools, way: planning.Holding) -> Tools:
 
 
 def _room(asked: Request, tools: Tools) -> planning.Room:
-    pictures = [asked.photo, *asked.paintings, *([asked.start] if asked.start else [])]
     prepared = 0 if tools.photo is asked.photo.pixels else tools.photo.nbytes
     return planning.Room(
         free=machine.free_memory(tools.device),
         limit=tools.recipe.compute.memory,
         disk=machine.free_disk(_scratch_folder()),
-        inputs=sum(picture.pixels.nbytes for picture in pictures) + prepared,
+        inputs=asked.picture_bytes + prepared,
     )
 
 

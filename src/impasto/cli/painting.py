@@ -60,7 +60,7 @@ def _stylize(
     if not named:
         target /= default_name(photo, style)
     _paint(
-        sys.stdin.buffer.read() if photo == "-" else photo,
+        sys.stdin.buffer if photo == "-" else photo,
         list(style),
         chosen,
         target,

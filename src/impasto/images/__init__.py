@@ -12,6 +12,7 @@ from impasto.images.pixels import Picture, Pixels, from_tensor, median, reduced,
 from impasto.images.probing import Header, probe
 from impasto.images.reading import read
 from impasto.images.sheets import Heading, contact_sheet, poster
+from impasto.images.sources import stream_contents as contents
 from impasto.images.writing import EXTENSIONS, check_file, check_output, replace_file, save, shortened
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "check_file",
     "check_output",
     "contact_sheet",
+    "contents",
     "embedded_credit",
     "embedded_recipe",
     "from_tensor",

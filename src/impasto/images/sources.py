@@ -66,6 +66,12 @@ def contents(file: Any, label: str, source: str) -> Contents:
     return Contents(bytes(data), label, source)
 
 
+def stream_contents(stream: Any) -> bytes:
+    """All bytes of an open binary file from where it stands. Raises BadPicture if there are none."""
+    file, label, source = _stream(stream)
+    return contents(file, label, source).data
+
+
 def _is_path(source: bytes | bytearray | memoryview) -> bool:
     if not isinstance(source, bytes) or not 0 < len(source) <= _LONGEST_PATH or b"\0" in source:
         return False
