@@ -19,6 +19,7 @@ from impasto.errors import BadRecipe
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
+HEAVIEST = 1e15  # weight of a term: gradients of much larger ones are no numbers in float32
 _FILE = "file:"
 _SPANS = dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1)
 _SPANS |= dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60)
@@ -127,6 +128,11 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
+def bound(value: float) -> str:
+    """The end of a range as people read it."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def typed(value: Any) -> str:
     """A setting's value as one would type it."""
     if isinstance(value, Mapping):
@@ -140,7 +146,7 @@ def typed(value: Any) -> str:
 
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Counts = Annotated[tuple[Count, ...], BeforeValidator(numbers), Field(min_length=1)]
-Weight = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, le=1e9)]
 Weights = Annotated[dict[str, Weight], BeforeValidator(weights), Field(min_length=1), AfterValidator(in_order)]
 Bytes = Annotated[int, BeforeValidator(memory)]
 # Pydantic's own text refuses lone surrogates, by which Python spells a name that is not UTF-8.

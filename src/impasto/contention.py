@@ -20,6 +20,8 @@ from pathlib import Path
 
 import torch
 
+from impasto.errors import BadRequest
+
 _SHORTEST = 0.25  # seconds between two samples: the system counts in hundredths
 _BUSY, _QUIET = 0.4, 0.15  # cores that others use: from the first on threads must not spin, below the second they may
 
@@ -78,6 +80,26 @@ class GoodNeighbour:
         if self._idle is not None:
             self._idle.end()
             self._idle = None
+
+
+_painted: set[str] = set()  # "here": this process's threads have computed; "parent": those of the one it was forked from
+
+
+def check_process() -> None:
+    """Refuse to compute in a process forked from one that had computed: it would wait for threads that are not there.
+
+    Raises:
+        BadRequest: it was.
+    """
+    if "parent" in _painted:
+        raise BadRequest(
+            "This process was forked from one that had painted already; torch's threads do not outlive that.",
+            "Start processes by multiprocessing.get_context('spawn'), or fork before anything is painted.",
+        )
+    if "here" not in _painted and torch.get_num_threads() > 1:
+        _painted.add("here")
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=lambda: _painted.add("parent"))
 
 
 @contextmanager

@@ -127,7 +127,8 @@ def find(words: str) -> Work:
         raise UnknownName(f"{len(names)} paintings match {words!r}.", f"Name one: {', '.join(names[:5])}{more}.")
     raise UnknownName(
         f"There is no painting {words!r} among the {len(paintings)} known by name.",
-        did_you_mean(name, paintings) or "A file of yours can be given by its path.",
+        did_you_mean(name, paintings)
+        or "`impasto museum` lists them; for any other painting, give a picture file of it by its path.",
     )
 
 

@@ -63,7 +63,7 @@ class Input(Record):
 
     path: amounts.FileName
     sha256: str = ""
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0, le=1e9)
 
 
 class Preparation(Record):
@@ -94,7 +94,7 @@ class NetworkChoice(Record):
 class ContentTerm(Record):
     """What holds the photo in place."""
 
-    weight: float = setting(0.12, "Weight of the content term at strength 50.", ge=0)
+    weight: float = setting(0.12, "Weight of the content term at strength 50.", ge=0, le=amounts.HEAVIEST)
     layers: amounts.Weights = setting(
         {"relu3_1": 0.5, "relu4_2": 1.0}, "Layers compared with the photo, with their weights."
     )
@@ -107,7 +107,7 @@ class ContentTerm(Record):
 class StyleTerm(Record):
     """What brings the painting in."""
 
-    weight: float = setting(1.0, "Weight of the style term.", ge=0)
+    weight: float = setting(1.0, "Weight of the style term.", ge=0, le=amounts.HEAVIEST)
     layers: amounts.Weights = setting(
         {"relu1_1": 0.2, "relu2_1": 0.2, "relu3_1": 0.2, "relu4_1": 0.2, "relu5_1": 0.2},
         "Layers compared with the painting, with their weights.",
@@ -127,7 +127,7 @@ class StyleTerm(Record):
 class SmoothTerm(Record):
     """What holds noise back."""
 
-    weight: float = setting(2.0, "Weight of the smoothness term (total variation).", ge=0)
+    weight: float = setting(2.0, "Weight of the smoothness term (total variation).", ge=0, le=amounts.HEAVIEST)
     measure: Literal["squared", "absolute", "nine-point", "joint", "blur"] = setting(
         "squared", "How a pixel differs from its neighbours: see docs/recipes.md."
     )
@@ -137,7 +137,7 @@ class SmoothTerm(Record):
 class BoundsTerm(Record):
     """What holds pixels within 0..1 where the solver lets them out."""
 
-    weight: float = setting(0.0, "Weight of the mean distance by which pixels lie outside 0..1.", ge=0)
+    weight: float = setting(0.0, "Weight of the mean distance by which pixels lie outside 0..1.", ge=0, le=amounts.HEAVIEST)
 
 
 class Solver(Record):
@@ -364,8 +364,8 @@ class Option:
         """What it means, with unit and range."""
         notes = [self._extra["unit"]] if self._extra["unit"] else []
         limits = {type(bound).__name__: bound for bound in self.field.metadata}
-        low = next((str(getattr(limits[k], k.lower())) for k in ("Ge", "Gt") if k in limits), "")
-        high = next((str(getattr(limits[k], k.lower())) for k in ("Le", "Lt") if k in limits), "")
+        low = next((amounts.bound(getattr(limits[k], k.lower())) for k in ("Ge", "Gt") if k in limits), "")
+        high = next((amounts.bound(getattr(limits[k], k.lower())) for k in ("Le", "Lt") if k in limits), "")
         if low and high:
             notes.append(f"{low} to {high}")
         return f"{self.field.description}" + (f" ({', '.join(notes)})" if notes else "")

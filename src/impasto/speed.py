@@ -60,7 +60,7 @@ def measured(
     after = contention.sample()
     quiet = before is None or after is None or after.others(before) < _DISTURBED
     if quiet and found.small[0] < found.large[0]:
-        _keep(known | {key: {"small": found.small, "large": found.large, "time": round(time.time())}})
+        _keep(known | {key: {"small": found.small, "large": found.large, "time": int(time.time())}})
     return found
 
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from impasto import assets, colour, engine, images, machine, planning, problem
 from impasto.amounts import bytes_text
-from impasto.contention import good_neighbour
+from impasto.contention import check_process, good_neighbour
 from impasto.errors import BadRecipe, DoesNotFit
 from impasto.events import Event, Planned, Warned
 from impasto.geometry import Size
@@ -125,6 +125,7 @@ def bench(asked: Request, fetch: assets.Progress, kept: Checkpoint | None = None
     Raises:
         CannotResume: there is no such kernel here.
     """
+    check_process()
     with good_neighbour(), using_threads(asked.recipe.compute.threads):
         tools = _tools(asked, fetch, kept, like)
     same = like is not None and tools.network is like.tools.network and _effort(like.asked.recipe) == _effort(asked.recipe)

@@ -49,6 +49,10 @@ _HINTS = {
     **dict.fromkeys(("content", "content-image", "photo", "input", "image"), "The photo needs no option: it comes first."),
     **dict.fromkeys(("style", "style-image", "painting"), "The painting needs no option: it comes after the photo."),
     **dict.fromkeys(
+        ("preserve-color", "preserve-colors", "original-colors", "original-colours", "keep-colors", "keep-colours"),
+        "The colours come from the painting; no setting keeps the photo's.",
+    ),
+    **dict.fromkeys(
         ("style-blend-weights", "style-weights", "blend"), "Weights follow the paintings: irises:0.7 wheat-fields.jpg:0.3"
     ),
 }

@@ -1,0 +1,126 @@
+"""Threads that do not spin while other programs hold the cores, and processes that may not compute."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+
+from impasto import contention
+from impasto.contention import GoodNeighbour, Sample, good_neighbour, sample
+
+
+def idle_threads() -> int:
+    return sum(thread.name == "impasto-idle" for thread in threading.enumerate())
+
+
+@pytest.fixture
+def others(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Cores that others use from now on, of two that are here for two threads; half a second passes with each look."""
+    busy, now, every = [0.0], [100.0], [50.0]
+
+    def look() -> Sample:
+        now[0] += 0.5
+        every[0] += 0.5 * (busy[0] + 1.5)  # this process uses one and a half
+        return Sample(now[0], (now[0] - 100) * 1.5, every[0])
+
+    monkeypatch.setattr(contention, "sample", look)
+    monkeypatch.setattr(contention.time, "monotonic", lambda: now[0] + 0.5)
+    monkeypatch.setattr(contention.os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    return busy
+
+
+def test_threads_are_held_while_others_are_busy_and_let_go_when_they_are_not(others: list[float]):
+    with good_neighbour() as neighbour:
+        for busy, gives_way in (
+            (0.0, False),
+            (0.3, False),
+            (0.9, True),
+            (0.3, True),
+            (1.0, True),
+            (0.1, False),
+            (0.5, True),
+        ):
+            others[0] = busy
+            neighbour.check()
+            assert neighbour.gives_way == gives_way, busy
+            assert idle_threads() == gives_way
+    assert idle_threads() == 0 and not neighbour.gives_way
+
+
+def test_cores_that_this_program_does_not_use_are_free_to_others(others: list[float], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(contention.os, "sched_getaffinity", lambda process: set(range(4)), raising=False)
+    with good_neighbour() as neighbour:
+        for busy, gives_way in ((1.0, False), (2.3, False), (3.0, True), (2.0, False)):
+            others[0] = busy
+            neighbour.check()
+            assert neighbour.gives_way == gives_way, busy
+
+
+def test_one_thread_waits_for_nobody(others: list[float], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    others[0] = 2.0
+    with good_neighbour() as neighbour:
+        neighbour.check()
+        assert not neighbour.gives_way
+
+
+def test_a_system_that_does_not_say_is_left_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(contention, "sample", lambda: None)
+    neighbour = GoodNeighbour()
+    neighbour.check()
+    assert not neighbour.gives_way
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says it")
+def test_what_the_system_says_is_sensible():
+    first = sample()
+    assert first is not None
+    total = sum(range(2_000_000))  # some time of this process
+    second = sample()
+    assert total and second is not None and second.clock > first.clock and second.own > first.own
+    assert second.every >= first.every and 0 <= second.others(first) <= 4 * (os.cpu_count() or 1)
+
+
+def test_the_bytes_are_the_same_while_it_gives_way():
+    torch.set_num_threads(2)
+    x = torch.rand(1, 8, 300, 300, generator=torch.Generator().manual_seed(0))
+    free = torch.nn.functional.conv2d(x, torch.ones(8, 8, 3, 3)).sum(), (x @ x).sum()
+    idle = contention._IdleThreads()
+    try:
+        held = torch.nn.functional.conv2d(x, torch.ones(8, 8, 3, 3)).sum(), (x @ x).sum()
+    finally:
+        idle.end()
+    assert [float(one) for one in free] == [float(one) for one in held]
+
+
+FORKED = """
+import os, sys
+import torch
+torch.set_num_threads(int(sys.argv[1]))
+from impasto import contention
+from impasto.errors import BadRequest
+contention.check_process()
+child = os.fork()
+if child == 0:
+    try:
+        contention.check_process()
+    except BadRequest as error:
+        print(error, flush=True)
+        os._exit(3)
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_process_forked_after_painting_is_refused_before_it_hangs():
+    for threads, code in (("2", 3), ("1", 0)):
+        found = subprocess.run([sys.executable, "-c", FORKED, threads], capture_output=True, text=True, timeout=60)
+        assert found.stdout.splitlines()[-1] == str(code), found.stderr
+        assert ("spawn" in found.stdout) == (code == 3)
