@@ -40,7 +40,7 @@ def test_the_readme_names_what_is_there():
     for link in re.findall(r"\]\(([^)#:]+)\)", readme):
         assert (ROOT / link).exists(), link
     options = set(recipe.options())
-    own = {"help", "sheet", "to", "recipe", "json", "no-run", "quiet", "output", "time", "snapshots"} | {
+    own = {"help", "sheet", "to", "recipe", "json", "no-run", "quiet", "output", "time", "snapshots", "overwrite"} | {
         "quick"
     }  # the last is of the benchmarks
     for option in re.findall(r"--([a-z][a-z-]+)", readme):
