@@ -98,7 +98,7 @@ def _said(what: str, taken: Taken) -> Iterator[Row]:
         "memory",
         f"memory said and taken, {what}",
         wish,
-        f"{said / 2**30:.2f} GiB and {taken.peak / 2**30:.2f} ({_more(said, taken.peak)})",
+        f"{said / 1e9:.2f} GB and {taken.peak / 1e9:.2f} ({_more(said, taken.peak)})",
         _near(said, taken.peak),
     )
     said, spent = taken.record["expected_seconds"], taken.record["seconds"]

@@ -43,7 +43,7 @@ def _step(how: How, objective: str, settings: dict[str, Any], side: int, *, aske
     needed = yardstick.needs(recipe, weights.load(recipe.network.name), made.size.pixels)
     free = machine.free_memory(CPU)
     if needed > 0.95 * free:
-        needs = f"the yardstick needs {needed / 2**30:.1f} GiB, {free / 2**30:.1f} are free"
+        needs = f"the yardstick needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} are free"
         return Row("step", what, wish, f"skipped: {needs}")
     with contest(made, crowded=needed + made.memory > 0.9 * free) as sides:
         pairs = sides.pairs(how.pairs, how.say)

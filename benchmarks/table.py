@@ -85,7 +85,7 @@ def machine() -> str:
     """Processor, threads, memory, versions and kernels, in one paragraph."""
     where = torch.device("cpu")
     found = [
-        f"Machine: {here.describe(where)}, {_cores()} cores, {_memory() / 2**30:.1f} GiB of memory",
+        f"Machine: {here.describe(where)}, {_cores()} cores, {_memory() / 1e9:.1f} GB of memory",
         f"{platform.system()}, Python {platform.python_version()}, torch {torch.__version__}",
     ]
     kernels = {precision: here.kernel(precision, where).name for precision in ("float32", "auto")}

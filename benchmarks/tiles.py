@@ -49,7 +49,7 @@ def tiles(how: How) -> Iterator[Row]:
     wish = f"at most {TIME_ASKED} times as long" if how.full else ""  # of smaller tiles the halo is a larger part
     free = machine.free_memory(CPU)
     if whole.memory > free:
-        needed = f"whole needs {whole.memory / 2**30:.1f} GiB, {free / 2**30:.1f} are free"
+        needed = f"whole needs {whole.memory / 1e9:.1f} GB, {free / 1e9:.1f} are free"
         yield Row("tiles", what, wish, f"skipped: {needed}")
         return
     pixels = whole.noisy

@@ -205,7 +205,7 @@ def test_the_page_says_how_it_was_made_and_on_what(monkeypatch: pytest.MonkeyPat
     )
     page = table.page([Row("start", "what", "asked", "measured")], "python -m benchmarks --quick", table.machine())
     assert "`python -m benchmarks --quick`" in page
-    for word in ("cores", "threads", "GiB", torch.__version__, "kernel nnpack", "bfloat16", "yardstick"):
+    for word in ("cores", "threads", "GB", torch.__version__, "kernel nnpack", "bfloat16", "yardstick"):
         assert word in page
     assert max(len(line) for line in page.splitlines() if not line.startswith(("Machine", "|"))) <= 124
 
