@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from impasto.history import History
+from impasto.images import lettering
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -180,8 +181,9 @@ def _draw(axes: Axes, lines: _Lines, theme: Theme) -> None:
     ends = {name: next(filter(lines.shows, reversed(values)), None) for name, values in lines.values.items()}
     places = {name: _height(axes, lines.place(value)) for name, value in ends.items() if value is not None}
     for name, height in _spread(places).items():
-        label, colour = _label(name), looks[name][0]
-        axes.text(1.015, height, label, transform=axes.transAxes, color=colour, fontsize=9, va="center", parse_math=False)
+        label, how = lettering.for_figure(name if len(name) <= _LONGEST else name[: _LONGEST - 3] + "...")
+        how |= {"transform": axes.transAxes, "color": looks[name][0], "fontsize": 9, "va": "center"}
+        axes.text(1.015, height, label, **how)
 
 
 def _scale(axes: Axes, lines: _Lines) -> None:
@@ -216,10 +218,6 @@ def _power(power: float) -> str:
     exponent = math.floor(power + 1e-9)
     factor = 10 ** (power - exponent)
     return rf"$\mathdefault{{10^{{{exponent}}}}}$" if abs(factor - 1) < 1e-6 else f"{factor:.3g}e{exponent}"
-
-
-def _label(name: str) -> str:
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 3] + "..."
 
 
 def _look(number: int, theme: Theme) -> tuple[str, object]:
