@@ -238,6 +238,14 @@ def test_gradients_that_are_not_finite_are_left_out_and_said_once(monkeypatch: p
     assert "1e+308 (50%)" in text and not re.search(r"\b(nan|inf)\b", text)
 
 
+def test_a_value_between_two_that_are_left_out_is_seen():
+    happened = [Stepped(0, number, number, 1.0 if number % 4 else math.inf, {}, number) for number in range(1, 24, 2)]
+    happened += [Stepped(1, 1, 25, 1.0, {}, 25.0)]
+    lines = curves.loss(history.read(written(Path("x.run"), PLANNED, *happened)), curves.LIGHT).axes[0].lines
+    assert [line.get_markersize() for line in lines if line.get_marker() == "o"] == [0, 4]
+    assert curves._alone([1.0, math.nan, 2.0, 3.0, math.nan, math.nan, 4.0]) == [0, 6] and curves._alone([]) == []
+
+
 def test_a_share_of_norms_does_not_overflow():
     assert curves.share({"a": LARGEST, "b": LARGEST}, "a") == 0.5
     assert curves.share({"a": 5e-324, "b": 5e-324, "c": 0.0}, "a") == 0.5

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from impasto.history import History
 from impasto.images import lettering
@@ -170,13 +170,15 @@ def _named(axes: Axes, title: str, along: str, theme: Theme) -> None:
 def _draw(axes: Axes, lines: _Lines, theme: Theme) -> None:
     """Lines with their names at their ends; the total in the letters' colour."""
     looks = {name: _look(number + (not lines.total), theme) for number, name in enumerate(lines.values)}
-    size = 4 if not lines.log or len(lines.along) < 10 else 0
+    few = not lines.log or len(lines.along) < 10
     edges = [index for index, (one, other) in enumerate(pairwise(lines.groups), 1) if one != other]
     for name, values in lines.values.items():
         colour, dash = looks[name]
         for first, end in pairwise([0, *edges, len(values)]):
             shown = [lines.place(value) for value in values[first:end]]
-            axes.plot(lines.along[first:end], shown, color=colour, ls=dash, lw=1.7, marker="o", ms=size)
+            look: dict[str, Any] = {"color": colour, "ls": dash, "lw": 1.7, "marker": "o"}
+            marks = list(range(len(shown))) if few else _alone(shown)
+            axes.plot(lines.along[first:end], shown, ms=4 if marks else 0, markevery=marks or None, **look)
     _scale(axes, lines)
     ends = {name: next(filter(lines.shows, reversed(values)), None) for name, values in lines.values.items()}
     places = {name: _height(axes, lines.place(value)) for name, value in ends.items() if value is not None}
@@ -184,6 +186,12 @@ def _draw(axes: Axes, lines: _Lines, theme: Theme) -> None:
         label, how = lettering.for_figure(name if len(name) <= _LONGEST else name[: _LONGEST - 3] + "...")
         how |= {"transform": axes.transAxes, "color": looks[name][0], "fontsize": 9, "va": "center"}
         axes.text(1.015, height, label, **how)
+
+
+def _alone(shown: Sequence[float]) -> list[int]:
+    """Where a value stands between two that are not shown: no line leads to it."""
+    seen = [False, *map(math.isfinite, shown), False]
+    return [index for index in range(len(shown)) if seen[index + 1] and not seen[index] and not seen[index + 2]]
 
 
 def _scale(axes: Axes, lines: _Lines) -> None:
