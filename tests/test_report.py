@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from PIL import Image
 from test_api import hang, paint_with_a_pocket_network, save_random
 from test_cli import run
@@ -20,6 +26,7 @@ import impasto
 from impasto import api, history, images, retrace, runs
 from impasto import recipe as recipes
 from impasto.errors import BadRequest
+from impasto.events import Stepped
 from impasto.reports import curves, page
 from impasto.request import request
 
@@ -133,6 +140,127 @@ def test_what_cannot_be_shown_is_refused(arguments: tuple[str, ...], said: str, 
     before = sorted(Path().rglob("*"))
     assert run("report", *arguments) == 2
     assert said in capsys.readouterr().err and sorted(Path().rglob("*")) == before
+
+
+LARGEST = sys.float_info.max
+FAR = {
+    "near the largest": [1.7e308, 1e308, 1e307, 9e306, 1e306, 1e305],
+    "near 1e300": [1.01e300, 1.005e300, 1e300, 9.9e299, 9.8e299, 9.7e299],
+    "the largest": [LARGEST] * 6,
+    "small": [1e-300, 1e-301, 1e-302, 1e-303, 1e-304, 1e-305],
+    "denormal": [5e-324] * 6,
+    "all equal": [3.0] * 6,
+    "nothing": [0.0] * 6,
+    "one evaluation": [1e300],
+    "one small evaluation": [1e-310],
+    "from end to end": [LARGEST, 1e200, 1.0, 1e-100, 1e-300, 5e-324],
+    "a single peak": [2.0, 1.0, LARGEST, 1.0, 1.0, 1e-9],
+    "at the edge of the usual scale": [9e99, 1.1e100, 1e-100, 1.0, 1.0, 1.0],
+    "not finite": [math.inf, math.nan, -math.inf, math.nan, math.inf, math.nan],
+    "partly not finite": [math.nan, 3.0, math.inf, 2.0, math.nan, 1.0],
+}
+
+
+def logged(losses: Sequence[float], seconds: float = 1.0, folder: str = "far.run") -> Path:
+    """A run of these losses; each term is a half of them and each layer a quarter."""
+    steps = [step(number, number * seconds, loss) for number, loss in enumerate(losses, 1)]
+    return written(Path(folder), PLANNED, *steps)
+
+
+@pytest.mark.parametrize("losses", FAR.values(), ids=FAR)
+@pytest.mark.filterwarnings("error")
+def test_every_loss_is_drawn_without_a_word(
+    losses: list[float], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
+    folder = logged(losses)
+    assert run("report", str(folder), "-o", "far.html") == 0
+    out, err = capfd.readouterr()
+    assert err == "" and out.strip() == str(Path("far.html").resolve())
+    norms = {number: {"content": loss, "style": loss} for number, loss in enumerate(losses, 1)}
+    found = history.read(folder)
+    for figure in (curves.loss(found, curves.LIGHT), curves.layers(found, curves.LIGHT)):
+        assert figure is not None and _lines_within(figure)
+    for theme in (curves.LIGHT, curves.DARK):
+        assert curves.svg(curves.gradients(found, norms, theme)).startswith(b"<?xml")
+    assert capfd.readouterr().err == "" and not caplog.records
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-300, 1e300, math.nan, math.inf])
+@pytest.mark.filterwarnings("error")
+def test_every_time_is_drawn_without_a_word(seconds: float, capfd: pytest.CaptureFixture[str]):
+    assert run("report", str(logged([3.0, 2.0, 1.0, 3.0, 2.0, 1.0], seconds)), "-o", "far.html") == 0
+    assert capfd.readouterr().err == ""
+
+
+def _lines_within(figure: Figure) -> bool:
+    """Whether every panel shows the last value of each of its lines."""
+    for axes in figure.axes:
+        low, high = axes.get_ylim()
+        drawn = [line for line in axes.lines if len(line.get_xdata()) != 2 or line.get_marker() == "o"]
+        ends = [float(line.get_ydata()[-1]) for line in drawn]
+        if not all(low <= end <= high for end in ends if math.isfinite(end)):
+            return False
+    return True
+
+
+@given(st.lists(st.floats(min_value=0, max_value=LARGEST, exclude_min=True), min_size=1, max_size=6))
+@settings(max_examples=12)
+@pytest.mark.filterwarnings("error")
+def test_any_positive_losses_are_drawn(losses: list[float]):
+    figure = curves.loss(history.read(logged(losses)), curves.LIGHT)
+    curves.png(figure)
+    for axes in figure.axes:
+        assert all(map(math.isfinite, (*axes.get_xlim(), *axes.get_ylim())))
+
+
+def test_what_is_not_finite_is_left_out_and_said_once():
+    logged([math.nan, 3.0, math.inf, 2.0, math.nan, 1.0])
+    assert run("report", "far.run", "-o", "far.html", "--overwrite") == 0
+    text = re.sub(r"data:[^\"]*", "", Path("far.html").read_text("utf-8"))
+    assert text.count("not finite") == 1 and "not finite, of 3 evaluations, are left out" in text
+    assert not re.search(r"\b(nan|inf)\b", text)
+    logged([math.nan] * 6)
+    assert run("report", "far.run", "-o", "far.html", "--overwrite") == 0
+    text = re.sub(r"data:[^\"]*", "", Path("far.html").read_text("utf-8"))
+    assert text.count("not finite") == 1 and "No evaluation was made" not in text and "<td>-</td>" in text
+    logged([3.0, 2.0])
+    assert run("report", "far.run", "-o", "far.html", "--overwrite") == 0
+    assert "not finite" not in Path("far.html").read_text("utf-8")
+
+
+def test_gradients_that_are_not_finite_are_left_out_and_said_once(monkeypatch: pytest.MonkeyPatch):
+    paint()
+    count = len(runs.kept_snapshots(RUN)) + 1
+    norms = [{"content": math.inf, "style": 1.0}, *[{"content": 1e308, "style": 1e308}] * (count - 1)]
+    monkeypatch.setattr(retrace, "gradients", lambda *_: norms)
+    text = re.sub(r"data:[^\"]*", "", report())
+    assert "not finite, of 1 picture&#39;s gradients, are left out" in text and text.count("not finite") == 1
+    assert "1e+308 (50%)" in text and not re.search(r"\b(nan|inf)\b", text)
+
+
+def test_a_value_between_two_that_are_left_out_is_seen():
+    happened = [Stepped(0, number, number, 1.0 if number % 4 else math.inf, {}, number) for number in range(1, 24, 2)]
+    happened += [Stepped(1, 1, 25, 1.0, {}, 25.0)]
+    lines = curves.loss(history.read(written(Path("x.run"), PLANNED, *happened)), curves.LIGHT).axes[0].lines
+    assert [line.get_markersize() for line in lines if line.get_marker() == "o"] == [0, 4]
+    assert curves._alone([1.0, math.nan, 2.0, 3.0, math.nan, math.nan, 4.0]) == [0, 6] and curves._alone([]) == []
+
+
+def test_a_share_of_norms_does_not_overflow():
+    assert curves.share({"a": LARGEST, "b": LARGEST}, "a") == 0.5
+    assert curves.share({"a": 5e-324, "b": 5e-324, "c": 0.0}, "a") == 0.5
+    assert curves.share({"a": 0.0}, "a") == 0 and curves.share({}, "a") == 0
+    assert math.isnan(curves.share({"a": math.inf, "b": 1.0}, "b"))
+
+
+def test_a_label_far_below_the_scale_stays_beside_the_panel():
+    happened = [
+        Stepped(0, number, number, 1.0, {"style": 1.0, "smooth": 1e-90 if number == 30 else 1.0}, number)
+        for number in range(1, 31)
+    ]
+    figure = curves.loss(history.read(written(Path("x.run"), PLANNED, *happened)), curves.LIGHT)
+    for axes in figure.axes:
+        assert all(0 <= text.get_position()[1] <= 1.1 for text in axes.texts)
 
 
 def test_the_pull_of_a_term_is_the_norm_of_its_own_gradient():

@@ -19,6 +19,7 @@ import impasto
 from impasto import comparing, events, images, metrics, runs, sweeping, wiring
 from impasto.errors import AssetUnavailable, BadPicture, BadRequest, CannotWrite
 from impasto.geometry import Size
+from impasto.images import lettering
 from impasto.networks import weights
 
 Captured = pytest.CaptureFixture[str]
@@ -110,6 +111,15 @@ def test_the_poster_shows_each_picture_where_its_values_stand(monkeypatch: pytes
     assert heading.lines == ("seed 2", "size 64, iterations 2")
     shown = images.read("out/strength-80_init-noise_seed-2.png", max_megapixels=1).pixels
     assert np.abs(cells[1][1] - images.resize(shown, Size(*cells[1][1].shape[:2]))).max() < 1e-6
+
+
+def test_a_name_that_no_font_has_is_not_in_the_title(monkeypatch: pytest.MonkeyPatch):
+    drawn: list[Any] = []
+    monkeypatch.setattr(images, "poster", lambda *given: drawn.append(given) or np.zeros((9, 9, 3), np.float32))
+    monkeypatch.setattr(lettering, "_candidates", lambda: ())
+    Path("photo.png").rename("東京.png")
+    impasto.sweep("東京.png", "painting.png", "out", strength=[20, 80], **QUICK)
+    assert drawn[0][3].title == "the photo in the style of painting"
 
 
 @pytest.mark.parametrize(("count", "shape"), [(3, (1, 3)), (8, (1, 8)), (9, (2, 5)), (17, (3, 6))])

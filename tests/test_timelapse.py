@@ -153,7 +153,9 @@ def test_a_run_without_snapshots_is_refused_with_what_to_do(capsys: Captured):
     assert "--snapshots every=3" in capsys.readouterr().err
 
 
-def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, capsys: Captured):
+@pytest.fixture
+def without_av(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyAV is not installed."""
     real = builtins.__import__
 
     def without(name: str, *more: Any, **named: Any) -> Any:
@@ -162,5 +164,26 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, capsys: Cap
         return real(name, *more, **named)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    assert run("timelapse", "a.png.run") == 2
-    assert "impasto[video]" in capsys.readouterr().err and not Path("a.png.mp4").exists()
+
+
+def test_a_missing_library_is_named(without_av: None, capsys: Captured):
+    assert run("timelapse", "a.png.run", "-o", "film.mp4") == 2
+    assert "impasto[video]" in capsys.readouterr().err and not Path("film.mp4").exists()
+
+
+def test_without_a_name_and_the_library_the_film_is_a_webp_and_one_note_says_so(without_av: None, capsys: Captured):
+    assert run("timelapse", "a.png.run") == 0
+    out, err = capsys.readouterr()
+    assert Path(out.strip()) == Path("a.png.webp").resolve() and not Path("a.png.mp4").exists()
+    assert err.count("note:") == 1 and "pip install 'impasto[video]'" in err
+    with Image.open("a.png.webp") as image:
+        assert image.format == "WEBP" and image.n_frames == 5
+    assert run("timelapse", "a.png.run", "-o", "film.webp") == 0  # which is what was asked for
+    assert capsys.readouterr().err == ""
+
+
+def test_without_a_name_the_film_is_an_mp4_where_one_can_be_written(capsys: Captured):
+    pytest.importorskip("av")
+    assert run("timelapse", "a.png.run") == 0
+    out, err = capsys.readouterr()
+    assert Path(out.strip()) == Path("a.png.mp4").resolve() and err == "" and not Path("a.png.webp").exists()

@@ -356,7 +356,10 @@ class _Book:
         first, second = (*self._job.axes, None)[:2]
         asked = self._job.cells[0].asked
         photo, painting = asked.photo, asked.paintings[0]
-        names = [Path(picture.source).stem for picture in (photo, painting)]
+        names = [
+            images.shown_name(Path(picture.source).stem, f"the {role}")
+            for role, picture in (("photo", photo), ("painting", painting))
+        ]
         heading = images.Heading(
             f"{names[0]} in the style of {names[1]}",
             tuple(filter(None, [", ".join(settings), ", ".join(self._job.fixed)])),

@@ -26,6 +26,7 @@ from impasto.images.writing import replace_file
 Frame = npt.NDArray[np.uint8]  # (H, W, 3)
 
 EXTENSIONS = (".mp4", ".gif", ".webp")
+INSTALL = "pip install 'impasto[video]'"  # for films as MP4
 _LEAST_SECONDS = 4.0  # that a making is shown for where nothing is asked for: a few snapshots would be over in a blink
 _USUAL_SIDE = {".mp4": 1920, ".gif": 480, ".webp": 960}  # long side where nothing is asked for; a GIF is large in bytes
 _SIDES, _FPS, _SECONDS = (16, 4096), (1, 60), 3600.0
@@ -78,8 +79,9 @@ def film(history: History, output: Path, timing: Timing, size: int | None = None
     timing.check()
     if size is not None and not _SIDES[0] <= size <= _SIDES[1]:
         raise BadRequest(f"size is {size}, but it must be {_SIDES[0]} to {_SIDES[1]} px.")
-    if kind == ".mp4":
-        _check_av()
+    if kind == ".mp4" and not writes_mp4():
+        hint = f"{INSTALL}, or name the film .webp or .gif, which need nothing more."
+        raise MissingExtra("An MP4 needs PyAV, which is not installed.", hint)
     files = _files(history)
     whole = history.planned.size
     side = size or min(whole.long_side, _USUAL_SIDE[kind])
@@ -134,15 +136,13 @@ def _reads(file: Path) -> bool:
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
-def _check_av() -> None:
-    """Raises MissingExtra where no MP4 can be written."""
+def writes_mp4() -> bool:
+    """Whether PyAV is there, without which no MP4 can be written."""
     try:
         import av  # noqa: F401
     except ImportError:
-        raise MissingExtra(
-            "An MP4 needs PyAV, which is not installed.",
-            "pip install 'impasto[video]', or name the film .webp or .gif, which need nothing more.",
-        ) from None
+        return False
+    return True
 
 
 def _mp4(scene: _Scene, fps: int) -> bytes:

@@ -70,23 +70,28 @@ def timelapse(
     """Make a film of a picture's making from the snapshots of its run.
 
     :param run: The run's folder, such as painted.png.run, or the picture beside it.
-    :param output: Where it goes: an .mp4, .gif or .webp. [default: painted.png.mp4]
+    :param output: Where it goes: an .mp4, .gif or .webp. [default: painted.png.mp4, or .webp where PyAV is not installed]
     :param overwrite: Replace the file that --output names, if there is one.
     :param fps: Frames a second.
     :param size: Long side of the frames. [default: the picture's own, up to 1920 in MP4, 960 in WebP, 480 in GIF]
     :param seconds: How long the making takes. [default: a frame for each snapshot, and 4 s at least]
     :param hold: Seconds for which the last picture stays.
     """
-    from impasto import history, images
+    from impasto import events, history, images
     from impasto import timelapse as films
+    from impasto.cli.display import Display
     from impasto.destination import check_free
 
     found = history.read(run)
-    target = images.check_file(output or _beside(found.folder, ".mp4"), films.EXTENSIONS)
+    usual = ".mp4" if films.writes_mp4() else ".webp"
+    target = images.check_file(output or _beside(found.folder, usual), films.EXTENSIONS)
     _check_outside(target, found.folder)
     if output is not None:
         check_free(target, overwrite)
     films.film(found, target, films.Timing(fps, seconds, hold), size)
+    if output is None and usual == ".webp":
+        with Display(quiet=False) as display:
+            display.event(events.Warned(f"The film is a WebP, since an MP4 needs PyAV: {films.INSTALL}."))
     print(target)
 
 

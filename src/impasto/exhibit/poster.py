@@ -16,6 +16,7 @@ import numpy as np
 from impasto import images
 from impasto.exhibit import pictures
 from impasto.explanation import DISTANCES, STYLE_LAYERS, Explanation
+from impasto.images import lettering
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +26,7 @@ _DPI = 120
 _WIDTH, _MARGIN, _GAP = 17.0, 0.4, 0.12  # inches
 _TITLE, _HEADING, _LABEL = 0.95, 0.85, 0.45
 _COLUMNS, _MOST_UNITS = 7, 15  # side by side
+_LONGEST = 48  # letters of a file's name
 _INK, _FAINT, _PAPER = "#1b1b1b", "#555555", "#faf8f4"
 _BARS = dict(zip(DISTANCES, (("Gram matrices", "#3b6ea5"), ("Wasserstein, Impasto's own", "#d98032")), strict=True))
 
@@ -163,12 +165,19 @@ def _percent(error: float) -> str:
 
 def _title(figure: Figure, found: Explanation) -> None:
     asked = found.asked
-    names = [Path(picture.source).name for picture in (asked.photo, asked.painting) if picture is not None]
+    drawn = (("photo", asked.photo), ("painting", asked.painting))
+    names = [_name(Path(picture.source).name, f"the {role}") for role, picture in drawn if picture is not None]
     network = asked.recipe.network.name.upper().replace("VGG", "VGG-")
     missing = f"; {found.done} of {found.planned} pictures were finished" if found.done < found.planned else ""
     _write(figure, _MARGIN, 0.5, "What the network sees", 24, weight="bold")
     words = f"{' and '.join(names)}, seen by {network} at {asked.size} px, {asked.iterations} iterations a picture{missing}"
     _write(figure, _MARGIN, 0.8, words, 12, colour=_FAINT)
+
+
+def _name(name: str, instead: str) -> str:
+    """A file's name as the poster can show it, cut where it is long, ``instead`` where no font has its letters."""
+    shown = lettering.figures().name(name, instead)
+    return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 3] + "..."
 
 
 def _hang(figure: Figure, row: _Row, top: float) -> None:
@@ -210,7 +219,8 @@ def _write(
     figure: Figure, left: float, base: float, text: str, size: float, weight: str = "normal", colour: str = _INK
 ) -> None:
     at = left / _WIDTH, 1 - base / figure.get_figheight()
-    figure.text(*at, text, fontsize=size, fontweight=weight, color=colour, parse_math=False)
+    shown, how = lettering.for_figure(text, weight)
+    figure.text(*at, shown, fontsize=size, color=colour, **how)
 
 
 def _axes(figure: Figure, left: float, top: float, wide: float, tall: float) -> Axes:

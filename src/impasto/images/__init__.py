@@ -4,14 +4,15 @@
 the decoders (one file for each format) give ``decoding.Decoded``, and ``finishing`` makes a ``pixels.Picture`` of
 it. ``refusals`` has the sentences for what is no picture, ``profiles`` and ``colorimetry`` the colours, ``exif`` the
 camera's data, ``silence`` the guards around foreign decoders. ``writing`` saves, ``embedding`` knows recipe and
-credit as an XMP packet, ``sheets`` draws labelled contact sheets and posters.
+credit as an XMP packet, ``sheets`` draws labelled contact sheets and posters, ``lettering`` knows what of a label can be
+drawn, and by which font.
 """
 
 from impasto.images.embedding import embedded_credit, embedded_recipe
 from impasto.images.pixels import Picture, Pixels, from_tensor, median, reduced, resize, to_tensor
 from impasto.images.probing import Header, probe
 from impasto.images.reading import read
-from impasto.images.sheets import Heading, contact_sheet, poster
+from impasto.images.sheets import Heading, contact_sheet, poster, shown_name
 from impasto.images.sources import stream_contents as contents
 from impasto.images.writing import EXTENSIONS, check_file, check_output, replace_file, save, shortened
 
@@ -37,5 +38,6 @@ __all__ = [
     "resize",
     "save",
     "shortened",
+    "shown_name",
     "to_tensor",
 ]

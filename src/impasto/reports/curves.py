@@ -10,10 +10,12 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from impasto.history import History
+from impasto.images import lettering
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +39,8 @@ LIGHT = Theme("#ffffff", "#1c1c1e", "#b9b9c0", ("#0077BB", "#CC3311", "#009988",
 DARK = Theme("#17181c", "#ececf0", "#5a5b64", ("#77AADD", "#EE8866", "#44BB99", "#EEDD88", "#FFAABB", "#99DDFF"))
 
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)))  # when the colours are used up
+_LOW, _HIGH = 1e-100, 1e100  # between which matplotlib's logarithmic axes do not overflow
+_LONGEST = 28  # letters of a label
 
 
 def loss(history: History, theme: Theme) -> Figure:
@@ -75,7 +79,7 @@ def gradients(history: History, norms: Norms, theme: Theme) -> Figure:
     stage = {step.evaluations: step.stage for step in history.steps}
     groups = [stage.get(evaluations, len(history.planned.stages) - 1) for evaluations in norms]
     _draw(axes, _Lines(list(norms), shares, groups, log=False), theme)
-    axes.set_xlim(0, 1.02 * history.made)
+    axes.set_xlim(0, 1.02 * max(history.made, *norms, 1))
     _sizes(axes, history, _evaluations(history), theme)
     _named(axes, "share of the pull at the pixels by term", "evaluations", theme)
     axes.set_ylabel("%", color=theme.ink)
@@ -83,9 +87,13 @@ def gradients(history: History, norms: Norms, theme: Theme) -> Figure:
 
 
 def share(norms: Mapping[str, float], name: str) -> float:
-    """A term's share of the sum of the norms, 0..1; 0 where none pulls."""
-    whole = sum(norms.values())
-    return norms.get(name, 0.0) / whole if whole > 0 else 0.0
+    """A term's share of the sum of the norms, 0..1; 0 where none pulls, no number where one of them is not finite."""
+    if not all(map(math.isfinite, norms.values())):
+        return math.nan
+    largest = max(norms.values(), default=0.0)  # by which all are divided first: the sum of large ones may overflow
+    if largest <= 0:
+        return 0.0
+    return norms.get(name, 0.0) / largest / sum(norm / largest for norm in norms.values())
 
 
 def svg(figure: Figure) -> bytes:
@@ -130,13 +138,28 @@ class _Lines:
     total: bool = False
     log: bool = True
 
+    @cached_property
+    def scale(self) -> Literal["linear", "log", "powers"]:
+        """How heights are drawn; "powers" is a linear axis of logarithms, where matplotlib's own would overflow."""
+        positive = [value for values in self.values.values() for value in values if 0 < value < math.inf]
+        if not self.log or not positive:
+            return "linear"
+        return "log" if min(positive) > _LOW and max(positive) < _HIGH else "powers"
+
     def shows(self, value: float) -> bool:
-        return math.isfinite(value) and (value > 0 or not self.log)
+        return math.isfinite(value) and (value > 0 or self.scale == "linear")
+
+    def place(self, value: float) -> float:
+        """Where a value is along the axis; no number where it is not shown."""
+        if not self.shows(value):
+            return math.nan
+        return math.log10(value) if self.scale == "powers" else value
 
     def foot(self) -> float:
         """Where the scale begins: a term that starts from nothing must not press all others together."""
         shown = [sorted(filter(self.shows, values)) for values in self.values.values()]
-        return min((values[len(values) // 10] / 1.5 for values in shown if values), default=0.0)
+        lowest = min(values[len(values) // 10] for values in shown if values)
+        return math.log10(lowest) - math.log10(1.5) if self.scale == "powers" else lowest / 1.5
 
 
 def _named(axes: Axes, title: str, along: str, theme: Theme) -> None:
@@ -147,23 +170,62 @@ def _named(axes: Axes, title: str, along: str, theme: Theme) -> None:
 def _draw(axes: Axes, lines: _Lines, theme: Theme) -> None:
     """Lines with their names at their ends; the total in the letters' colour."""
     looks = {name: _look(number + (not lines.total), theme) for number, name in enumerate(lines.values)}
-    size = 4 if not lines.log or len(lines.along) < 10 else 0
+    few = not lines.log or len(lines.along) < 10
     edges = [index for index, (one, other) in enumerate(pairwise(lines.groups), 1) if one != other]
     for name, values in lines.values.items():
         colour, dash = looks[name]
         for first, end in pairwise([0, *edges, len(values)]):
-            shown = [value if lines.shows(value) else math.nan for value in values[first:end]]
-            axes.plot(lines.along[first:end], shown, color=colour, ls=dash, lw=1.7, marker="o", ms=size)
-    axes.margins(x=0.02)
-    if not lines.log:
-        axes.set_ylim(0, 100)
-    elif foot := lines.foot():
-        axes.set_yscale("log")
-        axes.set_ylim(bottom=foot)
+            shown = [lines.place(value) for value in values[first:end]]
+            look: dict[str, Any] = {"color": colour, "ls": dash, "lw": 1.7, "marker": "o"}
+            marks = list(range(len(shown))) if few else _alone(shown)
+            axes.plot(lines.along[first:end], shown, ms=4 if marks else 0, markevery=marks or None, **look)
+    _scale(axes, lines)
     ends = {name: next(filter(lines.shows, reversed(values)), None) for name, values in lines.values.items()}
-    places = _spread({name: _height(axes, value) for name, value in ends.items() if value is not None})
-    for name, height in places.items():
-        axes.text(1.015, height, name, transform=axes.transAxes, color=looks[name][0], fontsize=9, va="center")
+    places = {name: _height(axes, lines.place(value)) for name, value in ends.items() if value is not None}
+    for name, height in _spread(places).items():
+        label, how = lettering.for_figure(name if len(name) <= _LONGEST else name[: _LONGEST - 3] + "...")
+        how |= {"transform": axes.transAxes, "color": looks[name][0], "fontsize": 9, "va": "center"}
+        axes.text(1.015, height, label, **how)
+
+
+def _alone(shown: Sequence[float]) -> list[int]:
+    """Where a value stands between two that are not shown: no line leads to it."""
+    seen = [False, *map(math.isfinite, shown), False]
+    return [index for index in range(len(shown)) if seen[index + 1] and not seen[index] and not seen[index + 2]]
+
+
+def _scale(axes: Axes, lines: _Lines) -> None:
+    """The limits of both axes, and what is written at the left one."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axes.set_xlim(*_limits(lines.along))
+    if lines.scale == "linear":
+        axes.set_ylim(0, 1 if lines.log else 100)  # where the scale should be logarithmic, all that is shown is zero
+        return
+    foot = lines.foot()
+    head = max(place for values in lines.values.values() for place in map(lines.place, values) if place >= foot)
+    if lines.scale == "log":
+        axes.set_yscale("log")
+        axes.set_ylim(foot, head * (head / foot) ** 0.05)
+    else:
+        axes.set_ylim(foot, head + 0.05 * (head - foot))
+        axes.yaxis.set_major_locator(MaxNLocator(6, integer=head - foot > 3))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda power, _: _power(power)))
+
+
+def _limits(along: Sequence[float]) -> tuple[float, float]:
+    """Where an axis begins and ends: a little beyond what is shown along it."""
+    known = [place for place in along if math.isfinite(place)] or [0.0]
+    low, high = min(known), max(known)
+    beyond = 0.02 * (high - low) or 0.5 * abs(high) or 1.0
+    return low - beyond, high + beyond
+
+
+def _power(power: float) -> str:
+    """A power of ten as it is written at an axis; the number itself may be too large or too small for arithmetic."""
+    exponent = math.floor(power + 1e-9)
+    factor = 10 ** (power - exponent)
+    return rf"$\mathdefault{{10^{{{exponent}}}}}$" if abs(factor - 1) < 1e-6 else f"{factor:.3g}e{exponent}"
 
 
 def _look(number: int, theme: Theme) -> tuple[str, object]:
@@ -175,11 +237,11 @@ def _look(number: int, theme: Theme) -> tuple[str, object]:
 
 
 def _height(axes: Axes, value: float) -> float:
-    """Where a value is in the panel: 0 at its foot, 1 at its head."""
+    """Where a value is in the panel: 0 at its foot, 1 at its head; a value below the foot is named at it."""
     low, high = axes.get_ylim()
     if axes.get_yscale() == "log":
         low, high, value = math.log(low), math.log(high), math.log(value)
-    return (value - low) / (high - low)
+    return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
 def _spread(heights: Mapping[str, float], apart: float = 0.06) -> dict[str, float]:
@@ -204,6 +266,8 @@ def _sizes(axes: Axes, history: History, along: Sequence[float], theme: Theme) -
     for stage in history.stages:
         index = next(index for index, step in enumerate(history.steps) if step.evaluations == stage.first)
         at = max(left, along[index] if index == 0 else (along[index - 1] + along[index]) / 2)
+        if not math.isfinite(at):
+            continue
         level = 1 - level if (at - before) / (right - left) < 0.16 else 0
         before = at
         if index:
@@ -216,7 +280,7 @@ def _evaluations(history: History) -> list[float]:
 
 
 def _seconds(history: History) -> list[float]:
-    return [step.seconds for step in history.steps]
+    return [step.seconds if abs(step.seconds) < _HIGH else math.nan for step in history.steps]
 
 
 def _stages(history: History) -> list[int]:

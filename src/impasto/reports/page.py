@@ -6,6 +6,7 @@ refuses to know how a figure is drawn and how a gradient is computed.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -84,10 +85,11 @@ def _figures(history: History, norms: curves.Norms) -> dict[str, tuple[Figure, F
     """The curves that can be drawn, by name, each on light and on dark ground."""
     light, dark = curves.LIGHT, curves.DARK
     found: dict[str, tuple[Figure | None, Figure | None]] = {}
-    if history.steps:
+    if any(math.isfinite(step.loss) for step in history.steps):
         found["loss"] = curves.loss(history, light), curves.loss(history, dark)
+    if history.steps:
         found["layers"] = curves.layers(history, light), curves.layers(history, dark)
-    if norms:
+    if any(_all_finite(each) for each in norms.values()):
         found["gradients"] = curves.gradients(history, norms, light), curves.gradients(history, norms, dark)
     return {name: (one, other) for name, (one, other) in found.items() if one is not None and other is not None}
 
@@ -168,6 +170,7 @@ def _page(
         pulls=[[str(evaluations), *(_pull(each, term) for term in terms)] for evaluations, each in norms.items()],
         pulls_head=["evaluations", *terms],
         why=found.why,
+        left_out=_left_out(history, norms),
         stages=_stages(history),
         taken=_taken(history),
         facts=_facts(history),
@@ -228,12 +231,38 @@ def _along(history: History, shots: Sequence[Shot]) -> list[_Shown]:
         finished = history.finished is not None and shot is shots[-1]
         loss = history.finished.loss if finished and history.finished else history.lowest(shot.evaluations)
         name = shot.name or f"after {shot.evaluations}"
-        shown.append(_image(shot.pixels, _SMALL, f"{name} · {width}x{height} · loss {loss:.3g}"))
+        told = f" · loss {loss:.3g}" if math.isfinite(loss) else ""
+        shown.append(_image(shot.pixels, _SMALL, f"{name} · {width}x{height}{told}"))
     return shown
 
 
+def _left_out(history: History, norms: curves.Norms) -> str:
+    """What is not drawn because it is no finite number, as one sentence; empty where everything is drawn."""
+    steps = sum(
+        not _all_finite({"": step.loss, **step.terms})
+        or not all(_all_finite(shares) for shares in step.layers.values())
+        or not math.isfinite(step.seconds)
+        for step in history.steps
+    )
+    pictures = sum(not _all_finite(each) for each in norms.values())
+    counts = [_counted(steps, "evaluation"), _counted(pictures, "picture's gradients", "pictures' gradients")]
+    told = " and ".join(filter(None, counts))
+    return f"Values that are not finite, of {told}, are left out of the curves." if told else ""
+
+
+def _counted(count: int, one: str, several: str = "") -> str:
+    return f"{count} {one if count == 1 else several or one + 's'}" if count else ""
+
+
+def _all_finite(values: Mapping[str, float]) -> bool:
+    return all(map(math.isfinite, values.values()))
+
+
 def _pull(norms: Mapping[str, float], term: str) -> str:
-    return f"{norms.get(term, 0):.3g} ({100 * curves.share(norms, term):.0f}%)"
+    norm, share = norms.get(term, 0.0), curves.share(norms, term)
+    if not math.isfinite(norm):
+        return "-"
+    return f"{norm:.3g} ({100 * share:.0f}%)" if math.isfinite(share) else f"{norm:.3g}"
 
 
 def _stages(history: History) -> list[list[str]]:
@@ -243,7 +272,7 @@ def _stages(history: History) -> list[list[str]]:
             f"{spent.made} of {spent.planned}",
             _seconds(spent.seconds),
             _rate(spent.made, spent.seconds),
-            f"{spent.loss:.4g}",
+            f"{spent.loss:.4g}" if math.isfinite(spent.loss) else "-",
         ]
         for spent in history.stages
     ]
@@ -296,8 +325,10 @@ def _without(note: str, recipe: recipes.Recipe | None) -> str:
 
 
 def _rate(count: int, seconds: float) -> str:
-    return f"{count / seconds:.3g}" if seconds > 0 else ""
+    return f"{count / seconds:.3g}" if 0 < seconds < math.inf else ""
 
 
 def _seconds(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "an unknown time"
     return f"{seconds:.1f} s" if seconds < 100 else f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
