@@ -143,7 +143,7 @@ def painted(
     with the seconds so far after each event. What the two take does not count.
     """
     recipe = recipes.with_settings(made.asked.recipe, SCHEDULE)
-    plan = schedule.plan(recipe, made.asked.photo.size)
+    plan = schedule.plan(recipe, made.asked.photo.full_size)
     plan = replace(plan, stages=(*plan.stages[:-1], replace(plan.stages[-1], steps=LAST)))
     last = len(plan.stages) - 1
     stages = ", ".join(f"{stage.size.long_side}:{stage.steps}" for stage in plan.stages[:-1])
