@@ -43,7 +43,19 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM:
 def paint(folder: Path, *options: str) -> tuple[dict[str, Any], int]:
     """The record of a run, and the bytes that it held at its peak."""
     words = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items() if value is not True]
-    command = ["stylize", "photo.png", "irises", "-o", "out.png", "--no-run", "--json", *words, "--single-scale", *options]
+    command = [
+        "stylize",
+        "photo.png",
+        "irises",
+        "-o",
+        "out.png",
+        "--overwrite",
+        "--no-run",
+        "--json",
+        *words,
+        "--single-scale",
+        *options,
+    ]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *command], cwd=folder, capture_output=True, text=True, timeout=500, check=False
     )
