@@ -80,7 +80,7 @@ def _followed() -> Iterator[Spent]:
     """Within it, the time is taken that runs spend on what follows them."""
     spent = Spent()
 
-    class Timed(api._Follow):
+    class Timed(api.Recorder):
         def __call__(self, event: Any, state: Any) -> None:
             begun = time.perf_counter()
             super().__call__(event, state)
@@ -90,12 +90,12 @@ def _followed() -> Iterator[Spent]:
             super().keep(state)
             spent.states += 1
 
-    kept = api._Follow
-    api._Follow = Timed  # type: ignore[misc]
+    kept = api.Recorder
+    api.Recorder = Timed  # type: ignore[misc]
     try:
         yield spent
     finally:
-        api._Follow = kept  # type: ignore[misc]
+        api.Recorder = kept  # type: ignore[misc]
 
 
 def start(how: How) -> Iterator[Row]:

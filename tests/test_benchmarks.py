@@ -339,12 +339,12 @@ def test_the_rows_can_be_measured(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(loss, "QUICK_EVALUATIONS", 3)
     monkeypatch.setattr(loss, "SCHEDULE", {"single_scale": False, "schedule_coarsest": 32, "iterations": (2,)})
     monkeypatch.setattr(loss, "LAST", 3)
-    follow = api._Follow
+    follow = api.Recorder
     for measure in (speed.step, program.overhead, loss.loss):
         found = list(measure(How()))
         assert found
         assert all(row.measured and "NOT THE SAME" not in row.measured for row in found)
-    assert api._Follow is follow
+    assert api.Recorder is follow
 
 
 @pytest.mark.network

@@ -8,15 +8,20 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from test_api import hang, paint_with_a_pocket_network, save_random
 from test_cli import interrupt_after, listing, painted, pixels_of, run
 
-from impasto import images, runs
+import impasto
+from impasto import images, runs, wiring
 from impasto import recipe as recipes
 from impasto.destination import default_name
+from impasto.errors import CannotWrite
+from impasto.networks.features import Network
 
 PAIR = ("photo.png", "painting.png")
 QUICK = ("--size", "64", "--iterations", "2")
@@ -296,3 +301,120 @@ def test_editing_the_picture_in_place_leaves_the_one_of_the_run(capsys: Captured
     assert Path(f"{path}.run/result.png").read_bytes() == data
     other, *_ = painted(capsys, *PAIR, *QUICK)  # what is there is not what was painted: it is kept
     assert other.name == "photo-painting-2.png" and path.read_bytes().startswith(b"changed")
+
+
+# ---- several at once, and what is replaced by intent --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [("--overwrite",), ("--fresh",)])
+def test_a_finished_picture_is_replaced_by_a_finished_one_alone(
+    more: tuple[str, ...], capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
+    settings = LONG if more == ("--fresh",) else QUICK
+    painted(capsys, *PAIR, "-o", "out.png", *settings)
+    before = Path("out.png").read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, (5,))
+        assert run("stylize", *PAIR, "-o", "out.png", *LONG, *more) == 130
+    out, err = capsys.readouterr()
+    assert "out.png is kept as it was; this picture is not finished." in err and out == ""
+    assert Path("out.png").read_bytes() == before
+    painted(capsys, *PAIR, "-o", "out.png", *LONG, "--overwrite")
+    assert (Path("out.png").read_bytes() == before) == (more == ("--fresh",))
+
+
+def test_snapshots_of_a_finished_picture_are_no_reason_to_replace_it(capsys: Captured):
+    painted(capsys, *PAIR, "-o", "out.png", *QUICK, "--output-bits", "16")
+    before = listing()
+    for more in ((), ("--output-bits", "16")):
+        assert run("stylize", *PAIR, "-o", "out.png", *QUICK, *more, "--snapshots", "1") == 2
+        assert re.search(r"out\.png (exists|is finished) already.* is kept\.", capsys.readouterr().err)
+        assert listing() == before
+    other, *_ = painted(capsys, *PAIR, *QUICK)
+    again, *_ = painted(capsys, *PAIR, *QUICK, "--snapshots", "1")
+    assert (other.name, again.name) == ("photo-painting.png", "photo-painting-2.png")
+
+
+def test_an_edited_picture_is_kept_whatever_recipe_it_still_carries(capsys: Captured):
+    painted(capsys, *PAIR, "-o", "out.png", *QUICK)
+    with Image.open("out.png") as image:
+        image.load()
+        image.crop((0, 0, 32, 32)).save("out.png", xmp=image.info.get("xmp"))
+    before = Path("out.png").read_bytes()
+    for more in ((), ("--fresh",), ("--snapshots", "1")):
+        assert run("stylize", *PAIR, "-o", "out.png", *QUICK, *more) == 2
+        assert "exists already and is kept" in capsys.readouterr().err
+        assert Path("out.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("run_options", [(), ("--no-run",)])
+@pytest.mark.parametrize("out", [(), ("-o", "photo-painting.png")])
+def test_a_file_that_appears_meanwhile_is_not_replaced(
+    run_options: tuple[str, ...], out: tuple[str, ...], capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
+    call, calls = Network.__call__, [0]
+
+    def meanwhile(self: Network, picture: torch.Tensor, **how: Any) -> dict[str, torch.Tensor]:
+        calls[0] += picture.requires_grad
+        if calls[0] == 2:
+            Path("photo-painting.png").write_bytes(b"of another program")
+        return call(self, picture, **how)
+
+    monkeypatch.setattr(Network, "__call__", meanwhile)
+    path, _, err = painted(capsys, *PAIR, *QUICK, *out, *run_options, quiet=False)
+    assert path.name == "photo-painting-2.png" and "was written by another program meanwhile" in err
+    assert Path("photo-painting.png").read_bytes() == b"of another program" and pixels_of(path).shape == (48, 64, 3)
+
+
+def test_another_program_that_is_at_work_has_its_name(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+    """It began while this one read the network."""
+    bench = wiring.bench
+
+    def meanwhile(*given: Any, **named: Any) -> wiring.Bench:
+        found = bench(*given, **named)
+        if not held:
+            held.append(runs.Run.start(Path("photo-painting.png.run").absolute(), found.asked.recipe))
+        return found
+
+    held: list[runs.Run] = []
+    monkeypatch.setattr(wiring, "bench", meanwhile)
+    path, *_ = painted(capsys, *PAIR, *QUICK)
+    assert path.name == "photo-painting-2.png" and Path("photo-painting-2.png.run", runs.RECORD).exists()
+    assert not Path("photo-painting.png").exists()
+    assert run("stylize", *PAIR, "-o", "photo-painting.png", *QUICK) == 2
+    assert "Another impasto is painting with the run folder" in capsys.readouterr().err
+    held[0].close()
+
+
+def test_a_picture_is_not_saved_over_what_it_was_painted_from():
+    before = Path("photo.png").read_bytes()
+    found = impasto.stylize("photo.png", "painting.png", size=64, iterations=1)
+    with pytest.raises(CannotWrite, match="one of the pictures that went in"):
+        found.save("photo.png")
+    assert Path("photo.png").read_bytes() == before
+    assert found.save("other-name.png").is_file()
+
+
+def test_a_sweep_of_other_settings_keeps_poster_and_table(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+    Path("own/runs").mkdir(parents=True)
+    Path("own/sweep.csv").write_text("mine")
+    Path("own/poster.png").write_text("mine")
+    Path("swept/runs").mkdir(parents=True)
+    Path("swept/sweep.csv").write_text("strength,width,height,loss,evaluations,seconds,judge,file,note\n")
+    before = listing()
+    for folder, words in (("own", "is no sweep's folder"), ("swept", "holds a sweep of strength")):
+        assert run("sweep", *PAIR, *QUICK, "--init", "content,noise", "-o", folder) == 2
+        assert words in capsys.readouterr().err and listing() == before
+
+
+@pytest.mark.parametrize("command", ["report", "timelapse", "explain"])
+def test_what_a_command_makes_does_not_replace_what_is_there(command: str, capsys: Captured):
+    painted(capsys, *PAIR, "-o", "out.png", *QUICK, "--snapshots", "every=1")
+    Path("film.webp").write_text("mine")
+    Path("x-loss.png").write_text("mine")
+    Path("page").mkdir()
+    Path("page/poster.png").write_text("mine")
+    before = listing()
+    arguments = {"report": ("out.png", "-o", "x.html"), "timelapse": ("out.png", "-o", "film.webp")}
+    assert run(command, *arguments.get(command, ("photo.png", "-o", "page"))) == 2
+    assert re.search("is kept|no explanation", capsys.readouterr().err) and listing() == before

@@ -28,7 +28,7 @@ FLOORS = {
         ("engine", "problem", "planning", "fast", "maximising", "request", "state", "video", "runs", "history"), 2
     ),
     **dict.fromkeys(("api", "comparing", "doctor", "explaining", "explanation", "painting", "retrace"), 3),
-    **dict.fromkeys(("sweeping", "wiring", "destination"), 3),
+    **dict.fromkeys(("sweeping", "wiring", "destination", "recorder"), 3),
     **dict.fromkeys(("speed", "opening"), 2),
     **dict.fromkeys(("cli", "exhibit", "reports", "timelapse", "studio", "cluster", "__main__"), 4),
 }
@@ -63,6 +63,7 @@ NEIGHBOURS = {
     ("engine", "state"),
     ("history", "runs"),
     ("api", "destination"),
+    ("api", "recorder"),
     ("api", "painting"),
     ("api", "wiring"),
     ("retrace", "wiring"),
@@ -97,7 +98,7 @@ ONLY = {
 
 DOORS = {room for room, floor in FLOORS.items() if floor == 4}
 NOT_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "core", "manager"}
-MAY_SPEAK = {"cli"}
+MAY_SPEAK = {"cli", "__main__"}
 LONGEST_FILE, LONGEST_FUNCTION = 460, 80
 
 

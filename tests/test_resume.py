@@ -272,7 +272,7 @@ def test_a_large_state_is_written_less_often(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(runs.Run, "keep", keep)
     run = runs.Run.start(tmp_path / "x.run", recipe.Recipe())
-    follow = api._Follow(run, ask(tmp_path), "", checkpoint_seconds=1e-3, key="")
+    follow = api.Recorder(run, ask(tmp_path), "", checkpoint_seconds=1e-3, key="")
     follow(Planned(Size(48, 64), (), "cpu", "conv2d", 1.0, 1, 1), State(torch.zeros(1, 3, 2, 2)))
     for step in range(1, 101):
         state = State(torch.zeros(1, 3, 2, 2), evaluations=step)

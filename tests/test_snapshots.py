@@ -88,7 +88,12 @@ def test_a_snapshot_is_the_picture_of_a_run_that_was_stopped_there(stop: int):
 def test_snapshots_do_not_change_the_picture():
     plain = api.paint(ask(Path()), output=OUT, run=RUN)
     assert "snapshots" not in plain.record and not (RUN / runs.SNAPSHOTS).exists()
-    assert api.paint(ask(Path()), output=OUT, run=RUN, snapshots="every=2").pixels.tobytes() == plain.pixels.tobytes()
+    with pytest.raises(CannotWrite, match="finished already, without these snapshots; it is kept") as found:
+        api.paint(ask(Path()), output=OUT, run=RUN, snapshots="every=2")
+    assert "--fresh" in found.value.hint
+    again = api.paint(ask(Path()), output=OUT, run=RUN, snapshots="every=2", fresh=True)
+    assert again.pixels.tobytes() == plain.pixels.tobytes() and len(kept()) > 0
+    assert api.paint(ask(Path()), output=OUT, run=RUN, snapshots="every=2").record["seconds"] == again.record["seconds"]
 
 
 @pytest.mark.parametrize("state", [1, 3, 5])

@@ -7,14 +7,13 @@ and leaves no seed, thread count or other setting of the process changed.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from impasto import amounts, assets, destination, images, runs
 from impasto import painting as paintings
@@ -34,12 +33,13 @@ from impasto.errors import (
     UnknownName,
     memory_for,
 )
-from impasto.events import Event, Failed, Finished, Planned, StageDone, Stepped, Warned
+from impasto.events import Event, Failed, Planned, Stepped, Warned
 from impasto.geometry import Size
 from impasto.images.writing import file_sha256
 from impasto.opening import Source
 from impasto.painting import Painting
 from impasto.recipe import Recipe
+from impasto.recorder import Recorder
 from impasto.request import Request, is_file, replanned, request, requests, with_its_files
 from impasto.snapshots import Snapshots
 
@@ -47,9 +47,7 @@ if TYPE_CHECKING:
     from impasto.state import State
     from impasto.wiring import Bench
 
-_PREVIEW_SECONDS, _PREVIEW_SIDE = 20.0, 1600  # between two, and the longest side of one in pixels
 _PLANNED_SIDE = 512  # px: of pictures that are read for a plan, by which the machine is timed
-_WRITING_SHARE = 0.01  # of a run's time, that states and previews may each take up: large ones are written less often
 
 
 @dataclass(frozen=True)
@@ -199,14 +197,15 @@ def paint(
     wanted = shots.parse(snapshots)
     shots.check_kept(wanted, run is not None or beside)
     key = destination.request_key(asked.recipe, within, fixed)
-    place = destination.settle(Wanted(output, run, beside, named, overwrite, fresh, str(wanted)), asked.recipe, key)
+    wish, recipe = Wanted(output, run, beside, named, overwrite, fresh, str(wanted)), asked.recipe
+    place = destination.settle(wish, recipe, key)
     output = check_paths(place.output, place.run, asked, asked.plan.size if within is None else None)
     if place.record is not None:
         return _painted_before(place, asked, watch)
     watch.checked()
     from impasto import wiring
 
-    run, kept = place.run, place.unfinished
+    run, kept, place_key = place.run, place.unfinished, key
     key = kept.facts["request"] if kept else key
     spent = kept.facts["seconds"] if kept else 0.0
     with memory_for("begin"):
@@ -219,19 +218,34 @@ def paint(
             check_paths(output, run, asked, asked.plan.size)
         stream = wiring.stream(ready, kept)
         first = next(stream)  # the network is there and the plan is made: from here on something may be written
-    said = []
-    if run is not None and place.aside:
-        moved = runs.move_aside(run)
-        said.append(f"{run} held the run of another request: it is kept as {moved.name}.")
-    log = None
-    if run is not None:
-        log = runs.Run.start(run, asked.recipe) if kept is None else runs.Run.resume(run, asked.recipe)
-    follow = _Follow(log, asked, str(output or ""), checkpoint_seconds, key, spent, ready.kernel, wanted)
+    place = destination.settle(wish, recipe, place_key)  # another program may have begun or finished meanwhile
+    if place.record is not None:
+        return _painted_before(place, asked, watch)
+    if (place.unfinished is None) != (kept is None):
+        raise CannotWrite(
+            f"Another impasto has begun or ended the same picture, {place.output}.", "Give the command again."
+        )
+    run = place.run
+    output = check_paths(place.output, run, asked, asked.plan.size)
+    log, said = _log(place, asked)
+    follow = Recorder(log, asked, str(output or ""), checkpoint_seconds, key, spent, ready.kernel, wanted)
+    follow.there, follow.replaces = destination.identity(output), place.replaces
     follow.shooting = kept.facts.get("snapshot_seconds", 0.0) if kept else 0.0
     events = [(Warned(note), first[1]) for note in (*said, *_never(wanted, asked.plan.evaluations))]
     deadline = begun + within - spent if within is not None else math.inf
     with nullcontext() if log is None else closing(log):
         return _ended(_from([first, *events], stream), follow, watch, output, deadline)
+
+
+def _log(place: Place, asked: Request) -> tuple[runs.Run | None, list[str]]:
+    """The run's folder, made or opened, and what is to be said of what was there."""
+    said: list[str] = []
+    if place.run is None:
+        return None, said
+    if place.aside:
+        said.append(f"{place.run} held the run of another request: it is kept as {runs.move_aside(place.run).name}.")
+    begin = runs.Run.resume if place.unfinished is not None else runs.Run.start
+    return begin(place.run, asked.recipe), said
 
 
 def _painted_before(place: Place, asked: Request, watch: Watch) -> Painting:
@@ -260,7 +274,7 @@ def _from(
 
 
 def _ended(
-    stream: Generator[tuple[Event, State], None, None], follow: _Follow, watch: Watch, output: Path | None, deadline: float
+    stream: Generator[tuple[Event, State], None, None], follow: Recorder, watch: Watch, output: Path | None, deadline: float
 ) -> Painting:
     """Follow the stream to where it ends and write what has come of it."""
     log = follow.log
@@ -270,7 +284,13 @@ def _ended(
         painting = paintings.of(follow.asked, state, follow.planned, follow.seconds)
         told = {"request": follow.key, "kernel": follow.kernel, "stopped": stopped, "notes": follow.notes}
         painting.record.update(told)
-        if output is not None:
+        if output is not None and (stopped or failed is not None) and follow.replaces:
+            watch.event(Warned(f"{output} is kept as it was; this picture is not finished."))
+            output = None  # what is replaced is replaced by a finished picture alone
+        elif output is not None:
+            if destination.identity(output) != follow.there:
+                other, output = output, destination.free(output)
+                watch.event(Warned(f"{other} was written by another program meanwhile; the picture is {output.name}."))
             output = paintings.save(painting, output)
             painting.record.update({"output": str(output), "output_sha256": file_sha256(output)})
         if log is not None and follow.wanted:
@@ -294,7 +314,7 @@ def _ended(
 
 
 def _watched(
-    stream: Generator[tuple[Event, State], None, None], follow: _Follow, watch: Watch, deadline: float
+    stream: Generator[tuple[Event, State], None, None], follow: Recorder, watch: Watch, deadline: float
 ) -> tuple[State, Failed | None, bool]:
     """Follow the stream to its end, to a stop that is asked for, or to the deadline within the last stage.
 
@@ -314,10 +334,10 @@ def _watched(
             if watch.stop():
                 again = " The same command goes on from here." if follow.log is not None else ""
                 follow.keep(state)
-                follow.say(f"Stopped {done}.{again}", state, watch)
+                follow.say(f"Stopped {done}.{again}", state, watch.event)
                 return state.good(), None, True
             if event.stage == len(plan.stages) - 1 and deadline - time.monotonic() < 1.5 * follow.pace:
-                follow.say(f"The time is up {done}.", state, watch)
+                follow.say(f"The time is up {done}.", state, watch.event)
                 return state.good(), None, False
     return state, failed, False
 
@@ -357,7 +377,7 @@ def check_paths(output: Path | None, run: Path | None, asked: Request, size: Siz
     if run is not None:
         runs.check(run)
     if output is not None and run is not None:
-        picture, folder = output.resolve(), run.resolve()
+        picture, folder = (Path(os.path.realpath(path)) for path in (output, run))
         if picture == folder or picture in folder.parents or folder in picture.parents:
             raise CannotWrite(f"The picture {output} and its run folder {run} are in each other's way.", runs.ELSEWHERE)
     return output
@@ -367,85 +387,5 @@ def _check_not_an_input(output: Path, asked: Request) -> None:
     recipe = asked.recipe
     inputs = [recipe.photo, *recipe.paintings]
     files = [each.path for each in inputs if each is not None] + [recipe.schedule.start]
-    if output.resolve() in [Path(file).resolve() for file in files if is_file(file)]:
+    if os.path.realpath(output) in [os.path.realpath(file) for file in files if is_file(file)]:
         raise CannotWrite(f"{output} is one of the pictures that go in; it would be lost.", "Give the result another name.")
-
-
-@dataclass
-class _Follow:
-    """Keeps what the record needs of the stream, and writes the run's log, state and preview.
-
-    ``key``: the ``destination.request_key``. ``notes``: what was told on the way. ``spent``: seconds of the run before it
-    was interrupted, if it was. ``kernel``: how it convolves. ``pace``: seconds of the last step. ``shooting``: seconds that
-    snapshots took.
-    """
-
-    log: runs.Run | None
-    asked: Request
-    output: str
-    checkpoint_seconds: float
-    key: str
-    spent: float = 0.0
-    kernel: str = ""
-    wanted: Snapshots = field(default_factory=Snapshots)
-    shooting: float = 0.0
-    planned: Planned | None = None
-    seconds: float = 0.0
-    pace: float = 0.0
-    next_keep: float = 0.0
-    next_preview: float = _PREVIEW_SECONDS
-    notes: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.seconds = self.spent
-        self.next_keep = self.spent + self.checkpoint_seconds
-
-    def __call__(self, event: Event, state: State) -> None:
-        if isinstance(event, Planned):
-            self.planned = event
-        if isinstance(event, Warned):
-            self.notes.append(event.message)
-        if isinstance(event, Stepped | Finished):
-            now = self.spent + event.seconds
-            self.seconds, self.pace = now, now - self.seconds
-        if self.log is None:
-            return
-        self.log.note(event)
-        stepped, staged = isinstance(event, Stepped), isinstance(event, StageDone)
-        if isinstance(event, Stepped) and event.evaluations in self.wanted:
-            self.shoot(event.evaluations, state)  # before the state, which is gone on from after it
-        if staged or (stepped and self.seconds >= self.next_keep):
-            self.keep(state)
-        if staged or (stepped and self.seconds >= self.next_preview):
-            begun = time.monotonic()
-            with self.log.trying():
-                self.log.preview(images.reduced(state.picture, _PREVIEW_SIDE))
-            self.next_preview = self.seconds + max(_PREVIEW_SECONDS, (time.monotonic() - begun) / _WRITING_SHARE)
-
-    def shoot(self, evaluations: int, state: State) -> None:
-        """Keep the picture of a state for later."""
-        assert self.log is not None
-        begun = time.monotonic()
-        with self.log.trying():
-            pixels = np.clip(images.from_tensor(state.good().picture), 0, 1)
-            alpha = self.asked.photo.alpha
-            alpha = images.resize(alpha, Size(*pixels.shape[:2])) if alpha is not None else None
-            self.log.snapshot(evaluations, pixels, alpha)
-        self.shooting += time.monotonic() - begun
-
-    def say(self, message: str, state: State, watch: Watch) -> None:
-        """Tell the log and whoever watches."""
-        self(Warned(message), state)
-        watch.event(Warned(message))
-
-    def keep(self, state: State) -> None:
-        """Write the state down, with what must be the same when it is gone on with."""
-        if self.log is None or self.planned is None:
-            return
-        begun = time.monotonic()
-        tensors, facts = state.pack()
-        facts |= {"recipe_sha256": self.asked.recipe.sha256, "request": self.key, "kernel": self.kernel}
-        facts |= {"snapshots": str(self.wanted), "snapshot_seconds": self.shooting}
-        self.log.keep(tensors, {**facts, "seconds": self.seconds, "output": self.output})
-        pause = max(self.checkpoint_seconds, (time.monotonic() - begun) / _WRITING_SHARE) if self.checkpoint_seconds else 0
-        self.next_keep = self.seconds + pause

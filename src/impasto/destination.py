@@ -32,7 +32,7 @@ class Wanted:
     then it is the one beside the picture. ``named``: the caller named the output; where it is taken, that is an error. A
     made-up name gets a number instead. ``overwrite``: what is there may be replaced. ``fresh``: an unfinished run of the
     same request is started over. ``snapshots``: those that the run is to hold, as one types them; a finished run without
-    them is painted anew.
+    them is not what is asked for.
     """
 
     output: Path | None = None
@@ -49,7 +49,8 @@ class Place:
     """Where the picture and its run go, and what is there already.
 
     ``unfinished``: the state to continue from. ``record``: that of the same request, finished before. ``aside``: whether
-    the run folder there is of another request and is to be renamed before a new one is begun.
+    the run folder there is of another request and is to be renamed before a new one is begun. ``replaces``: whether a
+    picture is there that is not just the picture so far of a run: only a finished one may take its place.
     """
 
     output: Path | None
@@ -57,6 +58,7 @@ class Place:
     unfinished: Checkpoint | None = None
     record: dict[str, Any] | None = None
     aside: bool = False
+    replaces: bool = False
 
 
 def request_key(recipe: Recipe, within: float | None = None, fixed: Set[str] = frozenset()) -> str:
@@ -98,7 +100,7 @@ def settle(wanted: Wanted, recipe: Recipe, key: str) -> Place:
     for output in numbered(wanted.output):
         try:
             place = _at(output, wanted, recipe, key)
-        except _Taken:
+        except (_Taken, runs.Occupied):
             continue
         if not place.aside:
             return place
@@ -115,6 +117,15 @@ def numbered(path: Path) -> Iterator[Path]:
 def free(path: Path) -> Path:
     """The path, or the first numbered one where nothing is."""
     return next(each for each in numbered(path) if not _exists(each))
+
+
+def identity(path: Path | None) -> tuple[int, ...] | None:
+    """What changes when a file is replaced or written to; None where there is none."""
+    try:
+        found = path.stat() if path is not None else None
+    except OSError:
+        return None
+    return (found.st_ino, found.st_mtime_ns, found.st_size) if found else None
 
 
 def check_free(path: Path, overwrite: bool) -> None:
@@ -182,25 +193,31 @@ def _at(output: Path | None, wanted: Wanted, recipe: Recipe, key: str) -> Place:
     if run is None:
         if output is not None:
             check_free(output, wanted.overwrite)
-        return Place(output, None)
+        return Place(output, None, replaces=output is not None and _exists(output))
     runs.check(run)
     found = _found(run, wanted.fresh)
     same = found.is_of(key)
-    shot = wanted.snapshots in ("", found.snapshots)
-    anew = wanted.overwrite or (same and (wanted.fresh or not shot))
-    if same and found.record is not None and not anew and _is_done(output, run, recipe, found.record):
+    done = same and found.record is not None and _is_done(output, run, recipe, found.record)
+    if done and not (wanted.overwrite or wanted.fresh) and wanted.snapshots in ("", found.snapshots):
         return Place(output, run, record=found.record)
+    anew = wanted.overwrite or (done and wanted.fresh)
     kept = found.state if same and not wanted.fresh else None
-    mine = found.recipe if found.state or (same and anew) else recipe.sha256 if wanted.fresh else ""
-    if output is not None and not (mine and _carries(output, mine)):
+    mine = found.recipe if found.state else recipe.sha256 if wanted.fresh and found.record is None else ""
+    so_far = output is None or bool(mine and _carries(output, mine))
+    if output is not None and not done and not so_far:
         check_free(output, wanted.overwrite)
+    if output is not None and done and not anew and _exists(output):
+        raise _Taken(
+            f"{output} is finished already, without these snapshots; it is kept.", "Add --fresh to paint it again."
+        )
     if found.record is not None and wanted.run is not None and not anew:
         raise CannotWrite(
             f"{run} holds the run of a finished picture and is kept.", "Name another one with --run, or add --overwrite."
         )
     # A run of another request that was stopped, or the log of a picture that is not there any more.
     aside = (found.state is not None and not same) or (found.record is not None and not anew)
-    return Place(output, run, unfinished=kept, aside=aside)
+    there = output is not None and _exists(output)
+    return Place(output, run, unfinished=kept, aside=aside, replaces=there and not so_far)
 
 
 def _is_done(output: Path | None, run: Path, recipe: Recipe, record: dict[str, Any]) -> bool:

@@ -6,6 +6,7 @@ It knows what is told of a run in a picture and in its record. It refuses to kno
 from __future__ import annotations
 
 import math
+import os
 import platform
 import tempfile
 from dataclasses import dataclass
@@ -67,6 +68,9 @@ class Painting:
             CannotWrite: the folder, the name's extension, or the disk.
         """
         bits = self.recipe.output.bits
+        inputs = [each.path for each in (self.recipe.photo, *self.recipe.paintings) if each is not None]
+        if os.path.realpath(path) in map(os.path.realpath, inputs):
+            raise CannotWrite(f"{path} is one of the pictures that went in; it would be lost.", "Give another name.")
         target = images.check_output(path, bits=bits, size=self.size)
         images.save(
             target,

@@ -45,6 +45,10 @@ def beside(output: Path) -> Path:
 ELSEWHERE = "Name another place with --run DIR, or keep none with --no-run."
 
 
+class Occupied(CannotWrite):
+    """The folder holds something else than a run, or a run that another program is writing."""
+
+
 def check(folder: Path) -> None:
     """Look, before any work, whether a run may be written there; nothing is changed.
 
@@ -57,7 +61,7 @@ def check(folder: Path) -> None:
         raise CannotWrite(f"The run folder {folder} cannot be made: {nearest} is a file.", ELSEWHERE)
     if nearest == folder.absolute():
         if reason := _not_a_run(folder):
-            raise CannotWrite(f"{folder} is no run folder: {reason}. Nothing in it was touched.", ELSEWHERE)
+            raise Occupied(f"{folder} is no run folder: {reason}. Nothing in it was touched.", ELSEWHERE)
         if (held := _claimed(folder)) is not None:
             held.close()
 
@@ -92,8 +96,11 @@ def _has_log(folder: Path) -> bool:
     """Whether the folder's log begins as a run's does."""
     try:
         with (folder / EVENTS).open(encoding="utf-8") as log:
-            return json.loads(log.readline())["event"] in events.KINDS
-    except (OSError, ValueError, KeyError, TypeError):
+            line = json.loads(log.readline())
+            line.pop("time")
+            events.from_dict(line)
+            return True
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
@@ -115,7 +122,7 @@ def _claimed(folder: Path) -> IO[bytes] | None:
     if not claim(file):
         file.close()
         message = f"Another impasto is painting with the run folder {folder}."
-        raise CannotWrite(message, "Wait for it or stop it, give the picture another name with -o, or use --no-run.")
+        raise Occupied(message, "Wait for it or stop it, give the picture another name with -o, or use --no-run.")
     return file
 
 

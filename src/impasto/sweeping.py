@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,7 +166,7 @@ def prepare(
             raise asked
         file, run = folder / f"{one.stem}.png", folder / RUNS / one.stem
         cells.append(Cell(one, asked, file, run, _is_done(file, run, asked.recipe)))
-    _check_is_a_sweep(folder)
+    _check_is_a_sweep(folder, varied, overwrite)
     for cell in cells:
         if not cell.done:
             api.check_paths(cell.file, cell.run, cell.asked, cell.asked.plan.size)
@@ -197,11 +197,13 @@ def paint(job: Job, watch: Watch, tell: Callable[[Cell], None] = lambda cell: No
             if watch.stop():
                 break
             tell(cell)
+            before = cell.file.exists()
             ready = _bench(cell.asked, watch, ready)
             try:
                 record = _painted(cell, watch, ready, job.overwrite)
             except Diverged as error:
-                cell.file.unlink(missing_ok=True)  # the last good picture of a search that failed is no answer
+                if not before:  # the last good picture of a search that failed is no answer
+                    cell.file.unlink(missing_ok=True)
                 book.enter(cell, {}, error.message)
                 continue
             if record is None:
@@ -227,12 +229,28 @@ def _is_done(file: Path, run: Path, recipe: Recipe) -> bool:
         return False
 
 
-def _check_is_a_sweep(folder: Path) -> None:
-    """Raises CannotWrite for a folder whose poster or table, which are replaced, are not a sweep's."""
-    page = folder / f"{POSTER}.png"
-    if (page.exists() or (folder / TABLE).exists()) and not ((folder / TABLE).exists() and (folder / RUNS).is_dir()):
+def _check_is_a_sweep(folder: Path, axes: Sequence[Axis], overwrite: bool) -> None:
+    """Refuse a folder whose poster or table, which are replaced, are not a sweep's of the same settings.
+
+    Raises:
+        CannotWrite: they are another sweep's and ``overwrite`` was not said, or no sweep's.
+    """
+    page, table = folder / f"{POSTER}.png", folder / TABLE
+    if not page.exists() and not table.exists():
+        return
+    try:
+        header = next(csv.reader(table.read_text("utf-8", errors="replace").splitlines()), [])
+    except OSError:
+        header = []
+    names = header[: header.index("width")] if {"width", "evaluations", "seconds"} <= set(header) else []
+    if not names:
         there = page.name if page.exists() else TABLE
         raise CannotWrite(f"{folder} holds {there} and is no sweep's folder.", "Name another folder with -o.")
+    if names != [axis.name for axis in axes] and not overwrite:
+        raise CannotWrite(
+            f"{folder} holds a sweep of {', '.join(names)}; its poster and table are kept.",
+            "Name another folder with -o, or add --overwrite.",
+        )
 
 
 def _alike(cell: Cell) -> tuple[object, ...]:
@@ -262,7 +280,8 @@ def _painted(cell: Cell, watch: Watch, ready: Bench, overwrite: bool) -> dict[st
     painting = api.paint(cell.asked, output=cell.file, run=cell.run, overwrite=overwrite, watch=watch, like=ready)
     if not painting.record["stopped"]:
         return painting.record
-    cell.file.unlink(missing_ok=True)
+    if painting.record["output"]:
+        cell.file.unlink(missing_ok=True)
     return None
 
 

@@ -7,6 +7,7 @@ look around; ``display`` is what is seen during the work.
 
 from __future__ import annotations
 
+import errno
 import sys
 
 from cyclopts import App, CycloptsError, Parameter
@@ -68,6 +69,9 @@ def main(arguments: list[str] | None = None) -> None:
         discard_output()
         sys.exit(1)
     except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            complain(f"{str(error.filename)[:80]}: {error.strerror}.", "Give another name.")
+            sys.exit(2)
         if error.filename is not None:
             raise
         discard_output()

@@ -40,7 +40,8 @@ def report(
     target = images.check_file(output or _beside(found.folder, ".report.html"), page.EXTENSIONS)
     _check_outside(target, found.folder)
     if output is not None:
-        check_free(target, overwrite)
+        for each in (target, *page.curve_files(target)):
+            check_free(each, overwrite)
     with Display(quiet) as display:
         page.write(
             found,

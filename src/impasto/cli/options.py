@@ -60,6 +60,8 @@ _HINTS = {
 
 def unknown_option(message: str) -> tuple[str, str] | None:
     """For a complaint about an option that there is not: what to say, and what to use instead."""
+    if message.startswith("Unknown option: -."):
+        return "- is no file here.", "impasto stylize reads the photo, its first argument, from standard input as -."
     found = re.match(r"Unknown option: (--?([\w-]+))", message)
     if found is None:
         return None

@@ -130,11 +130,12 @@ def _paint(
 
 def _tell(painting: Painting, as_json: bool, stop: Stop) -> Path:
     """The last line: where the picture is, or the whole record. The program ends with it where the run was stopped."""
-    path = Path(painting.record["output"])
-    print(json_text(painting.record) if as_json else path)
+    output = painting.record["output"]
+    if as_json or output:
+        print(json_text(painting.record) if as_json else output)
     if painting.record["stopped"]:
         stop.exit()
-    return path
+    return Path(output)
 
 
 def stylize_command() -> Callable[..., None]:

@@ -23,6 +23,8 @@ def complain(message: str, hint: str) -> None:
 def speak_any_name() -> None:
     """Let standard output and error take every text: a name that is not UTF-8 as its bytes, other letters as they can."""
     codecs.register_error("impasto", _name_or_question_mark)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (it was closed: nobody wants to hear it)
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="impasto")

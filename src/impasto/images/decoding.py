@@ -160,6 +160,8 @@ def full_scale(samples: Samples, notes: list[str]) -> Samples:
         return samples.astype(np.uint8) * np.uint8(255)
     if samples.dtype.newbyteorder("=") in (np.uint8, np.uint16):
         return samples.astype(samples.dtype.newbyteorder("="), copy=False)
+    if samples.dtype == np.int8:
+        raise ValueError("its samples are signed integers of 8 bits, whose black and white it does not say")
     low, high = int(samples.min()), int(samples.max())
     if low < 0 or high > 65535:
         raise ValueError(f"its values go from {low} to {high}, and integers must be 0..65535")

@@ -60,7 +60,7 @@ def read(source: object, *, max_megapixels: float, side: int | None = None) -> P
     if isinstance(source, Image.Image):
         return _read_image(source, task)
     if isinstance(source, np.ndarray):
-        return _read_array(source, "array", task)
+        return _read_array(np.asarray(source), "array", task)  # a matrix stays of two dimensions however it is sliced
     torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
     if torch is not None and isinstance(source, torch.Tensor):
         return _read_array(_array_of(source), "tensor", task)
@@ -165,7 +165,9 @@ def _read_array(array: Samples, source: str, task: Task) -> Picture:
         try:
             decoding.check_floats(samples)
         except ValueError as error:
-            raise refuse(f"cannot be used: {error}", "Scale it to 0..1 first.") from None
+            raise refuse(
+                f"cannot be used: {error}", "Floats are taken as 0..1: scale them, and fill in what is no number."
+            ) from None
     elif samples.dtype.kind == "b":
         samples = decoding.full_scale(samples, [])
     elif samples.dtype not in (np.uint8, np.uint16):
@@ -194,6 +196,9 @@ def _array_of(tensor: torch.Tensor) -> Samples:
             f"The tensor of shape {tuple(tensor.shape)} is not a picture: (3, H, W) is expected.",
             "One, three or four channels come before height and width; a batch holds one picture.",
         )
-    planes = planes.detach().cpu()
-    array: Samples = (planes.float() if planes.is_floating_point() else planes).numpy()
+    try:
+        planes = planes.detach().cpu()
+        array: Samples = (planes.float() if planes.is_floating_point() else planes).numpy()
+    except (TypeError, NotImplementedError, RuntimeError) as error:  # sparse, quantised, without data
+        raise BadPicture(f"The tensor cannot be read: {error}.", "Give a dense tensor (3, H, W) of numbers.") from None
     return array.transpose(1, 2, 0)

@@ -76,6 +76,11 @@ def write(
         replace_file(curve_file(output, name), curves.png(light))
 
 
+def curve_files(output: Path) -> list[Path]:
+    """Where all of a page's curves go."""
+    return [curve_file(output, name) for name in ("loss", "layers", "gradients")]
+
+
 def curve_file(output: Path, name: str) -> Path:
     """Where a curve of a page goes: ``painted.html`` has ``painted-loss.png``."""
     return output.with_name(f"{output.stem}-{name}.png")
