@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from cyclopts import Group
 
@@ -20,6 +20,7 @@ from impasto import recipe as recipes
 from impasto.amounts import json_text
 from impasto.cli.options import Folder, Output, Overwrite, as_path, option, setting
 from impasto.cli.terminal import Stop, stopping, time_of_start
+from impasto.errors import BadPicture
 from impasto.snapshots import check_kept, parse
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _stylize(
     if not named:
         target /= default_name(photo, style)
     _paint(
-        sys.stdin.buffer if photo == "-" else photo,
+        _stdin() if photo == "-" else photo,
         list(style),
         chosen,
         target,
@@ -76,6 +77,13 @@ def _stylize(
         fixed=frozenset(given),
         snapshots=snapshots,
     )
+
+
+def _stdin() -> BinaryIO:
+    """Standard input, of which the photo is read."""
+    if sys.stdin is None:
+        raise BadPicture("Standard input is closed: there is no photo in it.", "Give the photo's file.")
+    return sys.stdin.buffer
 
 
 def _paint(

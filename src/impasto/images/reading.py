@@ -200,5 +200,7 @@ def _array_of(tensor: torch.Tensor) -> Samples:
         planes = planes.detach().cpu()
         array: Samples = (planes.float() if planes.is_floating_point() else planes).numpy()
     except (TypeError, NotImplementedError, RuntimeError) as error:  # sparse, quantised, without data
-        raise BadPicture(f"The tensor cannot be read: {error}.", "Give a dense tensor (3, H, W) of numbers.") from None
+        raise BadPicture(
+            f"The tensor cannot be read: {str(error).rstrip('.')}.", "Give a dense tensor (3, H, W) of numbers."
+        ) from None
     return array.transpose(1, 2, 0)
