@@ -32,7 +32,7 @@ class Wanted:
     then it is the one beside the picture. ``named``: the caller named the output; where it is taken, that is an error. A
     made-up name gets a number instead. ``overwrite``: what is there may be replaced. ``fresh``: an unfinished run of the
     same request is started over. ``snapshots``: those that the run is to hold, as one types them; a finished run without
-    them is not what is asked for.
+    them does not serve.
     """
 
     output: Path | None = None
@@ -221,7 +221,7 @@ def _at(output: Path | None, wanted: Wanted, recipe: Recipe, key: str) -> Place:
 
 
 def _is_done(output: Path | None, run: Path, recipe: Recipe, record: dict[str, Any]) -> bool:
-    """Whether the picture of a finished run is what is asked for, and is there still or can be copied from the run."""
+    """Whether a finished run's picture is written as the recipe says, and is there or can be copied from the run."""
     result = runs.result(run)
     file = output if output is not None and _exists(output) else result
     if file is None or (output is not None and output.suffix.lower() != file.suffix.lower()):

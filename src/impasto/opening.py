@@ -23,7 +23,7 @@ Source = object  # a path, bytes, an open file, a museum name, a PIL image, a nu
 
 @dataclass
 class Opened:
-    """A picture of which the header has been read. ``whole``: its pixels, where they are at hand."""
+    """A picture whose header has been read. ``whole``: its pixels, where they are at hand."""
 
     source: str
     header: Header

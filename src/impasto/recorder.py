@@ -71,7 +71,7 @@ class Recorder:
         self.log.note(event)
         stepped, staged = isinstance(event, Stepped), isinstance(event, StageDone)
         if isinstance(event, Stepped) and event.evaluations in self.wanted:
-            self.shoot(event.evaluations, state)  # before the state, which is gone on from after it
+            self.shoot(event.evaluations, state)  # before the state, from which a run is continued
         if staged or (stepped and self.seconds >= self.next_keep):
             self.keep(state)
         if staged or (stepped and self.seconds >= self.next_preview):
@@ -97,7 +97,7 @@ class Recorder:
         tell(Warned(message))
 
     def keep(self, state: State) -> None:
-        """Write the state down, with what must be the same when it is gone on with."""
+        """Write the state down, with what must be the same when it is continued."""
         if self.log is None or self.planned is None:
             return
         begun = time.monotonic()

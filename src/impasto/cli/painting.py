@@ -80,7 +80,7 @@ def _stylize(
 
 
 def _stdin() -> BinaryIO:
-    """Standard input, of which the photo is read."""
+    """Standard input, which the photo is read from."""
     if sys.stdin is None:
         raise BadPicture("Standard input is closed: there is no photo in it.", "Give the photo's file.")
     return sys.stdin.buffer
