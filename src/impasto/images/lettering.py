@@ -1,7 +1,7 @@
 """Which letters of a text can be drawn, and by which fonts of this machine those that the usual one does not have.
 
-Fonts are those that matplotlib's font manager lists, opened only for letters that are missing. What no font has is left out,
-so that no label shows boxes.
+Fonts are those that matplotlib's font manager lists, opened only for letters that are missing. What no font has is left
+out, so that no label shows boxes.
 """
 
 from __future__ import annotations
