@@ -23,7 +23,7 @@ from PIL import ExifTags, Image
 from impasto import images
 from impasto.errors import BadPicture, MissingExtra
 
-VARIANTS = 60
+VARIANTS = 200
 LIMIT = 1.1  # megapixels
 SLOWEST = 5.0  # seconds
 MEMORY = 1 << 30  # bytes, beside what the process holds when it begins
