@@ -65,6 +65,13 @@ def save_random(path: str | Path, height: int = 75, width: int = 100, seed: int 
     return str(path)
 
 
+def paint_in_a_folder_of_pictures(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """The same, with photo.png, painting.png and other.png in the folder."""
+    paint_with_a_pocket_network(monkeypatch, folder)
+    for name, seed, height, width in (("photo.png", 0, 75, 100), ("painting.png", 1, 60, 80), ("other.png", 2, 60, 80)):
+        save_random(name, height, width, seed)
+
+
 def hang(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every painting of the museum is the same noise, without any download."""
     pixels = random_pixels(80, 60, seed=9).astype(np.float32) / 255

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_api import fail_after, hang, paint_with_a_pocket_network, random_pixels, save_random
+from test_api import fail_after, hang, paint_in_a_folder_of_pictures, random_pixels, save_random
 
 import impasto
 from impasto import amounts, assets, cli, events, images, museum, planning, runs
@@ -38,9 +38,7 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    paint_with_a_pocket_network(monkeypatch, tmp_path)
-    for name, seed, height, width in (("photo.png", 0, 75, 100), ("painting.png", 1, 60, 80), ("other.png", 2, 60, 80)):
-        save_random(name, height, width, seed)
+    paint_in_a_folder_of_pictures(monkeypatch, tmp_path)
 
 
 def run(*arguments: str) -> int:

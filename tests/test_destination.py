@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from test_api import hang, paint_with_a_pocket_network, save_random
+from test_api import hang, paint_in_a_folder_of_pictures, save_random
 from test_cli import interrupt_after, listing, painted, pixels_of, run
 
 import impasto
@@ -31,13 +31,11 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    paint_with_a_pocket_network(monkeypatch, tmp_path)
-    for name, seed, height, width in (("photo.png", 0, 75, 100), ("painting.png", 1, 60, 80), ("other.png", 2, 60, 80)):
-        save_random(name, height, width, seed)
+    paint_in_a_folder_of_pictures(monkeypatch, tmp_path)
 
 
 def stopped(capsys: Captured, monkeypatch: pytest.MonkeyPatch, *arguments: str, evaluation: int = 12) -> str:
-    """Paint, with Ctrl-C in the middle; gives what was said."""
+    """Paint, with Ctrl-C in the middle; gives the lines on standard error."""
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(patch, (evaluation,))
         return painted(capsys, *arguments, quiet=False, code=130)[2]

@@ -1,4 +1,4 @@
-"""Where pictures come from: bytes, streams, names of any bytes, arrays of any type; and what is said about them."""
+"""Where pictures come from: bytes, streams, names of any bytes, arrays of any type; and the notes about them."""
 
 from __future__ import annotations
 

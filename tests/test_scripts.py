@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_api import hang, paint_with_a_pocket_network, random_pixels, save_random
+from test_api import hang, paint_in_a_folder_of_pictures, random_pixels, save_random
 from test_cli import listing, painted, pixels_of, run
 
 from impasto import images, planning, wiring
@@ -31,9 +31,7 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    paint_with_a_pocket_network(monkeypatch, tmp_path)
-    for name, seed, height, width in (("photo.png", 0, 75, 100), ("painting.png", 1, 60, 80), ("other.png", 2, 60, 80)):
-        save_random(name, height, width, seed)
+    paint_in_a_folder_of_pictures(monkeypatch, tmp_path)
 
 
 # ---- how it ends -------------------------------------------------------------------------------------------------------

@@ -178,7 +178,7 @@ def test_without_a_name_and_the_library_the_film_is_a_webp_and_one_note_says_so(
     assert err.count("note:") == 1 and "pip install 'impasto[video]'" in err
     with Image.open("a.png.webp") as image:
         assert image.format == "WEBP" and image.n_frames == 5
-    assert run("timelapse", "a.png.run", "-o", "film.webp") == 0  # which is what was asked for
+    assert run("timelapse", "a.png.run", "-o", "film.webp") == 0
     assert capsys.readouterr().err == ""
 
 

@@ -65,9 +65,8 @@ def opened(source: Source, max_megapixels: float) -> Opened:
     if isinstance(source, str | os.PathLike):
         source = name = amounts.expanded(source)
     elif hasattr(source, "read"):
-        given = getattr(source, "name", "")
-        name = os.fsdecode(given) if isinstance(given, str | bytes) and given else "stream"
-        source = images.contents(source)
+        found = images.contents(source)
+        name, source = found.source, found.data
     return Opened(name, images.probe(source, max_megapixels), source, max_megapixels)
 
 

@@ -63,7 +63,7 @@ def primary(data: bytes) -> Primary:
     """The properties of the primary item; what cannot be found stays empty."""
     found = Primary()
     with suppress(struct.error, IndexError, ZeroDivisionError, KeyError):
-        _fill(data, found)  # what was found until then counts; the decoder will say what is wrong
+        _fill(data, found)  # boxes before the damage are used; the decoder reports the damage
     return found
 
 

@@ -1,4 +1,4 @@
-"""EXIF data: what is kept of them, and what they say about turning and colour (CIPA DC-008, DCF 2.0)."""
+"""EXIF data: which tags are kept, the orientation, and the colour space (CIPA DC-008, DCF 2.0)."""
 
 from __future__ import annotations
 

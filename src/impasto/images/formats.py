@@ -23,7 +23,7 @@ _FRAMES = {"GIF"}
 
 
 def decoder(data: bytes) -> Decoder | None:
-    """What decodes these bytes, of which the first 4096 are enough but for raw files; None for what is no picture."""
+    """The decoder for these bytes; None for what is no picture. The first 4096 are enough, except for raw files."""
     name = raw.kind(data)
     if name:
         return lambda whole, task: raw.decode(whole, name, task)

@@ -66,10 +66,9 @@ def contents(file: Any, label: str, source: str) -> Contents:
     return Contents(bytes(data), label, source)
 
 
-def stream_contents(stream: Any) -> bytes:
+def stream_contents(stream: Any) -> Contents:
     """All bytes of an open binary file from where it stands. Raises BadPicture if there are none."""
-    file, label, source = _stream(stream)
-    return contents(file, label, source).data
+    return contents(*_stream(stream))
 
 
 def _is_path(source: bytes | bytearray | memoryview) -> bool:
