@@ -2,9 +2,10 @@
 
     python -m benchmarks --quick|--full [--only ROW,...] [--honest] [--keep DIR] [--out FILE]
 
-The exit status is 1 where the ratio to the yardstick (512 px and more) or the exactness of tiles falls short or could not
-be measured, 130 after Ctrl-C, else 0. Only a whole table replaces docs/benchmarks.md, and its short form in the README;
-with --only, or after Ctrl-C, the table is printed and goes where --out says.
+The exit status is 1 where the ratio to the yardstick (512 px and more) or the exactness of tiles
+falls short or could not be measured, 130 after Ctrl-C, else 0. Only a whole table replaces
+docs/benchmarks.md, and its short form in the README; with --only, or after Ctrl-C, the table is
+printed and goes where --out says.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         interrupted = True
         _say("Ctrl-C", "the rows so far:")
-    command = " ".join(["python -m benchmarks", *(sys.argv[1:] if arguments is None else arguments)])
+    command = " ".join(
+        ["python -m benchmarks", *(sys.argv[1:] if arguments is None else arguments)]
+    )
     text = table.page(rows, command, machine)
     print(text)
     whole = not interrupted and set(given.only) == set(ROWS)
@@ -81,21 +84,42 @@ def _say(name: str, text: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__, formatter_class=form)
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks", description=__doc__, formatter_class=form
+    )
     extent = parser.add_mutually_exclusive_group(required=True)
-    extent.add_argument("--quick", action="store_true", help="small pictures, few pairs: under ten minutes on two cores")
+    extent.add_argument(
+        "--quick",
+        action="store_true",
+        help="small pictures, few pairs: under ten minutes on two cores",
+    )
     extent.add_argument("--full", action="store_true", help="everything, for some hours")
-    parser.add_argument("--only", type=_names, default=list(ROWS), metavar="ROW,...", help=f"of {', '.join(ROWS)}")
-    parser.add_argument("--honest", action="store_true", help="let the yardstick make its own long runs in the row loss")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the yardstick's long runs there for another time")
-    parser.add_argument("--out", type=Path, help=f"where the page goes [default: {PAGE.parent.name}/{PAGE.name}]")
+    parser.add_argument(
+        "--only", type=_names, default=list(ROWS), metavar="ROW,...", help=f"of {', '.join(ROWS)}"
+    )
+    parser.add_argument(
+        "--honest",
+        action="store_true",
+        help="let the yardstick make its own long runs in the row loss",
+    )
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="DIR",
+        help="keep the yardstick's long runs there for another time",
+    )
+    parser.add_argument(
+        "--out", type=Path, help=f"where the page goes [default: {PAGE.parent.name}/{PAGE.name}]"
+    )
     return parser
 
 
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if unknown := [name for name in names if name not in ROWS]:
-        raise argparse.ArgumentTypeError(f"there is no row {unknown[0]!r}; there are {', '.join(ROWS)}")
+        raise argparse.ArgumentTypeError(
+            f"there is no row {unknown[0]!r}; there are {', '.join(ROWS)}"
+        )
     return names
 
 

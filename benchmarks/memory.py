@@ -1,4 +1,6 @@
-"""How much it says that it needs, and takes: memory and time of the command line in a fresh process (row ``memory``)."""
+"""How much it says that it needs, and takes: memory and time of the command line in a fresh process
+(row ``memory``).
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,16 @@ def memory(how: How) -> Iterator[Row]:
             taken = run(folder, large, *limits)
             what = f"peak memory of {LARGE.pixels / 1e6:g} megapixels with --memory {LIMIT / 1e9:g}GB, 1 evaluation a size"
             measured = f"{taken.peak / 1e9:.2f} GB in {taken.record['seconds'] / 60:.0f} minutes"
-            yield Row("memory", what, f"at most {LIMIT / 1e9:g} GB, and it ends", measured, taken.peak <= LIMIT)
-            yield from _said(f"{LARGE.pixels / 1e6:g} megapixels, --memory {LIMIT / 1e9:g}GB", taken)
+            yield Row(
+                "memory",
+                what,
+                f"at most {LIMIT / 1e9:g} GB, and it ends",
+                measured,
+                taken.peak <= LIMIT,
+            )
+            yield from _said(
+                f"{LARGE.pixels / 1e6:g} megapixels, --memory {LIMIT / 1e9:g}GB", taken
+            )
 
 
 @dataclass(frozen=True)
@@ -54,8 +64,9 @@ class Taken:
     peak: int
 
 
-# The command line itself, and at its end what the system says that it held; another process cannot ask any more then.
-# What the record has for it can be too high: it counts what the process that started this one held.
+# The command line itself, and at its end what the system says that it held; another process cannot
+# ask any more then. What the record has for it can be too high: it counts what the process that
+# started this one held.
 _PROGRAM = """
 import sys
 from impasto.cli import main
@@ -76,18 +87,37 @@ def run(folder: Path, photo: Path, *options: str, painting: str = PAINTING) -> T
     peak = folder / "peak"
     peak.unlink(missing_ok=True)
     output = ["--output", str(folder / "out.png"), "--no-run", "--json", "--device", "cpu"]
-    command = [sys.executable, "-c", _PROGRAM, str(peak), "stylize", str(photo), painting, *output, *options]
+    command = [
+        sys.executable,
+        "-c",
+        _PROGRAM,
+        str(peak),
+        "stylize",
+        str(photo),
+        painting,
+        *output,
+        *options,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"impasto stylize {' '.join(options)} ended with {done.returncode}: {_last(done.stderr)}")
+        raise RuntimeError(
+            f"impasto stylize {' '.join(options)} ended with {done.returncode}: "
+            f"{_last(done.stderr)}"
+        )
     record = json.loads(done.stdout)
-    held = int(peak.read_text()) * 1024 if peak.exists() and peak.read_text() else int(record["peak_memory_bytes"])
+    held = (
+        int(peak.read_text()) * 1024
+        if peak.exists() and peak.read_text()
+        else int(record["peak_memory_bytes"])
+    )
     return Taken(record, held)
 
 
 def _last(text: str) -> str:
     """What went wrong, in one line."""
-    lines: Sequence[str] = [line for line in text.splitlines() if line.startswith("impasto:")] or text.splitlines()[-1:]
+    lines: Sequence[str] = [
+        line for line in text.splitlines() if line.startswith("impasto:")
+    ] or text.splitlines()[-1:]
     return lines[0] if lines else "it said nothing"
 
 

@@ -1,4 +1,6 @@
-"""What comes on top of painting: the run's folder (row ``overhead``), and the time until it starts (row ``start``)."""
+"""What comes on top of painting: the run's folder (row ``overhead``), and the time until it starts
+(row ``start``).
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,9 @@ import skimage.data
 from benchmarks.scene import PAINTING, PHOTO, How, clocked
 from benchmarks.table import Row
 from impasto import api
-from impasto import recipe as recipes
 from impasto.events import Finished
-from impasto.request import request
+from impasto.inputs import request
+from impasto.recipe import loading
 
 OVERHEAD_ASKED = 0.03
 OVERHEAD_SIDE = 512
@@ -31,15 +33,17 @@ STARTS = 7
 
 
 def overhead(how: How) -> Iterator[Row]:
-    """The time that goes into the log, the states and the previews of a run, over that of the bare search.
+    """The time that goes into the log, the states and the previews of a run, over that of the bare
+    search.
 
-    Two runs, one with a folder and one without, differ by more than that on any machine; so the time is taken inside one.
+    Two runs, one with a folder and one without, differ by more than that on any machine; so the
+    time is taken inside one.
     """
     share = 1.0 if how.full else QUICK_SHARE
     settings = {"size": OVERHEAD_SIDE, "device": "cpu"}
-    recipe = recipes.load(recipes.HOUSE)
+    recipe = loading.load(loading.DEFAULT_RECIPE)
     iterations = tuple(max(1, round(count * share)) for count in recipe.schedule.iterations)
-    recipe = recipes.with_settings(recipe, {**settings, "iterations": iterations})
+    recipe = loading.with_settings(recipe, {**settings, "iterations": iterations})
     asked = request(getattr(skimage.data, PHOTO)(), [PAINTING], recipe)
     ends: list[float] = []
 
@@ -53,14 +57,15 @@ def overhead(how: How) -> Iterator[Row]:
             output=Path(name) / "out.png",
             run=Path(name) / "out.run",
             watch=api.Watch(event=watch),
-            checkpoint_seconds=recipes.CHECKPOINT_SECONDS * share,
+            checkpoint_seconds=loading.CHECKPOINT_SECONDS * share,
         )
     bare = ends[0] - spent.seconds
     measured = f"{spent.seconds / bare:.1%}: {spent.seconds:.2f} s on top of {bare:.1f} s, {spent.states} states written"
     yield Row(
         "overhead",
-        f"log, states and previews of a run at {asked.plan.size}, {asked.plan.evaluations} evaluations, "
-        f"a state every {recipes.CHECKPOINT_SECONDS * share:g} s and after each size",
+        f"log, states and previews of a run at {asked.plan.size}, {asked.plan.evaluations} "
+        f"evaluations, "
+        f"a state every {loading.CHECKPOINT_SECONDS * share:g} s and after each size",
         f"below {OVERHEAD_ASKED:.0%}",
         measured,
         spent.seconds / bare < OVERHEAD_ASKED,

@@ -1,7 +1,8 @@
-"""What the rows measure on: a photo and a painting at a size, ready to be evaluated by Impasto or by the yardstick.
+"""What the rows measure on: a photo and a painting at a size, ready to be evaluated by Impasto or
+by the yardstick.
 
-The yardstick runs in a process of its own, so that neither side has the other's memory or settings. The two are asked in
-turn, so that whatever else the machine does falls on both.
+The yardstick runs in a process of its own, so that neither side has the other's memory or settings.
+The two are asked in turn, so that whatever else the machine does falls on both.
 """
 
 from __future__ import annotations
@@ -26,16 +27,24 @@ import torch
 from torch import Tensor
 
 from benchmarks import yardstick
-from impasto import images, machine, planning, problem, schedule, wiring
-from impasto import recipe as recipes
+from impasto import images, session
 from impasto.geometry import Size
+from impasto.hardware import allocator
+from impasto.inputs import Request, request
 from impasto.networks import vgg, weights
 from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
-from impasto.request import Request, request
+from impasto.optimize import loss as problem
+from impasto.planning import memory as planning
+from impasto.planning import schedule
+from impasto.recipe import loading
 
 PHOTO, PAINTING = "astronaut", "wheat-field-with-cypresses"
-GRAM: dict[str, Any] = {"style_statistics": "gram-relative=1", "content_weight": 0.03, "content_layers": "relu4_2=1"}
+GRAM: dict[str, Any] = {
+    "style_statistics": "gram-relative=1",
+    "content_weight": 0.03,
+    "content_layers": "relu4_2=1",
+}
 PLAIN: dict[str, Any] = {}  # the default recipe's own objective
 
 LOSS_APART, GRADIENT_APART = 1e-4, 1e-3  # between the yardstick and Impasto, relative
@@ -46,7 +55,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class How:
-    """How thoroughly to measure, whether the yardstick makes its long runs for real, where they are kept, whom to tell."""
+    """How thoroughly to measure, whether the yardstick makes its long runs for real, where they are
+    kept, whom to tell.
+    """
 
     full: bool = False
     honest: bool = False
@@ -64,7 +75,7 @@ class Scene:
 
     asked: Request
     tools: problem.Tools
-    bench: wiring.Bench
+    bench: session.Bench
     reuse: bool = True  # whether freed memory is kept
 
     @property
@@ -88,14 +99,16 @@ class Scene:
 
     @property
     def noisy(self) -> Tensor:
-        """The photo with noise on it: in flat areas of the photo itself maxima tie, and gradients with them."""
+        """The photo with noise on it: in flat areas of the photo itself maxima tie, and gradients
+        with them.
+        """
         generator = torch.Generator().manual_seed(1)
         return self.photo + 0.05 * torch.randn((1, 3, *self.size), generator=generator)
 
     @property
     def memory(self) -> int:
         """Bytes that Impasto needs in all, as it says itself."""
-        way = planning.Holding(self.tools.tile, self.reuse, kept=self.tools.kept)
+        way = planning.ExecutionPlan(self.tools.tile, self.reuse, kept=self.tools.kept)
         return planning.memory(self.asked.plan, self.asked.recipe, self.tools.network, way)
 
     def cut(self, tile: int, kept: int = 1) -> Scene:
@@ -119,9 +132,11 @@ class Scene:
         return replace(self, tools=replace(self.tools, network=network))
 
     def planned(self) -> Scene:
-        """The same as Impasto would cut it now: whole, or in tiles that fit into the memory that is free."""
+        """The same as Impasto would cut it now: whole, or in tiles that fit into the memory that is
+        free.
+        """
         way = self.bench.planned(self.asked)[1]
-        return replace(self, tools=wiring.held(self.tools, way), reuse=way.reuse)
+        return replace(self, tools=session.held(self.tools, way), reuse=way.reuse)
 
     @property
     def how(self) -> str:
@@ -134,17 +149,32 @@ class Scene:
 
 
 def scene(
-    size: int, photo: str | images.Pixels = PHOTO, painting: str = PAINTING, *, precision: str = "float32", **settings: Any
+    size: int,
+    photo: str | images.Pixels = PHOTO,
+    painting: str = PAINTING,
+    *,
+    precision: str = "float32",
+    **settings: Any,
 ) -> Scene:
-    """A scene of this long side, in one stage, whole; ``photo`` is the name of one of scikit-image's, or pixels."""
-    settings = {"size": size, "single_scale": True, "device": "cpu", "precision": precision, **settings}
+    """A scene of this long side, in one stage, whole; ``photo`` is the name of one of
+    scikit-image's, or pixels.
+    """
+    settings = {
+        "size": size,
+        "single_scale": True,
+        "device": "cpu",
+        "precision": precision,
+        **settings,
+    }
     source = getattr(skimage.data, photo)() if isinstance(photo, str) else photo
-    asked = request(source, [painting], recipes.with_settings(recipes.load(recipes.HOUSE), settings))
-    bench = wiring.bench(asked, lambda name, done, total: None)
+    asked = request(
+        source, [painting], loading.with_settings(loading.load(loading.DEFAULT_RECIPE), settings)
+    )
+    bench = session.bench(asked, lambda name, done, total: None)
     return Scene(asked, bench.tools, bench)
 
 
-# -- the other side ----------------------------------------------------------------------------------------------------
+# ---- the other side ------------------------------------------------------------------------------
 
 
 class Rival:
@@ -153,7 +183,9 @@ class Rival:
     def __init__(self, scene: Scene) -> None:
         asked = scene.asked
         painting = asked.paintings[0].pixels
-        size = schedule.painting_size(Size(*painting.shape[:2]), scene.size, asked.recipe.style.scale)
+        size = schedule.painting_size(
+            Size(*painting.shape[:2]), scene.size, asked.recipe.style.scale
+        )
         given = (
             asked.recipe.to_json(),
             scene.photo.numpy(),
@@ -171,7 +203,12 @@ class Rival:
     def __enter__(self) -> Rival:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._process.terminate()
         self._process.join()
         self._pipe.close()
@@ -219,15 +256,21 @@ def _serve(
     content_factor: float,
     threads: int,
 ) -> None:
-    """The rival's process: sets the yardstick up, says that it is there, and answers until it is ended."""
+    """The rival's process: sets the yardstick up, says that it is there, and answers until it is
+    ended.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the asking process decides when this one ends
     torch.set_num_threads(threads)
     start = torch.from_numpy(photo)
     pixels = start
-    chosen = recipes.from_json(recipe)
+    chosen = loading.from_json(recipe)
     try:
         plain = yardstick.Yardstick(
-            chosen, weights.load(chosen.network.name), start, torch.from_numpy(painting), content_factor
+            chosen,
+            weights.load(chosen.network.name),
+            start,
+            torch.from_numpy(painting),
+            content_factor,
         )
         pipe.send(True)
         while True:
@@ -251,7 +294,7 @@ def _serve(
             pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
-# -- side by side ------------------------------------------------------------------------------------------------------
+# ---- side by side --------------------------------------------------------------------------------
 
 
 def clocked(work: Callable[[], object]) -> float:
@@ -282,7 +325,9 @@ class Pairs:
 
 
 def in_turn(first: Callable[[], float], second: Callable[[], float], count: int, say: Say) -> Pairs:
-    """Two sides, each of which gives its seconds, one after the other so many times, after a warm-up of both."""
+    """Two sides, each of which gives its seconds, one after the other so many times, after a
+    warm-up of both.
+    """
     say("warming up")
     first(), second()
     pairs = Pairs((), ())
@@ -310,13 +355,16 @@ def apart(found: tuple[float, Tensor], expected: tuple[float, Tensor]) -> Agreem
 
 
 class Contest:
-    """Impasto and the yardstick at one scene, their objectives compared first: ``same``, and in words ``agreement``.
+    """Impasto and the yardstick at one scene, their objectives compared first: ``same``, and in
+    words ``agreement``.
 
-    They are compared by the yardstick's own way to convolve as well: another one rounds differently, which here and there
-    makes another pixel the maximum that pooling picks, and sends its gradient there. The losses must agree either way.
+    They are compared by the yardstick's own way to convolve as well: another one rounds
+    differently, which here and there makes another pixel the maximum that pooling picks, and sends
+    its gradient there. The losses must agree either way.
 
-    Impasto keeps its memory between evaluations, as it does in a run; where that leaves the yardstick too little, it gives
-    it back after each, and takes it again with an evaluation that is not timed.
+    Impasto keeps its memory between evaluations, as it does in a run; where that leaves the
+    yardstick too little, it gives it back after each, and takes it again with an evaluation that is
+    not timed.
     """
 
     def __init__(self, scene: Scene, rival: Rival, crowded: bool = False) -> None:
@@ -324,9 +372,9 @@ class Contest:
         self.pixels = scene.noisy
         rival.look_at(self.pixels)
         expected = rival.evaluate()
-        with machine.reused_memory():
+        with allocator.reused_memory():
             by_conv2d = apart(scene.by("conv2d").evaluation()(self.pixels), expected)
-        with machine.reused_memory():
+        with allocator.reused_memory():
             self.evaluate = scene.evaluation()
             timed = apart(self.evaluate(self.pixels), expected)
         kernel = scene.tools.network.kernel
@@ -334,7 +382,9 @@ class Contest:
         self.same = by_conv2d.loss <= LOSS_APART and by_conv2d.gradient <= GRADIENT_APART
         self.same = self.same and (timed.loss <= LOSS_APART or rounds)
         self.agreement = f"{by_conv2d}" + (
-            f" ({timed.loss:.0e} and {timed.gradient:.0e} by {kernel.name})" if kernel.name != "conv2d" else ""
+            f" ({timed.loss:.0e} and {timed.gradient:.0e} by {kernel.name})"
+            if kernel.name != "conv2d"
+            else ""
         )
         if not self.same:
             self.agreement = f"NOT THE SAME OBJECTIVE: {self.agreement}"
@@ -343,14 +393,14 @@ class Contest:
         """The yardstick's seconds and Impasto's."""
         if self._crowded:
             return in_turn(self.rival.seconds, self._seconds_from_nothing, count, say)
-        with machine.reused_memory():
+        with allocator.reused_memory():
             return in_turn(self.rival.seconds, self._seconds, count, say)
 
     def _seconds(self) -> float:
         return clocked(lambda: self.evaluate(self.pixels))
 
     def _seconds_from_nothing(self) -> float:
-        with machine.reused_memory():
+        with allocator.reused_memory():
             self.evaluate(self.pixels)
             return self._seconds()
 

@@ -12,7 +12,7 @@ from datetime import date
 import torch
 
 import impasto
-from impasto import machine as here
+from impasto.hardware import devices, kernel_cache
 
 GATING = frozenset({"step", "exact"})  # the rows that decide the exit status
 
@@ -85,10 +85,12 @@ def machine() -> str:
     """Processor, threads, memory, versions and kernels, in one paragraph."""
     where = torch.device("cpu")
     found = [
-        f"Machine: {here.describe(where)}, {_cores()} cores, {_memory() / 1e9:.1f} GB of memory",
+        f"Machine: {devices.describe(where)}, {_cores()} cores, {_memory() / 1e9:.1f} GB of memory",
         f"{platform.system()}, Python {platform.python_version()}, torch {torch.__version__}",
     ]
-    kernels = {precision: here.kernel(precision, where).name for precision in ("float32", "auto")}
+    kernels = {
+        precision: kernel_cache.kernel(precision, where).name for precision in ("float32", "auto")
+    }
     chosen = f"kernel {kernels['float32']}, the fastest of float32"
     if kernels["auto"] != kernels["float32"]:
         chosen += f" ({kernels['auto']} with precision auto)"

@@ -1,8 +1,10 @@
-"""The plain program that Impasto is compared with: style transfer as anybody would write it in PyTorch.
+"""The plain program that Impasto is compared with: style transfer as anybody would write it in
+PyTorch.
 
-The same objective as a recipe's, by formula: convolutions that autograd keeps track of, a dict of feature maps, Gram
-matrices or the Wasserstein distance of Gaussians, one size, torch's L-BFGS as it comes. Nothing of Impasto's is in it
-but the recipe's numbers: weights and pixels are given to it as tensors.
+The same objective as a recipe's, by formula: convolutions that autograd keeps track of, a dict of
+feature maps, Gram matrices or the Wasserstein distance of Gaussians, one size, torch's L-BFGS as it
+comes. Nothing of Impasto's is in it but the recipe's numbers: weights and pixels are given to it as
+tensors.
 """
 
 from __future__ import annotations
@@ -14,32 +16,46 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from impasto.recipe import Recipe
+from impasto.recipe.records import Recipe
 
 Maps = dict[str, Tensor]
 Evaluate = Callable[[Tensor], tuple[float, Tensor]]  # pixels -> loss and gradient
 
 _PADDING_MODE = {"zero": "constant", "reflect": "reflect", "replicate": "replicate"}
 _PASSING = 4 * 64  # numbers for each pixel: gradients and copies of the first block's maps
-_RANK = 1e-6  # eigenvalues below this share of the largest count as none: a part of the objective, not of how it is done
+# Eigenvalues below this share of the largest count as none: a part of the objective, not of how it
+# is done.
+_RANK = 1e-6
 
 
 class Yardstick:
     """The loss of a recipe and its gradient at a picture.
 
     Args:
-        recipe: of one painting, with style statistics "gram-relative" and "wasserstein" and relative content.
-        weights: "input.weight", "input.bias", then "conv1_1.weight", "conv1_1.bias" and so on, in the network's order.
+        recipe: of one painting, with style statistics "gram-relative" and "wasserstein" and
+            relative content.
+        weights: "input.weight", "input.bias", then "conv1_1.weight", "conv1_1.bias" and so on, in
+            the network's order.
         photo: (1, 3, H, W), 0..1, at the size of the picture.
         painting: (1, 3, h, w), 0..1, at the size at which it is looked at.
         content_factor: what strength and size make of the content weight.
     """
 
     def __init__(
-        self, recipe: Recipe, weights: Mapping[str, Tensor], photo: Tensor, painting: Tensor, content_factor: float
+        self,
+        recipe: Recipe,
+        weights: Mapping[str, Tensor],
+        photo: Tensor,
+        painting: Tensor,
+        content_factor: float,
     ) -> None:
-        if not set(recipe.style.statistics) <= set(DISTANCES) or recipe.content.scaling != "relative":
-            raise ValueError(f"the yardstick knows {', '.join(DISTANCES)} and relative content only")
+        if (
+            not set(recipe.style.statistics) <= set(DISTANCES)
+            or recipe.content.scaling != "relative"
+        ):
+            raise ValueError(
+                f"the yardstick knows {', '.join(DISTANCES)} and relative content only"
+            )
         self.recipe = recipe
         self.weights = weights
         self.content_weight = recipe.content.weight * content_factor
@@ -61,15 +77,23 @@ class Yardstick:
     def features(self, pixels: Tensor) -> Maps:
         """The maps after each ReLU."""
         network = self.recipe.network
-        x = functional.conv2d(pixels, self.weights["input.weight"][:, :, None, None], self.weights["input.bias"])
+        x = functional.conv2d(
+            pixels, self.weights["input.weight"][:, :, None, None], self.weights["input.bias"]
+        )
         maps: Maps = {}
         block = "1"
         for name in self.convolutions:
             if name[4] != block:
-                x = functional.max_pool2d(x, 2) if network.pooling == "max" else functional.avg_pool2d(x, 2)
+                x = (
+                    functional.max_pool2d(x, 2)
+                    if network.pooling == "max"
+                    else functional.avg_pool2d(x, 2)
+                )
                 block = name[4]
             x = functional.pad(x, (1, 1, 1, 1), mode=_PADDING_MODE[network.padding])
-            x = functional.relu(functional.conv2d(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]))
+            x = functional.relu(
+                functional.conv2d(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
+            )
             maps[f"relu{name[4:]}"] = x
         return maps
 
@@ -77,19 +101,26 @@ class Yardstick:
         recipe = self.recipe
         maps = self.features(pixels)
         content = sum(
-            weight * content_distance(maps[name], self.photo[name]) for name, weight in recipe.content.layers.items()
+            weight * content_distance(maps[name], self.photo[name])
+            for name, weight in recipe.content.layers.items()
         )
         style = sum(
             factor * weight * DISTANCES[statistic](maps[name], self.painting[name])
             for statistic, factor in recipe.style.statistics.items()
             for name, weight in recipe.style.layers.items()
         )
-        return self.content_weight * content + recipe.style.weight * style + recipe.smooth.weight * total_variation(pixels)
+        return (
+            self.content_weight * content
+            + recipe.style.weight * style
+            + recipe.smooth.weight * total_variation(pixels)
+        )
 
 
 def content_distance(found: Tensor, target: Tensor) -> Tensor:
     """Squared difference over the target's own variation."""
-    return (found - target).square().sum() / (target - target.mean((-2, -1), keepdim=True)).square().sum()
+    return (found - target).square().sum() / (
+        target - target.mean((-2, -1), keepdim=True)
+    ).square().sum()
 
 
 def total_variation(pixels: Tensor) -> Tensor:
@@ -136,8 +167,9 @@ def gram_relative(found: Tensor, target: Target) -> Tensor:
 def wasserstein(found: Tensor, target: Target) -> Tensor:
     """Squared Wasserstein-2 distance of the Gaussians, over the target's mean squared length.
 
-    The eigenvalues are found in float64, which takes some hundredths of an evaluation: in float32 the loss is off by up to
-    1e-4, and a map with fewer positions than channels has none that are found at all.
+    The eigenvalues are found in float64, which takes some hundredths of an evaluation: in float32
+    the loss is off by up to 1e-4, and a map with fewer positions than channels has none that are
+    found at all.
     """
     mean, covariance = _gaussian(found)
     values = torch.linalg.eigvalsh(target.root @ covariance.double() @ target.root)
@@ -147,38 +179,55 @@ def wasserstein(found: Tensor, target: Target) -> Tensor:
     return (apart + spread - 2 * fidelity) / target.gram.diagonal().sum()
 
 
-DISTANCES: dict[str, Callable[[Tensor, Target], Tensor]] = {"gram-relative": gram_relative, "wasserstein": wasserstein}
+DISTANCES: dict[str, Callable[[Tensor, Target], Tensor]] = {
+    "gram-relative": gram_relative,
+    "wasserstein": wasserstein,
+}
 
 
 def _needed(weights: Mapping[str, Tensor], layers: set[str]) -> list[str]:
     """The convolutions up to the deepest layer asked for."""
-    names = [key.removesuffix(".weight") for key in weights if key.startswith("conv") and key.endswith(".weight")]
+    names = [
+        key.removesuffix(".weight")
+        for key in weights
+        if key.startswith("conv") and key.endswith(".weight")
+    ]
     names.sort(key=lambda name: tuple(int(part) for part in name.removeprefix("conv").split("_")))
     deepest = max(names.index(f"conv{layer.removeprefix('relu')}") for layer in layers)
     return names[: deepest + 1]
 
 
 def needs(recipe: Recipe, weights: Mapping[str, Tensor], pixels: int) -> int:
-    """Bytes that an evaluation of so many pixels takes: what autograd keeps, and what comes and goes at the widest maps."""
+    """Bytes that an evaluation of so many pixels takes: what autograd keeps, and what comes and
+    goes at the widest maps.
+    """
     kept = 0.0  # numbers for each pixel
     for name in _needed(weights, {*recipe.content.layers, *recipe.style.layers}):
         stride = 2 ** (int(name[4]) - 1)
         channels, channels_in = weights[f"{name}.weight"].shape[:2]
         kept += (channels_in + channels) / stride**2  # the padded input, and what the ReLU gave
         if name.endswith("_1") and stride > 1:
-            kept += 3 * channels_in / stride**2  # the pooled map, and where each maximum was in numbers twice as wide
+            # The pooled map, and where each maximum was in numbers twice as wide.
+            kept += 3 * channels_in / stride**2
     return int(pixels * (kept + _PASSING) * weights["input.weight"].element_size())
 
 
 @dataclass(frozen=True)
 class Search:
-    """The losses of a search, one for each evaluation, and the picture (1, 3, H, W) of the least of them."""
+    """The losses of a search, one for each evaluation, and the picture (1, 3, H, W) of the least of
+    them.
+    """
 
     losses: list[float]
     picture: Tensor
 
 
-def search(evaluate: Evaluate, start: Tensor, evaluations: int, say: Callable[[str], None] = lambda text: None) -> Search:
+def search(
+    evaluate: Evaluate,
+    start: Tensor,
+    evaluations: int,
+    say: Callable[[str], None] = lambda text: None,
+) -> Search:
     """torch's L-BFGS with its defaults, until it has asked for so many losses."""
     pixels = start.detach().clone().requires_grad_()
     optimiser = torch.optim.LBFGS([pixels])

@@ -1,7 +1,9 @@
-"""One photo and one painting by the house's recipe and every published system's: ``python docs/gallery.py DIR [NAME...]``.
+"""One photo and one painting by the house's recipe and every published system's: ``python
+docs/gallery.py DIR [NAME...]``.
 
-Paints those that are not in DIR yet, small and with a part of the evaluations that were published where those are many,
-which takes an hour all the same; draws what is there into docs/pictures/recipes.jpg.
+Paints those that are not in DIR yet, small and with a part of the evaluations that were published
+where those are many, which takes an hour all the same; draws what is there into
+docs/pictures/recipes.jpg.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from pathlib import Path
 import skimage.data
 
 import impasto
-from impasto import images, museum, recipe
+from impasto import images
+from impasto.assets import museum
+from impasto.recipe import loading
 
 PAINTING = "wheat-field-with-cypresses"
 SIDE = 256  # px, the long one
@@ -26,10 +30,15 @@ def paint(name: str, folder: Path) -> None:
     """The pair by one recipe; a search that runs away keeps the best that it had."""
     file = folder / f"{name}.png"
     begun = time.monotonic()
-    counts = [min(count, MOST) for count in recipe.load(name).schedule.iterations]
-    painting = impasto.stylize(skimage.data.astronaut(), PAINTING, recipe=name, size=SIDE, side="long", iterations=counts)
+    counts = [min(count, MOST) for count in loading.load(name).schedule.iterations]
+    painting = impasto.stylize(
+        skimage.data.astronaut(), PAINTING, recipe=name, size=SIDE, side="long", iterations=counts
+    )
     painting.save(file)
-    print(f"{name}: {painting.record['evaluations']} evaluations, {time.monotonic() - begun:.0f} s", flush=True)
+    print(
+        f"{name}: {painting.record['evaluations']} evaluations, {time.monotonic() - begun:.0f} s",
+        flush=True,
+    )
 
 
 def sheet(folder: Path) -> Path:
@@ -47,7 +56,10 @@ def sheet(folder: Path) -> Path:
 
 def every() -> list[str]:
     """The default, and the published ones."""
-    return [recipe.HOUSE, *(name for name in recipe.names() if recipe.load(name).source)]
+    return [
+        loading.DEFAULT_RECIPE,
+        *(name for name in loading.names() if loading.load(name).source),
+    ]
 
 
 if __name__ == "__main__":

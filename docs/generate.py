@@ -1,4 +1,5 @@
-"""Writes docs/settings.md and docs/recipes.md from the recipes' own fields and comments: ``python docs/generate.py``.
+"""Writes docs/settings.md and docs/recipes.md from the recipes' own fields and comments: ``python
+docs/generate.py``.
 
 A test holds that both are current.
 """
@@ -9,8 +10,8 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from impasto import recipe
 from impasto.cli import display
+from impasto.recipe import loading, options, records
 
 HERE = Path(__file__).parent
 
@@ -98,30 +99,38 @@ back at the next; a search is given up for lost when it stays away for three.
 
 def settings() -> str:
     rows = []
-    for option in recipe.options().values():
+    for option in options.options().values():
         choices = f" One of {', '.join(map(str, option.choices))}." if option.choices else ""
         default = f"`{option.text}`" if option.text else ""
-        rows.append(f"| `{option.name}` | {default} | `{'.'.join(option.path)}` | {option.help}{choices} |")
-    every = [recipe.load(name) for name in recipe.names()]
+        rows.append(
+            f"| `{option.name}` | {default} | `{'.'.join(option.path)}` | {option.help}{choices} |"
+        )
+    every = [loading.load(name) for name in loading.names()]
     named = [f"- `{one.name}`: {one.summary}" for one in every if not one.source]
     more = "Those of published systems are in [recipes.md](recipes.md)."
-    return SETTINGS + "\n".join(rows) + "\n\n## Named recipes\n\n" + "\n".join(named) + f"\n\n{more}\n"
+    return (
+        SETTINGS + "\n".join(rows) + "\n\n## Named recipes\n\n" + "\n".join(named) + f"\n\n{more}\n"
+    )
 
 
 def recipes() -> str:
-    found = [one for one in map(recipe.load, recipe.names()) if one.source]
-    rows = [" | ".join(cells) for cells in (display.RECIPE_COLUMNS, *map(display.recipe_row, found))]
+    found = [one for one in map(loading.load, loading.names()) if one.source]
+    rows = [
+        " | ".join(cells) for cells in (display.RECIPE_COLUMNS, *map(display.recipe_row, found))
+    ]
     rows.insert(1, " | ".join(["---"] * len(display.RECIPE_COLUMNS)))
     table = "\n".join(f"| {row} |" for row in rows)
     return RECIPES + table + "\n\n" + "\n".join(map(_section, found))
 
 
-def _section(one: recipe.Recipe) -> str:
+def _section(one: records.Recipe) -> str:
     """What a recipe is, and the comments of its file."""
     text = resources.files("impasto.recipes").joinpath(f"{one.name}.toml").read_text("utf-8")
     title, *notes = _comments(text)
     listed = "".join(
-        f"- {note}\n" for note in notes if re.search(r"\b(kept|mended|left out|filled in)\b", note, re.IGNORECASE)
+        f"- {note}\n"
+        for note in notes
+        if re.search(r"\b(kept|mended|left out|filled in)\b", note, re.IGNORECASE)
     )
     return f"## {one.name}\n\n{title}\n\n{listed}".rstrip() + "\n"
 

@@ -1,4 +1,6 @@
-"""What the tests share: a pocket network of three blocks with random weights, small enough to prove things on."""
+"""What the tests share: a pocket network of three blocks with random weights, small enough to prove
+things on.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,13 @@ from impasto.networks import vgg
 from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
 
-settings.register_profile("impasto", deadline=None, max_examples=25, derandomize=True, database=None)
+settings.register_profile(
+    "impasto", deadline=None, max_examples=25, derandomize=True, database=None
+)
 settings.load_profile("impasto")
 
-# A pocket network, and networks with the geometry of configurations A and E but next to no channels.
+# A pocket network, and networks with the geometry of configurations A and E but next to no
+# channels.
 SMALL = {
     "pocket": ((4,), (6, 6), (8,)),
     "narrow A": ((2,), (2,), (2, 2), (2, 2), (2, 2)),
@@ -29,7 +34,9 @@ THREADS = torch.get_num_threads()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """One thread for maps this small: on a busy machine, waiting for a second one takes longer than all the sums."""
+    """One thread for maps this small: on a busy machine, waiting for a second one takes longer than
+    all the sums.
+    """
     torch.set_num_threads(1 if item.get_closest_marker("network") is None else THREADS)
 
 
@@ -43,7 +50,9 @@ def small_configurations() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def weights_of() -> Callable[..., Weights]:
-    """A function: configuration -> random float64 weights; ``positive`` ones keep every map above zero."""
+    """A function: configuration -> random float64 weights; ``positive`` ones keep every map above
+    zero.
+    """
 
     def make(configuration: str = "pocket", seed: int = 0, positive: bool = False) -> Weights:
         generator = torch.Generator().manual_seed(seed)
@@ -54,11 +63,16 @@ def weights_of() -> Callable[..., Weights]:
         def spread(*shape: int) -> Tensor:
             return rand(*shape) + 0.1 if positive else rand(*shape) * 2 - 1
 
-        weights = {"input.weight": torch.eye(3).double().flip(0) + spread(3, 3) / 4, "input.bias": spread(3) / 4}
+        weights = {
+            "input.weight": torch.eye(3).double().flip(0) + spread(3, 3) / 4,
+            "input.bias": spread(3) / 4,
+        }
         for layer in vgg.layers(configuration):
             if layer.kind == "conv":
                 size = (3 * layer.channels_in) ** 0.5 * (2 if positive else 1)
-                weights[f"{layer.name}.weight"] = spread(layer.channels, layer.channels_in, 3, 3) / size
+                weights[f"{layer.name}.weight"] = (
+                    spread(layer.channels, layer.channels_in, 3, 3) / size
+                )
                 weights[f"{layer.name}.bias"] = spread(layer.channels) / 4
         return weights
 
@@ -67,7 +81,9 @@ def weights_of() -> Callable[..., Weights]:
 
 @pytest.fixture(scope="session")
 def network_of(weights_of: Callable[..., Weights]) -> Callable[..., Network]:
-    """A function: wanted layers -> a network with random weights, in float64 where nothing else is said."""
+    """A function: wanted layers -> a network with random weights, in float64 where nothing else is
+    said.
+    """
 
     def make(
         *wanted: str,

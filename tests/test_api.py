@@ -1,7 +1,8 @@
 """The desk: what it takes, what it gives, what it leaves alone, and how a run is stopped or fails.
 
-``paint_with_a_pocket_network`` puts a network of a few channels with random weights in the place of the real one, so
-that nothing is fetched and a picture takes a tenth of a second. The other tests of the doors use it too.
+``paint_with_a_pocket_network`` puts a network of a few channels with random weights in the place of
+the real one, so that nothing is fetched and a picture takes a tenth of a second. The other tests of
+the doors use it too.
 """
 
 from __future__ import annotations
@@ -19,13 +20,28 @@ import torch
 from PIL import Image, ImageFile
 
 import impasto
-from impasto import api, engine, events, images, machine, museum, planning, runs, solvers
-from impasto import recipe as recipes
-from impasto.errors import BadPicture, BadRecipe, BadRequest, CannotWrite, Diverged, DoesNotFit, Failed, UnknownName
+from impasto import api, events, images
+from impasto.assets import museum
+from impasto.errors import (
+    BadPicture,
+    BadRecipe,
+    BadRequest,
+    CannotWrite,
+    Diverged,
+    DoesNotFit,
+    Failed,
+    UnknownName,
+)
 from impasto.geometry import Size
+from impasto.hardware import kernel_cache
 from impasto.networks import vgg, weights
 from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
+from impasto.optimize import lbfgs, loop, solver_factory
+from impasto.optimize import solver as solver_
+from impasto.planning import speed
+from impasto.recipe import loading, records
+from impasto.runs import folder as runs
 
 POCKET = ((4, 4), (6, 6), (8,) * 4, (8,) * 4, (8,) * 4)
 QUICK: dict[str, Any] = {"size": 64, "iterations": 2}
@@ -33,10 +49,12 @@ TWO_STAGES: dict[str, Any] = {"size": 96, "iterations": (3, 3), "schedule_coarse
 
 
 def paint_with_a_pocket_network(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """No network is fetched, no kernel is timed, and the cache and the working folder are in ``folder``."""
+    """No network is fetched, no kernel is timed, and the cache and the working folder are in
+    ``folder``.
+    """
     monkeypatch.setitem(vgg.CONFIGURATIONS, "E", POCKET)
     monkeypatch.setattr(weights, "load", lambda name, **_: pocket_weights())
-    monkeypatch.setattr(machine, "kernel", lambda precision, where: KERNELS["conv2d"])
+    monkeypatch.setattr(kernel_cache, "kernel", lambda precision, where: KERNELS["conv2d"])
     monkeypatch.setenv("IMPASTO_CACHE", str(folder / "cache"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(folder)
@@ -54,9 +72,13 @@ def pocket_weights() -> dict[str, torch.Tensor]:
     return found
 
 
-def random_pixels(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray[Any, Any]:
+def random_pixels(
+    height: int, width: int, channels: int = 3, seed: int = 0
+) -> np.ndarray[Any, Any]:
     """8-bit noise in patches of 4 px, so that it survives being resized."""
-    patches = np.random.default_rng(seed).integers(0, 256, (-(-height // 4), -(-width // 4), channels), dtype=np.uint8)
+    patches = np.random.default_rng(seed).integers(
+        0, 256, (-(-height // 4), -(-width // 4), channels), dtype=np.uint8
+    )
     return patches.repeat(4, 0).repeat(4, 1)[:height, :width]
 
 
@@ -68,7 +90,11 @@ def save_random(path: str | Path, height: int = 75, width: int = 100, seed: int 
 def paint_in_a_folder_of_pictures(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """The same, with photo.png, painting.png and other.png in the folder."""
     paint_with_a_pocket_network(monkeypatch, folder)
-    for name, seed, height, width in (("photo.png", 0, 75, 100), ("painting.png", 1, 60, 80), ("other.png", 2, 60, 80)):
+    for name, seed, height, width in (
+        ("photo.png", 0, 75, 100),
+        ("painting.png", 1, 60, 80),
+        ("other.png", 2, 60, 80),
+    ):
         save_random(name, height, width, seed)
 
 
@@ -76,7 +102,11 @@ def hang(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every painting of the museum is the same noise, without any download."""
     pixels = random_pixels(80, 60, seed=9).astype(np.float32) / 255
     monkeypatch.setattr(museum.Work, "read", lambda self, *, progress=None: pixels)
-    monkeypatch.setattr(museum.Work, "read_bytes", lambda self, *, progress=None: b"the file of " + self.slug.encode())
+    monkeypatch.setattr(
+        museum.Work,
+        "read_bytes",
+        lambda self, *, progress=None: b"the file of " + self.slug.encode(),
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -86,11 +116,15 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     save_random("painting.png", 60, 80, seed=1)
 
 
-def ask(settings: dict[str, Any] | None = None, photo: object = "photo.png", style: object = "painting.png") -> api.Request:
-    return api.request(photo, style, recipes.with_settings(recipes.Recipe(), settings or QUICK))
+def ask(
+    settings: dict[str, Any] | None = None,
+    photo: object = "photo.png",
+    style: object = "painting.png",
+) -> api.Request:
+    return api.request(photo, style, loading.with_settings(records.Recipe(), settings or QUICK))
 
 
-# ---- what it takes -------------------------------------------------------------------------------------------
+# ---- what it takes -------------------------------------------------------------------------------
 
 
 def _as_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
@@ -111,7 +145,10 @@ SOURCES: dict[str, Callable[[np.ndarray[Any, Any]], Any]] = {
 
 @pytest.mark.parametrize("kind", SOURCES)
 def test_the_same_picture_in_any_form_gives_the_same_painting_and_is_not_changed(kind: str):
-    photo, painting = SOURCES[kind](random_pixels(75, 100)), SOURCES[kind](random_pixels(60, 80, seed=1))
+    photo, painting = (
+        SOURCES[kind](random_pixels(75, 100)),
+        SOURCES[kind](random_pixels(60, 80, seed=1)),
+    )
     before = [copy.deepcopy(photo), copy.deepcopy(painting)]
     found = impasto.stylize(photo, painting, **QUICK)
     expected = impasto.stylize("photo.png", Path("painting.png"), **QUICK)
@@ -150,7 +187,10 @@ def test_several_styles_are_blended(kind: type):
     bold = {"size": 64, "iterations": 8, "strength": 90, "smooth_weight": 0}
     both = impasto.stylize("photo.png", kind(["painting.png", "other.png"]), **bold)
     alone = [impasto.stylize("photo.png", style, **bold) for style in ("painting.png", "other.png")]
-    assert [Path(painting.path).name for painting in both.recipe.paintings] == ["painting.png", "other.png"]
+    assert [Path(painting.path).name for painting in both.recipe.paintings] == [
+        "painting.png",
+        "other.png",
+    ]
     for one in alone:
         assert np.abs(one.pixels - both.pixels).max() > 0.01
     swapped = impasto.stylize("photo.png", ["other.png", "painting.png"], **bold)
@@ -164,7 +204,7 @@ def test_a_file_wins_over_a_painting_of_the_museum(monkeypatch: pytest.MonkeyPat
     assert impasto.stylize("photo.png", "irises", **QUICK).credit == ""
 
 
-# ---- what it refuses -----------------------------------------------------------------------------------------
+# ---- what it refuses -----------------------------------------------------------------------------
 
 
 def test_an_unknown_field_is_refused_with_a_suggestion():
@@ -179,7 +219,9 @@ def test_a_value_out_of_range_is_refused_with_the_range():
     assert "0 to 100" in found.value.hint
 
 
-@pytest.mark.parametrize("source", [None, 3, b"photo.png", np.zeros((5, 5, 7)), np.full((40, 40, 3), np.nan)])
+@pytest.mark.parametrize(
+    "source", [None, 3, b"photo.png", np.zeros((5, 5, 7)), np.full((40, 40, 3), np.nan)]
+)
 def test_what_is_no_picture_is_refused(source: object):
     with pytest.raises(BadPicture):
         impasto.stylize(source, "painting.png", **QUICK)
@@ -199,12 +241,16 @@ def test_a_painting_name_too_long_for_a_file_is_refused_like_any_other():
 
 def test_a_recipe_that_weighs_nothing_is_refused():
     with pytest.raises(BadRequest):
-        impasto.stylize("photo.png", "painting.png", content_weight=0, style_weight=0, smooth_weight=0, **QUICK)
+        impasto.stylize(
+            "photo.png", "painting.png", content_weight=0, style_weight=0, smooth_weight=0, **QUICK
+        )
 
 
 def test_a_line_search_goes_straight_and_is_not_kept_within_a_range():
     with pytest.raises(BadRecipe, match="solver-clamp") as found:
-        impasto.stylize("photo.png", "painting.png", solver_line_search="strong-wolfe", solver_clamp="yes")
+        impasto.stylize(
+            "photo.png", "painting.png", solver_line_search="strong-wolfe", solver_clamp="yes"
+        )
     assert "--solver-clamp" in found.value.hint
 
 
@@ -228,7 +274,7 @@ def test_nothing_is_loaded_before_everything_is_checked(monkeypatch: pytest.Monk
         impasto.stylize("photo.png", "painting.png", **QUICK)
 
 
-# ---- what it gives -------------------------------------------------------------------------------------------
+# ---- what it gives -------------------------------------------------------------------------------
 
 
 def test_image_save_and_record(tmp_path: Path):
@@ -238,7 +284,9 @@ def test_image_save_and_record(tmp_path: Path):
     assert saved == tmp_path / "new" / "folder" / "out.png"
     with Image.open(saved) as image:
         np.testing.assert_array_equal(np.asarray(image), np.asarray(painting.image))
-    np.testing.assert_array_equal(np.asarray(painting.image), np.rint(painting.pixels * 255).astype(np.uint8))
+    np.testing.assert_array_equal(
+        np.asarray(painting.image), np.rint(painting.pixels * 255).astype(np.uint8)
+    )
     assert painting.record["size"] == [64, 48]
     assert painting.record["evaluations"] == 3  # two steps, and the loss of the finished picture
     assert painting.record["recipe_sha256"] == painting.recipe.sha256
@@ -251,7 +299,9 @@ def test_image_save_and_record(tmp_path: Path):
 def test_a_painting_of_16_bits_is_saved_with_16_bits_or_not_at_all():
     painting = impasto.stylize("photo.png", "painting.png", output_bits=16, **QUICK)
     deep = images.read(painting.save("out.png"), max_megapixels=1).pixels
-    assert np.abs(deep - painting.pixels).max() < 1e-5 < np.abs(deep * 255 - np.rint(deep * 255)).max()
+    assert (
+        np.abs(deep - painting.pixels).max() < 1e-5 < np.abs(deep * 255 - np.rint(deep * 255)).max()
+    )
     with pytest.raises(CannotWrite):
         painting.save("out.jpg")
 
@@ -266,7 +316,10 @@ def test_transparency_comes_back():
 
 def test_the_picture_is_painted_and_the_loss_falls():
     events_seen: list[events.Event] = []
-    painting = api.paint(ask({"size": 64, "iterations": 10, "strength": 80}), watch=api.Watch(event=events_seen.append))
+    painting = api.paint(
+        ask({"size": 64, "iterations": 10, "strength": 80}),
+        watch=api.Watch(event=events_seen.append),
+    )
     first = next(event for event in events_seen if isinstance(event, events.Stepped))
     assert painting.record["loss"]["total"] < first.loss
     photo = images.resize(images.read("photo.png", max_megapixels=1).pixels, Size(48, 64))
@@ -300,7 +353,9 @@ def test_iterate_gives_planned_first_and_finished_last():
     assert planned.stages == ((Size(36, 48), 3), (Size(72, 96), 3))
     assert planned.memory_bytes > 0 and planned.free_bytes > 0 and planned.seconds >= 0
     pixels = images.from_tensor(stream[-1][1].pixels)
-    np.testing.assert_array_equal(pixels, impasto.stylize("photo.png", "painting.png", **TWO_STAGES).pixels)
+    np.testing.assert_array_equal(
+        pixels, impasto.stylize("photo.png", "painting.png", **TWO_STAGES).pixels
+    )
 
 
 def test_iterate_can_be_left_and_wants_pictures():
@@ -308,7 +363,7 @@ def test_iterate_can_be_left_and_wants_pictures():
     assert isinstance(next(stream)[0], events.Planned)
     stream.close()
     with pytest.raises(BadPicture):
-        impasto.iterate(recipes.Recipe())
+        impasto.iterate(records.Recipe())
 
 
 def test_a_photo_that_is_enlarged_is_said():
@@ -316,45 +371,58 @@ def test_a_photo_that_is_enlarged_is_said():
     api.paint(ask({"size": 128, "iterations": 1}), watch=api.Watch(event=seen.append))
     assert [event.message for event in seen if isinstance(event, events.Warned)] == [
         "The photo is 100x75; it is enlarged to 128x96.",
-        "The painting painting.png is 80x60; it is enlarged 1.6 times. A larger picture of it has finer strokes.",
+        "The painting painting.png is 80x60; it is enlarged 1.6 times. A larger picture of it has "
+        "finer strokes.",
     ]
 
 
-# ---- planned, and in a given time ----------------------------------------------------------------------------
+# ---- planned, and in a given time ----------------------------------------------------------------
 
 
 def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each evaluation is said to take a ten-thousandth of a second for every pixel."""
-    monkeypatch.setattr(planning, "speed", lambda *_: planning.Speed((10_000, 0.0, 1.0), (20_000, 0.0, 2.0)))
+    monkeypatch.setattr(
+        speed, "speed", lambda *_: speed.Speed((10_000, 0.0, 1.0), (20_000, 0.0, 2.0))
+    )
 
 
-def test_plans_say_what_painting_would_take_without_painting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_plans_say_what_painting_would_take_without_painting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     slow_machine(monkeypatch)
     before = [path for path in sorted(tmp_path.rglob("*")) if "cache" not in path.parts]
-    recipe = recipes.with_settings(recipes.Recipe(), {"memory": "700MB", "iterations": "5,3"})
+    recipe = loading.with_settings(records.Recipe(), {"memory": "700MB", "iterations": "5,3"})
     small, own, large = api.plans("photo.png", "painting.png", [64, 0, 8000], recipe)
     assert isinstance(small, events.Planned) and isinstance(own, events.Planned)
     assert (small.size, own.size) == (Size(48, 64), Size(75, 100))
     assert small.stages == ((Size(48, 64), 5),) and small.seconds == round(1e-4 * 6 * 48 * 64, 1)
     assert isinstance(large, DoesNotFit) and "8000x6000" in large.message
-    assert [path for path in sorted(tmp_path.rglob("*")) if "cache" not in path.parts] == before  # how fast it is, is kept
+    # How fast it is, is kept.
+    assert [path for path in sorted(tmp_path.rglob("*")) if "cache" not in path.parts] == before
 
 
 @pytest.mark.parametrize("sizes", [[20, 96, 0], [512, 1024, 0]])
 def test_a_size_at_which_a_photo_is_too_thin_is_said_in_its_place(sizes: list[int]):
     save_random("photo.png", *((75, 100) if sizes[0] == 20 else (50, 1600)))
-    thin, *others = api.plans("photo.png", "painting.png", sizes, recipes.Recipe())
-    assert isinstance(thin, BadPicture) and "too few for the network" in thin.message and "--size" in thin.hint
+    thin, *others = api.plans("photo.png", "painting.png", sizes, records.Recipe())
+    assert (
+        isinstance(thin, BadPicture)
+        and "too few for the network" in thin.message
+        and "--size" in thin.hint
+    )
     assert [type(one) for one in others] == [events.Planned] * 2
-    assert [one.size.long_side for one in others] == [sizes[1], max(100, 16 * (sizes[0] == 512) * 100)]  # type: ignore[union-attr]
+    assert [one.size.long_side for one in others] == [
+        sizes[1],
+        max(100, 16 * (sizes[0] == 512) * 100),
+    ]  # type: ignore[union-attr]
 
 
 def test_plans_refuse_what_painting_refuses():
     for sizes in ([64, -5], [64, 70_000], [20], [20, 30]):
         with pytest.raises(BadRequest, match="20x15" if sizes[0] == 20 else "size is"):
-            api.plans("photo.png", "painting.png", sizes, recipes.Recipe())
+            api.plans("photo.png", "painting.png", sizes, records.Recipe())
     with pytest.raises(BadPicture):
-        api.plans("missing.png", "painting.png", [64], recipes.Recipe())
+        api.plans("missing.png", "painting.png", [64], records.Recipe())
 
 
 @pytest.mark.parametrize("seconds", [20, 20.0, "20", "20s"])
@@ -371,7 +439,9 @@ def test_a_picture_in_a_given_time(monkeypatch: pytest.MonkeyPatch, seconds: flo
     assert kept.recipe.size == 64 and kept.recipe.schedule.iterations == (2,)
 
 
-@pytest.mark.parametrize(("shape", "size"), [((50, 1600), (48, 1536)), ((17, 23), (32, 43)), ((20, 1600), (32, 2560))])
+@pytest.mark.parametrize(
+    ("shape", "size"), [((50, 1600), (48, 1536)), ((17, 23), (32, 43)), ((20, 1600), (32, 2560))]
+)
 def test_a_thin_photo_is_painted_in_a_given_time_at_a_size_that_it_can_have(
     monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], size: tuple[int, int]
 ):
@@ -393,11 +463,17 @@ def test_a_size_that_a_time_allows_and_the_file_does_not_is_refused_before_the_w
     assert seen == [] and not (tmp_path / "out.webp").exists()
 
 
-@pytest.mark.parametrize(("output", "run"), [("x.png", "x.png"), ("x/result.png", "x"), ("x.png", "x.png/run")])
+@pytest.mark.parametrize(
+    ("output", "run"), [("x.png", "x.png"), ("x/result.png", "x"), ("x.png", "x.png/run")]
+)
 def test_a_picture_and_a_run_in_each_others_way_are_refused(tmp_path: Path, output: str, run: str):
     with pytest.raises(CannotWrite, match="in each other's way") as found:
         api.paint(ask(), output=Path(output), run=Path(run))
-    assert "--run DIR" in found.value.hint and not Path(output).exists() and not (tmp_path / run).is_file()
+    assert (
+        "--run DIR" in found.value.hint
+        and not Path(output).exists()
+        and not (tmp_path / run).is_file()
+    )
 
 
 @pytest.mark.parametrize("pause", [-1.0, float("nan")])
@@ -418,10 +494,21 @@ def test_when_the_time_is_up_the_picture_so_far_is_the_finished_one(tmp_path: Pa
     seen: list[events.Event] = []
     output, run = tmp_path / "out.png", tmp_path / "out.run"
     fixed = frozenset({"size", "iterations"})
-    painting = api.paint(ask(TWO_STAGES), output=output, run=run, watch=api.Watch(seen.append), within=1e-6, fixed=fixed)
+    painting = api.paint(
+        ask(TWO_STAGES),
+        output=output,
+        run=run,
+        watch=api.Watch(seen.append),
+        within=1e-6,
+        fixed=fixed,
+    )
     assert sum(isinstance(event, events.Stepped) for event in seen) == 4
     assert isinstance(seen[-1], events.Warned) and "The time is up after 4 of 6" in seen[-1].message
-    assert painting.pixels.shape == (72, 96, 3) and (run / runs.RECORD).exists() and not (run / runs.STATE).exists()
+    assert (
+        painting.pixels.shape == (72, 96, 3)
+        and (run / runs.RECORD).exists()
+        and not (run / runs.STATE).exists()
+    )
     with Image.open(output) as image:
         np.testing.assert_array_equal(np.asarray(image), np.asarray(painting.image))
     assert "The time is up" in (run / runs.EVENTS).read_text("utf-8").splitlines()[-1]
@@ -432,10 +519,12 @@ def test_with_time_enough_it_is_not_up():
     fixed = frozenset({"size", "iterations"})
     found = api.paint(ask(TWO_STAGES), watch=api.Watch(seen.append), within=1000, fixed=fixed)
     assert isinstance(seen[-1], events.Finished)
-    np.testing.assert_array_equal(found.pixels, impasto.stylize("photo.png", "painting.png", **TWO_STAGES).pixels)
+    np.testing.assert_array_equal(
+        found.pixels, impasto.stylize("photo.png", "painting.png", **TWO_STAGES).pixels
+    )
 
 
-# ---- what it leaves alone ------------------------------------------------------------------------------------
+# ---- what it leaves alone ------------------------------------------------------------------------
 
 
 def _settings() -> dict[str, Any]:
@@ -453,7 +542,9 @@ def _settings() -> dict[str, Any]:
     }
 
 
-def test_nothing_of_the_process_is_changed_and_nothing_is_printed(capfd: pytest.CaptureFixture[str], tmp_path: Path):
+def test_nothing_of_the_process_is_changed_and_nothing_is_printed(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+):
     torch.manual_seed(5)
     np.random.seed(5)
     before = _settings()
@@ -477,13 +568,17 @@ def test_it_paints_where_the_caller_has_switched_gradients_off(mode: Callable[[]
     np.testing.assert_array_equal(found.pixels, expected.pixels)
 
 
-# ---- stopped, and failed -------------------------------------------------------------------------------------
+# ---- stopped, and failed -------------------------------------------------------------------------
 
 
 def test_a_stopped_run_leaves_a_picture_of_the_full_size(tmp_path: Path):
     seen: list[events.Event] = []
-    watch = api.Watch(seen.append, stop=lambda: sum(isinstance(event, events.Stepped) for event in seen) >= 2)
-    painting = api.paint(ask(TWO_STAGES), output=tmp_path / "out.png", run=tmp_path / "out.run", watch=watch)
+    watch = api.Watch(
+        seen.append, stop=lambda: sum(isinstance(event, events.Stepped) for event in seen) >= 2
+    )
+    painting = api.paint(
+        ask(TWO_STAGES), output=tmp_path / "out.png", run=tmp_path / "out.run", watch=watch
+    )
     assert sum(isinstance(event, events.Stepped) for event in seen) == 2
     assert isinstance(seen[-1], events.Warned) and "2 of 6" in seen[-1].message
     assert painting.pixels.shape == (72, 96, 3) and painting.record["evaluations"] == 2
@@ -496,15 +591,15 @@ def test_a_stopped_run_leaves_a_picture_of_the_full_size(tmp_path: Path):
 
 def go_wild(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Let one move lead far away, to a picture of numbers that nobody has looked at yet."""
-    move, moves = solvers.LBFGS.move, [0]
+    move, moves = lbfgs.LBFGS.move, [0]
 
-    def wild(self: solvers.LBFGS, gradient: torch.Tensor, loss: float) -> None:
+    def wild(self: lbfgs.LBFGS, gradient: torch.Tensor, loss: float) -> None:
         move(self, gradient, loss)
         moves[0] += 1
         if moves[0] == step:
             self.pixels.mul_(-40)
 
-    monkeypatch.setattr(solvers.LBFGS, "move", wild)
+    monkeypatch.setattr(lbfgs.LBFGS, "move", wild)
 
 
 @pytest.mark.parametrize("step", [2, 3, 5])
@@ -524,7 +619,14 @@ def test_a_picture_that_was_broken_off_is_the_best_that_was_looked_at(
     go_wild(monkeypatch, step)
     run = tmp_path / "out.run"
     fixed = frozenset({"size", "iterations"})
-    found = api.paint(ask(TWO_STAGES), output=tmp_path / "out.png", run=run, watch=watch, within=within, fixed=fixed)
+    found = api.paint(
+        ask(TWO_STAGES),
+        output=tmp_path / "out.png",
+        run=run,
+        watch=watch,
+        within=within,
+        fixed=fixed,
+    )
     assert len(stepped()) == step
     assert found.record["loss"]["total"] == min(stepped()[0 if step <= 3 else 3 :])
     assert 0.1 < found.pixels.mean() < 0.9  # where it went, all is 0
@@ -548,9 +650,9 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_picture(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, statistics: str
 ):
     moved: list[np.ndarray[Any, Any]] = []  # the pixels after each move
-    made = solvers.make
+    made = solver_factory.make
 
-    def make(*how: Any, **more: Any) -> solvers.Solver:
+    def make(*how: Any, **more: Any) -> solver_.Solver:
         solver = made(*how, **more)
         move = solver.move
 
@@ -561,22 +663,31 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_picture(
         monkeypatch.setattr(solver, "move", watched)
         return solver
 
-    monkeypatch.setattr(engine.solvers, "make", make)
+    monkeypatch.setattr(loop.solver_factory, "make", make)
     fail_after(monkeypatch, lambda: len(moved) >= 3)
     seen: list[events.Event] = []
     asked = ask({"size": 64, "iterations": 9, "style_statistics": statistics})
     with pytest.raises(Diverged, match="stopped being a number") as found:
-        api.paint(asked, output=tmp_path / "out.png", run=tmp_path / "out.run", watch=api.Watch(seen.append))
+        api.paint(
+            asked,
+            output=tmp_path / "out.png",
+            run=tmp_path / "out.run",
+            watch=api.Watch(seen.append),
+        )
     assert isinstance(found.value, Failed) and "out.png" in found.value.hint
     assert isinstance(seen[-1], events.Failed)
-    assert sum(isinstance(event, events.Warned) for event in seen) == engine.RESTARTS and len(moved) == 3
+    assert (
+        sum(isinstance(event, events.Warned) for event in seen) == loop.RESTARTS and len(moved) == 3
+    )
     with Image.open("out.png") as image:  # the third move's picture was never found to have a loss
         np.testing.assert_array_equal(np.asarray(image), np.rint(moved[1] * 255).astype(np.uint8))
     assert not (tmp_path / "out.run" / runs.RECORD).exists()  # a run that failed is not complete
 
 
 @pytest.mark.parametrize("statistics", ["wasserstein", "gram"])
-def test_a_network_of_no_numbers_at_all_is_a_failure_and_no_crash(monkeypatch: pytest.MonkeyPatch, statistics: str):
+def test_a_network_of_no_numbers_at_all_is_a_failure_and_no_crash(
+    monkeypatch: pytest.MonkeyPatch, statistics: str
+):
     fail_after(monkeypatch, lambda: True)
     with pytest.raises(Failed):
         impasto.stylize("photo.png", "painting.png", style_statistics=statistics, **QUICK)

@@ -1,4 +1,6 @@
-"""What is varied: how lists and ranges are read, what is refused, and how combinations are ordered and called."""
+"""What is varied: how lists and ranges are read, what is refused, and how combinations are ordered
+and called.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from impasto import axes
 from impasto.errors import BadRecipe, BadRequest
-from impasto.recipe import Recipe
+from impasto.recipe.records import Recipe
+from impasto.sweep import grid
 
 VALUES: dict[str, tuple[str, Any, list[Any]]] = {
     "a range and its count": ("strength", "10:90:5", [10, 30, 50, 70, 90]),
@@ -23,7 +25,11 @@ VALUES: dict[str, tuple[str, Any, list[Any]]] = {
     "a list": ("init", "content, noise", ["content", "noise"]),
     "a list with a range": ("strength", "5,10:30:3", [5, 10, 20, 30]),
     "values with commas": ("iterations", "40,35,30/20", [(40, 35, 30), (20,)]),
-    "layers": ("content-layers", "relu2_1/relu3_1=2,relu4_1", [{"relu2_1": 1}, {"relu3_1": 2, "relu4_1": 1}]),
+    "layers": (
+        "content-layers",
+        "relu2_1/relu3_1=2,relu4_1",
+        [{"relu2_1": 1}, {"relu3_1": 2, "relu4_1": 1}],
+    ),
     "flags": ("single-scale", "true,false", [True, False]),
     "choices": ("network", "vgg19,vgg16", ["vgg19", "vgg16"]),
     "choices among numbers": ("output-bits", "8,16", [8, 16]),
@@ -38,23 +44,29 @@ VALUES: dict[str, tuple[str, Any, list[Any]]] = {
 @pytest.mark.parametrize("case", VALUES)
 def test_values_are_read(case: str):
     name, written, values = VALUES[case]
-    _, (axis,) = axes.axes(Recipe(), {name: written})
+    _, (axis,) = grid.axes(Recipe(), {name: written})
     assert axis.name == name
     assert list(axis.values) == values
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("strength", "30"), ("iterations", "40,35,31"), ("iterations", (3, 2)), ("strength", "30,30.0")]
+    ("name", "value"),
+    [
+        ("strength", "30"),
+        ("iterations", "40,35,31"),
+        ("iterations", (3, 2)),
+        ("strength", "30,30.0"),
+    ],
 )
 def test_one_value_is_no_axis(name: str, value: Any):
-    base, found = axes.axes(Recipe(), {name: value})
+    base, found = grid.axes(Recipe(), {name: value})
     assert found == ()
     assert base != Recipe()
 
 
 @given(some.integers(-50, 50), some.integers(-50, 50), some.integers(2, 12))
 def test_a_range_has_its_count_and_both_its_ends(first: int, last: int, count: int):
-    values = axes._range(axes.recipes.options()["strength"], f"{first}:{last}:{count}")
+    values = grid._range(grid.recipes.options()["strength"], f"{first}:{last}:{count}")
     assert len(values) == count
     assert (values[0], values[-1]) == (first, last)
     steps = [after - before for before, after in itertools.pairwise(values)]
@@ -83,12 +95,12 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_is_no_value_is_refused(case: str):
     settings, words = BAD[case]
     with pytest.raises(BadRecipe, match=words):
-        axes.axes(Recipe(), settings)
+        grid.axes(Recipe(), settings)
 
 
 def test_every_combination_the_last_axis_first():
-    base, varied = axes.axes(Recipe(), {"strength": "10,20", "size": 96, "init": "content,noise"})
-    found = axes.combinations(base, varied)
+    base, varied = grid.axes(Recipe(), {"strength": "10,20", "size": 96, "init": "content,noise"})
+    found = grid.combinations(base, varied)
     assert [tuple(one.settings.values()) for one in found] == [
         ("10", "content"), ("10", "noise"), ("20", "content"), ("20", "noise"),
     ]  # fmt: skip
@@ -100,26 +112,36 @@ def test_every_combination_the_last_axis_first():
 
 def test_nothing_varied_and_too_much_are_refused():
     with pytest.raises(BadRequest, match="Nothing is varied"):
-        axes.combinations(Recipe(), ())
-    base, varied = axes.axes(Recipe(), {"seed": "0:50", "strength": "1,2"})
+        grid.combinations(Recipe(), ())
+    base, varied = grid.axes(Recipe(), {"seed": "0:50", "strength": "1,2"})
     with pytest.raises(BadRequest, match=r"102 pictures \(51 of seed x 2 of strength\)") as refused:
-        axes.combinations(base, varied)
+        grid.combinations(base, varied)
     assert "--yes" in refused.value.hint
-    assert len(axes.combinations(base, varied, most=None)) == 102
+    assert len(grid.combinations(base, varied, most=None)) == 102
 
 
 def test_file_names_are_safe_and_tell_values_apart():
     def stems(name: str, values: Any) -> tuple[str, ...]:
-        return axes.axes(Recipe(), {name: values})[1][0].stems
+        return grid.axes(Recipe(), {name: values})[1][0].stems
 
-    assert stems("content-layers", "relu2_1/relu3_1=2,relu4_1") == ("relu2_1=1", "relu3_1=2,relu4_1=1")
+    assert stems("content-layers", "relu2_1/relu3_1=2,relu4_1") == (
+        "relu2_1=1",
+        "relu3_1=2,relu4_1=1",
+    )
     assert stems("init", ["noise", "../other place/a b.png"]) == ("noise", "a-b.png")
     assert stems("init", ["a/one.png", "b/one.png"]) == ("a-one.png", "b-one.png")
     assert stems("init", ["a b.png", "a-b.png"]) == ("1", "2")
     assert stems("init", ["n" * 99, "noise"]) == ("1", "2")
-    assert stems("init", ["Noise.png", "noise.png"]) == ("1", "2")  # some disks do not tell them apart
-    many = {name: [1.0, 2.0] for name in ("strength", "style-scale", "content-weight", "style-weight", "smooth-weight")}
-    base, varied = axes.axes(Recipe(), {**many, "init": ["n" * 39, "o" * 39], "network-padding": "zero,reflect,replicate"})
-    found = axes.combinations(base, varied, most=None)
+    # Some disks do not tell them apart.
+    assert stems("init", ["Noise.png", "noise.png"]) == ("1", "2")
+    many = {
+        name: [1.0, 2.0]
+        for name in ("strength", "style-scale", "content-weight", "style-weight", "smooth-weight")
+    }
+    base, varied = grid.axes(
+        Recipe(),
+        {**many, "init": ["n" * 39, "o" * 39], "network-padding": "zero,reflect,replicate"},
+    )
+    found = grid.combinations(base, varied, most=None)
     assert len({one.stem for one in found}) == len(found) == 2**6 * 3
     assert max(len(one.stem) for one in found) <= 150

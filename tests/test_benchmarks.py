@@ -1,4 +1,6 @@
-"""The benchmarks measure what they say: the yardstick has the same objective, and the table says what was found."""
+"""The benchmarks measure what they say: the yardstick has the same objective, and the table says
+what was found.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,16 @@ from benchmarks import __main__ as command
 from benchmarks import loss, memory, program, quality, scene, speed, table, yardstick
 from benchmarks.scene import How, Pairs, Rival, Scene, apart, in_turn
 from benchmarks.table import Row
-from impasto import api, comparing, images, metrics, problem, schedule, sweeping
-from impasto import recipe as recipes
+from impasto import api, images
+from impasto.compare import evaluator, scoring
 from impasto.geometry import Size
+from impasto.inputs import request
 from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
-from impasto.request import request
+from impasto.optimize import loss as problem
+from impasto.planning import schedule
+from impasto.recipe import loading
+from impasto.sweep import sweep
 
 LAYERS = ("input", "relu1_1", "relu2_1", "relu2_2", "relu3_1")
 SETTINGS = {
@@ -52,9 +58,13 @@ def pocket(network_of: Callable[..., Network]) -> Callable[..., Scene]:
     """A function: settings -> a scene of 36x48 px seen by the pocket network."""
 
     def make(**settings: object) -> Scene:
-        recipe = recipes.with_settings(recipes.load(recipes.HOUSE), {**SETTINGS, **settings})
+        recipe = loading.with_settings(
+            loading.load(loading.DEFAULT_RECIPE), {**SETTINGS, **settings}
+        )
         asked = request(pixels(60, 80, 0), [pixels(70, 50, 1)], recipe)
-        network = network_of(*LAYERS, padding=recipe.network.padding, pooling=recipe.network.pooling)
+        network = network_of(
+            *LAYERS, padding=recipe.network.padding, pooling=recipe.network.pooling
+        )
         paintings = tuple(painting.pixels for painting in asked.paintings)
         tools = problem.Tools(asked.recipe, network, asked.photo.pixels, paintings)
         return Scene(asked, tools, None)  # type: ignore[arg-type]
@@ -65,16 +75,24 @@ def pocket(network_of: Callable[..., Network]) -> Callable[..., Scene]:
 def plain(made: Scene, weights: dict[str, Tensor]) -> yardstick.Yardstick:
     """The yardstick for a scene, in float64."""
     painting = made.asked.paintings[0].pixels
-    size = schedule.painting_size(Size(*painting.shape[:2]), made.size, made.asked.recipe.style.scale)
+    size = schedule.painting_size(
+        Size(*painting.shape[:2]), made.size, made.asked.recipe.style.scale
+    )
     seen = images.to_tensor(images.resize(painting, size)).double()
-    return yardstick.Yardstick(made.asked.recipe, weights, made.photo.double(), seen, made.asked.plan.content_factor)
+    return yardstick.Yardstick(
+        made.asked.recipe, weights, made.photo.double(), seen, made.asked.plan.content_factor
+    )
 
 
-# ---- the yardstick -------------------------------------------------------------------------------------------
+# ---- the yardstick -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("statistics", ["gram-relative=1", "wasserstein=1", "gram-relative=0.3,wasserstein=0.7"])
-@pytest.mark.parametrize(("padding", "pooling"), [("reflect", "max"), ("zero", "average"), ("replicate", "max")])
+@pytest.mark.parametrize(
+    "statistics", ["gram-relative=1", "wasserstein=1", "gram-relative=0.3,wasserstein=0.7"]
+)
+@pytest.mark.parametrize(
+    ("padding", "pooling"), [("reflect", "max"), ("zero", "average"), ("replicate", "max")]
+)
 def test_the_yardstick_has_the_same_objective(
     pocket: Callable[..., Scene],
     weights_of: Callable[..., dict[str, Tensor]],
@@ -89,28 +107,42 @@ def test_the_yardstick_has_the_same_objective(
     assert found.gradient < 1e-6
 
 
-def test_another_objective_is_told_apart(pocket: Callable[..., Scene], weights_of: Callable[..., dict[str, Tensor]]):
+def test_another_objective_is_told_apart(
+    pocket: Callable[..., Scene], weights_of: Callable[..., dict[str, Tensor]]
+):
     """Otherwise the test above could not fail."""
     picture = pocket().noisy.double()
-    one, other = pocket(style_statistics="gram-relative=1"), pocket(style_statistics="gram-relative=1.1")
+    one, other = (
+        pocket(style_statistics="gram-relative=1"),
+        pocket(style_statistics="gram-relative=1.1"),
+    )
     assert apart(plain(one, weights_of())(picture), other.evaluation()(picture)).loss > 1e-3
 
 
 @pytest.mark.parametrize("settings", [{"style_statistics": "gram=1"}, {"content_scaling": "mean"}])
 def test_the_yardstick_refuses_what_it_does_not_know(
-    pocket: Callable[..., Scene], weights_of: Callable[..., dict[str, Tensor]], settings: dict[str, str]
+    pocket: Callable[..., Scene],
+    weights_of: Callable[..., dict[str, Tensor]],
+    settings: dict[str, str],
 ):
     with pytest.raises(ValueError, match="yardstick knows"):
         plain(pocket(**settings), weights_of())
 
 
-def test_it_looks_no_deeper_than_it_is_asked_to(pocket: Callable[..., Scene], weights_of: Callable[..., dict[str, Tensor]]):
-    shallow = plain(pocket(**{"style-layers": "relu1_1=1", "content-layers": "relu2_1=1"}), weights_of())
-    assert list(shallow.features(torch.zeros(1, 3, 36, 48, dtype=torch.float64))) == ["relu1_1", "relu2_1"]
+def test_it_looks_no_deeper_than_it_is_asked_to(
+    pocket: Callable[..., Scene], weights_of: Callable[..., dict[str, Tensor]]
+):
+    shallow = plain(
+        pocket(**{"style-layers": "relu1_1=1", "content-layers": "relu2_1=1"}), weights_of()
+    )
+    assert list(shallow.features(torch.zeros(1, 3, 36, 48, dtype=torch.float64))) == [
+        "relu1_1",
+        "relu2_1",
+    ]
 
 
 def test_what_it_needs_grows_with_the_picture(weights_of: Callable[..., dict[str, Tensor]]):
-    recipe = recipes.with_settings(recipes.load(recipes.HOUSE), SETTINGS)
+    recipe = loading.with_settings(loading.load(loading.DEFAULT_RECIPE), SETTINGS)
     one, two = (yardstick.needs(recipe, weights_of(), count) for count in (1000, 2000))
     assert two == pytest.approx(2 * one, rel=1e-3)
 
@@ -131,7 +163,7 @@ def test_a_search_is_as_long_as_asked_and_keeps_the_best():
     assert found.losses[-1] < found.losses[0]
 
 
-# ---- side by side --------------------------------------------------------------------------------------------
+# ---- side by side --------------------------------------------------------------------------------
 
 
 def test_the_two_take_turns_and_the_ratio_is_that_of_pairs():
@@ -152,8 +184,12 @@ def test_the_two_take_turns_and_the_ratio_is_that_of_pairs():
     assert pairs.medians == (4.0, 1.0)
 
 
-def test_a_run_ends_where_the_loss_is_reached(pocket: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(loss, "SCHEDULE", {"single_scale": False, "schedule_coarsest": 32, "iterations": (3,)})
+def test_a_run_ends_where_the_loss_is_reached(
+    pocket: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        loss, "SCHEDULE", {"single_scale": False, "schedule_coarsest": 32, "iterations": (3,)}
+    )
     monkeypatch.setattr(loss, "LAST", 9)
     made = pocket()
 
@@ -166,7 +202,8 @@ def test_a_run_ends_where_the_loss_is_reached(pocket: Callable[..., Scene], monk
     assert whole.picture.shape == (1, 3, *made.size)
     target = whole.loss * 1.02
     asides: list[float] = []
-    assert not loss.painted(made, target, lambda picture: 2 * target, lambda text: None).reached  # whose word counts
+    # Whose word counts.
+    assert not loss.painted(made, target, lambda picture: 2 * target, lambda text: None).reached
     found = loss.painted(made, target, judged, lambda text: None, asides.append)
     assert asides == sorted(asides)
     assert 0 < asides[-1] <= found.seconds
@@ -186,7 +223,7 @@ def test_the_clock_looks_between_while_the_other_side_works():
     assert clock.median == 2.0
 
 
-# ---- the table -----------------------------------------------------------------------------------------------
+# ---- the table -----------------------------------------------------------------------------------
 
 
 def test_a_row_is_one_line_of_a_table():
@@ -201,13 +238,27 @@ def test_a_row_is_one_line_of_a_table():
 
 def test_the_page_says_how_it_was_made_and_on_what(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
-        table.here, "kernel", lambda precision, where: KERNELS["bfloat16" if precision == "auto" else "nnpack"]
+        table.here,
+        "kernel",
+        lambda precision, where: KERNELS["bfloat16" if precision == "auto" else "nnpack"],
     )
-    page = table.page([Row("start", "what", "asked", "measured")], "python -m benchmarks --quick", table.machine())
+    page = table.page(
+        [Row("start", "what", "asked", "measured")], "python -m benchmarks --quick", table.machine()
+    )
     assert "`python -m benchmarks --quick`" in page
-    for word in ("cores", "threads", "GB", torch.__version__, "kernel nnpack", "bfloat16", "yardstick"):
+    for word in (
+        "cores",
+        "threads",
+        "GB",
+        torch.__version__,
+        "kernel nnpack",
+        "bfloat16",
+        "yardstick",
+    ):
         assert word in page
-    assert max(len(line) for line in page.splitlines() if not line.startswith(("Machine", "|"))) <= 124
+    assert (
+        max(len(line) for line in page.splitlines() if not line.startswith(("Machine", "|"))) <= 124
+    )
 
 
 @pytest.mark.parametrize(
@@ -225,7 +276,7 @@ def test_the_exit_status_is_that_of_the_rows_that_gate(name: str, holds: bool | 
     assert table.status([Row("tiles", "", "", "", True), Row(name, "", "", "", holds)]) == status
 
 
-# ---- the command ---------------------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
 
 
 def good(how: How) -> Iterator[Row]:
@@ -278,7 +329,12 @@ def test_the_whole_table_is_kept_as_a_page(
     assert command.main(["--full"]) == 0
     assert rows.read_text("utf-8") == capsys.readouterr().out[:-1]
     readme = (tmp_path / "README.md").read_text("utf-8")
-    assert readme.startswith("before ") and readme.endswith(" after") and "| good |" in readme and "old" not in readme
+    assert (
+        readme.startswith("before ")
+        and readme.endswith(" after")
+        and "| good |" in readme
+        and "old" not in readme
+    )
     assert command.main(["--full", "--only", "start", "--out", str(tmp_path / "other.md")]) == 0
     assert "| start | good |" in (tmp_path / "other.md").read_text("utf-8")
 
@@ -292,7 +348,16 @@ def test_what_cannot_be_meant_is_refused(arguments: list[str], capsys: pytest.Ca
 
 
 def test_each_row_has_its_name():
-    assert set(command.ROWS) == {"step", "exact", "loss", "tiles", "memory", "growth", "overhead", "start"}
+    assert set(command.ROWS) == {
+        "step",
+        "exact",
+        "loss",
+        "tiles",
+        "memory",
+        "growth",
+        "overhead",
+        "start",
+    }
     assert set(command.ROWS) >= table.GATING
 
 
@@ -311,7 +376,7 @@ def test_said_and_taken_are_compared():
     assert "+20%" in second.measured
 
 
-# ---- the real network ----------------------------------------------------------------------------------------
+# ---- the real network ----------------------------------------------------------------------------
 
 
 @pytest.mark.network
@@ -337,7 +402,9 @@ def test_the_rows_can_be_measured(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(program, "QUICK_SHARE", 0.03)
     monkeypatch.setattr(loss, "QUICK_SIDE", 64)
     monkeypatch.setattr(loss, "QUICK_EVALUATIONS", 3)
-    monkeypatch.setattr(loss, "SCHEDULE", {"single_scale": False, "schedule_coarsest": 32, "iterations": (2,)})
+    monkeypatch.setattr(
+        loss, "SCHEDULE", {"single_scale": False, "schedule_coarsest": 32, "iterations": (2,)}
+    )
     monkeypatch.setattr(loss, "LAST", 3)
     follow = api.Recorder
     for measure in (speed.step, program.overhead, loss.loss):
@@ -359,7 +426,7 @@ def test_the_peak_of_a_run_is_its_own(tmp_path: Path):
         memory.run(tmp_path, photo, "--size", "1")
 
 
-# ---- quality -----------------------------------------------------------------------------------------------------------
+# ---- quality -------------------------------------------------------------------------------------
 
 
 def point(lpips: float, style: float, recipe: str = "draft", strength: str = "50") -> quality.Point:
@@ -375,7 +442,11 @@ def test_the_front_is_what_no_other_point_is_ahead_of():
 
 def test_the_page_and_the_plane_show_every_point(tmp_path: Path):
     pytest.importorskip("matplotlib")
-    found = [point(0.2, 0.8, strength="20"), point(0.6, 0.3, strength="80"), point(0.7, 0.7, recipe="best")]
+    found = [
+        point(0.2, 0.8, strength="20"),
+        point(0.6, 0.3, strength="80"),
+        point(0.7, 0.7, recipe="best"),
+    ]
     text = quality.page(found, quality.QUICK, "the command", "the machine")
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert [row.split(" | ")[0].strip("| ") for row in rows] == [
@@ -394,12 +465,16 @@ def test_quality_paints_every_pair_recipe_and_strength_once(
     paint_with_a_pocket_network(monkeypatch, tmp_path)
     judge_with_pocket_networks(monkeypatch)
     hang(monkeypatch)
-    small = quality.Extent((("chelsea", "irises"), ("coffee", "irises")), 64, ("draft", "default"), "20,80")
+    small = quality.Extent(
+        (("chelsea", "irises"), ("coffee", "irises")), 64, ("draft", "default"), "20,80"
+    )
     monkeypatch.setattr(quality, "QUICK", small)
     assert quality.main(["--quick", "--out", "here"]) == 0
     page = Path("here/quality.md").read_text("utf-8")
     assert page.strip() == capsys.readouterr().out.strip()
-    assert [row.split(" | ")[1] for row in page.splitlines() if row.startswith(("| draft", "| default"))] == [
+    assert [
+        row.split(" | ")[1] for row in page.splitlines() if row.startswith(("| draft", "| default"))
+    ] == [
         "20",
         "80",
     ] * 2
@@ -410,10 +485,15 @@ def test_quality_paints_every_pair_recipe_and_strength_once(
 
 
 def test_shares_lie_between_the_ends():
-    def scores(lpips: float, style: float) -> metrics.Scores:
-        return replace(metrics.Scores(*[0.0] * len(metrics.FIGURES)), lpips_alexnet=lpips, style=style)
+    def scores(lpips: float, style: float) -> evaluator.Scores:
+        return replace(
+            evaluator.Scores(*[0.0] * len(evaluator.FIGURES)), lpips_alexnet=lpips, style=style
+        )
 
-    ends = [comparing.Row("", role, Size(1, 1), scores(*of)) for role, of in (("photo", (0, 5)), ("painting", (0.8, 1)))]
+    ends = [
+        scoring.Row("", role, Size(1, 1), scores(*of))
+        for role, of in (("photo", (0, 5)), ("painting", (0.8, 1)))
+    ]
     for given, expected in (((0, 5), (0, 1)), ((0.8, 1), (1, 0)), ((0.4, 2), (0.5, 0.25))):
-        result = sweeping.Result({}, record={"seconds": 3}, scores=scores(*given))
+        result = sweep.Result({}, record={"seconds": 3}, scores=scores(*given))
         assert quality._shares(result, ends) == pytest.approx((*expected, 3))

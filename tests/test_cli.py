@@ -1,4 +1,6 @@
-"""The command line: bad requests end in one sentence and no trace, good ones in a picture and its path."""
+"""The command line: bad requests end in one sentence and no trace, good ones in a picture and its
+path.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,16 @@ from PIL import Image
 from test_api import fail_after, hang, paint_in_a_folder_of_pictures, random_pixels, save_random
 
 import impasto
-from impasto import amounts, assets, cli, events, images, museum, planning, runs
-from impasto import recipe as recipes
-from impasto.cli import display, painting
+from impasto import cli, events, images
+from impasto.assets import catalogue, museum
+from impasto.cli import display, stylize_command
 from impasto.errors import DoesNotFit
 from impasto.networks import weights
 from impasto.networks.features import Network
+from impasto.planning import speed
+from impasto.recipe import loading, records, values
+from impasto.recipe import options as options_
+from impasto.runs import folder as runs
 
 PAIR = ("photo.png", "painting.png")
 QUICK = ("--size", "64", "--iterations", "2")
@@ -50,8 +56,12 @@ def run(*arguments: str) -> int:
     return 0
 
 
-def painted(capsys: Captured, *arguments: str, quiet: bool = True, code: int = 0) -> tuple[Path, str, str]:
-    """Paint, which must end with ``code``; gives the path on the last line, all of stdout, and stderr."""
+def painted(
+    capsys: Captured, *arguments: str, quiet: bool = True, code: int = 0
+) -> tuple[Path, str, str]:
+    """Paint, which must end with ``code``; gives the path on the last line, all of stdout, and
+    stderr.
+    """
     assert run("stylize", *arguments, *(["--quiet"] if quiet else [])) == code
     out, err = capsys.readouterr()
     return Path(out.splitlines()[-1]), out, err
@@ -67,7 +77,7 @@ def listing() -> dict[str, bytes | None]:
     return {str(path): path.read_bytes() if path.is_file() else None for path in Path().rglob("*")}
 
 
-# ---- bad requests --------------------------------------------------------------------------------------------
+# ---- bad requests --------------------------------------------------------------------------------
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
@@ -88,7 +98,9 @@ def lay_traps() -> None:
     Image.new("RGB", (90, 70), (90, 10, 10)).save("flat.png")
     Image.fromarray(np.zeros((70, 90, 4), np.uint8)).save("nothing.png")
     header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
-    body = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(bytes(999))) + _chunk(b"IEND", b"")
+    body = (
+        _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(bytes(999))) + _chunk(b"IEND", b"")
+    )
     Path("bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     Path("wrong.toml").write_text("[content]\nwieght = 1\n")
     Path("broken.toml").write_text("size = = 3")
@@ -109,7 +121,10 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "photo thin": (("thin.png", "painting.png", *OUT), "5000x3"),
     "photo all transparent": (("nothing.png", "painting.png", *OUT), "transparent everywhere"),
     "photo is a bomb": (("bomb.png", "painting.png", *OUT), "--max-megapixels 10000"),
-    "photo is an address": (("https://example.org/photo.png", "painting.png", *OUT), "is an address"),
+    "photo is an address": (
+        ("https://example.org/photo.png", "painting.png", *OUT),
+        "is an address",
+    ),
     "photo too large": ((*PAIR, *OUT, "--max-megapixels", "0.001"), "--max-megapixels 1"),
     "photo too small at this size": ((*PAIR, *OUT, "--size", "20"), "Ask for --size 43"),
     "no arguments": ((), "PHOTO"),
@@ -122,7 +137,10 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "style thin": (("photo.png", "thin.png", *OUT), "5000x3"),
     "second style missing": ((*PAIR, "missing.png", *OUT), "missing.png does not exist"),
     "no style": (("photo.png", *OUT), "No painting was given"),
-    "museum name misspelt": (("photo.png", "wheat-feild-with-cypresses", *OUT), "Did you mean wheat-field-with-cypresses"),
+    "museum name misspelt": (
+        ("photo.png", "wheat-feild-with-cypresses", *OUT),
+        "Did you mean wheat-field-with-cypresses",
+    ),
     "museum name ambiguous": (("photo.png", "gogh", *OUT), "4 paintings match"),
     "museum name unknown": (("photo.png", "xyzzy", *OUT), "no painting 'xyzzy'"),
     "museum name endless": (("photo.png", "a" * 300, *OUT), "no painting"),
@@ -150,10 +168,19 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "recipe unknown": ((*PAIR, *OUT, "--recipe", "drafft"), "Did you mean draft"),
     "recipe endless": ((*PAIR, *OUT, "--recipe", "a" * 300), "no recipe named"),
     "recipe file missing": ((*PAIR, *OUT, "--recipe", "missing.toml"), "missing.toml"),
-    "recipe file with an unknown field": ((*PAIR, *OUT, "--recipe", "wrong.toml"), "no field 'content.wieght'"),
+    "recipe file with an unknown field": (
+        (*PAIR, *OUT, "--recipe", "wrong.toml"),
+        "no field 'content.wieght'",
+    ),
     "recipe file broken": ((*PAIR, *OUT, "--recipe", "broken.toml"), "is not TOML"),
-    "recipe file out of range": ((*PAIR, *OUT, "--recipe", "high.json"), "high.json: strength is 300"),
-    "recipe of a picture that has none": ((*PAIR, *OUT, "--recipe", "other.png"), "carries no recipe"),
+    "recipe file out of range": (
+        (*PAIR, *OUT, "--recipe", "high.json"),
+        "high.json: strength is 300",
+    ),
+    "recipe of a picture that has none": (
+        (*PAIR, *OUT, "--recipe", "other.png"),
+        "carries no recipe",
+    ),
     "output under a file": ((*PAIR, "-o", "file/out.png"), "is a file"),
     "output of an unknown kind": ((*PAIR, "-o", "out.xyz"), ".png .jpg"),
     "output without a kind": ((*PAIR, "-o", "out"), "Call it out.png"),
@@ -182,7 +209,7 @@ def test_a_bad_request_is_one_sentence_and_a_hint_and_leaves_no_trace(
 
     lay_traps()
     monkeypatch.setattr(weights, "load", load)
-    monkeypatch.setattr(assets, "fetch", load)
+    monkeypatch.setattr(catalogue, "fetch", load)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     arguments, words = BAD[case]
     before = listing()
@@ -194,7 +221,8 @@ def test_a_bad_request_is_one_sentence_and_a_hint_and_leaves_no_trace(
 
 def check_complaint(out: str, err: str, words: str) -> None:
     lines = err.splitlines()
-    if lines[0] == "Painting from photo.png and painting.png.":  # what only torch or a network can tell is found after it
+    # What only torch or a network can tell is found after it.
+    if lines[0] == "Painting from photo.png and painting.png.":
         del lines[0]
     assert out == ""
     assert lines[0].startswith("impasto: ") and len(lines[0]) > 20 and lines[0][-1] in ".?"
@@ -203,16 +231,23 @@ def check_complaint(out: str, err: str, words: str) -> None:
     assert "Traceback" not in err
 
 
-NO_WEIGHTS = {"missing": None, "text": b"no weights", "damaged": b"\x10" + bytes(7) + b"{}" + b" " * 30, "empty": b""}
+NO_WEIGHTS = {
+    "missing": None,
+    "text": b"no weights",
+    "damaged": b"\x10" + bytes(7) + b"{}" + b" " * 30,
+    "empty": b"",
+}
 
 
 @pytest.mark.parametrize("content", NO_WEIGHTS.values(), ids=list(NO_WEIGHTS))
-def test_a_weights_file_that_is_none_is_refused(content: bytes | None, capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+def test_a_weights_file_that_is_none_is_refused(
+    content: bytes | None, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
     def fetch(*_: object, **__: object) -> None:
         raise AssertionError("something was fetched")
 
     monkeypatch.setattr(weights, "load", REAL_LOAD)
-    monkeypatch.setattr(assets, "fetch", fetch)
+    monkeypatch.setattr(catalogue, "fetch", fetch)
     if content is not None:
         Path("weights.pth").write_bytes(content)
     before = listing()
@@ -275,7 +310,9 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
-@pytest.mark.parametrize("case", ["photo missing", "photo is a bomb", "option unknown", "recipe file broken"])
+@pytest.mark.parametrize(
+    "case", ["photo missing", "photo is a bomb", "option unknown", "recipe file broken"]
+)
 def test_the_real_command_shows_no_traceback(case: str):
     lay_traps()
     arguments, words = BAD[case]
@@ -301,7 +338,9 @@ def test_a_fetch_that_fails_is_a_failure(capsys: Captured, monkeypatch: pytest.M
     assert not Path("out.png").exists()
 
 
-@pytest.mark.parametrize("options", [(), ("--no-run",), ("--time", "2m"), ("--size", "64", "--run", "mine")])
+@pytest.mark.parametrize(
+    "options", [(), ("--no-run",), ("--time", "2m"), ("--size", "64", "--run", "mine")]
+)
 def test_a_limit_on_memory_that_is_too_low_is_refused_before_anything_is_written(
     options: tuple[str, ...], capsys: Captured
 ):
@@ -316,7 +355,7 @@ def test_a_limit_on_memory_that_is_too_low_is_refused_before_anything_is_written
     painted(capsys, *PAIR, *OUT, "--memory", enough[1], "--iterations", "1", *options, *size)
 
 
-# ---- good runs -----------------------------------------------------------------------------------------------
+# ---- good runs -----------------------------------------------------------------------------------
 
 
 def test_a_picture_of_exactly_the_asked_size_and_its_path(capsys: Captured, tmp_path: Path):
@@ -338,7 +377,9 @@ def test_a_picture_of_exactly_the_asked_size_and_its_path(capsys: Captured, tmp_
 def test_the_default_name_is_made_of_both_and_lies_here(capsys: Captured, tmp_path: Path):
     Path("sub").mkdir()
     save_random("sub/some.day.png")
-    path, _, _ = painted(capsys, "sub/some.day.png", "painting.png", "other.png", *QUICK, "--no-run")
+    path, _, _ = painted(
+        capsys, "sub/some.day.png", "painting.png", "other.png", *QUICK, "--no-run"
+    )
     assert path == tmp_path / "some.day-painting-other.png" and path.is_file()
 
 
@@ -374,10 +415,10 @@ def test_the_run_folder(capsys: Captured, folder: str | None):
     assert {file.name for file in home.iterdir()} == {
         "recipe.toml", "events.jsonl", "preview.jpg", "result.png", "record.json"
     }  # fmt: skip
-    kept = recipes.load(str(home / "recipe.toml"))
+    kept = loading.load(str(home / "recipe.toml"))
     assert kept.sha256 == record["recipe_sha256"] and kept.strength == 70 and kept.size == 64
     assert kept.photo is not None and kept.photo.path == str(Path("photo.png").absolute())
-    assert recipes.from_toml(kept.to_toml()) == kept
+    assert loading.from_toml(kept.to_toml()) == kept
     lines = [json.loads(line) for line in (home / "events.jsonl").read_text("utf-8").splitlines()]
     happened = [events.from_dict({k: v for k, v in line.items() if k != "time"}) for line in lines]
     assert isinstance(happened[0], events.Planned) and isinstance(happened[-1], events.Finished)
@@ -398,7 +439,9 @@ def test_several_styles_are_blended(capsys: Captured):
 def test_where_the_search_starts(capsys: Captured):
     found = {}
     for init in ("content", "noise", "style", "other.png"):
-        path, _, _ = painted(capsys, *PAIR, "-o", f"from-{init}.png", "--init", init, *QUICK, "--no-run")
+        path, _, _ = painted(
+            capsys, *PAIR, "-o", f"from-{init}.png", "--init", init, *QUICK, "--no-run"
+        )
         found[init] = pixels_of(path).astype(int)
         assert found[init].shape == (48, 64, 3)
 
@@ -410,7 +453,10 @@ def test_where_the_search_starts(capsys: Captured):
     # After two steps, each is still nearest to what it started from.
     start = {"content": "photo.png", "style": "painting.png", "other.png": "other.png"}
     for init, file in start.items():
-        near = images.resize(images.read(file, max_megapixels=1).pixels, impasto.geometry.Size(48, 64)) * 255
+        near = (
+            images.resize(images.read(file, max_megapixels=1).pixels, impasto.geometry.Size(48, 64))
+            * 255
+        )
         assert min(found, key=lambda name, near=near: distance(name, near)) == init
 
 
@@ -447,34 +493,46 @@ def test_photos_of_every_kind(kind: str, capsys: Captured):
         few.save(photo, transparency=3)
         clear = np.asarray(few) == 3
         assert clear.any()
-    path, _, err = painted(capsys, photo, "painting.png", *OUT, "--size", "48", "--iterations", "2", quiet=False)
+    path, _, err = painted(
+        capsys, photo, "painting.png", *OUT, "--size", "48", "--iterations", "2", quiet=False
+    )
     with Image.open(path) as image:
         assert (image.mode, image.size) == (mode, (48, 36))
         if kind == "palette":
             assert np.asarray(image)[..., 3].min() == 0
     assert notes in err and (notes != "") == ("note:" in err)
-    read = images.resize(images.read(photo, max_megapixels=1).pixels, impasto.geometry.Size(36, 48)) * 255
-    assert np.abs(pixels_of(path)[..., :3] - read).mean() < 25  # two steps from that photo, right way up
+    read = (
+        images.resize(images.read(photo, max_megapixels=1).pixels, impasto.geometry.Size(36, 48))
+        * 255
+    )
+    # Two steps from that photo, right way up.
+    assert np.abs(pixels_of(path)[..., :3] - read).mean() < 25
 
 
 def test_transparency_is_put_back(capsys: Captured):
     Image.fromarray(random_pixels(48, 64, channels=4)).save("clear.png")
-    path, _, _ = painted(capsys, "clear.png", "painting.png", *OUT, "--size", "0", "--iterations", "2")
+    path, _, _ = painted(
+        capsys, "clear.png", "painting.png", *OUT, "--size", "0", "--iterations", "2"
+    )
     np.testing.assert_array_equal(pixels_of(path)[..., 3], pixels_of("clear.png")[..., 3])
-    flat, _, _ = painted(capsys, "clear.png", "painting.png", "-o", "flat.jpg", "--size", "0", "--iterations", "2")
+    flat, _, _ = painted(
+        capsys, "clear.png", "painting.png", "-o", "flat.jpg", "--size", "0", "--iterations", "2"
+    )
     assert pixels_of(flat).shape == (48, 64, 3)
 
 
 def test_the_museum_is_credited_in_the_picture(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
     hang(monkeypatch)
     for extension in ("png", "jpg", "webp", "tif"):
-        path, _, _ = painted(capsys, "photo.png", "Irises van Gogh", "-o", f"out.{extension}", *QUICK, "--no-run")
+        path, _, _ = painted(
+            capsys, "photo.png", "Irises van Gogh", "-o", f"out.{extension}", *QUICK, "--no-run"
+        )
         assert images.embedded_credit(path) == museum.find("irises").credit
         recipe = json.loads(images.embedded_recipe(path) or "")
         assert recipe["paintings"][0]["path"] == "irises"
 
 
-# ---- stopped, and failed -------------------------------------------------------------------------------------
+# ---- stopped, and failed -------------------------------------------------------------------------
 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, presses: tuple[int, ...]) -> None:
@@ -490,13 +548,17 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, presses: tuple[int, ...]) -
     monkeypatch.setattr(Network, "__call__", pressed)
 
 
-def test_ctrl_c_keeps_the_picture_so_far(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_ctrl_c_keeps_the_picture_so_far(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     before = signal.getsignal(signal.SIGINT)
     interrupt_after(monkeypatch, (12,))
     options = ("--size", "96", "--schedule-coarsest", "48", "--iterations", "30,30")
     path, _, err = painted(capsys, *PAIR, *OUT, *options, quiet=False, code=130)
     assert pixels_of(path).shape == (72, 96, 3)
-    assert "Stopping after this step" in err and re.search(r"note: Stopped after \d+ of 60 evaluations", err)
+    assert "Stopping after this step" in err and re.search(
+        r"note: Stopped after \d+ of 60 evaluations", err
+    )
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -529,8 +591,12 @@ def test_a_loss_that_is_no_number_is_a_failure_that_keeps_the_picture(
     assert not Path("out.png.run", runs.RECORD).exists()
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: you tried")])
-def test_memory_that_runs_out_is_said_without_a_trace(error: Exception, capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: you tried")]
+)
+def test_memory_that_runs_out_is_said_without_a_trace(
+    error: Exception, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
     def read(*_: object, **__: object) -> None:
         raise error
 
@@ -539,7 +605,7 @@ def test_memory_that_runs_out_is_said_without_a_trace(error: Exception, capsys: 
     check_complaint(*capsys.readouterr(), "Memory ran out")
 
 
-# ---- planned, and in a given time ----------------------------------------------------------------------------
+# ---- planned, and in a given time ----------------------------------------------------------------
 
 
 def test_a_plan_is_a_table_of_sizes_and_paints_nothing(capsys: Captured):
@@ -551,7 +617,11 @@ def test_a_plan_is_a_table_of_sizes_and_paints_nothing(capsys: Captured):
     assert lines[0].split() == ["size", "megapixels", "time", "memory", "disk", "how"]
     assert [line.split()[0] for line in lines[1:4]] == ["64x48", "128x96", "100x75"]
     assert all(re.search(r"\d s +\d+ MB +- +whole; stages \d+:40", line) for line in lines[1:4])
-    assert lines[-1].startswith("On cpu") and "[conv2d]" in lines[-1] and lines[-1].endswith("GB of memory free.")
+    assert (
+        lines[-1].startswith("On cpu")
+        and "[conv2d]" in lines[-1]
+        and lines[-1].endswith("GB of memory free.")
+    )
 
 
 def test_the_sizes_that_are_planned_where_none_is_named(capsys: Captured):
@@ -568,7 +638,7 @@ def test_a_plan_as_json_is_a_list_of_events(capsys: Captured):
     rows = [events.from_dict(row) for row in json.loads(out)]
     assert all(isinstance(row, events.Planned) for row in rows)
     assert [row.size.long_side for row in rows] == [64, 96]  # type: ignore[attr-defined]
-    drafted = recipes.load("draft").schedule.iterations[0]
+    drafted = loading.load("draft").schedule.iterations[0]
     assert all(row.stages[0][1] == drafted for row in rows)  # type: ignore[attr-defined]
 
 
@@ -580,7 +650,11 @@ def test_a_size_that_does_not_fit_is_said_in_its_place(as_json: bool, capsys: Ca
     words = "8000x6000 needs"
     if as_json:
         small, large = json.loads(out)
-        assert small["event"] == "Planned" and set(large) == {"asked_size", "error"} and words in large["error"]
+        assert (
+            small["event"] == "Planned"
+            and set(large) == {"asked_size", "error"}
+            and words in large["error"]
+        )
     else:
         assert "64x48" in out and re.search(rf"^ *8000 .*{words}", out, re.M) and "--memory" in out
 
@@ -605,7 +679,9 @@ def test_a_plan_keeps_to_the_limit_on_memory(capsys: Captured):
 
 def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each evaluation is said to take a ten-thousandth of a second for every pixel."""
-    monkeypatch.setattr(planning, "speed", lambda *_: planning.Speed((10_000, 0.0, 1.0), (20_000, 0.0, 2.0)))
+    monkeypatch.setattr(
+        speed, "speed", lambda *_: speed.Speed((10_000, 0.0, 1.0), (20_000, 0.0, 2.0))
+    )
 
 
 def stages() -> list[tuple[str, int]]:
@@ -613,19 +689,23 @@ def stages() -> list[tuple[str, int]]:
     return [(f"{width}x{height}", steps) for (height, width), steps in first["stages"]]
 
 
-def test_a_time_chooses_the_size_and_the_evaluations(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+def test_a_time_chooses_the_size_and_the_evaluations(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
     slow_machine(monkeypatch)
     save_random("photo.png", 200, 270)
     found = {}
     for time in ("20s", "100s", "1h"):
-        path, _, err = painted(capsys, *PAIR, *OUT, "--time", time, "--single-scale", "--overwrite", quiet=False)
+        path, _, err = painted(
+            capsys, *PAIR, *OUT, "--time", time, "--single-scale", "--overwrite", quiet=False
+        )
         (size, steps), *_ = stages()
         seconds = 1e-4 * (steps + 1) * np.prod([int(side) for side in size.split("x")])
-        assert 0.7 * amounts.duration(time) < seconds <= amounts.duration(time) or time == "1h"
+        assert 0.7 * values.duration(time) < seconds <= values.duration(time) or time == "1h"
         with Image.open(path) as image:
             assert "{}x{}".format(*image.size) == size
         assert f"stages {size}:{steps}" in err
-        kept = recipes.from_json(images.embedded_recipe(path) or "")
+        kept = loading.from_json(images.embedded_recipe(path) or "")
         assert f"{kept.size}x" in size and kept.schedule.iterations[-1] == steps
         found[time] = (kept.size, steps)
     assert found["20s"][0] < found["100s"][0] < found["1h"][0] == 270
@@ -633,7 +713,9 @@ def test_a_time_chooses_the_size_and_the_evaluations(capsys: Captured, monkeypat
 
 
 @pytest.mark.parametrize("fixed", ["size", "iterations"])
-def test_what_is_named_beside_a_time_stays(fixed: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_named_beside_a_time_stays(
+    fixed: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
     slow_machine(monkeypatch)
     save_random("photo.png", 300, 400)
     value = {"size": "64", "iterations": "2"}[fixed]
@@ -655,7 +737,9 @@ def test_a_run_in_a_given_time_that_was_stopped_goes_on_with_the_same_command(
     assert not Path("out.png.run", runs.RECORD).exists() and len(begun) > 1
     _, _, err = painted(capsys, *command, quiet=False)
     total = sum(steps for _, steps in begun)
-    assert re.search(rf"note: Going on from an unfinished run after \d+ of {total} evaluations", err)
+    assert re.search(
+        rf"note: Going on from an unfinished run after \d+ of {total} evaluations", err
+    )
     assert Path("out.png.run/events.jsonl").read_text("utf-8").startswith(told)
     resumed = Path("out.png").read_bytes()
     painted(capsys, *PAIR, *OUT, "--recipe", "out.png.run/recipe.toml", "--overwrite")
@@ -673,7 +757,10 @@ def test_a_run_in_a_given_time_that_was_stopped_goes_on_with_the_same_command(
     ],
 )
 def test_another_wish_under_the_same_name_is_a_fresh_start(
-    first: tuple[str, ...], second: tuple[str, ...], capsys: Captured, monkeypatch: pytest.MonkeyPatch
+    first: tuple[str, ...],
+    second: tuple[str, ...],
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     slow_machine(monkeypatch)
     for wish in (first, second):
@@ -685,7 +772,7 @@ def test_another_wish_under_the_same_name_is_a_fresh_start(
     assert runs.checkpoint(Path("out.png.run-1")) is not None
 
 
-# ---- looking around ------------------------------------------------------------------------------------------
+# ---- looking around ------------------------------------------------------------------------------
 
 
 def test_every_option_of_a_recipe_is_in_the_help_once(capsys: Captured):
@@ -704,25 +791,35 @@ def test_every_option_of_a_recipe_is_in_the_help_once(capsys: Captured):
         "--json",
         "--quiet",
     ]
-    assert sorted(shown) == sorted([*own, *(f"--{name}" for name in recipes.options())])
+    assert sorted(shown) == sorted([*own, *(f"--{name}" for name in options_.options())])
 
 
-@pytest.mark.parametrize("name", [*recipes.options()])
+@pytest.mark.parametrize("name", [*options_.options()])
 def test_every_option_takes_its_own_default(name: str, monkeypatch: pytest.MonkeyPatch):
     """What the help shows as the default can be typed, and gives the recipe that the default gives."""
     asked = []
 
-    def take(photo: object, styles: object, recipe: recipes.Recipe, *_: object, **__: object) -> None:
+    def take(
+        photo: object, styles: object, recipe: records.Recipe, *_: object, **__: object
+    ) -> None:
         asked.append(recipe)
 
-    monkeypatch.setattr(painting, "_paint", take)
-    option = recipes.options()[name]
-    typed = [f"--no-{name}" if option.default is True else f"--{name}"] if option.is_flag else [f"--{name}", option.text]
+    monkeypatch.setattr(stylize_command, "_paint", take)
+    option = options_.options()[name]
+    typed = (
+        [f"--no-{name}" if option.default is True else f"--{name}"]
+        if option.is_flag
+        else [f"--{name}", option.text]
+    )
     assert run("stylize", *PAIR, *([] if option.is_flag or not option.text else typed)) == 0
-    assert asked[0] == recipes.Recipe()
+    assert asked[0] == records.Recipe()
     if option.is_flag:
         assert run("stylize", *PAIR, *typed) == 0
-        assert asked[1] == recipes.with_settings(recipes.Recipe(), {name: not option.default}) != asked[0]
+        assert (
+            asked[1]
+            == loading.with_settings(records.Recipe(), {name: not option.default})
+            != asked[0]
+        )
 
 
 def test_the_museum_is_listed_and_searched(capsys: Captured):
@@ -746,42 +843,61 @@ def test_the_museum_on_a_sheet(capsys: Captured, monkeypatch: pytest.MonkeyPatch
 def test_recipes_are_listed_printed_and_read_back(capsys: Captured):
     assert run("recipes") == 0
     first = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
-    assert [word for word in first if word in recipes.names()] == sorted(
-        recipes.names(), key=lambda name: bool(recipes.load(name).source)
+    assert [word for word in first if word in loading.names()] == sorted(
+        loading.names(), key=lambda name: bool(loading.load(name).source)
     )
-    for name in recipes.names():
+    for name in loading.names():
         assert run("recipes", name) == 0
         printed = capsys.readouterr().out
-        assert recipes.from_toml(printed) == recipes.load(name)
+        assert loading.from_toml(printed) == loading.load(name)
         Path("mine.toml").write_text(printed)
         assert run("recipes", "mine.toml") == 0
         assert capsys.readouterr().out == printed
     painted(capsys, *PAIR, *OUT, *QUICK, "--strength", "77")
     assert run("recipes", "out.png") == 0
-    assert recipes.from_toml(capsys.readouterr().out).strength == 77
+    assert loading.from_toml(capsys.readouterr().out).strength == 77
 
 
 def test_the_table_of_recipes_says_what_each_one_compares(capsys: Captured):
     assert run("recipes") == 0
     out = capsys.readouterr().out
     row = next(line for line in out.splitlines() if line.startswith("cysmith"))
-    for word in ("vgg19 average", "conv4_2", "gram-gatys, 5 layers", "lbfgs", "512: 1000", "github.com/cysmith"):
+    for word in (
+        "vgg19 average",
+        "conv4_2",
+        "gram-gatys, 5 layers",
+        "lbfgs",
+        "512: 1000",
+        "github.com/cysmith",
+    ):
         assert word in row
     row = next(line for line in out.splitlines() if line.startswith("keras-example"))
     for word in ("relu5_2", "sgd 0.0015", "400 height: 4000"):
         assert word in row
-    assert next(line for line in out.splitlines() if line.startswith("spst")).count("own: 620 220 80 40") == 1
+    assert (
+        next(line for line in out.splitlines() if line.startswith("spst")).count(
+            "own: 620 220 80 40"
+        )
+        == 1
+    )
 
 
 def test_licenses_name_every_fetched_file(capsys: Captured):
     assert run("licenses") == 0
     out = capsys.readouterr().out
-    for asset in assets.ASSETS.values():
-        assert asset.name in out and asset.licence in out and asset.origin in out and asset.archive.licence in out
+    for asset in catalogue.ASSETS.values():
+        assert (
+            asset.name in out
+            and asset.licence in out
+            and asset.origin in out
+            and asset.archive.licence in out
+        )
 
 
 @pytest.mark.parametrize("to", [None, "there"])
-def test_fetch_fetches_everything(to: str | None, capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+def test_fetch_fetches_everything(
+    to: str | None, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
     asked = []
 
     def fetch_all(progress: Any = None, to: Path | None = None) -> list[Path]:
@@ -790,7 +906,7 @@ def test_fetch_fetches_everything(to: str | None, capsys: Captured, monkeypatch:
             progress("museum", done, 100)
         return [Path("somewhere/a"), Path("somewhere/b")]
 
-    monkeypatch.setattr(assets, "fetch_all", fetch_all)
+    monkeypatch.setattr(catalogue, "fetch_all", fetch_all)
     assert run("fetch", *([] if to is None else ["--to", to])) == 0
     assert asked == [None if to is None else Path(to)]
     assert "2 files are in somewhere" in capsys.readouterr().out
@@ -798,9 +914,9 @@ def test_fetch_fetches_everything(to: str | None, capsys: Captured, monkeypatch:
 
 def test_the_demo_paints(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     hang(monkeypatch)
-    load = recipes.load
-    quick = recipes.with_settings(load("draft"), {"iterations": 1})
-    monkeypatch.setattr(recipes, "load", lambda name: quick if name == "draft" else load(name))
+    load = loading.load
+    quick = loading.with_settings(load("draft"), {"iterations": 1})
+    monkeypatch.setattr(loading, "load", lambda name: quick if name == "draft" else load(name))
     assert run("demo", "--output", "demo.png", "--json") == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert record["size"] == [512, 512] and record["output"] == str(tmp_path / "demo.png")
@@ -809,11 +925,15 @@ def test_the_demo_paints(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_
 
 def planned(**more: Any) -> events.Planned:
     size = impasto.geometry.Size(300, 400)
-    return events.Planned(size, ((size, 30),), "cpu, 2 threads", "nnpack", 105.5, 3 * 10**9, 8 * 10**9, **more)
+    return events.Planned(
+        size, ((size, 30),), "cpu, 2 threads", "nnpack", 105.5, 3 * 10**9, 8 * 10**9, **more
+    )
 
 
 def test_tiles_and_a_disk_are_said_before_the_work():
-    assert "tiles" not in display._sentence(planned()) and "disk" not in display._sentence(planned())
+    assert "tiles" not in display._sentence(planned()) and "disk" not in display._sentence(
+        planned()
+    )
     said = display._sentence(planned(tile=256, disk_bytes=1_500_000_000))
     assert said.startswith("400x300 in tiles of 256 px on cpu, 2 threads [nnpack]")
     assert "about 1 min 46 s and 3.0 GB of 8.0 GB free and 1.5 GB of disk" in said
@@ -837,7 +957,14 @@ def test_tiles_and_a_disk_are_in_the_table(capsys: Captured):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.4, "0 s"), (99.4, "99 s"), (99.6, "1 min 40 s"), (200, "3 min 20 s"), (3599.7, "1 h 00 min"), (3900, "1 h 05 min")],
+    [
+        (0.4, "0 s"),
+        (99.4, "99 s"),
+        (99.6, "1 min 40 s"),
+        (200, "3 min 20 s"),
+        (3599.7, "1 h 00 min"),
+        (3900, "1 h 05 min"),
+    ],
 )
 def test_durations_are_said_for_people(seconds: float, text: str):
     assert display.duration(seconds) == text

@@ -1,4 +1,6 @@
-"""Comparing: what pictures say they were painted from, who may judge them, the table, and what is refused."""
+"""Comparing: what pictures say they were painted from, who may judge them, the table, and what is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,12 @@ from test_cli import run
 from test_metrics import judge_with_pocket_networks
 
 import impasto
-from impasto import comparing, images, metrics, runs
+from impasto import images
+from impasto.compare import evaluator, metrics, scoring, table
+from impasto.compare.evaluator import FIGURES
 from impasto.geometry import Size
-from impasto.metrics import FIGURES
-from impasto.recipe import Input, Recipe
-from impasto.reports import comparison as report
+from impasto.recipe.records import Input, Recipe
+from impasto.runs import folder as runs
 
 Captured = pytest.CaptureFixture[str]
 
@@ -44,9 +47,15 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     paint_and_judge_with_pocket_networks(monkeypatch, tmp_path)
 
 
-def paint(name: str, *, height: int = 48, width: int = 64, seed: int = 2, bits: Any = 8, **recipe: Any) -> str:
+def paint(
+    name: str, *, height: int = 48, width: int = 64, seed: int = 2, bits: Any = 8, **recipe: Any
+) -> str:
     """A picture as if it were painted, with a recipe inside that says so."""
-    told: dict[str, Any] = {"photo": Input(path="photo.png"), "paintings": (Input(path="painting.png"),), **recipe}
+    told: dict[str, Any] = {
+        "photo": Input(path="photo.png"),
+        "paintings": (Input(path="painting.png"),),
+        **recipe,
+    }
     pixels = random_pixels(height, width, seed=seed).astype(np.float32) / 255
     images.save(name, pixels, recipe=Recipe(**told).to_json(), bits=bits)
     return name
@@ -64,7 +73,7 @@ def compared(capsys: Captured, *arguments: str) -> dict[str, Any]:
     return json.loads(out)
 
 
-# ---- what is shown ---------------------------------------------------------------------------------------------------
+# ---- what is shown -------------------------------------------------------------------------------
 
 
 def test_a_row_for_each_picture_and_two_for_the_ends(capsys: Captured):
@@ -90,11 +99,13 @@ def test_a_row_for_each_picture_and_two_for_the_ends(capsys: Captured):
 
 @pytest.mark.parametrize(("width", "tables"), [(80, 3), (120, 1)])
 def test_a_narrow_terminal_gets_three_tables_and_every_digit(width: int, tables: int):
-    scores = metrics.Scores(*(12.5 + index for index in range(len(FIGURES))))
-    row = comparing.Row("a name of twenty.png", "result", Size(48, 64), scores)
-    found = comparing.Comparison("", "", (comparing.Scale("vgg19", Size(48, 64), (row,)),), ("a [b] note",))
+    scores = evaluator.Scores(*(12.5 + index for index in range(len(FIGURES))))
+    row = scoring.Row("a name of twenty.png", "result", Size(48, 64), scores)
+    found = scoring.Comparison(
+        "", "", (scoring.Scale("vgg19", Size(48, 64), (row,)),), ("a [b] note",)
+    )
     console = Console(width=width, file=io.StringIO())
-    console.print(report.table(found))
+    console.print(table.table(found))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert text.count("a name of twenty.png") == tables
     assert all(text.count(f"{score:.3f}") == 1 for score in asdict(scores).values())
@@ -131,11 +142,11 @@ def test_from_python_pictures_need_no_files():
     photo, painting, result = (random_pixels(48, 64, seed=seed) for seed in range(3))
     [scale] = impasto.compare([result], photo, painting).scales
     assert [row.role for row in scale.rows] == ["result", "photo", "painting"]
-    referee = metrics.Referee(photo / np.float32(255), painting / np.float32(255))
+    referee = evaluator.Evaluator(photo / np.float32(255), painting / np.float32(255))
     assert scale.rows[0].scores == referee(result / np.float32(255))
 
 
-# ---- who judges, and in which size -----------------------------------------------------------------------------------
+# ---- who judges, and in which size ---------------------------------------------------------------
 
 
 def test_the_judge_is_the_network_that_did_not_paint(capsys: Captured):
@@ -153,7 +164,9 @@ def test_the_judge_is_the_network_that_did_not_paint(capsys: Captured):
     assert [row["picture"] for row in found["pictures"]] == ["vgg19.png", "vgg16.png", *ENDS]
 
 
-def test_pictures_of_several_sizes_have_scales_of_their_own_unless_one_is_asked_for(capsys: Captured):
+def test_pictures_of_several_sizes_have_scales_of_their_own_unless_one_is_asked_for(
+    capsys: Captured,
+):
     paint("small.png")
     paint("large.png", height=96, width=128)
     found = compared(capsys, "small.png", "large.png")
@@ -175,18 +188,20 @@ def test_pictures_of_several_sizes_have_scales_of_their_own_unless_one_is_asked_
 
 def test_no_picture_is_enlarged_and_the_largest_size_is_the_one_in_the_help(capsys: Captured):
     result = images.Picture(np.zeros((300, 200, 3), np.float32), None, b"", "", "", "")
-    assert comparing._looked_at(result, 1024) == Size(300, 200)
-    assert comparing._looked_at(result, 150) == Size(150, 100)
+    assert scoring._looked_at(result, 1024) == Size(300, 200)
+    assert scoring._looked_at(result, 150) == Size(150, 100)
     assert run("compare", "--help") == 0
-    assert f"up to {comparing.LARGEST}]" in " ".join(re.findall(r"[^\s│]+", capsys.readouterr().out))
+    assert f"up to {scoring.LARGEST}]" in " ".join(re.findall(r"[^\s│]+", capsys.readouterr().out))
 
 
 def test_a_picture_of_another_shape_is_noted(capsys: Captured):
     found = compared(capsys, paint("tall.png", height=64, width=48))
-    assert any("tall.png is 48x64; the photo, 100x75, is stretched" in note for note in found["notes"])
+    assert any(
+        "tall.png is 48x64; the photo, 100x75, is stretched" in note for note in found["notes"]
+    )
 
 
-# ---- what pictures say they were painted from ------------------------------------------------------------------------
+# ---- what pictures say they were painted from ----------------------------------------------------
 
 
 def test_a_picture_names_its_photo_and_painting(capsys: Captured):
@@ -194,7 +209,9 @@ def test_a_picture_names_its_photo_and_painting(capsys: Captured):
     assert (found["photo"], found["painting"]) == ("photo.png", "painting.png")
 
 
-def test_they_are_looked_for_beside_the_picture_too(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_they_are_looked_for_beside_the_picture_too(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     photo = Input(path="photo.png", sha256=sha256("photo.png"))
     paint("result.png", photo=photo)
     elsewhere = tmp_path / "elsewhere"
@@ -221,11 +238,15 @@ def test_the_log_of_the_run_knows_the_folders(capsys: Captured):
     assert run("compare", "result.png") == 2
 
 
-def test_a_painting_of_the_museum_is_known_by_name(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+def test_a_painting_of_the_museum_is_known_by_name(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
     hang(monkeypatch)
     found = compared(capsys, paint("result.png", paintings=(Input(path="irises"),)))
     assert found["painting"] == "irises"
-    assert compared(capsys, "result.png", "--style", "wheat-field-with-cypresses")["painting"].startswith("wheat")
+    assert compared(capsys, "result.png", "--style", "wheat-field-with-cypresses")[
+        "painting"
+    ].startswith("wheat")
 
 
 def test_a_recipe_of_another_version_is_no_recipe(capsys: Captured):
@@ -236,16 +257,22 @@ def test_a_recipe_of_another_version_is_no_recipe(capsys: Captured):
     assert compared(capsys, "strange.png", *PAIR)["pictures"][0]["judge"] == "vgg16"
 
 
-# ---- what is refused -------------------------------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "nothing": ((), "No picture was given"),
     "a picture that is missing": (("missing.png", *PAIR), "missing.png does not exist"),
     "a picture that is none": (("text.txt", *PAIR), "is not a picture"),
-    "a photo that is missing": (("told.png", "--content", "missing.png"), "missing.png does not exist"),
+    "a photo that is missing": (
+        ("told.png", "--content", "missing.png"),
+        "missing.png does not exist",
+    ),
     "a painting that nobody knows": (("told.png", "--style", "xyzzy"), "no painting 'xyzzy'"),
     "a picture that says nothing": (("silent.png",), "--content PHOTO"),
-    "a picture that says nothing of its painting": (("silent.png", "--content", "photo.png"), "--style STYLE"),
+    "a picture that says nothing of its painting": (
+        ("silent.png", "--content", "photo.png"),
+        "--style STYLE",
+    ),
     "a photo that is gone": (("gone.png",), "the photo away.png, which is not here"),
     "a photo that has changed": (("changed.png",), "the photo photo.png, which is not here"),
     "a painting that is gone": (("unhung.png",), "the painting away.png, which is not here"),
@@ -271,8 +298,8 @@ def test_a_bad_request_is_refused_in_one_sentence_before_any_network(
     paint("changed.png", photo=Input(path="photo.png", sha256="0" * 64))
     paint("unhung.png", paintings=(Input(path="away.png"),))
     paint("blend.png", paintings=(Input(path="painting.png"), Input(path="other.png")))
-    monkeypatch.setattr(metrics, "Referee", None)
-    monkeypatch.setattr(comparing, "Referee", None)
+    monkeypatch.setattr(evaluator, "Evaluator", None)
+    monkeypatch.setattr(scoring, "Evaluator", None)
     assert run("compare", *arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""

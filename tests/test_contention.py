@@ -10,8 +10,8 @@ import threading
 import pytest
 import torch
 
-from impasto import contention
-from impasto.contention import GoodNeighbour, Sample, good_neighbour, sample
+from impasto.hardware import contention
+from impasto.hardware.contention import GoodNeighbour, Sample, good_neighbour, sample
 
 
 def idle_threads() -> int:
@@ -20,7 +20,9 @@ def idle_threads() -> int:
 
 @pytest.fixture
 def others(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Cores that others use from now on, of two that are here for two threads; half a second passes with each look."""
+    """Cores that others use from now on, of two that are here for two threads; half a second passes
+    with each look.
+    """
     busy, now, every = [0.0], [100.0], [50.0]
 
     def look() -> Sample:
@@ -53,8 +55,12 @@ def test_threads_are_held_while_others_are_busy_and_let_go_when_they_are_not(oth
     assert idle_threads() == 0 and not neighbour.gives_way
 
 
-def test_cores_that_this_program_does_not_use_are_free_to_others(others: list[float], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(contention.os, "sched_getaffinity", lambda process: set(range(4)), raising=False)
+def test_cores_that_this_program_does_not_use_are_free_to_others(
+    others: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        contention.os, "sched_getaffinity", lambda process: set(range(4)), raising=False
+    )
     with good_neighbour() as neighbour:
         for busy, gives_way in ((1.0, False), (2.3, False), (3.0, True), (2.0, False)):
             others[0] = busy
@@ -103,7 +109,7 @@ FORKED = """
 import os, sys
 import torch
 torch.set_num_threads(int(sys.argv[1]))
-from impasto import contention
+from impasto.hardware import contention
 from impasto.errors import BadRequest
 contention.check_process()
 child = os.fork()
@@ -121,6 +127,8 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
 def test_a_process_forked_after_painting_is_refused_before_it_hangs():
     for threads, code in (("2", 3), ("1", 0)):
-        found = subprocess.run([sys.executable, "-c", FORKED, threads], capture_output=True, text=True, timeout=60)
+        found = subprocess.run(
+            [sys.executable, "-c", FORKED, threads], capture_output=True, text=True, timeout=60
+        )
         assert found.stdout.splitlines()[-1] == str(code), found.stderr
         assert ("spawn" in found.stdout) == (code == 3)

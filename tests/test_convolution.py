@@ -1,4 +1,6 @@
-"""Every kernel is torch's conv2d over a padded map, forward and backward, and takes for each shape the method it names."""
+"""Every kernel is torch's conv2d over a padded map, forward and backward, and takes for each shape
+the method it names.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ MIXED = {
 CANDIDATES = {**KERNELS, **MIXED}
 TOLERANCES = {torch.float64: 1e-13, torch.float32: 3e-5, torch.bfloat16: 3e-2}
 MODES = {"zero": "constant", "reflect": "reflect", "replicate": "replicate"}
-# One position, one row, one column, the least that can be reflected, odd, and large enough for NNPACK.
+# One position, one row, one column, the least that can be reflected, odd, and large enough for
+# NNPACK.
 SIZES = [(1, 1), (1, 6), (5, 1), (2, 2), (2, 5), (7, 3), (13, 10), (49, 53)]
 
 
@@ -38,13 +41,17 @@ def reference(x: Tensor, weight: Tensor, bias: Tensor, padding: str) -> Tensor:
 def close(found: Tensor, expected: Tensor, kernel: Kernel) -> None:
     assert found.dtype == kernel.dtype
     assert found.shape == expected.shape
-    assert (found.double() - expected).abs().max() <= TOLERANCES[kernel.dtype] * expected.abs().max()
+    assert (found.double() - expected).abs().max() <= TOLERANCES[
+        kernel.dtype
+    ] * expected.abs().max()
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("padding", MODES)
 @pytest.mark.parametrize("name", CANDIDATES)
-def test_a_kernel_is_conv2d_of_the_padded_map(name: str, padding: convolution.Padding, size: tuple[int, int]):
+def test_a_kernel_is_conv2d_of_the_padded_map(
+    name: str, padding: convolution.Padding, size: tuple[int, int]
+):
     kernel = CANDIDATES[name]
     generator = torch.Generator().manual_seed(5)
     weight, bias, x, gradient = (
@@ -79,7 +86,9 @@ def test_weights_given_are_not_changed():
 
 
 NNPACK_HERE = pytest.mark.skipif(not has("nnpack", CPU), reason="this torch has no NNPACK here")
-PACKED_HERE = pytest.mark.skipif(not has("packed", CPU), reason="this torch has no packed oneDNN convolutions here")
+PACKED_HERE = pytest.mark.skipif(
+    not has("packed", CPU), reason="this torch has no packed oneDNN convolutions here"
+)
 
 
 @NNPACK_HERE
@@ -89,7 +98,10 @@ def test_nnpack_in_bands_of_rows_gives_the_bits_of_nnpack_at_once(
 ):
     generator = torch.Generator().manual_seed(0)
     built = Convolution(
-        torch.rand(4, 3, 3, 3, generator=generator), torch.rand(4, generator=generator), KERNELS["nnpack"], padding
+        torch.rand(4, 3, 3, 3, generator=generator),
+        torch.rand(4, generator=generator),
+        KERNELS["nnpack"],
+        padding,
     )
     x = torch.rand(1, 3, 67, 61, generator=generator)
     whole = built.forward(x, relu=False)
@@ -125,14 +137,26 @@ def test_a_part_on_whole_blocks_has_the_bits_of_the_whole_and_is_computed_as_the
     assert not torch.equal(alone[..., 1:-1, 1:], inner[..., 1:-1, 1:])
 
 
-# ---- which method for which shape ------------------------------------------------------------------------------------
+# ---- which method for which shape ----------------------------------------------------------------
 
 SHAPES = {(2, 3, 8): "conv2d", (2, 3, 32): "nnpack", (3, 2, 8): "packed"}
 
 
 @pytest.mark.parametrize(
     ("positions", "side"),
-    [(1, 1), (2, 1), (3, 2), (64, 8), (127, 8), (129, 16), (500, 16), (524, 32), (32 * 24, 32), (64 * 48, 64), (0, 1)],
+    [
+        (1, 1),
+        (2, 1),
+        (3, 2),
+        (64, 8),
+        (127, 8),
+        (129, 16),
+        (500, 16),
+        (524, 32),
+        (32 * 24, 32),
+        (64 * 48, 64),
+        (0, 1),
+    ],
 )
 def test_a_map_counts_as_the_square_it_is_nearest_to(positions: int, side: int):
     assert convolution.side(positions) == side
@@ -149,7 +173,9 @@ def test_a_map_counts_as_the_square_it_is_nearest_to(positions: int, side: int):
         ((3, 3), 64, "channels-last"),  # never timed
     ],
 )
-def test_a_shape_goes_by_the_nearest_side_that_was_timed(channels: tuple[int, int], positions: int, method: str):
+def test_a_shape_goes_by_the_nearest_side_that_was_timed(
+    channels: tuple[int, int], positions: int, method: str
+):
     assert replace(KERNELS["channels-last"], methods=SHAPES).method(*channels, positions) == method
 
 
@@ -163,12 +189,15 @@ def test_each_way_of_each_shape_runs_by_its_own_method(monkeypatch: pytest.Monke
 
         return replace(METHODS["conv2d"], convolve=convolve)
 
-    built = Convolution(torch.rand(3, 2, 3, 3), torch.rand(3), replace(KERNELS["conv2d"], methods=SHAPES), "reflect")
+    built = Convolution(
+        torch.rand(3, 2, 3, 3), torch.rand(3), replace(KERNELS["conv2d"], methods=SHAPES), "reflect"
+    )
     monkeypatch.setattr(convolution, "has", lambda name, device: True)
     monkeypatch.setattr(convolution, "METHODS", {name: watched(name) for name in METHODS})
     for side in (8, 32):
         built.input_gradient(built.forward(torch.rand(1, 2, side, side), relu=False))
-    built.forward(torch.rand(1, 2, 8, 8), relu=False, positions=32 * 32)  # a tile of a larger picture
+    # A tile of a larger picture.
+    built.forward(torch.rand(1, 2, 8, 8), relu=False, positions=32 * 32)
     assert ran == ["conv2d", "packed", "nnpack", "packed", "nnpack"]
 
 
@@ -184,7 +213,9 @@ def test_a_method_that_is_missing_is_conv2d(monkeypatch: pytest.MonkeyPatch, mis
     weight, bias, x = torch.rand(3, 2, 3, 3), torch.rand(3), torch.rand(1, 2, 9, 8)
     for base in ("conv2d", "channels-last"):
         built = Convolution(weight, bias, replace(KERNELS[base], default=missing), "zero")
-        assert torch.allclose(built.forward(x, relu=False), functional.conv2d(x, weight, bias, padding=1), atol=1e-5)
+        assert torch.allclose(
+            built.forward(x, relu=False), functional.conv2d(x, weight, bias, padding=1), atol=1e-5
+        )
 
 
 @PACKED_HERE
@@ -214,7 +245,8 @@ def test_a_kernel_is_one_line_and_comes_back_from_it():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "abacus", "nnpack 2>3@8=abacus", "nnpack 2>3=packed", "nnpack 2>3@x=packed", "nnpack 2"]
+    "text",
+    ["", "abacus", "nnpack 2>3@8=abacus", "nnpack 2>3=packed", "nnpack 2>3@x=packed", "nnpack 2"],
 )
 def test_what_is_no_kernel_is_refused(text: str):
     with pytest.raises(ValueError):

@@ -1,4 +1,6 @@
-"""Nothing finished is replaced, nothing unfinished is lost, and what is not provably a run's is not touched."""
+"""Nothing finished is replaced, nothing unfinished is lost, and what is not provably a run's is not
+touched.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,12 @@ from test_api import hang, paint_in_a_folder_of_pictures, save_random
 from test_cli import interrupt_after, listing, painted, pixels_of, run
 
 import impasto
-from impasto import images, runs, wiring
-from impasto import recipe as recipes
-from impasto.destination import default_name
+from impasto import images, session
 from impasto.errors import CannotWrite
 from impasto.networks.features import Network
+from impasto.recipe import loading
+from impasto.runs import folder as runs
+from impasto.runs.destination import default_name
 
 PAIR = ("photo.png", "painting.png")
 QUICK = ("--size", "64", "--iterations", "2")
@@ -34,14 +37,16 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     paint_in_a_folder_of_pictures(monkeypatch, tmp_path)
 
 
-def stopped(capsys: Captured, monkeypatch: pytest.MonkeyPatch, *arguments: str, evaluation: int = 12) -> str:
+def stopped(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch, *arguments: str, evaluation: int = 12
+) -> str:
     """Paint, with Ctrl-C in the middle; gives the lines on standard error."""
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(patch, (evaluation,))
         return painted(capsys, *arguments, quiet=False, code=130)[2]
 
 
-# ---- folders that are not provably a run's -----------------------------------------------------------------------------
+# ---- folders that are not provably a run's -------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -85,7 +90,7 @@ def test_the_folder_of_an_earlier_run_is_known_by_its_recipe_or_its_log(capsys: 
         runs.check(folder)
 
 
-# ---- what is there already ---------------------------------------------------------------------------------------------
+# ---- what is there already -----------------------------------------------------------------------
 
 
 def test_two_requests_of_one_name_leave_two_pictures(capsys: Captured):
@@ -102,7 +107,11 @@ def test_the_same_command_says_that_it_is_done_and_where(out: tuple[str, ...], c
     first, *_ = painted(capsys, *PAIR, *QUICK, *out)
     before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
     again, _, err = painted(capsys, *PAIR, *QUICK, *out, quiet=False)
-    assert again == first and f"It was painted before, in {first}" in err and "--fresh paints it again" in err
+    assert (
+        again == first
+        and f"It was painted before, in {first}" in err
+        and "--fresh paints it again" in err
+    )
     assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
 
 
@@ -129,13 +138,28 @@ def test_a_named_picture_that_is_there_is_kept_unless_it_may_be_overwritten(
     assert "out.png exists already and is kept" in err and "--overwrite" in err
     assert listing() == before
     path, *_ = painted(capsys, *PAIR, "-o", "out.png", *QUICK, *run_options, "--overwrite")
-    assert recipes.from_json(images.embedded_recipe(path) or "").strength == 50
+    assert loading.from_json(images.embedded_recipe(path) or "").strength == 50
 
 
 def test_a_named_run_of_a_finished_picture_is_kept(capsys: Captured):
     painted(capsys, *PAIR, "-o", "a.png", "--run", "log", *QUICK)
     before = listing()
-    assert run("stylize", *PAIR, "-o", "b.png", "--run", "log", *QUICK, "--seed", "1", "--init", "noise") == 2
+    assert (
+        run(
+            "stylize",
+            *PAIR,
+            "-o",
+            "b.png",
+            "--run",
+            "log",
+            *QUICK,
+            "--seed",
+            "1",
+            "--init",
+            "noise",
+        )
+        == 2
+    )
     assert "log holds the run of a finished picture" in capsys.readouterr().err
     assert listing() == before
 
@@ -149,30 +173,44 @@ def test_the_picture_of_another_file_type_is_another_picture(capsys: Captured):
     assert (name.name, other.name) == ("photo-painting.png", "photo-painting-2.png")
 
 
-# ---- unfinished runs ---------------------------------------------------------------------------------------------------
+# ---- unfinished runs -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "changed", [("--output-quality", "90"), ("--output-bits", "16"), ("--max-megapixels", "3"), ("--memory", "6GB")]
+    "changed",
+    [
+        ("--output-quality", "90"),
+        ("--output-bits", "16"),
+        ("--max-megapixels", "3"),
+        ("--memory", "6GB"),
+    ],
 )
 @pytest.mark.parametrize("out", [(), ("-o", "out.png")])
 def test_settings_that_do_not_decide_the_pixels_do_not_start_a_run_over(
-    changed: tuple[str, str], out: tuple[str, ...], capsys: Captured, monkeypatch: pytest.MonkeyPatch
+    changed: tuple[str, str],
+    out: tuple[str, ...],
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     stopped(capsys, monkeypatch, *PAIR, *out, *LONG)
     path, _, err = painted(capsys, *PAIR, *out, *LONG, *changed, quiet=False)
     assert "Going on from an unfinished run after" in err
     whole, *_ = painted(capsys, *PAIR, "-o", "whole.png", *LONG, *changed)
     assert path.read_bytes() == whole.read_bytes()
-    kept = recipes.load(f"{path}.run/recipe.toml")
-    assert kept == recipes.load("whole.png.run/recipe.toml")
+    kept = loading.load(f"{path}.run/recipe.toml")
+    assert kept == loading.load("whole.png.run/recipe.toml")
 
 
-def test_an_unfinished_run_of_another_request_is_kept_under_another_name(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+def test_an_unfinished_run_of_another_request_is_kept_under_another_name(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
     stopped(capsys, monkeypatch, *PAIR, "-o", "out.png", *LONG)
     state = Path("out.png.run", runs.STATE).read_bytes()
     _, _, err = painted(capsys, *PAIR, "-o", "out.png", *LONG, "--strength", "20", quiet=False)
-    assert re.search(r"note: .*out\.png\.run held the run of another request: it is kept as out\.png\.run-1\.", err)
+    assert re.search(
+        r"note: .*out\.png\.run held the run of another request: it is kept as out\.png\.run-1\.",
+        err,
+    )
     assert Path("out.png.run-1", runs.STATE).read_bytes() == state
     finished = Path("out.png").read_bytes()
     assert run("resume", "out.png.run-1", "--quiet") == 0
@@ -192,33 +230,46 @@ def test_with_a_made_up_name_an_unfinished_run_of_another_request_stays_where_it
     assert path.name == "photo-painting.png" and "Going on" in err
 
 
-# ---- names -------------------------------------------------------------------------------------------------------------
+# ---- names ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse names that are not Unicode")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="other systems refuse names that are not Unicode"
+)
 def test_names_that_are_not_utf_8_are_painted_resumed_and_told(
     capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     odd = os.fsdecode(b"bad\xff.png")
     for name in ("photo", "painting", "start"):
         Path(f"{name}.png" if name != "start" else "other.png").rename(f"{name}-{odd}")
-    names = (f"photo-{odd}", f"painting-{odd}", "--init", f"start-{odd}", *LONG, "--json", "--quiet")
+    names = (
+        f"photo-{odd}",
+        f"painting-{odd}",
+        "--init",
+        f"start-{odd}",
+        *LONG,
+        "--json",
+        "--quiet",
+    )
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(patch, (12,))
         assert run("stylize", *names) == 130
     assert json.loads(capsysbinary.readouterr().out)["stopped"] is True
     [folder] = Path().glob("*.run")
-    kept = recipes.load(str(folder / runs.RECIPE))
+    kept = loading.load(str(folder / runs.RECIPE))
     assert kept.photo is not None and kept.photo.path == str(tmp_path / f"photo-{odd}")
     assert kept.schedule.start == str(tmp_path / f"start-{odd}")
     assert run("resume", str(folder), "--json", "--quiet") == 0
     record = json.loads(capsysbinary.readouterr().out)
     path = Path(record["output"])
-    assert os.fsencode(path.name) == b"photo-bad\xff-painting-bad\xff.png" and record["stopped"] is False
+    assert (
+        os.fsencode(path.name) == b"photo-bad\xff-painting-bad\xff.png"
+        and record["stopped"] is False
+    )
     assert json.loads((folder / runs.RECORD).read_text("utf-8"))["output"] == str(path)
     assert run("stylize", *names, "-o", odd) == 0
     assert path.read_bytes() == Path(odd).read_bytes()
-    inside = recipes.from_json(images.embedded_recipe(path) or "")
+    inside = loading.from_json(images.embedded_recipe(path) or "")
     assert inside.photo is not None and inside.photo.path == f"photo-{odd}"
     assert run("stylize", *names[:2], "--recipe", str(path), "-o", "again.png", "--quiet") == 0
     assert Path("again.png").read_bytes() == path.read_bytes()
@@ -226,10 +277,14 @@ def test_names_that_are_not_utf_8_are_painted_resumed_and_told(
 
 
 def test_the_path_of_such_a_picture_comes_out_as_its_bytes(tmp_path: Path):
-    program = "from impasto import cli; cli.speak_any_name(); print('bad\\udcff.png \\u00e9 \\u6f22')"
+    program = (
+        "from impasto import cli; cli.speak_any_name(); print('bad\\udcff.png \\u00e9 \\u6f22')"
+    )
     for coding, expected in (("utf-8", "é 漢".encode()), ("ascii", b"? ?")):
         environment = {**os.environ, "PYTHONIOENCODING": coding}
-        found = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, check=True)
+        found = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, env=environment, check=True
+        )
         assert found.stdout == b"bad\xff.png " + expected + os.linesep.encode()
 
 
@@ -239,18 +294,27 @@ def test_names_as_long_as_can_be(letter: str, capsys: Captured):
     Path("photo.png").rename(f"{longest}.png")
     path, *_ = painted(capsys, f"{longest}.png", "painting.png", *QUICK)
     assert path.name.endswith("-painting.png") and Path(f"{path}.run").is_dir()
-    named, *_ = painted(capsys, f"{longest}.png", "painting.png", "-o", f"{longest}.png"[1:], *QUICK)
+    named, *_ = painted(
+        capsys, f"{longest}.png", "painting.png", "-o", f"{longest}.png"[1:], *QUICK
+    )
     assert named.name == f"{longest}.png"[1:]
-    assert len([each for each in Path().iterdir() if each.is_dir() and (each / runs.RECORD).exists()]) == 2
+    assert (
+        len([each for each in Path().iterdir() if each.is_dir() and (each / runs.RECORD).exists()])
+        == 2
+    )
 
 
 def test_made_up_names_tell_long_names_apart():
     one, other = ("x" * 240 + end for end in "ab")
     names = {
-        default_name(f"{photo}.jpg", [f"{style}.jpg"]) for photo in (one, other) for style in (one, other, "irises:0.7")
+        default_name(f"{photo}.jpg", [f"{style}.jpg"])
+        for photo in (one, other)
+        for style in (one, other, "irises:0.7")
     }
     assert len(names) == 6 and all(len(name) < 235 for name in names)
-    assert default_name("a/photo.jpg", ["irises:0.7", "b/other.png:0.3"]) == "photo-irises-other.png"
+    assert (
+        default_name("a/photo.jpg", ["irises:0.7", "b/other.png:0.3"]) == "photo-irises-other.png"
+    )
 
 
 @pytest.mark.parametrize("given", ["made/", "made"])
@@ -267,12 +331,16 @@ def test_a_tilde_that_no_shell_replaced_is_the_home_folder(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     Path("home").mkdir()
     Path("photo.png").rename("home/photo.png")
-    path, *_ = painted(capsys, "~/photo.png", "painting.png", "--output=~/x.png", "--run=~/log", *QUICK)
+    path, *_ = painted(
+        capsys, "~/photo.png", "painting.png", "--output=~/x.png", "--run=~/log", *QUICK
+    )
     assert path == tmp_path / "home/x.png" and not Path("~").exists()
     assert Path("home/log", runs.RECORD).exists()
 
 
-def test_a_folder_does_not_hide_a_painting_of_the_museum(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_does_not_hide_a_painting_of_the_museum(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
     hang(monkeypatch)
     Path("irises").mkdir()
     _, _, err = painted(capsys, "photo.png", "irises", *QUICK, quiet=False)
@@ -301,7 +369,7 @@ def test_editing_the_picture_in_place_leaves_the_one_of_the_run(capsys: Captured
     assert other.name == "photo-painting-2.png" and path.read_bytes().startswith(b"changed")
 
 
-# ---- several at once, and what is replaced by intent --------------------------------------------------------------------
+# ---- several at once, and what is replaced by intent ---------------------------------------------
 
 
 @pytest.mark.parametrize("more", [("--overwrite",), ("--fresh",)])
@@ -326,7 +394,9 @@ def test_snapshots_of_a_finished_picture_are_no_reason_to_replace_it(capsys: Cap
     before = listing()
     for more in ((), ("--output-bits", "16")):
         assert run("stylize", *PAIR, "-o", "out.png", *QUICK, *more, "--snapshots", "1") == 2
-        assert re.search(r"out\.png (exists|is finished) already.* is kept\.", capsys.readouterr().err)
+        assert re.search(
+            r"out\.png (exists|is finished) already.* is kept\.", capsys.readouterr().err
+        )
         assert listing() == before
     other, *_ = painted(capsys, *PAIR, *QUICK)
     again, *_ = painted(capsys, *PAIR, *QUICK, "--snapshots", "1")
@@ -348,7 +418,10 @@ def test_an_edited_picture_is_kept_whatever_recipe_it_still_carries(capsys: Capt
 @pytest.mark.parametrize("run_options", [(), ("--no-run",)])
 @pytest.mark.parametrize("out", [(), ("-o", "photo-painting.png")])
 def test_a_file_that_appears_meanwhile_is_not_replaced(
-    run_options: tuple[str, ...], out: tuple[str, ...], capsys: Captured, monkeypatch: pytest.MonkeyPatch
+    run_options: tuple[str, ...],
+    out: tuple[str, ...],
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     call, calls = Network.__call__, [0]
 
@@ -361,23 +434,32 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
     monkeypatch.setattr(Network, "__call__", meanwhile)
     path, _, err = painted(capsys, *PAIR, *QUICK, *out, *run_options, quiet=False)
     assert path.name == "photo-painting-2.png" and "was written by another program meanwhile" in err
-    assert Path("photo-painting.png").read_bytes() == b"of another program" and pixels_of(path).shape == (48, 64, 3)
+    assert Path("photo-painting.png").read_bytes() == b"of another program" and pixels_of(
+        path
+    ).shape == (48, 64, 3)
 
 
-def test_another_program_that_is_at_work_has_its_name(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+def test_another_program_that_is_at_work_has_its_name(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
     """It began while this one read the network."""
-    bench = wiring.bench
+    bench = session.bench
 
-    def meanwhile(*given: Any, **named: Any) -> wiring.Bench:
+    def meanwhile(*given: Any, **named: Any) -> session.Bench:
         found = bench(*given, **named)
         if not held:
-            held.append(runs.Run.start(Path("photo-painting.png.run").absolute(), found.asked.recipe))
+            held.append(
+                runs.Run.start(Path("photo-painting.png.run").absolute(), found.asked.recipe)
+            )
         return found
 
     held: list[runs.Run] = []
-    monkeypatch.setattr(wiring, "bench", meanwhile)
+    monkeypatch.setattr(session, "bench", meanwhile)
     path, *_ = painted(capsys, *PAIR, *QUICK)
-    assert path.name == "photo-painting-2.png" and Path("photo-painting-2.png.run", runs.RECORD).exists()
+    assert (
+        path.name == "photo-painting-2.png"
+        and Path("photo-painting-2.png.run", runs.RECORD).exists()
+    )
     assert not Path("photo-painting.png").exists()
     assert run("stylize", *PAIR, "-o", "photo-painting.png", *QUICK) == 2
     assert "Another impasto is painting with the run folder" in capsys.readouterr().err
@@ -393,12 +475,16 @@ def test_a_picture_is_not_saved_over_what_it_was_painted_from():
     assert found.save("other-name.png").is_file()
 
 
-def test_a_sweep_of_other_settings_keeps_poster_and_table(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+def test_a_sweep_of_other_settings_keeps_poster_and_table(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
     Path("own/runs").mkdir(parents=True)
     Path("own/sweep.csv").write_text("mine")
     Path("own/poster.png").write_text("mine")
     Path("swept/runs").mkdir(parents=True)
-    Path("swept/sweep.csv").write_text("strength,width,height,loss,evaluations,seconds,judge,file,note\n")
+    Path("swept/sweep.csv").write_text(
+        "strength,width,height,loss,evaluations,seconds,judge,file,note\n"
+    )
     before = listing()
     for folder, words in (("own", "is no sweep's folder"), ("swept", "holds a sweep of strength")):
         assert run("sweep", *PAIR, *QUICK, "--init", "content,noise", "-o", folder) == 2

@@ -9,24 +9,31 @@ from pathlib import Path
 import pytest
 import torch
 
-from impasto import assets, cli, doctor, machine
+from impasto import cli
+from impasto.assets import catalogue
+from impasto.cli import diagnosis
+from impasto.hardware import devices, system_memory
+from impasto.networks.autotune import Choice
 from impasto.networks.convolution import KERNELS
-from impasto.networks.timing import Choice
 
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     def choose(where: torch.device) -> Choice:
         methods = {(3, 64, 128): "packed", (64, 64, 16): "conv2d", (64, 64, 64): "nnpack"}
-        return Choice(replace(KERNELS["nnpack"], methods=methods), KERNELS["bfloat16"], {"conv2d": 30.0, "nnpack": 12.0})
+        return Choice(
+            replace(KERNELS["nnpack"], methods=methods),
+            KERNELS["bfloat16"],
+            {"conv2d": 30.0, "nnpack": 12.0},
+        )
 
     monkeypatch.setenv("IMPASTO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(machine, "choose", choose)
+    monkeypatch.setattr(devices, "choose", choose)
     return tmp_path / "cache"
 
 
-def findings() -> dict[str, doctor.Finding]:
-    found = doctor.examine()
+def findings() -> dict[str, diagnosis.Finding]:
+    found = diagnosis.examine()
     assert len({finding.subject for finding in found}) == len(found)
     for finding in found:
         assert finding.text and bool(finding.remedy) == (not finding.good)
@@ -35,19 +42,22 @@ def findings() -> dict[str, doctor.Finding]:
 
 def test_an_empty_cache_is_said_with_the_command_that_fills_it(cache: Path):
     found = findings()
-    for name in assets.ASSETS:
-        assert found[name] == doctor.Finding(name, "not fetched yet", False, "impasto fetch")
+    for name in catalogue.ASSETS:
+        assert found[name] == diagnosis.Finding(name, "not fetched yet", False, "impasto fetch")
     assert found["cache"].good and str(cache) in found["cache"].text
-    assert not cache.exists() or {path.name for path in cache.iterdir()} == {"kernel.json", ".kernel.lock"}
+    assert not cache.exists() or {path.name for path in cache.iterdir()} == {
+        "kernel.json",
+        ".kernel.lock",
+    }
 
 
 def test_what_was_fetched_is_well(cache: Path):
     cache.mkdir()
     for name in ("museum", "vgg19-normalised"):
-        with (cache / assets.ASSETS[name].file).open("wb") as file:
-            file.truncate(assets.ASSETS[name].size)
+        with (cache / catalogue.ASSETS[name].file).open("wb") as file:
+            file.truncate(catalogue.ASSETS[name].size)
     found = findings()
-    assert found["museum"] == doctor.Finding("museum", "fetched")
+    assert found["museum"] == diagnosis.Finding("museum", "fetched")
     assert found["vgg19-normalised"].good and not found["adain-decoder"].good
 
 
@@ -55,17 +65,23 @@ def test_the_machine_is_named():
     found = findings()
     assert found["python"].good and found["torch"].text == torch.__version__
     assert "the first of cuda, mps, cpu" in found["device"].text
-    assert found["kernel"].text.startswith("nnpack (") and ": nnpack 12 ms, conv2d 30 ms; kept in " in found["kernel"].text
+    assert (
+        found["kernel"].text.startswith("nnpack (")
+        and ": nnpack 12 ms, conv2d 30 ms; kept in " in found["kernel"].text
+    )
     assert found["float32"].text == "conv2d: 64>64 at 16; nnpack: 64>64 at 64; packed: 3>64"
     assert "bfloat16" not in found
 
 
 def test_where_bfloat16_is_taken_both_are_shown(monkeypatch: pytest.MonkeyPatch):
     def choose(where: torch.device) -> Choice:
-        kernels = (replace(KERNELS[name], methods={(3, 64, 8): "packed"}) for name in ("nnpack", "bfloat16"))
+        kernels = (
+            replace(KERNELS[name], methods={(3, 64, 8): "packed"})
+            for name in ("nnpack", "bfloat16")
+        )
         return Choice(*kernels, {"nnpack": 30.0, "bfloat16": 12.0})  # type: ignore[misc]
 
-    monkeypatch.setattr(machine, "choose", choose)
+    monkeypatch.setattr(devices, "choose", choose)
     found = findings()
     assert found["kernel"].text.startswith("bfloat16 (")
     assert found["bfloat16"].text == found["float32"].text == "packed: 3>64"
@@ -73,11 +89,13 @@ def test_where_bfloat16_is_taken_both_are_shown(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(("free", "good"), [(2**30, False), (2**33, True)])
 def test_little_memory_is_said(monkeypatch: pytest.MonkeyPatch, free: int, good: bool):
-    monkeypatch.setattr(machine, "free_memory", lambda where: free)
+    monkeypatch.setattr(system_memory, "free_memory", lambda where: free)
     assert findings()["memory"].good is good
 
 
-@pytest.mark.parametrize(("driver", "build", "said"), [(1, None, True), (0, None, False), (1, "12.8", False)])
+@pytest.mark.parametrize(
+    ("driver", "build", "said"), [(1, None, True), (0, None, False), (1, "12.8", False)]
+)
 def test_a_driver_without_a_torch_for_it_is_said(
     monkeypatch: pytest.MonkeyPatch, driver: int, build: str | None, said: bool
 ):
@@ -90,7 +108,9 @@ def test_a_driver_without_a_torch_for_it_is_said(
 
 @pytest.mark.parametrize("here", [True, False])
 def test_an_extra_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch, here: bool):
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: object() if here else None)
+    monkeypatch.setattr(
+        diagnosis.importlib.util, "find_spec", lambda name: object() if here else None
+    )
     found = findings()["heif"]
     assert found.good is here and found.remedy == ("" if here else "pip install 'impasto[heif]'")
 
@@ -99,7 +119,7 @@ def test_the_command_prints_every_finding_and_every_remedy(capsys: pytest.Captur
     cli.main(["doctor"])
     out, err = capsys.readouterr()
     found = findings()
-    assert err == "" and out.count("impasto fetch") == len(assets.ASSETS)
+    assert err == "" and out.count("impasto fetch") == len(catalogue.ASSETS)
     for subject, finding in found.items():
         line = next(line for line in out.splitlines() if line.split()[1:2] == [subject])
         assert line.startswith("ok " if finding.good else "-- ")

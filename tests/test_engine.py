@@ -1,4 +1,6 @@
-"""The loop: same seed, same bytes, interrupted or not; and a loss that is no number keeps the last good picture."""
+"""The loop: same seed, same bytes, interrupted or not; and a loss that is no number keeps the last
+good picture.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +18,20 @@ import torch
 from test_problem import LAYERS, PLAN, Wrapped, changed, pixels, tools_of
 from torch import Tensor
 
-from impasto import engine, images, problem, solvers
-from impasto.engine import ASTRAY, RESTARTS, iterate
+from impasto import images
 from impasto.events import Event, Failed, Finished, StageDone, Started, Stepped, Warned
 from impasto.geometry import Size
-from impasto.linesearch import MOST_LOOKS
 from impasto.networks.features import Network
-from impasto.problem import Evaluate, Tools, evaluation, first_pixels
-from impasto.schedule import Plan, Stage
-from impasto.scratch import Held, InMemory, Kept, OnDisk
-from impasto.state import State
-from impasto.tiling import Value
+from impasto.optimize import first_order, lbfgs, loop, solver_factory, upscale
+from impasto.optimize import loss as problem
+from impasto.optimize import solver as solver_
+from impasto.optimize.line_search import MAX_EVALUATIONS
+from impasto.optimize.loop import MAX_HIGH_LOSSES, RESTARTS, iterate
+from impasto.optimize.loss import Evaluate, Tools, evaluation, first_pixels
+from impasto.optimize.state import State
+from impasto.optimize.tiling import Value
+from impasto.planning.schedule import Plan, Stage
+from impasto.storage.tensors import DiskStore, InMemoryTensor, MemoryStore, StoredTensor
 
 Stream = list[tuple[Event, State]]
 
@@ -44,14 +49,17 @@ def frozen(state: State) -> State:
     """A copy, as the loop goes on writing to the tensors of a state."""
     pictures = {name: getattr(state, name) for name in ("best", "mark", "average")}
     copies = {name: picture.clone() for name, picture in pictures.items() if picture is not None}
-    memory = {name: Held(kept.load().clone()) for name, kept in state.memory.items()}
+    memory = {name: InMemoryTensor(kept.load().clone()) for name, kept in state.memory.items()}
     return replace(state, pixels=state.pixels.clone(), memory=memory, **copies)
 
 
 def watch(tools: Tools, state: State | None = None, plan: Plan = PLAN) -> Stream:
     """The whole stream, with copies of the states."""
     ticks = iter(range(10_000))
-    return [(event, frozen(kept)) for event, kept in iterate(plan, tools, state, clock=lambda: float(next(ticks)))]
+    return [
+        (event, frozen(kept))
+        for event, kept in iterate(plan, tools, state, clock=lambda: float(next(ticks)))
+    ]
 
 
 def raw(state: State) -> bytes:
@@ -66,8 +74,12 @@ def warnings(stream: Stream) -> list[str]:
     return [event.message for event, _ in stream if isinstance(event, Warned)]
 
 
-def check_resuming(mine: Tools, plan: Plan = PLAN, undisturbed: Stream | None = None, since: int = 0) -> Stream:
-    """Gone on with after any event from one on, a run makes the same steps to the same end; gives the undisturbed one."""
+def check_resuming(
+    mine: Tools, plan: Plan = PLAN, undisturbed: Stream | None = None, since: int = 0
+) -> Stream:
+    """Gone on with after any event from one on, a run makes the same steps to the same end; gives
+    the undisturbed one.
+    """
     undisturbed = undisturbed or watch(mine, plan=plan)
     end, steps = undisturbed[-1], losses(undisturbed)
     assert isinstance(end[0], Finished)
@@ -87,7 +99,7 @@ def kinds(stream: Stream) -> list[str]:
     return [type(event).__name__ for event, _ in stream]
 
 
-# ---- the stream ----------------------------------------------------------------------------------------------
+# ---- the stream ----------------------------------------------------------------------------------
 
 
 def test_events_come_in_order_with_their_states(tools: Tools):
@@ -102,12 +114,19 @@ def test_events_come_in_order_with_their_states(tools: Tools):
     assert stream[0][0] == Started(0, Size(20, 25), 4)
     assert stream[6][0] == Started(1, Size(37, 45), 5)
     steps = [event for event, _ in stream if isinstance(event, Stepped)]
-    assert [(step.stage, step.step) for step in steps] == [*((0, n) for n in range(1, 5)), *((1, n) for n in range(1, 6))]
+    assert [(step.stage, step.step) for step in steps] == [
+        *((0, n) for n in range(1, 5)),
+        *((1, n) for n in range(1, 6)),
+    ]
     assert [step.evaluations for step in steps] == list(range(1, 10))
     assert [step.seconds for step in steps] == sorted({step.seconds for step in steps})
     for event, state in stream:
         if isinstance(event, Stepped):
-            assert (state.stage, state.step, state.evaluations) == (event.stage, event.step, event.evaluations)
+            assert (state.stage, state.step, state.evaluations) == (
+                event.stage,
+                event.step,
+                event.evaluations,
+            )
             assert state.value.total == event.loss
             assert event.loss == pytest.approx(sum(event.terms.values()), rel=1e-6)
             assert set(event.terms) == {"content", "style", "smooth"}
@@ -152,7 +171,10 @@ def test_overshoot_is_cut_before_the_last_look(tools: Tools):
 @pytest.mark.parametrize("start", ["content", "noise", "style"])
 def test_the_loss_falls(tools: Tools, solver: str, start: str):
     plan = Plan((Stage(Size(20, 25), 15), Stage(Size(37, 45), 15)), 1.0)
-    stream = watch(changed(tools, solver=solver, solver_rate=1 if solver == "lbfgs" else 0.02, init=start), plan=plan)
+    stream = watch(
+        changed(tools, solver=solver, solver_rate=1 if solver == "lbfgs" else 0.02, init=start),
+        plan=plan,
+    )
     first = [event.loss for event, _ in stream if isinstance(event, Stepped) and event.step == 1]
     last = stream[-1][0]
     assert isinstance(last, Finished)
@@ -161,15 +183,19 @@ def test_the_loss_falls(tools: Tools, solver: str, start: str):
 
 @pytest.mark.parametrize("statistic", ["gram", "wasserstein"])
 def test_in_tiles_it_paints_to_the_end(tools: Tools, statistic: str):
-    assert kinds(watch(replace(changed(tools, style_statistics=statistic), tile=16)))[-1] == "Finished"
+    assert (
+        kinds(watch(replace(changed(tools, style_statistics=statistic), tile=16)))[-1] == "Finished"
+    )
 
 
 def test_a_clock_may_be_lent_and_seconds_are_its(tools: Tools):
     stream = [event for event, _ in iterate(PLAN, tools, clock=lambda: 5.0)]
-    assert {event.seconds for event in stream if isinstance(event, Stepped | StageDone | Finished)} == {0.0}
+    assert {
+        event.seconds for event in stream if isinstance(event, Stepped | StageDone | Finished)
+    } == {0.0}
 
 
-# ---- same seed, same bytes -----------------------------------------------------------------------------------
+# ---- same seed, same bytes -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("start", ["content", "noise", "style"])
@@ -202,10 +228,12 @@ def test_a_state_given_is_left_alone(tools: Tools):
     for name in ("pixels", "best", "mark", "average"):
         assert torch.equal(getattr(state, name), getattr(kept, name)), name
     assert set(state.memory) == set(kept.memory)
-    assert all(torch.equal(state.memory[name].load(), kept.memory[name].load()) for name in kept.memory)
+    assert all(
+        torch.equal(state.memory[name].load(), kept.memory[name].load()) for name in kept.memory
+    )
 
 
-# ---- resuming ------------------------------------------------------------------------------------------------
+# ---- resuming ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
@@ -215,13 +243,37 @@ def test_resumed_after_any_event_it_ends_with_the_same_bytes(tools: Tools, solve
 
 
 CHOICES: dict[str, dict[str, object]] = {
-    "sgd": {"solver": "sgd", "solver_rate": 100, "solver_rate_decay": 0.5, "solver_rate_decay_steps": 3},
-    "carried": {"solver": "adam", "solver_rate": 0.02, "solver_carry": True, "solver_rate_decay": 0.9},
-    "averaged": {"solver": "adam", "solver_rate": 0.02, "solver_average": 0.8, "solver_carry": True, "patience": 2},
+    "sgd": {
+        "solver": "sgd",
+        "solver_rate": 100,
+        "solver_rate_decay": 0.5,
+        "solver_rate_decay_steps": 3,
+    },
+    "carried": {
+        "solver": "adam",
+        "solver_rate": 0.02,
+        "solver_carry": True,
+        "solver_rate_decay": 0.9,
+    },
+    "averaged": {
+        "solver": "adam",
+        "solver_rate": 0.02,
+        "solver_average": 0.8,
+        "solver_carry": True,
+        "patience": 2,
+    },
     "averaged lbfgs": {"solver_average": 0.5, "solver_clamp": "yes", "solver_history": 2},
     "searching": {"solver_line_search": "strong-wolfe", "solver_history": 2, "solver_rate": 5},
-    "searching, averaged": {"solver_line_search": "strong-wolfe", "solver_average": 0.5, "solver_rate": 0.01},
-    "searching as torch": {"solver_line_search": "strong-wolfe", "solver_preconditioner": "none", "patience": 2},
+    "searching, averaged": {
+        "solver_line_search": "strong-wolfe",
+        "solver_average": 0.5,
+        "solver_rate": 0.01,
+    },
+    "searching as torch": {
+        "solver_line_search": "strong-wolfe",
+        "solver_preconditioner": "none",
+        "patience": 2,
+    },
     "half noise": {"schedule_noise": 0.5, "schedule_noise_kind": "uniform", "solver_rate": 0.5},
 }
 
@@ -245,14 +297,20 @@ def test_to_stop_is_to_stop_iterating(tools: Tools):
     assert raw(watch(tools, kept)[-1][1]) == raw(watch(tools)[-1][1])
 
 
-# ---- a search that runs away ---------------------------------------------------------------------------------
+# ---- a search that runs away ---------------------------------------------------------------------
 
 
 class Faulty(Wrapped):
-    """A network that goes wrong from one evaluation on, ``lasting`` times; targets, without gradients, are not counted."""
+    """A network that goes wrong from one evaluation on, ``lasting`` times; targets, without
+    gradients, are not counted.
+    """
 
     def __init__(
-        self, network: Network, good: int, fault: Callable[[Tensor], Tensor], lasting: float = float("inf")
+        self,
+        network: Network,
+        good: int,
+        fault: Callable[[Tensor], Tensor],
+        lasting: float = float("inf"),
     ) -> None:
         super().__init__(network)
         self.good, self.fault, self.lasting = good, fault, lasting
@@ -289,7 +347,8 @@ FAULTS: dict[str, Callable[[Tensor], Tensor]] = {
     "gradient": _BadGradient.apply,
 }
 NO_NUMBER = [name for name in FAULTS if name != "far"]
-LOOKS = {name: ASTRAY if name == "far" else 1 for name in FAULTS}  # after which the search is given up
+# After which the search is given up.
+LOOKS = {name: MAX_HIGH_LOSSES if name == "far" else 1 for name in FAULTS}
 LONG = Plan((Stage(Size(20, 25), 8), Stage(Size(37, 45), 12)), 1.0)
 
 
@@ -310,8 +369,10 @@ def test_a_fault_that_stays_ends_with_the_best_picture_so_far(
 ):
     mine = with_solver(tools, solver, style_statistics=statistic)
     first, second = LONG.stages
-    more = RESTARTS * ASTRAY
-    plan = replace(LONG, stages=(replace(first, steps=8 + more * (good < 8)), replace(second, steps=12 + more)))
+    more = RESTARTS * MAX_HIGH_LOSSES
+    plan = replace(
+        LONG, stages=(replace(first, steps=8 + more * (good < 8)), replace(second, steps=12 + more))
+    )
     stream = watch(faulty(mine, good, fault), plan=plan)
     event, state = stream[-1]
     assert isinstance(event, Failed)
@@ -350,11 +411,16 @@ def test_a_fault_in_the_first_step_of_a_size_ends_with_the_best_picture_of_the_s
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("good", [3, 13])
-def test_a_fault_that_passes_is_gone_back_on_and_hardly_felt(tools: Tools, solver: str, fault: str, good: int):
+def test_a_fault_that_passes_is_gone_back_on_and_hardly_felt(
+    tools: Tools, solver: str, fault: str, good: int
+):
     mine, plan = with_solver(tools, solver), LONG
     if solver == "lbfgs":  # which learns anew: time to do so
         plan = replace(LONG, stages=(LONG.stages[0], replace(LONG.stages[1], steps=30)))
-    undisturbed, stream = watch(mine, plan=plan), watch(faulty(mine, good, fault, lasting=LOOKS[fault]), plan=plan)
+    undisturbed, stream = (
+        watch(mine, plan=plan),
+        watch(faulty(mine, good, fault, lasting=LOOKS[fault]), plan=plan),
+    )
     (message,) = warnings(stream)
     assert ("rose from" in message) == (fault == "far") and "half the step" in message
     assert [kind for kind in kinds(stream) if kind != "Warned"] == kinds(undisturbed)
@@ -370,7 +436,7 @@ def test_a_fault_that_passes_is_gone_back_on_and_hardly_felt(tools: Tools, solve
 
 
 def test_a_search_goes_on_from_its_best_picture_with_an_empty_memory(tools: Tools):
-    stream = watch(faulty(tools, 13, "far", lasting=ASTRAY), plan=LONG)
+    stream = watch(faulty(tools, 13, "far", lasting=MAX_HIGH_LOSSES), plan=LONG)
     at = next(index for index, (event, _) in enumerate(stream) if isinstance(event, Warned))
     before, after = stream[at - 1][1], stream[at][1]
     best = min(losses(stream)[8:13])
@@ -382,7 +448,9 @@ def test_a_search_goes_on_from_its_best_picture_with_an_empty_memory(tools: Tool
     # The next move is half as long as that of a search that begins there.
     alone = replace(after, restarts=0, memory={})
     streams = (watch(tools, begun, LONG) for begun in (alone, after))
-    full, half = (next(state for event, state in stream if isinstance(event, Stepped)) for stream in streams)
+    full, half = (
+        next(state for event, state in stream if isinstance(event, Stepped)) for stream in streams
+    )
     assert torch.allclose(half.pixels - after.pixels, (full.pixels - after.pixels) / 2, atol=1e-7)
     assert not torch.allclose(half.pixels, after.pixels, atol=1e-4)
 
@@ -391,17 +459,23 @@ def test_a_search_goes_on_from_its_best_picture_with_an_empty_memory(tools: Tool
 @pytest.mark.parametrize("good", [3, 10])
 def test_resumed_after_a_restart_it_ends_with_the_same_bytes(tools: Tools, solver: str, good: int):
     mine = with_solver(tools, solver)
-    stream = watch(faulty(mine, good, "far", lasting=ASTRAY), plan=LONG)
+    stream = watch(faulty(mine, good, "far", lasting=MAX_HIGH_LOSSES), plan=LONG)
     since = next(index for index, (event, _) in enumerate(stream) if isinstance(event, Warned))
     check_resuming(mine, LONG, stream, since)
 
 
 def test_each_restart_halves_the_step_and_a_new_size_begins_afresh(tools: Tools):
     plan = replace(LONG, stages=(replace(LONG.stages[0], steps=12), LONG.stages[1]))
-    stream = watch(faulty(tools, 3, "far", lasting=2 * ASTRAY), plan=plan)
+    stream = watch(faulty(tools, 3, "far", lasting=2 * MAX_HIGH_LOSSES), plan=plan)
     assert len(warnings(stream)) == 2
     restarts = [state.restarts for event, state in stream if isinstance(event, Stepped)]
-    assert restarts == [0] * (2 + ASTRAY) + [1] * ASTRAY + [2] * (10 - 2 * ASTRAY) + [0] * 12
+    assert (
+        restarts
+        == [0] * (2 + MAX_HIGH_LOSSES)
+        + [1] * MAX_HIGH_LOSSES
+        + [2] * (10 - 2 * MAX_HIGH_LOSSES)
+        + [0] * 12
+    )
     assert isinstance(stream[-1][0], Finished)
 
 
@@ -431,11 +505,13 @@ def test_a_last_move_that_ran_away_gives_place_to_the_best_picture(tools: Tools)
 
 
 class Wild:
-    """A solver whose move of one number leads far away, to numbers; nobody sees it but who looks at the picture."""
+    """A solver whose move of one number leads far away, to numbers; nobody sees it but who looks at
+    the picture.
+    """
 
     moves = 0
 
-    def __init__(self, solver: solvers.Solver, wild: int) -> None:
+    def __init__(self, solver: solver_.Solver, wild: int) -> None:
         self.solver, self.wild = solver, wild
 
     def __getattr__(self, name: str) -> Any:
@@ -449,9 +525,9 @@ class Wild:
 
 
 def go_wild(monkeypatch: pytest.MonkeyPatch, move: int) -> None:
-    made = solvers.make
+    made = solver_factory.make
     monkeypatch.setattr(Wild, "moves", 0)
-    monkeypatch.setattr(solvers, "make", lambda *how, **more: Wild(made(*how, **more), move))
+    monkeypatch.setattr(solver_factory, "make", lambda *how, **more: Wild(made(*how, **more), move))
 
 
 def test_what_is_grown_is_the_best_picture_that_was_looked_at(tools: Tools):
@@ -459,11 +535,15 @@ def test_what_is_grown_is_the_best_picture_that_was_looked_at(tools: Tools):
     at = kinds(stream).index("StageDone")
     done, before = stream[at][1], stream[at - 1][1]
     check_sound(tools, done, LONG)
-    assert done.value.total == min(losses(stream)[:8]) and not torch.equal(done.pixels, before.pixels)
-    assert torch.equal(stream[at + 1][1].pixels, solvers.grow(done.pixels, Size(37, 45)))
+    assert done.value.total == min(losses(stream)[:8]) and not torch.equal(
+        done.pixels, before.pixels
+    )
+    assert torch.equal(stream[at + 1][1].pixels, upscale.grow(done.pixels, Size(37, 45)))
 
 
-def test_a_size_whose_last_move_ran_away_is_not_grown_from_it(tools: Tools, monkeypatch: pytest.MonkeyPatch):
+def test_a_size_whose_last_move_ran_away_is_not_grown_from_it(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch
+):
     expected = watch(tools, plan=LONG)
     go_wild(monkeypatch, 8)
     stream = watch(tools, plan=LONG)
@@ -477,7 +557,10 @@ def test_a_best_picture_that_cutting_makes_much_worse_is_finished_all_the_same(t
     stream = watch(faulty(mine, LONG.evaluations, "far", lasting=2), plan=LONG)
     event, state = stream[-1]
     best = stream[-2][1].best
-    assert isinstance(event, Finished) and event.loss == state.value.total > 100 * stream[-2][1].lowest.total
+    assert (
+        isinstance(event, Finished)
+        and event.loss == state.value.total > 100 * stream[-2][1].lowest.total
+    )
     assert best is not None and torch.equal(state.pixels, best.clamp(0, 1))
 
 
@@ -487,7 +570,9 @@ def test_the_good_state_is_the_best_that_was_looked_at(tools: Tools, solver: str
     for index, (event, state) in enumerate(stream):
         if isinstance(event, Stepped):
             check_sound(tools, state.good(), LONG)
-            assert state.good().value.total == min(losses(stream[: index + 1])[0 if event.stage == 0 else 8 :])
+            assert state.good().value.total == min(
+                losses(stream[: index + 1])[0 if event.stage == 0 else 8 :]
+            )
             assert state.good().memory == {}
 
 
@@ -527,7 +612,10 @@ def scripted(monkeypatch: pytest.MonkeyPatch, heights: Callable[[int], float]) -
     monkeypatch.setattr(problem, "evaluation", made)
 
 
-@pytest.mark.parametrize("height", [lambda n: 0.0, lambda n: (-1) ** n * 1e-15 * n, lambda n: -1e-15, lambda n: 1e-12 * n])
+@pytest.mark.parametrize(
+    "height",
+    [lambda n: 0.0, lambda n: (-1) ** n * 1e-15 * n, lambda n: -1e-15, lambda n: 1e-12 * n],
+)
 def test_what_is_reached_to_the_letter_does_not_run_away(
     tools: Tools, monkeypatch: pytest.MonkeyPatch, height: Callable[[int], float]
 ):
@@ -541,25 +629,29 @@ def test_a_loss_may_rise_a_little(tools: Tools, monkeypatch: pytest.MonkeyPatch)
     assert warnings(watch(tools)) == []
 
 
-def test_a_search_that_went_too_far_for_once_goes_on_from_where_it_is(tools: Tools, monkeypatch: pytest.MonkeyPatch):
+def test_a_search_that_went_too_far_for_once_goes_on_from_where_it_is(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch
+):
     scripted(monkeypatch, lambda n: 3.1 if n in (3, 4) else 1.0)
     stream = watch(tools, plan=LONG)
-    assert ASTRAY == 3 and warnings(stream) == []
+    assert MAX_HIGH_LOSSES == 3 and warnings(stream) == []
     states = [state for event, state in stream if isinstance(event, Stepped)]
-    assert [state.astray for state in states] == [0] * 3 + [1, 2] + [0] * 15
+    assert [state.high_loss_streak for state in states] == [0] * 3 + [1, 2] + [0] * 15
     assert losses(stream)[3:5] == [3.1, 3.1] and not any(state.restarts for state in states)
     scripted(monkeypatch, lambda n: 3.1 if n in (3, 4, 5) else 1.0)
     stream = watch(tools, plan=LONG)
     assert len(warnings(stream)) == 1 and losses(stream)[3:7] == [3.1, 3.1, 1.0, 1.0]
 
 
-# ---- a search along a line, averages, what is carried --------------------------------------------------------
+# ---- a search along a line, averages, what is carried --------------------------------------------
 
 SEARCHING = {"solver_line_search": "strong-wolfe", "style_statistics": "gram"}
 
 
 def test_a_look_that_is_rejected_is_no_runaway(tools: Tools):
-    """However high the loss is there, and whether it is a number; it is not told as the search's either."""
+    """However high the loss is there, and whether it is a number; it is not told as the search's
+    either.
+    """
     mine = changed(tools, **SEARCHING)
     for fault in FAULTS:
         stream = watch(faulty(mine, 10, fault, lasting=1), plan=LONG)
@@ -575,7 +667,7 @@ def test_a_fault_that_stays_ends_a_search_along_a_line_too(tools: Tools):
     event, state = stream[-1]
     assert isinstance(event, Failed) and "stopped being a number" in event.message
     assert len(warnings(stream)) == RESTARTS
-    assert 6 + 10 + RESTARTS < kinds(stream).count("Stepped") <= 6 + MOST_LOOKS + RESTARTS
+    assert 6 + 10 + RESTARTS < kinds(stream).count("Stepped") <= 6 + MAX_EVALUATIONS + RESTARTS
     assert state.value.total == min(losses(stream))
 
 
@@ -597,37 +689,51 @@ def test_what_a_search_along_a_line_ends_with_is_the_best_that_it_looked_at(
         return noted
 
     monkeypatch.setattr(problem, "evaluation", noting)
-    mine = changed(tools, solver_preconditioner="none", **SEARCHING)  # whose first looks go ever farther
+    # Whose first looks go ever farther.
+    mine = changed(tools, solver_preconditioner="none", **SEARCHING)
     end = watch(mine, plan=Plan((Stage(Size(20, 25), steps),), 1.0))[-1][1]
     assert torch.equal(end.pixels, min(looked[:steps], key=lambda one: one[0])[1].clamp(0, 1))
     assert len(looked) == steps + 1
 
 
-def test_an_average_is_of_the_pictures_that_were_looked_at_and_is_what_is_shown_grown_and_written(tools: Tools):
+def test_an_average_is_of_the_pictures_that_were_looked_at_and_is_what_is_shown_grown_and_written(
+    tools: Tools,
+):
     mine = changed(tools, solver="adam", solver_rate=0.02, solver_average=0.7)
     stream = watch(mine, plan=LONG)
     for stage in (0, 1):
-        looked = [state.pixels for event, state in stream if isinstance(event, Started) and event.stage == stage]
+        looked = [
+            state.pixels
+            for event, state in stream
+            if isinstance(event, Started) and event.stage == stage
+        ]
         for event, state in stream:
             if isinstance(event, Stepped) and event.stage == stage:
                 weights = [0.7 ** (len(looked) - 1 - index) for index in range(len(looked))]
-                mean = sum(weight * one for weight, one in zip(weights, looked, strict=True)) / sum(weights)
+                mean = sum(weight * one for weight, one in zip(weights, looked, strict=True)) / sum(
+                    weights
+                )
                 assert torch.allclose(state.picture, torch.as_tensor(mean), atol=1e-6)
-                assert state.averaged == len(looked) and not torch.equal(state.picture, state.pixels)
+                assert state.averaged == len(looked) and not torch.equal(
+                    state.picture, state.pixels
+                )
                 looked.append(state.pixels)
                 shown = state.picture
             if isinstance(event, StageDone) and event.stage == stage:
                 assert torch.equal(state.picture, shown) and state.average is None
                 if stage == 0:
-                    grown = solvers.grow(shown, Size(37, 45))
-    assert torch.equal(next(state for event, state in stream if event == Started(1, Size(37, 45), 12)).pixels, grown)
+                    grown = upscale.grow(shown, Size(37, 45))
+    assert torch.equal(
+        next(state for event, state in stream if event == Started(1, Size(37, 45), 12)).pixels,
+        grown,
+    )
     assert torch.equal(stream[-1][1].pixels, shown.clamp(0, 1))
     check_sound(mine, stream[-1][1], LONG)
 
 
 def test_an_average_takes_in_no_picture_that_ran_away(tools: Tools):
     mine = changed(tools, solver="adam", solver_rate=0.02, solver_average=0.9)
-    stream = watch(faulty(mine, 13, "far", lasting=ASTRAY), plan=LONG)
+    stream = watch(faulty(mine, 13, "far", lasting=MAX_HIGH_LOSSES), plan=LONG)
     at = next(index for index, (event, _) in enumerate(stream) if isinstance(event, Warned))
     before, after = stream[at - 1][1], stream[at][1]
     assert before.average is not None and after.average is not None
@@ -647,16 +753,24 @@ def test_what_adam_knows_is_carried_into_the_next_size(tools: Tools):
     assert {name: kept.load().tolist() for name, kept in done.memory.items()} == {
         name: kept.load().tolist() for name, kept in last.memory.items()
     }
-    assert started.memory["exp_avg"].shape == (1, 3, 37, 45) and int(stepped.memory["step"].load()) == 9
-    assert raw(stream[at][1]) == raw(afresh[at][1]) and afresh[at][1].memory == {} == stream[-1][1].memory
+    assert (
+        started.memory["exp_avg"].shape == (1, 3, 37, 45)
+        and int(stepped.memory["step"].load()) == 9
+    )
+    assert (
+        raw(stream[at][1]) == raw(afresh[at][1])
+        and afresh[at][1].memory == {} == stream[-1][1].memory
+    )
     assert losses(stream)[:9] == losses(afresh)[:9] and losses(stream)[9] != losses(afresh)[9]
 
 
-# ---- a search at rest ----------------------------------------------------------------------------------------
+# ---- a search at rest ----------------------------------------------------------------------------
 
 
 def in_a_valley(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loss of a picture is its distance to another, weighed by pixel: a search comes to rest there in a few steps."""
+    """The loss of a picture is its distance to another, weighed by pixel: a search comes to rest
+    there in a few steps.
+    """
 
     def made(size: Size, plan: Plan, tools: Tools) -> Evaluate:
         bottom = images.to_tensor(images.resize(pixels(41, 50, 7), size))
@@ -678,12 +792,16 @@ def test_a_search_at_rest_ends_its_stage_and_says_so(tools: Tools, monkeypatch: 
     in_a_valley(monkeypatch)
     mine, patient = (changed(tools, patience=patience) for patience in (5, 0))
     stream, whole = watch(mine, plan=LONGER), watch(patient, plan=LONGER)
-    words = r"Nothing visible has changed in 5 evaluations at .*: this size is done after (\d+) of 40\."
+    words = (
+        r"Nothing visible has changed in 5 evaluations at .*: this size is done after (\d+) of 40\."
+    )
     said = [re.fullmatch(words, message) for message in warnings(stream)]
     assert len(said) == 2 and all(said)
     taken = [int(found[1]) for found in said if found]
     assert all(count % 5 == 0 and 5 < count < 40 for count in taken)
-    assert [sum(isinstance(e, Stepped) and e.stage == stage for e, _ in stream) for stage in (0, 1)] == taken
+    assert [
+        sum(isinstance(e, Stepped) and e.stage == stage for e, _ in stream) for stage in (0, 1)
+    ] == taken
     assert losses(stream)[: taken[0]] == losses(whole)[: taken[0]]
     assert isinstance(stream[-1][0], Finished) and kinds(stream).count("StageDone") == 2
     apart = (stream[-1][1].pixels - whole[-1][1].pixels).square().mean().sqrt()
@@ -711,7 +829,9 @@ def test_half_of_an_8_bit_level_is_what_an_eye_sees(
     monkeypatch.setattr(problem, "evaluation", made)
     mine = changed(tools, solver="adam", solver_rate=levels / 255 / 2, patience=2, init="grey.png")
     stream = watch(replace(mine, start=np.full((41, 50, 3), 0.5, np.float32)))
-    assert [message.startswith("Nothing visible") for message in warnings(stream)] == [True] * 2 * rests
+    assert [message.startswith("Nothing visible") for message in warnings(stream)] == [
+        True
+    ] * 2 * rests
     assert losses(stream)[0] - losses(stream)[1] == pytest.approx(levels / 255 / 2, rel=1e-3)
 
 
@@ -719,7 +839,11 @@ def test_no_picture_is_kept_to_look_back_to_where_nobody_looks(tools: Tools):
     """A whole picture more is much where memory is short; the plan does not count it there."""
     for patience, expected in ((0, set()), (5, set()), (4, {1})):
         stream = watch(changed(tools, patience=patience))  # stages of 4 and of 5 steps
-        assert {event.stage for event, state in stream if isinstance(event, Stepped) and state.mark is not None} == expected
+        assert {
+            event.stage
+            for event, state in stream
+            if isinstance(event, Stepped) and state.mark is not None
+        } == expected
 
 
 def test_a_search_that_never_moves_rests_at_the_first_look(tools: Tools):
@@ -741,7 +865,7 @@ def test_resumed_with_patience_it_ends_with_the_same_bytes(
     assert len(warnings(undisturbed)) == 2  # otherwise this could not fail
 
 
-# ---- a state written down ------------------------------------------------------------------------------------
+# ---- a state written down ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
@@ -757,12 +881,21 @@ def test_a_state_that_was_packed_and_unpacked_is_the_same(tools: Tools, solver: 
         assert {name: kept.load().tolist() for name, kept in found.memory.items()} == {
             name: kept.load().tolist() for name, kept in state.memory.items()
         }
-        for name in ("stage", "step", "evaluations", "averaged", "astray", "restarts", "tile", "lowest"):
+        for name in (
+            "stage",
+            "step",
+            "evaluations",
+            "averaged",
+            "high_loss_streak",
+            "restarts",
+            "tile",
+            "lowest",
+        ):
             assert getattr(found, name) == getattr(state, name)
         assert found.value == state.value or np.isnan(state.value.total)
 
 
-# ---- out of memory -------------------------------------------------------------------------------------------
+# ---- out of memory -------------------------------------------------------------------------------
 
 
 class Narrow(Faulty):
@@ -780,19 +913,25 @@ class Narrow(Faulty):
 
 OUT: dict[str, Exception] = {
     "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-    "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: 12"),
+    "cpu": RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate "
+        "memory: 12"
+    ),
     "mps": RuntimeError("MPS backend out of memory (MPS allocated: 4.00 GB)."),
-    "windows": RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 12 bytes."),
+    "windows": RuntimeError(
+        "DefaultCPUAllocator: not enough memory: you tried to allocate 12 bytes."
+    ),
     "onednn": RuntimeError("could not create a primitive"),
     "numpy": MemoryError("Unable to allocate 1.00 GiB for an array"),
 }
 WIDE = Plan((Stage(Size(40, 50), 4), Stage(Size(90, 110), 5)), 1.0)
-MOST = 5500  # pixels: less than the second stage's picture, more than a tile of half its side with its halo
+# Pixels: less than the second stage's picture, more than a tile of half its side with its halo.
+MOST = 5500
 
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "LEAST_TILE", 10)
+    monkeypatch.setattr(loop, "LEAST_TILE", 10)
 
 
 def narrow(tools: Tools, most: float, error: str = "cpu", good: int = 0) -> Tools:
@@ -802,7 +941,9 @@ def narrow(tools: Tools, most: float, error: str = "cpu", good: int = 0) -> Tool
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("error", OUT)
 @pytest.mark.parametrize("good", [0, 6])
-def test_where_memory_runs_out_it_goes_on_in_tiles_to_the_same_picture(tools: Tools, error: str, good: int):
+def test_where_memory_runs_out_it_goes_on_in_tiles_to_the_same_picture(
+    tools: Tools, error: str, good: int
+):
     """From the beginning of a stage, and in the midst of one, where the step at hand is made again."""
     whole, stream = watch(tools, plan=WIDE), watch(narrow(tools, MOST, error, good), plan=WIDE)
     assert len(tools.grid(Size(90, 110))) == 1
@@ -819,16 +960,22 @@ def test_where_memory_runs_out_it_goes_on_in_tiles_to_the_same_picture(tools: To
 
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("good", [2, 9])
-def test_where_memory_runs_out_with_the_maps_of_several_tiles_one_at_a_time_is_kept_first(tools: Tools, good: int):
+def test_where_memory_runs_out_with_the_maps_of_several_tiles_one_at_a_time_is_kept_first(
+    tools: Tools, good: int
+):
     several = replace(tools, tile=27, kept=3)
-    expected, stream = watch(several, plan=WIDE), watch(narrow(several, MOST, good=10**9), plan=WIDE)
+    expected, stream = (
+        watch(several, plan=WIDE),
+        watch(narrow(several, MOST, good=10**9), plan=WIDE),
+    )
     assert warnings(stream) == [] and raw(stream[-1][1]) == raw(expected[-1][1])
     # What fails once passes as soon as less is held.
     once = replace(several, network=Faulty(tools.network, 6 * good, _no_memory, lasting=1))  # type: ignore[arg-type]
     stream = watch(once, plan=WIDE)
     (message,) = warnings(stream)
     assert "going on with the maps of one tile at a time" in message
-    assert raw(stream[-1][1]) == raw(expected[-1][1]) and losses(stream) == losses(expected)  # not a byte is another
+    # Not a byte is another.
+    assert raw(stream[-1][1]) == raw(expected[-1][1]) and losses(stream) == losses(expected)
 
 
 def _no_memory(x: Tensor) -> Tensor:
@@ -838,7 +985,10 @@ def _no_memory(x: Tensor) -> Tensor:
 @pytest.mark.usefixtures("small_tiles")
 def test_tiles_are_halved_for_as_long_as_it_takes(tools: Tools):
     stream = watch(narrow(tools, 2900), plan=WIDE)
-    assert [re.findall(r"tiles of (\d+) px", message) for message in warnings(stream)] == [["55"], ["27"]]
+    assert [re.findall(r"tiles of (\d+) px", message) for message in warnings(stream)] == [
+        ["55"],
+        ["27"],
+    ]
     assert isinstance(stream[-1][0], Finished)
 
 
@@ -852,10 +1002,14 @@ def test_memory_that_runs_out_at_the_last_look_is_no_end(tools: Tools):
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("error", OUT)
 @pytest.mark.parametrize("good", [0, 3, 4, 6, 9])
-def test_where_there_is_no_memory_at_all_the_best_picture_is_kept(tools: Tools, error: str, good: int):
+def test_where_there_is_no_memory_at_all_the_best_picture_is_kept(
+    tools: Tools, error: str, good: int
+):
     stream = watch(narrow(tools, 0, error, good), plan=WIDE)
     event, state = stream[-1]
-    assert isinstance(event, Failed) and "Memory ran out" in event.message and "10 px" in event.message
+    assert (
+        isinstance(event, Failed) and "Memory ran out" in event.message and "10 px" in event.message
+    )
     assert kinds(stream).count("Stepped") == good
     if good == 0:
         assert torch.equal(state.pixels, first_pixels(WIDE, tools))
@@ -878,13 +1032,15 @@ def test_resumed_after_memory_ran_out_it_ends_with_the_same_bytes(tools: Tools):
     check_resuming(tools, WIDE, stream, since)  # where there is memory again, the tiles stay
 
 
-# ---- out of memory outside an evaluation ---------------------------------------------------------------------
+# ---- out of memory outside an evaluation ---------------------------------------------------------
 
 
 class Greedy:
     """Stands before a function and has no memory for some of its calls, counted from 1."""
 
-    def __init__(self, work: Callable[..., Any], failing: Callable[[int], bool], error: Exception) -> None:
+    def __init__(
+        self, work: Callable[..., Any], failing: Callable[[int], bool], error: Exception
+    ) -> None:
         self.work, self.failing, self.error, self.calls = work, failing, error, 0
 
     def __call__(self, *given: Any, **named: Any) -> Any:
@@ -894,9 +1050,11 @@ class Greedy:
         return self.work(*given, **named)
 
 
-def greedy_moves(monkeypatch: pytest.MonkeyPatch, solver: str, failing: Callable[[int], bool], error: str) -> None:
+def greedy_moves(
+    monkeypatch: pytest.MonkeyPatch, solver: str, failing: Callable[[int], bool], error: str
+) -> None:
     """Some moves break off in the middle, when the solver's memory has been changed already."""
-    kind = {"lbfgs": solvers.LBFGS, "adam": solvers.Adam}[solver]
+    kind = {"lbfgs": lbfgs.LBFGS, "adam": first_order.Adam}[solver]
     move, count = kind.move, iter(range(1, 10_000))
 
     def broken(self: Any, gradient: Tensor, loss: float) -> None:
@@ -909,18 +1067,18 @@ def greedy_moves(monkeypatch: pytest.MonkeyPatch, solver: str, failing: Callable
     monkeypatch.setattr(kind, "move", broken)
 
 
-class Counting(OnDisk):
+class Counting(DiskStore):
     """A place on disk that knows how many tensors it took."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.kept: list[Kept] = []
+        self.kept: list[StoredTensor] = []
 
     @property
     def taken(self) -> int:
         return len(self.kept)
 
-    def keep(self, tensor: Tensor) -> Kept:
+    def keep(self, tensor: Tensor) -> StoredTensor:
         self.kept.append(super().keep(tensor))
         return self.kept[-1]
 
@@ -941,7 +1099,12 @@ def spacious(tools: Tools, folder: Path) -> tuple[Tools, list[Counting]]:
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("failing", [1, 3, 7])
 def test_memory_that_runs_out_in_a_move_goes_back_to_the_best_picture_and_on_with_a_disk(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: str, solver: str, failing: int
+    tools: Tools,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    error: str,
+    solver: str,
+    failing: int,
 ):
     mine, places = spacious(with_solver(tools, solver), tmp_path)
     whole = watch(mine, plan=WIDE)
@@ -949,14 +1112,22 @@ def test_memory_that_runs_out_in_a_move_goes_back_to_the_best_picture_and_on_wit
     stream = watch(mine, plan=WIDE)
     (message,) = warnings(stream)
     step = failing if failing <= 4 else failing - 4
-    assert f"Memory ran out in step {step} of" in message and message.endswith("going on with what can wait on disk.")
+    assert f"Memory ran out in step {step} of" in message and message.endswith(
+        "going on with what can wait on disk."
+    )
     assert [kind for kind in kinds(stream) if kind != "Warned"] == kinds(whole)
     state = stream[kinds(stream).index("Warned")][1]
     check_sound(mine, state, WIDE)
-    assert state.memory == {} and state.value.total <= min(losses(stream)[0 if failing <= 4 else 4 : failing - 1] or [9.0])
+    assert state.memory == {} and state.value.total <= min(
+        losses(stream)[0 if failing <= 4 else 4 : failing - 1] or [9.0]
+    )
     assert [place.taken > 0 for place in places] == [True, solver == "lbfgs"]
     end, expected = stream[-1][0], whole[-1][0]
-    assert isinstance(end, Finished) and isinstance(expected, Finished) and end.loss < 1.3 * expected.loss
+    assert (
+        isinstance(end, Finished)
+        and isinstance(expected, Finished)
+        and end.loss < 1.3 * expected.loss
+    )
 
 
 @pytest.mark.usefixtures("small_tiles")
@@ -976,10 +1147,16 @@ def test_memory_that_runs_out_before_the_first_step_of_a_size_changes_nothing_bu
 ):
     mine, places = spacious(tools, tmp_path)
     whole = watch(mine, plan=WIDE)
-    monkeypatch.setattr(solvers, "make", Greedy(solvers.make, lambda calls: calls == call, OUT["cpu"]))
+    monkeypatch.setattr(
+        solver_factory, "make", Greedy(solver_factory.make, lambda calls: calls == call, OUT["cpu"])
+    )
     stream = watch(mine, plan=WIDE)
     (message,) = warnings(stream)
-    assert "ran out in step 1 of" in message and "on disk" in message and all(place.taken for place in places)
+    assert (
+        "ran out in step 1 of" in message
+        and "on disk" in message
+        and all(place.taken for place in places)
+    )
     assert losses(stream) == losses(whole) and raw(stream[-1][1]) == raw(whole[-1][1])
 
 
@@ -992,19 +1169,30 @@ def test_where_no_move_can_be_made_at_all_the_best_picture_is_kept(
     stream = watch(spacious(tools, tmp_path)[0], plan=WIDE)
     event, state = stream[-1]
     assert isinstance(event, Failed) and event.memory and "Memory ran out in step" in event.message
-    assert "on disk" in warnings(stream)[0] and all("tiles" in message for message in warnings(stream)[1:])
+    assert "on disk" in warnings(stream)[0] and all(
+        "tiles" in message for message in warnings(stream)[1:]
+    )
     assert kinds(stream).count("Stepped") == good
     value, _ = evaluation(Size(*state.pixels.shape[-2:]), WIDE, tools)(state.pixels)
     assert value.total == pytest.approx(state.value.total, rel=1e-6)  # tiles round otherwise
 
 
-def test_a_picture_that_cannot_be_grown_ends_with_the_one_of_the_size_before(tools: Tools, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(solvers, "grow", Greedy(solvers.grow, lambda call: True, OUT["cpu"]))
+def test_a_picture_that_cannot_be_grown_ends_with_the_one_of_the_size_before(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(upscale, "grow", Greedy(upscale.grow, lambda call: True, OUT["cpu"]))
     stream = watch(tools, plan=WIDE)
     event, state = stream[-1]
-    assert isinstance(event, Failed) and event.memory and "before the first step at 110x90" in event.message
+    assert (
+        isinstance(event, Failed)
+        and event.memory
+        and "before the first step at 110x90" in event.message
+    )
     check_sound(tools, state, WIDE)
-    assert torch.equal(state.pixels, stream[-2][1].pixels) and tuple(state.pixels.shape[-2:]) == (40, 50)
+    assert torch.equal(state.pixels, stream[-2][1].pixels) and tuple(state.pixels.shape[-2:]) == (
+        40,
+        50,
+    )
     monkeypatch.undo()
     assert raw(watch(tools, state, WIDE)[-1][1]) == raw(watch(tools, plan=WIDE)[-1][1])
 
@@ -1013,7 +1201,9 @@ def test_a_picture_that_cannot_be_grown_ends_with_the_one_of_the_size_before(too
 def test_the_disk_is_taken_where_the_smallest_tiles_are_not_enough(tools: Tools, tmp_path: Path):
     mine, places = spacious(narrow(tools, 0, good=6), tmp_path)
     stream = watch(mine, plan=WIDE)
-    assert ["on disk" in message for message in warnings(stream)] == [False] * (len(warnings(stream)) - 1) + [True]
+    assert ["on disk" in message for message in warnings(stream)] == [False] * (
+        len(warnings(stream)) - 1
+    ) + [True]
     assert isinstance(stream[-1][0], Failed) and len(places) == 2
 
 
@@ -1027,55 +1217,72 @@ def test_pairs_that_are_remembered_go_to_disk_in_the_midst_of_a_size(tools: Tool
             mine.network.most = 1e9  # type: ignore[attr-defined]
         if isinstance(event, Stepped) and event.evaluations == 8:
             break
-    pairs = sum(not isinstance(kept, Held) for kept in places[1].kept)
+    pairs = sum(not isinstance(kept, InMemoryTensor) for kept in places[1].kept)
     assert pairs == 2 * 3  # two that were recalled, and the one that the eighth gradient told
     assert isinstance(event, Stepped) and event.loss == pytest.approx(losses(whole)[7], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["dist", "clamp"])
-def test_memory_that_runs_out_in_passing_ends_nothing(tools: Tools, monkeypatch: pytest.MonkeyPatch, name: str):
+def test_memory_that_runs_out_in_passing_ends_nothing(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, name: str
+):
     mine = changed(tools, patience=2, init="noise", solver="adam", solver_rate=0.02)
     whole = watch(mine)
-    monkeypatch.setattr(torch, name, Greedy(getattr(torch, name), lambda call: call == 1, OUT["cpu"]))
-    monkeypatch.setattr(engine, "LEAST_TILE", 10)
+    monkeypatch.setattr(
+        torch, name, Greedy(getattr(torch, name), lambda call: call == 1, OUT["cpu"])
+    )
+    monkeypatch.setattr(loop, "LEAST_TILE", 10)
     stream = watch(mine)
     assert isinstance(stream[-1][0], Finished) and losses(stream) == losses(whole)
     assert torch.allclose(stream[-1][1].pixels, whole[-1][1].pixels)
-    assert [("at the last look" in message) for message in warnings(stream)] == [True] * (name == "clamp")
+    assert [("at the last look" in message) for message in warnings(stream)] == [True] * (
+        name == "clamp"
+    )
 
 
 def test_a_disk_that_cannot_be_had_is_no_crash(tools: Tools, monkeypatch: pytest.MonkeyPatch):
-    def disk() -> OnDisk:
+    def disk() -> DiskStore:
         raise OSError("read-only file system")
 
     greedy_moves(monkeypatch, "lbfgs", lambda call: call == 3, "cpu")
     stream = watch(replace(tools, disk=disk), plan=WIDE)
-    assert isinstance(stream[-1][0], Failed) and stream[-1][0].memory  # no tile is left to be cut either
+    # No tile is left to be cut either.
+    assert isinstance(stream[-1][0], Failed) and stream[-1][0].memory
 
 
 @pytest.mark.parametrize(
     "error",
     [
         RuntimeError("The size of tensor a (3) must match the size of tensor b"),
-        RuntimeError("could not create a primitive descriptor for the convolution forward propagation primitive."),
+        RuntimeError(
+            "could not create a primitive descriptor for the convolution forward propagation "
+            "primitive."
+        ),
         ValueError("no"),
         ValueError("out of memory"),
     ],
 )
-def test_any_other_error_is_not_taken_for_it(tools: Tools, monkeypatch: pytest.MonkeyPatch, error: Exception):
+def test_any_other_error_is_not_taken_for_it(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
     monkeypatch.setitem(OUT, "other", error)
     with pytest.raises(type(error), match=re.escape(str(error))):
         watch(narrow(tools, 0, "other"))
 
 
-# ---- on disk -------------------------------------------------------------------------------------------------
+# ---- on disk -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kernel", ["float64", "channels-last", "bfloat16"])
 @pytest.mark.parametrize("tile", [0, 16])
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 def test_what_waits_on_disk_makes_no_other_picture(
-    tools: Tools, network_of: Callable[..., Network], tmp_path: Path, kernel: str, tile: int, solver: str
+    tools: Tools,
+    network_of: Callable[..., Network],
+    tmp_path: Path,
+    kernel: str,
+    tile: int,
+    solver: str,
 ):
     mine = with_solver(tools, solver, solver_history=2)
     mine = replace(mine, network=network_of(*LAYERS, padding="reflect", kernel=kernel), tile=tile)
@@ -1088,8 +1295,10 @@ def test_what_waits_on_disk_makes_no_other_picture(
     assert raw(disk[-1][1]) == raw(memory[-1][1])
 
 
-def test_resumed_from_memory_it_goes_on_on_disk_and_the_other_way_round(tools: Tools, tmp_path: Path):
-    places = {"targets": OnDisk(tmp_path), "history": OnDisk(tmp_path)}
+def test_resumed_from_memory_it_goes_on_on_disk_and_the_other_way_round(
+    tools: Tools, tmp_path: Path
+):
+    places = {"targets": DiskStore(tmp_path), "history": DiskStore(tmp_path)}
     whole = watch(tools)
     for first, second in ((tools, replace(tools, **places)), (replace(tools, **places), tools)):
         for index in (3, 8):
@@ -1097,4 +1306,4 @@ def test_resumed_from_memory_it_goes_on_on_disk_and_the_other_way_round(tools: T
 
 
 def test_tensors_stay_in_memory_where_nothing_else_is_said(tools: Tools):
-    assert isinstance(tools.targets, InMemory) and isinstance(tools.history, InMemory)
+    assert isinstance(tools.targets, MemoryStore) and isinstance(tools.history, MemoryStore)

@@ -1,4 +1,6 @@
-"""What the network sees: what is refused, what is found on a pocket network, and what it must show on the real one."""
+"""What the network sees: what is refused, what is found on a pocket network, and what it must show
+on the real one.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,16 @@ from PIL import Image
 from test_api import paint_with_a_pocket_network, save_random
 from test_cli import run
 
-from impasto import api, events, exhibit, explaining, images, museum
+from impasto import api, events, images
+from impasto.assets import museum
 from impasto.errors import BadPicture, BadRecipe, BadRequest, CannotWrite, NotSaved, UnknownName
-from impasto.explanation import CONTENT_LAYERS, STYLE_LAYERS, UNIT_LAYERS, UNITS_EACH, piece
+from impasto.explain import experiments, folder
+from impasto.explain.feature_visualization import Unit, maximise
+from impasto.explain.results import CONTENT_LAYERS, STYLE_LAYERS, UNIT_LAYERS, UNITS_EACH, piece
 from impasto.geometry import Grid, Size
-from impasto.maximising import Unit, maximise
 from impasto.networks.features import Network
 from impasto.objectives.activation import Activation
-from impasto.tiling import value_and_gradient
+from impasto.optimize.tiling import value_and_gradient
 
 SMALL: dict[str, Any] = {"size": 64, "iterations": 2}
 QUICK = ("--size", "64", "--iterations", "2")
@@ -39,7 +43,7 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-# ---- a unit ----------------------------------------------------------------------------------------------------------
+# ---- a unit --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", ["relu3_1:42", " conv5_4:511 "])
@@ -72,7 +76,9 @@ def test_activation_is_minus_the_mean_of_its_channel_and_adds_up_over_tiles(netw
     size = Size(41, 50)
     whole, gradient = value_and_gradient(picture, network, [objective], Grid(size))
     map_ = network(picture)["conv2_1"][0, 3]
-    assert whole.total == pytest.approx(-float(torch.where(map_ > 0, map_, map_ / 10).mean()), rel=1e-12)
+    assert whole.total == pytest.approx(
+        -float(torch.where(map_ > 0, map_, map_ / 10).mean()), rel=1e-12
+    )
     grid = network.grid(size, 16)
     assert len(grid) > 1
     tiled, tiles = value_and_gradient(picture, network.within(size), [objective], grid)
@@ -87,7 +93,9 @@ def test_climbing_makes_a_unit_answer_more_and_the_same_seed_gives_the_same_pict
     def mean(picture: torch.Tensor) -> float:
         return float(network.giving({"relu2_1"})(picture)["relu2_1"][0, 1].mean())
 
-    climbs = [[picture for _, picture in maximise(network, unit, size, 60, seed)] for seed in (0, 0, 1)]
+    climbs = [
+        [picture for _, picture in maximise(network, unit, size, 60, seed)] for seed in (0, 0, 1)
+    ]
     first, again, other = (climb[-1] for climb in climbs)
     assert mean(first) > 1.1 * mean(climbs[0][0]) > 0
     assert first.equal(again) and not first.equal(other)
@@ -113,12 +121,14 @@ def test_a_piece_is_as_large_as_what_comes_back(side: int):
         for left in range(0, 128, side):
             down, right = random.integers(0, 96 - side), random.integers(0, 128 - side)
             part = mosaic[top : top + side, left : left + side]
-            part[:] = painting[down : down + side, right : right + side][: part.shape[0], : part.shape[1]]
+            part[:] = painting[down : down + side, right : right + side][
+                : part.shape[0], : part.shape[1]
+            ]
     assert 0.5 * side < piece(mosaic, painting) < 2.5 * side
     assert piece(painting, painting) == 64
 
 
-# ---- what is refused -------------------------------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -139,52 +149,75 @@ def test_a_piece_is_as_large_as_what_comes_back(side: int):
     ],
 )
 def test_what_cannot_be_used_is_refused_before_any_network_is_read(
-    pocket: Path, monkeypatch: pytest.MonkeyPatch, photo: str, settings: dict[str, Any], kind: type[BadRequest], words: str
+    pocket: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    photo: str,
+    settings: dict[str, Any],
+    kind: type[BadRequest],
+    words: str,
 ):
     monkeypatch.setattr(Network, "__init__", lambda *_, **__: pytest.fail("a network was made"))
     save_random("tiny.png", 12, 40, 2)
     save_random("thin.png", 20, 400, 2)
     Image.new("RGB", (80, 60), (90, 20, 20)).save("flat.png")
     with pytest.raises(kind) as error:
-        explaining.question(photo, settings.pop("painting", None), **{**SMALL, **settings})
+        experiments.question(photo, settings.pop("painting", None), **{**SMALL, **settings})
     assert words in str(error.value)
 
 
 def test_a_folder_that_cannot_be_used_is_refused(pocket: Path):
     Path("taken").write_text("mine")
     with pytest.raises(CannotWrite, match="is a file"):
-        exhibit.check(Path("taken"))
+        folder.check(Path("taken"))
     with pytest.raises(CannotWrite, match="is a file"):
-        exhibit.check(Path("taken/deeper"))
+        folder.check(Path("taken/deeper"))
     Path("site").mkdir()
     Path("site/index.html").write_text("mine")
     with pytest.raises(CannotWrite, match=r"holds index\.html and is no explanation"):
-        exhibit.check(Path("site"))
+        folder.check(Path("site"))
     assert Path("site/index.html").read_text() == "mine"
     if os.geteuid() != 0:
         Path("locked").mkdir(mode=0o500)
         with pytest.raises(CannotWrite, match="cannot be written"):
-            exhibit.check(Path("locked"))
+            folder.check(Path("locked"))
 
 
-def test_a_bad_request_ends_with_2_and_leaves_nothing(pocket: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_bad_request_ends_with_2_and_leaves_nothing(
+    pocket: Path, capsys: pytest.CaptureFixture[str]
+):
     assert run("explain", "photo.png", "-o", "out", "--unit", "relu3_1:900", *QUICK) == 2
     assert "relu3_1 has channels 0-7" in capsys.readouterr().err
     assert run("explain", "photo.png", "-o", "photo.png", *QUICK) == 2
     assert not Path("out").exists()
 
 
-# ---- what is found ---------------------------------------------------------------------------------------------------
+# ---- what is found -------------------------------------------------------------------------------
 
 
-def test_photo_and_painting_give_a_poster_a_page_and_figures(pocket: Path, capsys: pytest.CaptureFixture[str]):
+def test_photo_and_painting_give_a_poster_a_page_and_figures(
+    pocket: Path, capsys: pytest.CaptureFixture[str]
+):
     assert (
-        run("explain", "photo.png", "painting.png", "-o", "out", "--unit", "relu2_1:3", "--unit", "conv3_2:0", *QUICK) == 0
+        run(
+            "explain",
+            "photo.png",
+            "painting.png",
+            "-o",
+            "out",
+            "--unit",
+            "relu2_1:3",
+            "--unit",
+            "conv3_2:0",
+            *QUICK,
+        )
+        == 0
     )
     assert Path(capsys.readouterr().out.strip()) == Path("out/index.html").absolute()
     figures = json.loads(Path("out/figures.json").read_text())
     assert [each["layer"] for each in figures["content"]] == list(CONTENT_LAYERS)
-    assert [each["layers"] for each in figures["style"]] == [list(STYLE_LAYERS[:n]) for n in range(1, 6)]
+    assert [each["layers"] for each in figures["style"]] == [
+        list(STYLE_LAYERS[:n]) for n in range(1, 6)
+    ]
     assert [each["unit"] for each in figures["units"]] == ["relu2_1:3", "conv3_2:0"]
     assert figures["pictures"] == {"done": 13, "planned": 13} and len(figures["checks"]) == 3
     for layers in figures["distances"].values():
@@ -192,49 +225,67 @@ def test_photo_and_painting_give_a_poster_a_page_and_figures(pocket: Path, capsy
     photo = np.asarray(Image.open("out/photo.png"), np.float32) / 255
     for each in figures["content"]:
         shown = np.asarray(Image.open(f"out/content-{each['layer']}.png"), np.float32) / 255
-        assert np.sqrt(np.mean((shown - photo) ** 2)) == pytest.approx(each["pixel_error"], abs=2e-3)
+        assert np.sqrt(np.mean((shown - photo) ** 2)) == pytest.approx(
+            each["pixel_error"], abs=2e-3
+        )
     with Image.open("out/poster.png") as poster:
         assert poster.width > 1500 and poster.height > 1500
     page = Path("out/index.html").read_text()
     assert not re.search(r"""(?:src|href)=["'](?!data:)|url\(|https?:""", page)
-    for name in ("content-relu5_2", "style-relu5_1", "unit-conv3_2-0", "answer-relu2_1-3", "gram-painting-relu4_1"):
+    for name in (
+        "content-relu5_2",
+        "style-relu5_1",
+        "unit-conv3_2-0",
+        "answer-relu2_1-3",
+        "gram-painting-relu4_1",
+    ):
         assert base64.b64encode(Path(f"out/{name}.png").read_bytes()).decode() in page
 
 
-def test_a_photo_alone_leaves_style_out_and_says_so(pocket: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_photo_alone_leaves_style_out_and_says_so(
+    pocket: Path, capsys: pytest.CaptureFixture[str]
+):
     assert run("explain", "photo.png", "-o", "out", "--json", *QUICK) == 0
     out, err = capsys.readouterr()
-    assert "Without a painting" in err and "Without a painting" in Path("out/index.html").read_text()
+    assert (
+        "Without a painting" in err and "Without a painting" in Path("out/index.html").read_text()
+    )
     figures = json.loads(out)
     assert figures["style"] == [] and figures["distances"] == {} and figures["painting"] is None
     assert not list(Path("out").glob("style-*")) and not list(Path("out").glob("gram-painting-*"))
     units = [each["unit"] for each in figures["units"]]
-    assert [unit.partition(":")[0] for unit in units] == [layer for layer in UNIT_LAYERS for _ in range(UNITS_EACH)]
+    assert [unit.partition(":")[0] for unit in units] == [
+        layer for layer in UNIT_LAYERS for _ in range(UNITS_EACH)
+    ]
     assert len(set(units)) == len(units)
 
 
 def test_events_tell_of_every_picture_and_a_stop_leaves_the_finished_ones(pocket: Path):
     told: list[events.Event] = []
     steps = count()
-    watch = api.Watch(told.append, stop=lambda: next(steps) >= 5)  # two pictures of two steps, and one step of the third
-    asked = explaining.question("photo.png", "painting.png", units=["relu1_1:0"], **SMALL)
-    found = exhibit.write(explaining.explain(asked, watch), exhibit.check(Path("out")))
+    # Two pictures of two steps, and one step of the third.
+    watch = api.Watch(told.append, stop=lambda: next(steps) >= 5)
+    asked = experiments.question("photo.png", "painting.png", units=["relu1_1:0"], **SMALL)
+    found = folder.write(experiments.explain(asked, watch), folder.check(Path("out")))
     assert (found.done, found.planned) == (2, 12)
     planned = next(event for event in told if isinstance(event, events.Planned))
     assert len(planned.stages) == 12 and planned.seconds < 60
     started = [event.name for event in told if isinstance(event, events.Started)]
     assert started == ["content relu1_1", "content relu1_2", "content relu2_2"]
     assert isinstance(told[-1], events.Warned) and "2 of 12" in told[-1].message
-    assert {path.name for path in Path("out").glob("content-*")} == {"content-relu1_1.png", "content-relu1_2.png"}
+    assert {path.name for path in Path("out").glob("content-*")} == {
+        "content-relu1_1.png",
+        "content-relu1_2.png",
+    }
     assert "Only 2 of 12" in Path("out/index.html").read_text() and Path("out/poster.png").exists()
 
 
 def test_the_same_question_has_the_same_answer_and_leaves_modes_alone(pocket: Path):
     def last() -> list[bytes]:
-        asked = explaining.question("photo.png", "painting.png", units=["relu2_1:1"], **SMALL)
+        asked = experiments.question("photo.png", "painting.png", units=["relu2_1:1"], **SMALL)
         every = []
         with torch.inference_mode():
-            for found in explaining.explain(asked):
+            for found in experiments.explain(asked):
                 assert torch.is_inference_mode_enabled()
                 every.append(found)
         end = every[-1]
@@ -244,8 +295,10 @@ def test_the_same_question_has_the_same_answer_and_leaves_modes_alone(pocket: Pa
     assert one == other and len(one) == 12
 
 
-def test_what_cannot_be_written_is_said_and_what_was_is_kept(pocket: Path, monkeypatch: pytest.MonkeyPatch):
-    asked = explaining.question("photo.png", units=["relu1_1:0"], **SMALL)
+def test_what_cannot_be_written_is_said_and_what_was_is_kept(
+    pocket: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = experiments.question("photo.png", units=["relu1_1:0"], **SMALL)
     save = images.save
 
     def full(path: Path, pixels: np.ndarray) -> None:
@@ -255,26 +308,31 @@ def test_what_cannot_be_written_is_said_and_what_was_is_kept(pocket: Path, monke
 
     monkeypatch.setattr(images, "save", full)
     with pytest.raises(NotSaved, match="No space left"):
-        exhibit.write(explaining.explain(asked), exhibit.check(Path("out")))
+        folder.write(experiments.explain(asked), folder.check(Path("out")))
     assert Path("out/content-relu2_2.png").exists()
 
 
 def test_a_gram_matrix_is_drawn_alike_channels_side_by_side():
-    from impasto.exhibit.pictures import _order
+    from impasto.explain.illustrations import _order
 
     group = np.array([0, 1, 0, 1, 1, 0])
     matrix = np.where(group[:, None] == group, 1.0, 0.1) + np.eye(6) * 0.2
     assert (np.diff(group[_order(matrix)]) != 0).sum() == 1
 
 
-# ---- the real network ------------------------------------------------------------------------------------------------
+# ---- the real network ----------------------------------------------------------------------------
 
 
 @pytest.mark.network
 def test_late_layers_forget_pixels_larger_pieces_come_with_depth_and_units_answer_more_than_to_photos():
-    photo, painting = skimage.data.astronaut()[::4, ::4], museum.find("wheat-field-with-cypresses").read()
-    asked = explaining.question(photo, painting, units=["relu2_2:40", "relu4_2:55"], size=80, iterations=40)
-    *_, found = explaining.explain(asked)
+    photo, painting = (
+        skimage.data.astronaut()[::4, ::4],
+        museum.find("wheat-field-with-cypresses").read(),
+    )
+    asked = experiments.question(
+        photo, painting, units=["relu2_2:40", "relu4_2:55"], size=80, iterations=40
+    )
+    *_, found = experiments.explain(asked)
     errors = [each.figure for each in found.content]
     assert errors == sorted(errors) and errors[-1] > 3 * errors[0]
     assert found.style[-1].figure > 1.1 * found.style[0].figure

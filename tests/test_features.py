@@ -1,4 +1,6 @@
-"""A network gives what a plain implementation gives, forward and backward, and leaves alone what it is given."""
+"""A network gives what a plain implementation gives, forward and backward, and leaves alone what it
+is given.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,17 @@ EVERY = [
 ]
 
 
-def plain(weights: dict[str, Tensor], configuration: str, picture: Tensor, padding: str, pooling: str) -> dict[str, Tensor]:
+def plain(
+    weights: dict[str, Tensor], configuration: str, picture: Tensor, padding: str, pooling: str
+) -> dict[str, Tensor]:
     """Every layer that the picture is large enough for, one torch function after the other."""
     x = functional.conv2d(picture, weights["input.weight"][:, :, None, None], weights["input.bias"])
     found = {"input": picture}
     for layer in vgg.layers(configuration)[1:]:
         if layer.kind == "conv":
-            mode = "replicate" if padding == "reflect" and min(x.shape[-2:]) == 1 else MODES[padding]
+            mode = (
+                "replicate" if padding == "reflect" and min(x.shape[-2:]) == 1 else MODES[padding]
+            )
             x = functional.pad(x, (1, 1, 1, 1), mode)
             x = functional.conv2d(x, weights[f"{layer.name}.weight"], weights[f"{layer.name}.bias"])
         elif layer.kind == "relu":
@@ -77,16 +83,24 @@ def test_maps_and_gradient_equal_the_plain_ones(
     for name in wanted:
         agree(found[name], expected[name])
     generator = torch.Generator().manual_seed(seed)
-    toward = {name: torch.randn(expected[name].shape, dtype=torch.float64, generator=generator) for name in sorted(wanted)}
+    toward = {
+        name: torch.randn(expected[name].shape, dtype=torch.float64, generator=generator)
+        for name in sorted(wanted)
+    }
     (gradient,) = torch.autograd.grad([found[name] for name in toward], mine, list(toward.values()))
-    (expected_gradient,) = torch.autograd.grad([expected[name] for name in toward], theirs, list(toward.values()))
+    (expected_gradient,) = torch.autograd.grad(
+        [expected[name] for name in toward], theirs, list(toward.values())
+    )
     agree(gradient, expected_gradient)
 
 
 @pytest.mark.parametrize("padding", MODES)
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_a_convolution_and_its_relu_can_both_be_had(
-    padding: str, pooling: str, network_of: Callable[..., Network], picture_of: Callable[..., Tensor]
+    padding: str,
+    pooling: str,
+    network_of: Callable[..., Network],
+    picture_of: Callable[..., Tensor],
 ):
     found = network_of("conv2_1", "relu2_1", padding=padding, pooling=pooling)(picture_of(9, 11))
     assert (found["conv2_1"] < 0).any()
@@ -94,7 +108,9 @@ def test_a_convolution_and_its_relu_can_both_be_had(
 
 
 def test_every_layer_at_once_and_in_any_order(
-    weights_of: Callable[..., dict[str, Tensor]], network_of: Callable[..., Network], picture_of: Callable[..., Tensor]
+    weights_of: Callable[..., dict[str, Tensor]],
+    network_of: Callable[..., Network],
+    picture_of: Callable[..., Tensor],
 ):
     picture = picture_of(19, 17)
     found = network_of(*reversed(EVERY))(picture)
@@ -125,8 +141,11 @@ def test_other_kernels_agree_to_their_precision(
     (gradient,) = torch.autograd.grad([found[name].float().square().sum() for name in layers], mine)
     (wanted,) = torch.autograd.grad([expected[name].square().sum() for name in layers], theirs)
     assert gradient.dtype == torch.float32
-    # A maximum or a zero crossing that falls the other way moves single pixels a lot, but not the whole.
-    assert (gradient.double() - wanted).norm() <= (0.1 if kernel == "bfloat16" else 1e-3) * wanted.norm()
+    # A maximum or a zero crossing that falls the other way moves single pixels a lot, but not the
+    # whole.
+    assert (gradient.double() - wanted).norm() <= (
+        0.1 if kernel == "bfloat16" else 1e-3
+    ) * wanted.norm()
 
 
 @pytest.mark.parametrize("kernel", ["float64", "nnpack"])
@@ -147,10 +166,19 @@ def test_a_gain_is_a_factor_on_every_map(
 
 @pytest.mark.parametrize("padding", MODES)
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_gradcheck(padding: str, pooling: str, network_of: Callable[..., Network], picture_of: Callable[..., Tensor]):
-    network = network_of("conv1_1", "relu1_1", "conv2_2", "relu3_1", "input", padding=padding, pooling=pooling)
+def test_gradcheck(
+    padding: str,
+    pooling: str,
+    network_of: Callable[..., Network],
+    picture_of: Callable[..., Tensor],
+):
+    network = network_of(
+        "conv1_1", "relu1_1", "conv2_2", "relu3_1", "input", padding=padding, pooling=pooling
+    )
     network.retain = True
-    assert torch.autograd.gradcheck(lambda x: tuple(network(x).values()), picture_of(6, 7).requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda x: tuple(network(x).values()), picture_of(6, 7).requires_grad_()
+    )
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -160,10 +188,14 @@ def test_a_relu_that_is_wanted_and_pooled_is_passed_once(
     """relu1_1 of the pocket network is what pool1 takes its maxima of."""
     network = network_of("relu1_1", "relu2_2", "relu3_1", pooling=pooling)
     network.retain = True
-    assert torch.autograd.gradcheck(lambda x: tuple(network(x).values()), picture_of(9, 8).requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda x: tuple(network(x).values()), picture_of(9, 8).requires_grad_()
+    )
 
 
-def test_the_way_back_is_gone_once_and_says_so(network_of: Callable[..., Network], picture_of: Callable[..., Tensor]):
+def test_the_way_back_is_gone_once_and_says_so(
+    network_of: Callable[..., Network], picture_of: Callable[..., Tensor]
+):
     leaf = picture_of(8, 8).requires_grad_()
     loss = network_of("relu3_1")(leaf)["relu3_1"].sum()
     loss.backward(retain_graph=True)
@@ -179,7 +211,16 @@ def test_the_picture_and_the_maps_are_left_alone(
     picture = picture_of(12, 13).to(torch.float64 if kernel == "float64" else torch.float32)
     kept = picture.clone()
     leaf = picture.requires_grad_()
-    found = network_of("conv1_1", "relu1_1", "pool1", "relu2_1", "relu2_2", "relu3_1", padding=padding, kernel=kernel)(leaf)
+    found = network_of(
+        "conv1_1",
+        "relu1_1",
+        "pool1",
+        "relu2_1",
+        "relu2_2",
+        "relu3_1",
+        padding=padding,
+        kernel=kernel,
+    )(leaf)
     maps = {name: map.detach().clone() for name, map in found.items()}
     toward = [torch.ones_like(map) for map in found.values()]
     torch.autograd.grad(list(found.values()), leaf, toward)
@@ -188,7 +229,9 @@ def test_the_picture_and_the_maps_are_left_alone(
     assert all((given == 1).all() for given in toward)
 
 
-def test_the_input_is_a_layer_like_any_other(network_of: Callable[..., Network], picture_of: Callable[..., Tensor]):
+def test_the_input_is_a_layer_like_any_other(
+    network_of: Callable[..., Network], picture_of: Callable[..., Tensor]
+):
     picture = picture_of(5, 6).requires_grad_()
     found = network_of("input", "relu1_1")(picture)
     assert torch.equal(found["input"], picture)
@@ -201,13 +244,21 @@ def test_the_input_is_a_layer_like_any_other(network_of: Callable[..., Network],
 
 def test_what_is_not_wanted_is_not_computed(network_of: Callable[..., Network]):
     network = network_of("relu1_1", "conv2_1")
-    assert [layer.name for layer in network.layers] == ["input", "conv1_1", "relu1_1", "pool1", "conv2_1"]
+    assert [layer.name for layer in network.layers] == [
+        "input",
+        "conv1_1",
+        "relu1_1",
+        "pool1",
+        "conv2_1",
+    ]
     assert set(network.convolutions) == {"conv1_1", "conv2_1"}
     assert (network.stride, network.halo) == (2, 4)
     assert network.layer("conv2_1").reach == 8
 
 
-def test_a_layer_unused_by_the_loss_does_no_harm(network_of: Callable[..., Network], picture_of: Callable[..., Tensor]):
+def test_a_layer_unused_by_the_loss_does_no_harm(
+    network_of: Callable[..., Network], picture_of: Callable[..., Tensor]
+):
     both, one = network_of("relu1_1", "relu2_1"), network_of("relu1_1")
     x, y = picture_of(8, 9).requires_grad_(), picture_of(8, 9).requires_grad_()
     (found,) = torch.autograd.grad(both(x)["relu1_1"].square().sum(), x)
@@ -215,15 +266,22 @@ def test_a_layer_unused_by_the_loss_does_no_harm(network_of: Callable[..., Netwo
     agree(found, expected)
 
 
-@pytest.mark.parametrize(("wrong", "suggestion"), [("relu3_2", "relu3_1"), ("rely1_1", "relu1_1"), ("conv2-2", "conv2_2")])
-def test_unknown_layers_are_refused_with_a_suggestion(wrong: str, suggestion: str, network_of: Callable[..., Network]):
+@pytest.mark.parametrize(
+    ("wrong", "suggestion"),
+    [("relu3_2", "relu3_1"), ("rely1_1", "relu1_1"), ("conv2-2", "conv2_2")],
+)
+def test_unknown_layers_are_refused_with_a_suggestion(
+    wrong: str, suggestion: str, network_of: Callable[..., Network]
+):
     with pytest.raises(UnknownName) as caught:
         network_of("relu1_1", wrong)
     assert repr(wrong) in caught.value.message
     assert suggestion in caught.value.hint
 
 
-def test_maps_that_are_dropped_are_freed(network_of: Callable[..., Network], picture_of: Callable[..., Tensor]):
+def test_maps_that_are_dropped_are_freed(
+    network_of: Callable[..., Network], picture_of: Callable[..., Tensor]
+):
     """Also where nobody asked for the gradient: a step that failed must not keep its maps for ever."""
     network = network_of("relu1_1", "relu3_1")
     maps = network(picture_of(16, 16).requires_grad_())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from impasto.geometry import Grid, Region, Size
 
-# ---- sizes ---------------------------------------------------------------------------------------------------
+# ---- sizes ---------------------------------------------------------------------------------------
 
 
 def test_a_size_is_height_first_and_its_text_is_width_first():
@@ -38,7 +38,10 @@ def test_with_long_side(size: Size, long_side: int, expected: Size):
 
 
 @given(
-    st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 5000), st.sampled_from(["long", "short", "height", "width"])
+    st.integers(1, 5000),
+    st.integers(1, 5000),
+    st.integers(1, 5000),
+    st.sampled_from(["long", "short", "height", "width"]),
 )
 def test_with_side_is_exact_and_keeps_the_shape(height: int, width: int, length: int, which: str):
     before = Size(height, width)
@@ -60,7 +63,7 @@ def test_with_long_side_is_exact_and_keeps_the_shape(height: int, width: int, lo
     assert abs(scaled.width - max(1, width * factor)) <= 0.5 + 1e-9
 
 
-# ---- regions -------------------------------------------------------------------------------------------------
+# ---- regions -------------------------------------------------------------------------------------
 
 
 def test_a_region_cuts_an_array_and_knows_itself_within_another():
@@ -79,10 +82,12 @@ def test_a_region_cuts_an_array_and_knows_itself_within_another():
     [
         (Region(0, 0, 32, 48), 1, Size(64, 64), Region(0, 0, 32, 48)),
         (Region(16, 32, 32, 48), 16, Size(4, 4), Region(1, 2, 2, 3)),
-        (Region(16, 32, 37, 53), 16, Size(2, 3), Region(1, 2, 2, 3)),  # the cells cut off by the border are on no map
+        # The cells cut off by the border are on no map.
+        (Region(16, 32, 37, 53), 16, Size(2, 3), Region(1, 2, 2, 3)),
         (Region(0, 0, 37, 53), 4, Size(9, 13), Region(0, 0, 9, 13)),
         (Region(36, 52, 37, 53), 4, Size(9, 13), Region(9, 13, 9, 13)),  # owns no position
-        (Region(4, 6, 8, 12), 4, Size(9, 9), Region(1, 2, 2, 3)),  # a cell is owned with its first pixel,
+        # A cell is owned with its first pixel,.
+        (Region(4, 6, 8, 12), 4, Size(9, 9), Region(1, 2, 2, 3)),
         (Region(0, 0, 5, 8), 4, Size(9, 9), Region(0, 0, 2, 2)),  # be it the region's last
     ],
 )
@@ -90,7 +95,7 @@ def test_divided(region: Region, stride: int, map_size: Size, expected: Region):
     assert region.divided(stride, map_size) == expected
 
 
-# ---- grids ---------------------------------------------------------------------------------------------------
+# ---- grids ---------------------------------------------------------------------------------------
 
 WRITTEN_OUT = {
     "two": (
@@ -116,13 +121,26 @@ WRITTEN_OUT = {
             ((16, 28, 37, 50), (12, 24, 37, 50)),
         ],
     ),
-    "one tile": (Grid(Size(37, 51), tile=0, halo=80, stride=16), [((0, 0, 37, 51), (0, 0, 37, 51))]),
-    "a tile as large as the picture": (Grid(Size(37, 51), tile=51, halo=8), [((0, 0, 37, 51), (0, 0, 37, 51))]),
+    "one tile": (
+        Grid(Size(37, 51), tile=0, halo=80, stride=16),
+        [((0, 0, 37, 51), (0, 0, 37, 51))],
+    ),
+    "a tile as large as the picture": (
+        Grid(Size(37, 51), tile=51, halo=8),
+        [((0, 0, 37, 51), (0, 0, 37, 51))],
+    ),
     "halo rounded up and cut at every border": (
         Grid(Size(3, 48), tile=16, halo=5, stride=8),
-        [((0, 0, 3, 16), (0, 0, 3, 32)), ((0, 16, 3, 24), (0, 8, 3, 40)), ((0, 24, 3, 48), (0, 16, 3, 48))],
+        [
+            ((0, 0, 3, 16), (0, 0, 3, 32)),
+            ((0, 16, 3, 24), (0, 8, 3, 40)),
+            ((0, 24, 3, 48), (0, 16, 3, 48)),
+        ],
     ),
-    "a halo that overlaps all": (Grid(Size(37, 51), tile=8, halo=20, stride=8), [((0, 0, 37, 51), (0, 0, 37, 51))]),
+    "a halo that overlaps all": (
+        Grid(Size(37, 51), tile=8, halo=20, stride=8),
+        [((0, 0, 37, 51), (0, 0, 37, 51))],
+    ),
     "a tile below one stride is one stride": (
         Grid(Size(8, 20), tile=3, halo=0, stride=8),
         [((0, 0, 8, 8), (0, 0, 8, 12)), ((0, 8, 8, 20), (0, 8, 8, 20))],
@@ -133,12 +151,22 @@ WRITTEN_OUT = {
 @pytest.mark.parametrize("name", WRITTEN_OUT)
 def test_a_grid_equals_its_written_out_list(name: str):
     grid, expected = WRITTEN_OUT[name]
-    assert [(tile.core, tile.outer) for tile in grid] == [(Region(*core), Region(*outer)) for core, outer in expected]
+    assert [(tile.core, tile.outer) for tile in grid] == [
+        (Region(*core), Region(*outer)) for core, outer in expected
+    ]
     assert len(grid) == len(expected)
 
 
-@given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 70), st.integers(0, 40), st.sampled_from([1, 2, 3, 4, 8, 16]))
-def test_each_pixel_is_owned_once_by_tiles_of_one_size(height: int, width: int, tile: int, halo: int, stride: int):
+@given(
+    st.integers(1, 90),
+    st.integers(1, 90),
+    st.integers(0, 70),
+    st.integers(0, 40),
+    st.sampled_from([1, 2, 3, 4, 8, 16]),
+)
+def test_each_pixel_is_owned_once_by_tiles_of_one_size(
+    height: int, width: int, tile: int, halo: int, stride: int
+):
     owned = np.zeros((height, width), int)
     grid = Grid(Size(height, width), tile, halo, stride)
     tiles = list(grid)
@@ -149,16 +177,30 @@ def test_each_pixel_is_owned_once_by_tiles_of_one_size(height: int, width: int, 
         core, outer = part.core, part.outer
         assert core.size.short_side >= 1
         owned[core.slices] += 1
-        assert core.top % stride == core.left % stride == outer.top % stride == outer.left % stride == 0
+        assert (
+            core.top % stride
+            == core.left % stride
+            == outer.top % stride
+            == outer.left % stride
+            == 0
+        )
         # The halo is whole, or ends where the picture ends.
         assert outer.top <= max(0, core.top - rounded) and outer.left <= max(0, core.left - rounded)
-        assert outer.bottom >= min(height, core.bottom + rounded) and outer.right >= min(width, core.right + rounded)
-        assert outer.top >= 0 and outer.left >= 0 and outer.bottom <= height and outer.right <= width
+        assert outer.bottom >= min(height, core.bottom + rounded) and outer.right >= min(
+            width, core.right + rounded
+        )
+        assert (
+            outer.top >= 0 and outer.left >= 0 and outer.bottom <= height and outer.right <= width
+        )
     assert (owned == 1).all()
 
 
-@given(st.integers(1, 90), st.integers(1, 70), st.integers(0, 40), st.sampled_from([1, 2, 3, 4, 8, 16]))
-def test_tiles_are_as_many_as_cores_are_needed_and_as_small_as_can_be(length: int, tile: int, halo: int, stride: int):
+@given(
+    st.integers(1, 90), st.integers(1, 70), st.integers(0, 40), st.sampled_from([1, 2, 3, 4, 8, 16])
+)
+def test_tiles_are_as_many_as_cores_are_needed_and_as_small_as_can_be(
+    length: int, tile: int, halo: int, stride: int
+):
     """The side of a tile against every one, tried in turn."""
     grid = Grid(Size(1, length), tile, halo, stride)
     strides, rest = divmod(length, stride)
@@ -166,11 +208,15 @@ def test_tiles_are_as_many_as_cores_are_needed_and_as_small_as_can_be(length: in
     count = 1 if tile >= length else max(1, min(-(-length // core), strides - 2 * halos))
     assert len(grid) == count
     # From one tile to the next it is a core's worth further.
-    least = next(side for side in range(1, strides + 2) if side + (count - 1) * (side - 2 * halos) >= strides)
+    least = next(
+        side for side in range(1, strides + 2) if side + (count - 1) * (side - 2 * halos) >= strides
+    )
     assert grid.outer.width == (length if count == 1 else least * stride + rest)
 
 
-@given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 70), st.sampled_from([1, 2, 4, 8, 16]))
+@given(
+    st.integers(1, 90), st.integers(1, 90), st.integers(0, 70), st.sampled_from([1, 2, 4, 8, 16])
+)
 def test_each_position_of_each_map_is_owned_once(height: int, width: int, tile: int, stride: int):
     grid = Grid(Size(height, width), tile, 0, stride)
     for coarse in (1, 2, 4, 8, 16):
@@ -184,7 +230,9 @@ def test_each_position_of_each_map_is_owned_once(height: int, width: int, tile: 
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"size": Size(0, 5)}, {"size": Size(5, -1)}, {"tile": -1}, {"halo": -1}, {"stride": 0}], ids=str
+    "wrong",
+    [{"size": Size(0, 5)}, {"size": Size(5, -1)}, {"tile": -1}, {"halo": -1}, {"stride": 0}],
+    ids=str,
 )
 def test_what_is_no_grid_is_refused(wrong: dict[str, object]):
     with pytest.raises(ValueError, match="not a grid"):

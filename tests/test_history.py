@@ -1,4 +1,6 @@
-"""A run's log read back: evaluations that were made twice, what a kill has cut short, runs that have no end."""
+"""A run's log read back: evaluations that were made twice, what a kill has cut short, runs that
+have no end.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +10,38 @@ from pathlib import Path
 
 import pytest
 
-from impasto import events, history, runs
+from impasto import events
 from impasto.errors import BadRequest
 from impasto.events import Event, Failed, Finished, Planned, Stepped, Warned
 from impasto.geometry import Size
+from impasto.runs import folder as runs
+from impasto.runs import history
 
-PLANNED = Planned(Size(48, 64), ((Size(24, 32), 3), (Size(48, 64), 3)), "cpu", "conv2d", 9.0, 10, 100)
+PLANNED = Planned(
+    Size(48, 64), ((Size(24, 32), 3), (Size(48, 64), 3)), "cpu", "conv2d", 9.0, 10, 100
+)
 
 
 def step(number: int, seconds: float, loss: float = 1.0) -> Stepped:
     stage = int(number > 3)
     shares = {"style": {"relu1_1": loss / 4, "relu2_1": loss / 4}}
-    return Stepped(stage, number - 3 * stage, number, loss, {"content": loss / 2, "style": loss / 2}, seconds, shares)
+    return Stepped(
+        stage,
+        number - 3 * stage,
+        number,
+        loss,
+        {"content": loss / 2, "style": loss / 2},
+        seconds,
+        shares,
+    )
 
 
 def written(folder: Path, *happened: Event | str) -> Path:
     folder.mkdir(exist_ok=True)
-    lines = [one if isinstance(one, str) else json.dumps({**events.to_dict(one), "time": 1e9}) + "\n" for one in happened]
+    lines = [
+        one if isinstance(one, str) else json.dumps({**events.to_dict(one), "time": 1e9}) + "\n"
+        for one in happened
+    ]
     (folder / runs.EVENTS).write_text("".join(lines), "utf-8")
     return folder
 
@@ -34,8 +51,17 @@ def test_a_run_without_a_break(tmp_path: Path):
     steps = [step(number, float(number), 10.0 - number) for number in range(1, 7)]
     found = history.read(written(tmp_path, PLANNED, *steps[:3], Warned("so"), *steps[3:], done))
     assert [one.evaluations for one in found.steps] == list(range(1, 7))
-    assert found.standing == "finished after 6 of 6 evaluations" and found.seconds == 7.5 and found.parts == 1
-    assert found.notes == ((3, "so"),) and found.begun == 1e9 and found.recipe is None and found.record == {}
+    assert (
+        found.standing == "finished after 6 of 6 evaluations"
+        and found.seconds == 7.5
+        and found.parts == 1
+    )
+    assert (
+        found.notes == ((3, "so"),)
+        and found.begun == 1e9
+        and found.recipe is None
+        and found.record == {}
+    )
     assert [(spent.made, spent.seconds, spent.first, spent.last) for spent in found.stages] == [
         (3, 3.0, 1, 3),
         (3, 3.0, 4, 6),
@@ -49,7 +75,13 @@ def test_of_two_evaluations_of_one_number_the_later_counts_and_time_goes_on(tmp_
     first = [step(number, float(number), 9.0) for number in (1, 2, 3, 4)]
     again = [step(number, (number - 2) * 0.5, 5.0) for number in (3, 4, 5)]
     found = history.read(written(tmp_path, PLANNED, *first, PLANNED, *again))
-    assert [(one.evaluations, one.loss) for one in found.steps] == [(1, 9.0), (2, 9.0), (3, 5.0), (4, 5.0), (5, 5.0)]
+    assert [(one.evaluations, one.loss) for one in found.steps] == [
+        (1, 9.0),
+        (2, 9.0),
+        (3, 5.0),
+        (4, 5.0),
+        (5, 5.0),
+    ]
     assert [one.seconds for one in found.steps] == [1.0, 2.0, 2.5, 3.0, 3.5]
     assert found.parts == 2 and found.standing == "stopped after 5 of 6 evaluations"
 
@@ -63,7 +95,9 @@ def test_a_run_that_went_on_from_its_last_evaluation_keeps_its_time(tmp_path: Pa
 
 def test_damaged_lines_are_passed_over(tmp_path: Path):
     cut = json.dumps(events.to_dict(step(2, 2.0)))[:40]
-    found = history.read(written(tmp_path, PLANNED, "5\n[1]\nnull\n\n", '{"event": "Danced"}\n', step(1, 1.0), cut))
+    found = history.read(
+        written(tmp_path, PLANNED, "5\n[1]\nnull\n\n", '{"event": "Danced"}\n', step(1, 1.0), cut)
+    )
     assert len(found.steps) == 1 and found.unreadable == 5
     # The program that goes on writes its first line at the end of the one that was cut.
     found = history.read(written(tmp_path, PLANNED, step(1, 1.0), cut, PLANNED, step(2, 0.5)))

@@ -1,6 +1,7 @@
 """The house's plan holds: who may import whom, who may print, and what an import may do.
 
-The tables below are those of the architecture page. A new room is added here, on the floor where it belongs.
+The tables below are those of the architecture page. A new room is added here, on the floor where it
+belongs.
 """
 
 from __future__ import annotations
@@ -18,16 +19,58 @@ import impasto
 SOURCE = Path(impasto.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
-# ---- the plan ------------------------------------------------------------------------------------------------
+# ---- the plan ------------------------------------------------------------------------------------
 
 FLOORS = {
-    **dict.fromkeys(("amounts", "axes", "errors", "recipe", "recipes", "events", "geometry", "schedule", "snapshots"), 0),
-    **dict.fromkeys(("assets", "images", "colour", "museum", "networks", "objectives", "solvers", "tiling", "metrics"), 1),
-    **dict.fromkeys(("machine", "contention", "pages", "scratch", "spectrum", "preconditioner", "linesearch"), 1),
     **dict.fromkeys(
-        ("engine", "problem", "planning", "fast", "maximising", "request", "state", "video", "runs", "history"), 2
+        (
+            "amounts",
+            "axes",
+            "errors",
+            "recipe",
+            "recipes",
+            "events",
+            "geometry",
+            "schedule",
+            "snapshots",
+        ),
+        0,
     ),
-    **dict.fromkeys(("api", "comparing", "doctor", "explaining", "explanation", "painting", "retrace"), 3),
+    **dict.fromkeys(
+        (
+            "assets",
+            "images",
+            "colour",
+            "museum",
+            "networks",
+            "objectives",
+            "solvers",
+            "tiling",
+            "metrics",
+        ),
+        1,
+    ),
+    **dict.fromkeys(
+        ("machine", "contention", "pages", "scratch", "spectrum", "preconditioner", "linesearch"), 1
+    ),
+    **dict.fromkeys(
+        (
+            "engine",
+            "problem",
+            "planning",
+            "fast",
+            "maximising",
+            "request",
+            "state",
+            "video",
+            "runs",
+            "history",
+        ),
+        2,
+    ),
+    **dict.fromkeys(
+        ("api", "comparing", "doctor", "explaining", "explanation", "painting", "retrace"), 3
+    ),
     **dict.fromkeys(("sweeping", "wiring", "destination", "recorder"), 3),
     **dict.fromkeys(("speed", "opening"), 2),
     **dict.fromkeys(("cli", "exhibit", "reports", "timelapse", "studio", "cluster", "__main__"), 4),
@@ -118,23 +161,37 @@ def imports(tree: ast.AST, module: str) -> set[str]:
             above = ["impasto", *module.split(".")][: -node.level or None] if node.level else []
             origin = ".".join([*above, *([node.module] if node.module else [])])
             found |= {f"{origin}.{name.name}" for name in node.names}
-    return {name.removeprefix("impasto").removeprefix(".") for name in found if name.split(".")[0] == "impasto"}
+    return {
+        name.removeprefix("impasto").removeprefix(".")
+        for name in found
+        if name.split(".")[0] == "impasto"
+    }
 
 
 def breaches(module: str, imported: set[str]) -> list[str]:
     """What a module imports and may not, each as one sentence."""
     room = module.split(".")[0]
     if not module:  # the package: it binds its public list, and nothing else knows it
-        return [f"the package imports {name}" for name in imported if name.split(".")[0] in DOORS | {"engine"}]
+        return [
+            f"the package imports {name}"
+            for name in imported
+            if name.split(".")[0] in DOORS | {"engine"}
+        ]
     if room not in FLOORS:
-        return [f"{room} is not in the plan: add it to FLOORS in {Path(__file__).name}, on the floor where it belongs"]
+        return [
+            f"{room} is not in the plan: add it to FLOORS in {Path(__file__).name}, on the floor "
+            f"where it belongs"
+        ]
     found = []
     for name in sorted(imported):
         other = name.split(".")[0]
         if other == room or name.startswith("__"):  # its own rooms; the package's version
             continue
         if other not in FLOORS:
-            found.append(f"{module} imports {name}, which is in no room of the plan: add it to FLOORS, or import the room")
+            found.append(
+                f"{module} imports {name}, which is in no room of the plan: add it to FLOORS, or "
+                f"import the room"
+            )
         elif room in DOORS and other == "engine":
             found.append(f"{module} imports {name}, but doors never import the engine")
         elif FLOORS[other] > FLOORS[room]:
@@ -147,7 +204,9 @@ def breaches(module: str, imported: set[str]) -> list[str]:
 
 
 def _neighbours(module: str, name: str) -> bool:
-    """Whether the table lets a module import a name; a room in the table stands for all that is in it."""
+    """Whether the table lets a module import a name; a room in the table stands for all that is in
+    it.
+    """
     return any(module == who and f"{name}.".startswith(f"{whom}.") for who, whom in NEIGHBOURS)
 
 
@@ -156,30 +215,95 @@ def speech(tree: ast.AST) -> Iterator[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
-            if name in {"print", "exit", "quit", "sys.exit", "os._exit", "sys.stdout.write", "sys.stderr.write"}:
+            if name in {
+                "print",
+                "exit",
+                "quit",
+                "sys.exit",
+                "os._exit",
+                "sys.stdout.write",
+                "sys.stderr.write",
+            }:
                 yield node.lineno
         elif isinstance(node, ast.Name):
             if node.id == "SystemExit":
                 yield node.lineno
-        elif isinstance(node, ast.ImportFrom) and node.module == "sys" and "exit" in {name.name for name in node.names}:
+        elif (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "sys"
+            and "exit" in {name.name for name in node.names}
+        ):
             yield node.lineno
 
 
 EFFECTS = {
-    *("device", "manual_seed", "seed", "default_rng", "set_num_threads", "set_default_dtype", "set_default_device"),
-    *("set_grad_enabled", "use_deterministic_algorithms", "is_available", "empty_cache", "to", "cuda"),
-    *("open", "mkdir", "makedirs", "touch", "write_text", "write_bytes", "read_text", "read_bytes", "unlink", "rename"),
-    *("mkdtemp", "mkstemp", "iterdir", "glob", "exists", "is_file", "is_dir", "get", "getenv", "putenv", "chdir"),
-    *("basicConfig", "simplefilter", "filterwarnings", "system", "run", "Popen", "import_module", "print"),
+    *(
+        "device",
+        "manual_seed",
+        "seed",
+        "default_rng",
+        "set_num_threads",
+        "set_default_dtype",
+        "set_default_device",
+    ),
+    *(
+        "set_grad_enabled",
+        "use_deterministic_algorithms",
+        "is_available",
+        "empty_cache",
+        "to",
+        "cuda",
+    ),
+    *(
+        "open",
+        "mkdir",
+        "makedirs",
+        "touch",
+        "write_text",
+        "write_bytes",
+        "read_text",
+        "read_bytes",
+        "unlink",
+        "rename",
+    ),
+    *(
+        "mkdtemp",
+        "mkstemp",
+        "iterdir",
+        "glob",
+        "exists",
+        "is_file",
+        "is_dir",
+        "get",
+        "getenv",
+        "putenv",
+        "chdir",
+    ),
+    *(
+        "basicConfig",
+        "simplefilter",
+        "filterwarnings",
+        "system",
+        "run",
+        "Popen",
+        "import_module",
+        "print",
+    ),
 }
 
 
 def effects(tree: ast.AST) -> Iterator[int]:
-    """Lines that do something to the machine while a module is imported: what functions hold is not run then."""
+    """Lines that do something to the machine while a module is imported: what functions hold is not
+    run then.
+    """
     if isinstance(tree, ast.Lambda):
         return
     if isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef):
-        at_once = [*tree.decorator_list, *tree.args.defaults, *(value for value in tree.args.kw_defaults if value)]
+        at_once = [
+            *tree.decorator_list,
+            *tree.args.defaults,
+            *(value for value in tree.args.kw_defaults if value),
+        ]
         for node in at_once:
             yield from effects(node)
         return
@@ -203,7 +327,7 @@ def parsed(path: Path) -> ast.Module:
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: module_of(path) or "impasto")
 
-# ---- the house as it stands ----------------------------------------------------------------------------------
+# ---- the house as it stands ----------------------------------------------------------------------
 
 
 @each_file
@@ -243,7 +367,14 @@ def test_every_module_says_what_it_is(path: Path):
     assert not text.strip() or ast.get_docstring(ast.parse(text))
 
 
-LIGHT = ["", *(f".{room}" for room, floor in FLOORS.items() if floor == 0 and (SOURCE / f"{room}.py").exists())]
+LIGHT = [
+    "",
+    *(
+        f".{room}"
+        for room, floor in FLOORS.items()
+        if floor == 0 and (SOURCE / f"{room}.py").exists()
+    ),
+]
 
 
 def test_words_need_no_torch():
@@ -269,7 +400,7 @@ def test_the_public_list_is_sorted_and_every_name_on_it_is_there():
         _ = impasto.nothing_of_that_name
 
 
-# ---- the checks themselves -----------------------------------------------------------------------------------
+# ---- the checks themselves -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -311,14 +442,27 @@ def test_a_breach_is_found(module: str, text: str, breach: str):
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("engine", "import torch\nfrom impasto import images, solvers\nfrom impasto.networks.features import Network"),
-        ("networks.weights", "from impasto import assets\nfrom . import vgg\nfrom impasto.networks.vgg import cut"),
+        (
+            "engine",
+            "import torch\nfrom impasto import images, solvers\nfrom impasto.networks.features "
+            "import Network",
+        ),
+        (
+            "networks.weights",
+            "from impasto import assets\nfrom . import vgg\nfrom impasto.networks.vgg import cut",
+        ),
         ("tiling", "from impasto.objectives.base import Stats\nfrom impasto.geometry import Grid"),
         ("tiling", "from impasto.scratch import Kept, Scratch"),
         ("solvers", "from impasto.scratch import InMemory"),
         ("machine", "from impasto import assets\nfrom impasto.networks.convolution import fastest"),
-        ("planning", "from impasto.networks.features import Network\nfrom impasto.schedule import Plan"),
-        ("wiring", "from impasto import engine, machine, planning\nfrom impasto.runs import Checkpoint"),
+        (
+            "planning",
+            "from impasto.networks.features import Network\nfrom impasto.schedule import Plan",
+        ),
+        (
+            "wiring",
+            "from impasto import engine, machine, planning\nfrom impasto.runs import Checkpoint",
+        ),
         ("api", "from impasto import wiring"),
         ("cli", "from impasto import __version__, api"),
         ("__main__", "from impasto.cli import main"),
@@ -331,7 +475,14 @@ def test_what_is_allowed_is_no_breach(module: str, text: str):
 
 @pytest.mark.parametrize(
     "text",
-    ["print(1)", "def f():\n    print(1)", "sys.exit(1)", "raise SystemExit(2)", "from sys import exit", "os._exit(1)"],
+    [
+        "print(1)",
+        "def f():\n    print(1)",
+        "sys.exit(1)",
+        "raise SystemExit(2)",
+        "from sys import exit",
+        "os._exit(1)",
+    ],
 )
 def test_speech_is_heard(text: str):
     assert list(speech(ast.parse(text)))

@@ -1,4 +1,6 @@
-"""The file boundary: what is read is what was meant, what is saved can be read back, and refusals are civil."""
+"""The file boundary: what is read is what was meant, what is saved can be read back, and refusals
+are civil.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,9 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, TiffImagePlugin, TiffTags
 from impasto import images
 from impasto.errors import BadPicture, CannotWrite, MissingExtra
 from impasto.geometry import Size
-from impasto.images import writing
 from impasto.images.profiles import srgb_profile
-from impasto.images.writing import replace_file
+from impasto.storage import files as files_
+from impasto.storage.files import replace_file
 
 FORMATS = [("png", 8), ("png", 16), ("tif", 8), ("tif", 16), ("jpg", 8), ("webp", 8)]
 LOSSLESS = FORMATS[:4]
@@ -38,7 +40,9 @@ RECIPE = json.dumps({"style": "神奈川沖浪裏", "é <&> \"'": [1.5, None, "�
 
 
 def ramp(height: int = 11, width: int = 17, channels: int = 3) -> np.ndarray:
-    """Smooth, different in every channel and direction: survives lossy formats, and no turn or swap is hidden."""
+    """Smooth, different in every channel and direction: survives lossy formats, and no turn or swap
+    is hidden.
+    """
     y, x = np.mgrid[0:height, 0:width]
     planes = [x / width, y / height, (x + y) / (height + width), 0.2 + 0.8 * x / width]
     return np.stack(planes[:channels], axis=-1).astype(np.float32)
@@ -53,10 +57,14 @@ def read(source: object, max_megapixels: float = 10) -> images.Picture:
     return images.read(source, max_megapixels=max_megapixels)
 
 
-def png_file(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+def png_file(
+    width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: tuple[bytes, bytes]
+) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    body = b"".join(struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in parts)
+    body = b"".join(
+        struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in parts
+    )
     return b"\x89PNG\r\n\x1a\n" + body
 
 
@@ -64,10 +72,12 @@ def wide_gamut() -> bytes:
     return bytes(imagecodecs.cms_profile("adobergb"))
 
 
-# -- round trips ------------------------------------------------------------------------------------------------------
+# ---- round trips ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     kind=st.sampled_from(LOSSLESS),
     height=st.integers(1, 40),
@@ -102,9 +112,19 @@ def test_every_format_keeps_picture_profile_exif_recipe_and_credit(tmp_path, ext
     exif[ExifTags.Base.Make] = "Brownie"
     exif[ExifTags.Base.Orientation] = 1
     exif[ExifTags.IFD.Exif] = {ExifTags.Base.ExposureTime: 0.01}
-    images.save(path, ramp(), exif=exif.tobytes(), recipe=RECIPE, credit="Hokusai & <co>", title="波", bits=bits)
+    images.save(
+        path,
+        ramp(),
+        exif=exif.tobytes(),
+        recipe=RECIPE,
+        credit="Hokusai & <co>",
+        title="波",
+        bits=bits,
+    )
     picture = read(path)
-    assert np.abs(picture.pixels - ramp()).max() < (0.6 / (2**bits - 1) if (extension, bits) in LOSSLESS else 0.1)
+    assert np.abs(picture.pixels - ramp()).max() < (
+        0.6 / (2**bits - 1) if (extension, bits) in LOSSLESS else 0.1
+    )
     assert images.embedded_recipe(path) == RECIPE
     assert images.embedded_credit(path) == "Hokusai & <co>"
     with Image.open(path) as image:
@@ -125,7 +145,8 @@ def test_same_arguments_same_bytes_at_any_time(tmp_path, extension, bits, monkey
 
     def made_later(profile: ImageCms.ImageCmsProfile) -> bytes:
         data = make(profile)
-        return data[:24] + struct.pack(">6H", 2031, 12, 30, 1, 2, 3) + data[36:]  # the date in the header
+        # The date in the header.
+        return data[:24] + struct.pack(">6H", 2031, 12, 30, 1, 2, 3) + data[36:]
 
     with monkeypatch.context() as patch:
         patch.setattr(ImageCms.ImageCmsProfile, "tobytes", made_later)
@@ -135,11 +156,18 @@ def test_same_arguments_same_bytes_at_any_time(tmp_path, extension, bits, monkey
     assert first.read_bytes() == second.read_bytes()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(recipe=st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]) | st.sampled_from("\t\n\r<&>]\"'")))
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    recipe=st.text(
+        st.characters(codec="utf-8", exclude_categories=["Cc"]) | st.sampled_from("\t\n\r<&>]\"'")
+    )
+)
 @pytest.mark.parametrize("extension", ["png", "jpg", "webp", "tiff"])
 def test_any_recipe_comes_back(tmp_path, extension, recipe):
-    recipe = recipe.replace("\ufffe", "").replace("\uffff", "") or "x"  # the two characters that XML has not
+    # The two characters that XML has not.
+    recipe = recipe.replace("\ufffe", "").replace("\uffff", "") or "x"
     path = tmp_path / f"x.{extension}"
     images.save(path, ramp(3, 4), recipe=recipe)
     assert images.embedded_recipe(path) == recipe
@@ -157,8 +185,10 @@ def test_embedded_texts_of_others(tmp_path):
     assert images.embedded_recipe(path) is None and images.embedded_credit(path) is None
     namespaces = 'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:i="urn:impasto:ns#"'
     packets = {
-        f'<rdf:RDF {namespaces}><rdf:Description i:recipe="again"/></rdf:RDF>': "again",  # as others rewrite it
-        f'<!DOCTYPE x [<!ENTITY a "b">]><rdf:RDF {namespaces}><rdf:Description i:recipe="&a;"/></rdf:RDF>': None,
+        # As others rewrite it.
+        f'<rdf:RDF {namespaces}><rdf:Description i:recipe="again"/></rdf:RDF>': "again",
+        f'<!DOCTYPE x [<!ENTITY a "b">]><rdf:RDF {namespaces}><rdf:Description '
+        f'i:recipe="&a;"/></rdf:RDF>': None,
         "<not xml": None,
     }
     for packet, expected in packets.items():
@@ -194,7 +224,7 @@ def test_big_tiffs_have_many_strips_and_others_can_read_them(tmp_path):
     assert np.array_equal(np.asarray(Image.open(tmp_path / "y.tif")), samples >> 8)
 
 
-# -- what is read -----------------------------------------------------------------------------------------------------
+# ---- what is read --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -212,9 +242,11 @@ def test_all_exif_orientations_are_applied(tmp_path, orientation, kind):
         tifffile.imwrite(path, turned.astype(np.uint16) * 257, photometric="rgb", extratags=[tag])
     else:
         image = Image.fromarray(turned)
-        image = image.quantize(256) if "palette" in kind else image  # a TIFF with a palette is read by Pillow
+        # A TIFF with a palette is read by Pillow.
+        image = image.quantize(256) if "palette" in kind else image
         image.save(path, exif=exif, quality=100, subsampling=0, lossless=True)
-    # What each value means, in the words of the standard: where the picture's first row and column are stored.
+    # What each value means, in the words of the standard: where the picture's first row and column
+    # are stored.
     upright = {
         1: lambda a: a,
         2: lambda a: a[:, ::-1],
@@ -246,12 +278,20 @@ def test_exif_without_place_thumbnail_and_maker_notes(tmp_path):
     exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitude: (48.0, 51.0, 24.0)}
     block = exif.tobytes()[6:]
     entries = struct.unpack_from(">H", block, 8)[0]
-    after_entries = 10 + 12 * entries  # where the first directory says where the second one, the thumbnail's, is
+    # Where the first directory says where the second one, the thumbnail's, is.
+    after_entries = 10 + 12 * entries
     thumbnail = struct.pack(">HHHIIII", 1, 0x0201, 4, 1, 0, 0, 0)
-    block = block[:after_entries] + struct.pack(">I", len(block)) + block[after_entries + 4 :] + thumbnail
+    block = (
+        block[:after_entries]
+        + struct.pack(">I", len(block))
+        + block[after_entries + 4 :]
+        + thumbnail
+    )
     Image.new("RGB", (8, 8)).save(tmp_path / "x.jpg", exif=b"Exif\0\0" + block)
     with Image.open(tmp_path / "x.jpg") as image:  # they are there
-        assert image.getexif().get_ifd(ExifTags.IFD.GPSInfo) and image.getexif().get_ifd(ExifTags.IFD.IFD1)
+        assert image.getexif().get_ifd(ExifTags.IFD.GPSInfo) and image.getexif().get_ifd(
+            ExifTags.IFD.IFD1
+        )
     kept = Image.Exif()
     kept.load(read(tmp_path / "x.jpg").exif)
     assert kept[ExifTags.Base.Model] == "Box"
@@ -284,7 +324,9 @@ def test_exif_too_long_for_a_jpeg_is_not_kept(tmp_path):
     assert picture.exif == b"" and "too long" in picture.notes[0]
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "LA", "PA", "RGBA", "I;16", "I", "F"])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "LA", "PA", "RGBA", "I;16", "I", "F"]
+)
 def test_every_mode_becomes_rgb(tmp_path, mode):
     grey = (ramp(channels=3)[..., 0] * 255).round().astype(np.uint8)
     image = Image.fromarray(np.dstack([grey] * 3))
@@ -326,7 +368,12 @@ def test_sixteen_bits_are_sixteen_bits(tmp_path):
         ("grey", samples[..., 0], [0, 0, 0], tiff[0]),
         ("rgb", samples[..., :3], [0, 1, 2], tiff[1]),
         ("big-endian", samples[..., :3], [0, 1, 2], {**tiff[1], "byteorder": ">"}),
-        ("planar", samples[..., :3].transpose(2, 0, 1), [0, 1, 2], {**tiff[1], "planarconfig": "separate"}),
+        (
+            "planar",
+            samples[..., :3].transpose(2, 0, 1),
+            [0, 1, 2],
+            {**tiff[1], "planarconfig": "separate"},
+        ),
         ("lzw", samples[..., :3], [0, 1, 2], {**tiff[1], "compression": "lzw", "predictor": True}),
         ("rgba", samples, [0, 1, 2], {**tiff[1], "extrasamples": ["unassalpha"]}),
         ("rgb+other", samples, [0, 1, 2], {**tiff[1], "extrasamples": ["unspecified"]}),
@@ -377,13 +424,17 @@ def test_transparency_of_every_sort_is_alpha(tmp_path):
     rows = b"\0" + struct.pack(">6H", *red, *key)
     path.write_bytes(png_file(2, 1, 16, 2, rows, (b"tRNS", struct.pack(">3H", *key))))
     deep = read(path)
-    path.write_bytes(png_file(2, 1, 8, 2, bytes([0, 255, 0, 0, 1, 2, 3]), (b"tRNS", struct.pack(">3H", *key))))
+    path.write_bytes(
+        png_file(2, 1, 8, 2, bytes([0, 255, 0, 0, 1, 2, 3]), (b"tRNS", struct.pack(">3H", *key)))
+    )
     shallow = read(path)
     palette = (b"PLTE", bytes([255, 0, 0, 9, 9, 9])), (b"tRNS", bytes([255, 0]))
     path.write_bytes(png_file(2, 1, 8, 3, bytes([0, 0, 1]), *palette))
     for picture in (deep, shallow, read(path)):
         assert picture.alpha.tolist() == [[1, 0]]
-        assert picture.pixels[0, 1].tolist() == [1, 0, 0], "the invisible pixel takes the visible colour"
+        assert picture.pixels[0, 1].tolist() == [1, 0, 0], (
+            "the invisible pixel takes the visible colour"
+        )
     path.write_bytes(png_file(2, 1, 8, 0, bytes([0, 255, 7]), (b"tRNS", struct.pack(">H", 7))))
     assert read(path).alpha.tolist() == [[1, 0]]
 
@@ -411,13 +462,17 @@ def test_the_first_frame_is_used_and_said(tmp_path, kind):
     assert picture.notes == (f"has 3 {word}; the first one is used",)
 
 
-# -- colour -----------------------------------------------------------------------------------------------------------
+# ---- colour --------------------------------------------------------------------------------------
 
 
 def adobe_rgb_to_srgb(values: np.ndarray) -> np.ndarray:
     """By the published matrices (Adobe RGB 1998, IEC 61966-2-1; both D65), clipped to the gamut."""
     to_xyz = [[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.07529], [0.02703, 0.07069, 0.99134]]
-    to_rgb = [[3.24045, -1.53714, -0.49853], [-0.96927, 1.87601, 0.04156], [0.05564, -0.20403, 1.05723]]
+    to_rgb = [
+        [3.24045, -1.53714, -0.49853],
+        [-0.96927, 1.87601, 0.04156],
+        [0.05564, -0.20403, 1.05723],
+    ]
     linear = np.clip(values ** (563 / 256) @ np.transpose(to_xyz) @ np.transpose(to_rgb), 0, 1)
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
@@ -430,14 +485,17 @@ def test_wide_gamut_is_converted_to_srgb(tmp_path, kind):
         tifffile.imwrite(path, samples, photometric="rgb", iccprofile=wide_gamut())
     elif kind == "16.png":
         rows = b"".join(b"\0" + row.tobytes() for row in np.rint(values * 65535).astype(">u2"))
-        path.write_bytes(png_file(17, 11, 16, 2, rows, (b"iCCP", b"x\0\0" + zlib.compress(wide_gamut()))))
+        path.write_bytes(
+            png_file(17, 11, 16, 2, rows, (b"iCCP", b"x\0\0" + zlib.compress(wide_gamut())))
+        )
     else:
         image = Image.fromarray(np.rint(values * 255).astype(np.uint8))
         image.save(path, icc_profile=wide_gamut(), quality=100, subsampling=0)
     picture = read(path)
     expected = adobe_rgb_to_srgb(values)
     assert np.abs(expected - values).max() > 0.1, "the conversion is not a small matter"
-    inside = ((expected > 0.02) & (expected < 0.98)).all(axis=2)  # the gamut; at its border methods differ
+    # The gamut; at its border methods differ.
+    inside = ((expected > 0.02) & (expected < 0.98)).all(axis=2)
     assert inside.mean() > 0.5
     tolerance = {"8.jpg": 0.04, "8.png": 0.006}.get(kind, 0.001)
     assert np.abs(picture.pixels - expected)[inside].max() < tolerance
@@ -453,7 +511,8 @@ def test_grey_profiles(tmp_path):
     picture = read(tmp_path / "x.png")
     assert picture.pixels[8, 0] == pytest.approx(0.737, abs=0.01)  # linear 128/255, encoded
     assert "grey, converted" in picture.notes[0]
-    Image.fromarray(grey).save(tmp_path / "x.png", icc_profile=wide_gamut())  # an RGB profile on a grey picture
+    # An RGB profile on a grey picture.
+    Image.fromarray(grey).save(tmp_path / "x.png", icc_profile=wide_gamut())
     picture = read(tmp_path / "x.png")
     assert np.abs(picture.pixels - (grey / 255)[..., None]).max() < 0.06
     assert np.ptp(picture.pixels, axis=2).max() < 0.01
@@ -480,10 +539,16 @@ def test_cmyk_and_lab(tmp_path):
 def test_bad_and_foreign_profiles_are_ignored_with_a_note(tmp_path):
     samples = noise(5, 6, 3, 8)
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-    for icc, word in [(b"rubbish" * 40, "damaged"), (wide_gamut()[:300], "damaged"), (lab, "not for RGB")]:
+    for icc, word in [
+        (b"rubbish" * 40, "damaged"),
+        (wide_gamut()[:300], "damaged"),
+        (lab, "not for RGB"),
+    ]:
         Image.fromarray(samples).save(tmp_path / "x.png", icc_profile=icc)
         picture = read(tmp_path / "x.png")
-        assert word in picture.notes[0] and "ignored" in picture.notes[0] and len(picture.notes) == 1
+        assert (
+            word in picture.notes[0] and "ignored" in picture.notes[0] and len(picture.notes) == 1
+        )
         assert picture.profile == ""
         assert np.array_equal(np.rint(picture.pixels * 255), samples)
 
@@ -497,7 +562,7 @@ def test_an_srgb_profile_by_any_name_changes_no_bit():
     assert np.array_equal(picture.pixels, samples / np.float32(255)) and picture.notes == ()
 
 
-# -- arrays and tensors -----------------------------------------------------------------------------------------------
+# ---- arrays and tensors --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float16, np.float32, np.float64])
@@ -562,12 +627,14 @@ def test_tensor_conversions_are_inverse_and_exact():
         images.from_tensor(tensor[:, :1])
 
 
-# -- refusals ---------------------------------------------------------------------------------------------------------
+# ---- refusals ------------------------------------------------------------------------------------
 
 
 def test_missing_files_and_folders(tmp_path):
     (tmp_path / "sunflowers.jpg").write_bytes(b"x")
-    with pytest.raises(BadPicture, match=r"sunflower\.jpg does not exist.*Did you mean sunflowers\.jpg"):
+    with pytest.raises(
+        BadPicture, match=r"sunflower\.jpg does not exist.*Did you mean sunflowers\.jpg"
+    ):
         read(tmp_path / "sunflower.jpg")
     with pytest.raises(BadPicture, match=r"a\.jpg does not exist: there is no folder .*nowhere"):
         read(tmp_path / "nowhere" / "a.jpg")
@@ -589,7 +656,8 @@ def test_permission_denied(tmp_path, monkeypatch):
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("builtins.open", refuse)  # the tests may run as the superuser, whom no mode stops
+    # The tests may run as the superuser, whom no mode stops.
+    monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(BadPicture, match=r"x\.png may not be read: permission denied"):
         read(path)
 
@@ -644,13 +712,16 @@ def test_truncated_files_are_refused(tmp_path, kind, part, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["png", "tif", "jpg"])
 def test_too_many_pixels_are_refused_before_decoding(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow's own limit neither decides nor is changed
+    # Pillow's own limit neither decides nor is changed.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     path = tmp_path / f"x.{kind}"
     images.save(path, ramp(50, 60))
     assert read(path, max_megapixels=0.003).size == Size(50, 60)
     with monkeypatch.context() as patch:
         patch.setattr("impasto.images.reading._decode", None)
-        with pytest.raises(BadPicture, match=r"0\.003 megapixels \(60x50\), and the limit is 0\.0029") as caught:
+        with pytest.raises(
+            BadPicture, match=r"0\.003 megapixels \(60x50\), and the limit is 0\.0029"
+        ) as caught:
             read(path, max_megapixels=0.0029)
     assert str(path) in caught.value.message and "--max-megapixels 1" in caught.value.hint
     assert Image.MAX_IMAGE_PIXELS == 100
@@ -662,7 +733,9 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path, kind, monkeypatch
 
 def test_a_bomb_of_a_few_bytes(tmp_path):
     (tmp_path / "bomb.png").write_bytes(png_file(60_000, 50_000, 1, 0, bytes(1000)))
-    with pytest.raises(BadPicture, match=r"bomb\.png has 3000 megapixels \(60000x50000\), and the limit is 200"):
+    with pytest.raises(
+        BadPicture, match=r"bomb\.png has 3000 megapixels \(60000x50000\), and the limit is 200"
+    ):
         read(tmp_path / "bomb.png", max_megapixels=200)
 
 
@@ -693,7 +766,7 @@ def test_heic_with_its_extra(tmp_path):
         read(tmp_path / "x.heic", max_megapixels=0.001)
 
 
-# -- resizing ---------------------------------------------------------------------------------------------------------
+# ---- resizing ------------------------------------------------------------------------------------
 
 
 def test_resize_keeps_precision_means_and_the_identity():
@@ -704,9 +777,11 @@ def test_resize_keeps_precision_means_and_the_identity():
     assert small.mean(axis=(0, 1)) == pytest.approx(pixels.mean(axis=(0, 1)), abs=2e-3)
     stripes = np.zeros((30, 90), np.float32)
     stripes[:, ::2] = 1
-    assert images.resize(stripes, Size(10, 30)) == pytest.approx(0.5, abs=0.1)  # antialiased: no moiré
+    # Antialiased: no moiré.
+    assert images.resize(stripes, Size(10, 30)) == pytest.approx(0.5, abs=0.1)
     faint = np.full((9, 9, 3), 0.123456, np.float32)
-    assert images.resize(faint, Size(20, 5)) == pytest.approx(0.123456, abs=1e-6)  # never through 8 bits
+    # Never through 8 bits.
+    assert images.resize(faint, Size(20, 5)) == pytest.approx(0.123456, abs=1e-6)
     edge = np.zeros((8, 8), np.float32)
     edge[:, 4:] = 1
     large = images.resize(edge, Size(64, 64))
@@ -717,7 +792,7 @@ def test_resize_keeps_precision_means_and_the_identity():
             images.resize(edge, wrong)
 
 
-# -- the door out -----------------------------------------------------------------------------------------------------
+# ---- the door out --------------------------------------------------------------------------------
 
 
 def test_check_output_makes_the_folder_and_leaves_nothing_in_it(tmp_path, monkeypatch):
@@ -764,7 +839,9 @@ def test_check_output_tries_to_write(tmp_path, monkeypatch):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(CannotWrite, match=f"{tmp_path.name} cannot be written to: Read-only file system"):
+    with pytest.raises(
+        CannotWrite, match=f"{tmp_path.name} cannot be written to: Read-only file system"
+    ):
         images.check_output(tmp_path / "x.png")
     assert list(tmp_path.iterdir()) == []
 
@@ -780,7 +857,9 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, step, extensio
 
     with monkeypatch.context() as patch:
         patch.setattr(os, step, full)
-        with pytest.raises(CannotWrite, match=rf"x\.{extension} could not be saved: No space left.*Free .* MB"):
+        with pytest.raises(
+            CannotWrite, match=rf"x\.{extension} could not be saved: No space left.*Free .* MB"
+        ):
             images.save(path, ramp())
     assert path.read_bytes() == b"the old picture"
     assert list(tmp_path.iterdir()) == [path]
@@ -793,12 +872,20 @@ def test_a_file_may_be_written_in_parts(tmp_path):
     path = tmp_path / "x"
     replace_file(path, b"whole")
     assert path.read_bytes() == b"whole"
-    replace_file(path, (part for part in (b"one ", memoryview(b"two "), np.frombuffer(b"three", np.uint8).data, b"")))
+    replace_file(
+        path,
+        (
+            part
+            for part in (b"one ", memoryview(b"two "), np.frombuffer(b"three", np.uint8).data, b"")
+        ),
+    )
     assert path.read_bytes() == b"one two three"
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("no such part")])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("no such part")]
+)
 def test_parts_that_end_too_soon_leave_what_was_there(tmp_path, error):
     path = tmp_path / "x"
     path.write_bytes(b"before")
@@ -828,7 +915,7 @@ def test_an_interruption_leaves_no_temporary_file(tmp_path, monkeypatch):
 WRITES_UNTIL_KILLED = """
 import os, signal, sys, time
 from pathlib import Path
-from impasto.images.writing import replace_file
+from impasto.storage.files import replace_file
 
 def parts(last):
     yield b"half"
@@ -840,16 +927,26 @@ replace_file(Path(sys.argv[1]), parts(sys.argv[1]))
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
-def test_what_a_killed_program_left_half_written_is_removed_by_the_next_and_nothing_else_is(tmp_path):
+def test_what_a_killed_program_left_half_written_is_removed_by_the_next_and_nothing_else_is(
+    tmp_path,
+):
     path = tmp_path / "x.png"
-    alike = [".impasto-0123456789abcdef.part", f".impasto-{'0' * 16}-{'1' * 16}.part", "x.png.part", ".x.png.part"]
-    alike += [f"{writing._mark(path)}-mine.part", writing._part(tmp_path / "y.png").name]
+    alike = [
+        ".impasto-0123456789abcdef.part",
+        f".impasto-{'0' * 16}-{'1' * 16}.part",
+        "x.png.part",
+        ".x.png.part",
+    ]
+    alike += [f"{files_._mark(path)}-mine.part", files_._part(tmp_path / "y.png").name]
     for name in alike:
         (tmp_path / name).write_bytes(b"precious")
-    process = subprocess.Popen([sys.executable, "-c", WRITES_UNTIL_KILLED, str(path)], stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITES_UNTIL_KILLED, str(path)], stdout=subprocess.PIPE
+    )
     assert process.stdout is not None and process.stdout.readline() == b"begun\n"
     images.check_output(path)
-    (part,) = {each.name for each in tmp_path.iterdir()} - set(alike)  # it may still come to its end
+    # It may still come to its end.
+    (part,) = {each.name for each in tmp_path.iterdir()} - set(alike)
     process.kill()
     process.communicate()
     assert (tmp_path / part).exists()
@@ -863,7 +960,7 @@ def test_a_link_stays_a_link_and_what_it_leads_to_is_written(tmp_path, monkeypat
     file, link = tmp_path / "there" / "file.png", tmp_path / "link.png"
     file.write_bytes(b"old")
     link.symlink_to(Path("there") / "file.png")
-    left = file.with_name(f"{writing._mark(file)}-{'0' * 16}.part")
+    left = file.with_name(f"{files_._mark(file)}-{'0' * 16}.part")
     left.write_bytes(b"half")
     assert images.check_output(link) == link and not left.exists()
     images.save(link, np.zeros((3, 4, 3), np.float32))
@@ -871,9 +968,10 @@ def test_a_link_stays_a_link_and_what_it_leads_to_is_written(tmp_path, monkeypat
     assert images.read(file, max_megapixels=1).pixels.shape == (3, 4, 3)
     assert [path.name for path in file.parent.iterdir()] == ["file.png"]
     tried: list[Path] = []
-    monkeypatch.setattr(writing, "_check_folder", tried.append)
+    monkeypatch.setattr(files_, "_check_folder", tried.append)
     images.check_output(link)
-    assert [path.parent for path in tried] == [file.parent]  # where it will be written, not where the link is
+    # Where it will be written, not where the link is.
+    assert [path.parent for path in tried] == [file.parent]
 
 
 def test_saved_files_have_ordinary_permissions_and_any_name(tmp_path):
@@ -898,7 +996,13 @@ def test_save_refuses(tmp_path):
         ("x.bmp", pixels, {}, CannotWrite, r"x\.bmp ends in \.bmp"),
         ("none/x.png", pixels, {}, CannotWrite, r"x\.png could not be saved: No such file"),
         ("x.jpg", pixels, {"recipe": "x" * 70_000}, CannotWrite, r"x\.jpg.*JPEG does not hold"),
-        ("x.webp", np.zeros((2, 17_000, 3), np.float32), {}, CannotWrite, r"x\.webp.*WebP does not hold"),
+        (
+            "x.webp",
+            np.zeros((2, 17_000, 3), np.float32),
+            {},
+            CannotWrite,
+            r"x\.webp.*WebP does not hold",
+        ),
         ("x.png", pixels[..., 0], {}, ValueError, r"\(11, 17\)"),
         ("x.png", pixels, {"alpha": pixels}, ValueError, r"\(11, 17, 3\) and \(11, 17, 3\)"),
     ]:
@@ -907,19 +1011,26 @@ def test_save_refuses(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# -- contact sheets ---------------------------------------------------------------------------------------------------
+# ---- contact sheets ------------------------------------------------------------------------------
 
 
 def test_contact_sheet_places_pictures_and_labels():
     red = np.zeros((30, 60, 3), np.float32) + np.float32([1, 0, 0])
     blue = np.zeros((60, 20, 3), np.float32) + np.float32([0, 0, 1])
-    pictures = [(red, "Red"), (blue, "a very long label " * 20), (red, "unbreakable" * 30), (blue, "")]
+    pictures = [
+        (red, "Red"),
+        (blue, "a very long label " * 20),
+        (red, "unbreakable" * 30),
+        (blue, ""),
+    ]
     accented = images.contact_sheet([(red, "Été – “Monet”")], 1, 96)
     assert np.array_equal(accented, images.contact_sheet([(red, 'Ete - "Monet"')], 1, 96))
     sheet = images.contact_sheet(pictures, columns=3, cell=96)
     assert sheet.dtype == np.float32 and sheet.shape[1] == 3 * 96 + 4 * 4
     assert sheet.min() >= 0 and sheet.max() <= 1
-    is_red, is_blue = (np.abs(sheet - colour).max(axis=2) < 0.01 for colour in ([1, 0, 0], [0, 0, 1]))
+    is_red, is_blue = (
+        np.abs(sheet - colour).max(axis=2) < 0.01 for colour in ([1, 0, 0], [0, 0, 1])
+    )
     assert is_red.sum() == 2 * 96 * 48 and is_blue.sum() == 2 * 96 * 32  # fitted, never stretched
     rows, columns = np.nonzero(is_red)
     assert (rows.min(), columns.min()) == (4 + 24, 4)
@@ -944,7 +1055,9 @@ def test_a_poster_is_a_table_of_pictures():
     cells: list[list[Any]] = [[red, red, "not painted"], [red, blue, red]]
     poster = images.poster(cells, ["one", "two " * 60], ["a", "b", "c"], heading, 96)
     assert poster.dtype == np.float32 and poster.min() >= 0 and poster.max() <= 1
-    is_red, is_blue, is_green = (np.abs(poster - colour).max(axis=2) < 0.01 for colour in np.eye(3)[[0, 2, 1]])
+    is_red, is_blue, is_green = (
+        np.abs(poster - colour).max(axis=2) < 0.01 for colour in np.eye(3)[[0, 2, 1]]
+    )
     assert is_red.sum() == 4 * 96 * 48  # all boxes have the shape of the first picture
     assert is_blue.sum() == 48 * 48  # fitted, never stretched
     assert is_green.sum() == 48 * 48  # half a cell
@@ -957,14 +1070,18 @@ def test_a_poster_is_a_table_of_pictures():
     assert not (letters & (is_red | is_blue | is_green)).any()
     alone = images.poster([["nothing"]], [""], [""], images.Heading(""), 64)
     assert (alone.min(axis=2) > 0.6).any()
-    for wrong in [([[red]], [], ["a"]), ([[red]], ["one"], ["a", "b"]), ([[red], [red, red]], ["one", "two"], ["a"])]:
+    for wrong in [
+        ([[red]], [], ["a"]),
+        ([[red]], ["one"], ["a", "b"]),
+        ([[red], [red, red]], ["one", "two"], ["a"]),
+    ]:
         with pytest.raises(ValueError, match="no poster"):
             images.poster(*wrong, heading, 96)
     with pytest.raises(ValueError, match="cells of 20"):
         images.poster([[red]], [""], [""], heading, 20)
 
 
-# -- the room ---------------------------------------------------------------------------------------------------------
+# ---- the room ------------------------------------------------------------------------------------
 
 
 def test_importing_the_room_is_light():

@@ -18,7 +18,16 @@ from impasto import images
 STEP = 2 / 255
 
 PATCHES = np.array(
-    [[255, 26, 26], [26, 230, 51], [51, 26, 230], [230, 230, 51], [128, 128, 128], [200, 150, 100], [20, 30, 12]], np.uint8
+    [
+        [255, 26, 26],
+        [26, 230, 51],
+        [51, 26, 230],
+        [230, 230, 51],
+        [128, 128, 128],
+        [200, 150, 100],
+        [20, 30, 12],
+    ],
+    np.uint8,
 )
 P3 = [(0.680, 0.320), (0.265, 0.690), (0.150, 0.060)]
 BT2020 = [(0.708, 0.292), (0.170, 0.797), (0.131, 0.046)]
@@ -71,7 +80,9 @@ def gama(exponent: float) -> tuple[bytes, bytes]:
 
 
 def chrm(primaries: list[tuple[float, float]]) -> tuple[bytes, bytes]:
-    return b"cHRM", struct.pack(">8I", *(round(value * 100_000) for point in (D65, *primaries) for value in point))
+    return b"cHRM", struct.pack(
+        ">8I", *(round(value * 100_000) for point in (D65, *primaries) for value in point)
+    )
 
 
 def cicp(primaries: int, transfer: int, matrix: int = 0, full: int = 1) -> tuple[bytes, bytes]:
@@ -110,16 +121,30 @@ def test_a_png_says_what_its_colours_are(depth, chunks, curve, primaries, words)
     samples = PATCHES if depth == 8 else PATCHES.astype(np.uint16) * 257
     picture = read(png(*chunks, samples=samples[None]))
     assert np.abs(picture.pixels[0] - expected(curve(PATCHES / 255), primaries)).max() < STEP
-    assert words in picture.profile and picture.notes == (f"RGB, converted from {picture.profile} to sRGB",)
+    assert words in picture.profile and picture.notes == (
+        f"RGB, converted from {picture.profile} to sRGB",
+    )
 
 
 @pytest.mark.parametrize(
     "chunks",
-    [[], [gama(2.2)], [gama(2.2), chrm(SRGB)], [chrm(SRGB)], [(b"sRGB", b"\0"), gama(1.0)], [cicp(1, 13)], [cicp(2, 2)]],
+    [
+        [],
+        [gama(2.2)],
+        [gama(2.2), chrm(SRGB)],
+        [chrm(SRGB)],
+        [(b"sRGB", b"\0"), gama(1.0)],
+        [cicp(1, 13)],
+        [cicp(2, 2)],
+    ],
 )
 def test_what_is_srgb_by_another_name_changes_no_bit(chunks):
     picture = read(png(*chunks))
-    assert np.array_equal(picture.pixels[0], PATCHES / np.float32(255)) and picture.notes == () and picture.profile == ""
+    assert (
+        np.array_equal(picture.pixels[0], PATCHES / np.float32(255))
+        and picture.notes == ()
+        and picture.profile == ""
+    )
 
 
 def test_order_of_precedence_in_a_png():
@@ -144,7 +169,9 @@ def test_narrow_range():
 def test_high_dynamic_range_is_not_converted_and_said(transfer, name):
     picture = read(png(cicp(9, transfer)))
     assert np.array_equal(picture.pixels[0], PATCHES / np.float32(255))
-    assert name in picture.notes[0] and "not converted" in picture.notes[0] and len(picture.notes) == 1
+    assert (
+        name in picture.notes[0] and "not converted" in picture.notes[0] and len(picture.notes) == 1
+    )
 
 
 def test_unknown_code_points_are_said():
@@ -154,7 +181,9 @@ def test_unknown_code_points_are_said():
 def test_grey_follows_the_gamma():
     grey = np.arange(0, 256, 17, dtype=np.uint8)[None, :, None]
     picture = read(png(gama(1), samples=grey))
-    assert np.abs(picture.pixels[0] - expected((grey[0] / 255).repeat(3, axis=1), SRGB)).max() < STEP
+    assert (
+        np.abs(picture.pixels[0] - expected((grey[0] / 255).repeat(3, axis=1), SRGB)).max() < STEP
+    )
     assert "grey, converted" in picture.notes[0]
 
 
@@ -178,7 +207,8 @@ def dcf(space: int | None, index: str = "") -> Image.Exif:
 def test_adobe_rgb_by_exif(space, index):
     picture = read(jpeg(dcf(space, index)))
     right = expected(power(563 / 256)(PATCHES / 255), ADOBE)
-    assert np.abs(picture.pixels[8, 8::16] - right)[:, :].max() < STEP + 2 / 255  # and what a JPEG loses
+    # And what a JPEG loses.
+    assert np.abs(picture.pixels[8, 8::16] - right)[:, :].max() < STEP + 2 / 255
     assert picture.profile == "Adobe RGB (1998)" and "converted from Adobe RGB" in picture.notes[0]
     assert np.abs(np.mean(picture.pixels[8, 8::16] - right)) < 1 / 255
 
@@ -229,7 +259,11 @@ def test_tags_of_a_tiff():
 
 def lab_of(values: np.ndarray) -> np.ndarray:
     """CIE Lab relative to D50 of sRGB values, by Bradford's method."""
-    to_d50 = [[1.0478112, 0.0228866, -0.0501270], [0.0295424, 0.9904844, -0.0170491], [-0.0092345, 0.0150436, 0.7521316]]
+    to_d50 = [
+        [1.0478112, 0.0228866, -0.0501270],
+        [0.0295424, 0.9904844, -0.0170491],
+        [-0.0092345, 0.0150436, 0.7521316],
+    ]
     light = srgb(values) @ (np.array(to_d50) @ xyz(SRGB)).T / [0.96422, 1, 0.82521]
     curve = np.where(light > (6 / 29) ** 3, np.cbrt(light), light / (3 * (6 / 29) ** 2) + 4 / 29)
     x, y, z = np.moveaxis(curve, -1, 0)
@@ -238,44 +272,80 @@ def lab_of(values: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["cielab8", "cielab16", "icclab8", "icclab16"])
 def test_lab_tiffs(kind):
-    inside = np.array([[[128, 128, 128], [200, 150, 100], [90, 120, 60], [60, 80, 150], [250, 250, 250]]]) / 255
+    inside = (
+        np.array(
+            [[[128, 128, 128], [200, 150, 100], [90, 120, 60], [60, 80, 150], [250, 250, 250]]]
+        )
+        / 255
+    )
     lab = lab_of(inside)
     if kind == "cielab8":
-        samples = np.concatenate([lab[..., :1] * 2.55, lab[..., 1:]], axis=2).round().astype(np.int16).astype(np.uint8)
+        samples = (
+            np.concatenate([lab[..., :1] * 2.55, lab[..., 1:]], axis=2)
+            .round()
+            .astype(np.int16)
+            .astype(np.uint8)
+        )
     elif kind == "cielab16":
         parts = [lab[..., :1] * 655.35, lab[..., 1:] * 256]
         samples = np.concatenate(parts, axis=2).round().astype(np.int32).astype(np.uint16)
     elif kind == "icclab8":
-        samples = np.concatenate([lab[..., :1] * 2.55, lab[..., 1:] + 128], axis=2).round().astype(np.uint8)
+        samples = (
+            np.concatenate([lab[..., :1] * 2.55, lab[..., 1:] + 128], axis=2)
+            .round()
+            .astype(np.uint8)
+        )
     else:
-        samples = np.concatenate([lab[..., :1] * 652.8, (lab[..., 1:] + 128) * 256], axis=2).round().astype(np.uint16)
+        samples = (
+            np.concatenate([lab[..., :1] * 652.8, (lab[..., 1:] + 128) * 256], axis=2)
+            .round()
+            .astype(np.uint16)
+        )
     photometric = "cielab" if kind.startswith("cielab") else "icclab"
     picture = read(tiff(samples, photometric=photometric))
     tolerance = STEP if kind.endswith("16") else 4 / 255  # a step of a or b is more than one of red
     assert np.abs(picture.pixels - inside).max() < tolerance
-    assert picture.profile == ("" if kind == "" else "Lab") and picture.notes == ("Lab, converted to sRGB",)
+    assert picture.profile == ("" if kind == "" else "Lab") and picture.notes == (
+        "Lab, converted to sRGB",
+    )
 
 
 def test_lab_of_another_white_point():
     from skimage.color import rgb2lab
 
     lab = rgb2lab(PATCHES[None] / 255, illuminant="D65")
-    samples = np.concatenate([lab[..., :1] * 655.35, lab[..., 1:] * 256], axis=2).round().astype(np.int32).astype(np.uint16)
+    samples = (
+        np.concatenate([lab[..., :1] * 655.35, lab[..., 1:] * 256], axis=2)
+        .round()
+        .astype(np.int32)
+        .astype(np.uint16)
+    )
     picture = read(tiff(samples, (318, "2I", 2, fractions(*D65), True), photometric="cielab"))
-    assert np.abs(picture.pixels[0] - PATCHES / 255).max() < STEP and picture.notes == ("Lab, converted to sRGB",)
+    assert np.abs(picture.pixels[0] - PATCHES / 255).max() < STEP and picture.notes == (
+        "Lab, converted to sRGB",
+    )
 
 
 def bmp(version: int, fields: bytes, after: bytes = b"") -> bytes:
     """A BMP of the patches with a header of 108 or 124 bytes; ``fields`` from the colour space on."""
     pixels = PATCHES[:, ::-1].tobytes() + bytes(-len(PATCHES) * 3 % 4)
-    info = struct.pack("<IiiHHIIiiII", version, len(PATCHES), 1, 1, 24, 0, len(pixels), 0, 0, 0, 0) + bytes(16)
+    info = struct.pack(
+        "<IiiHHIIiiII", version, len(PATCHES), 1, 1, 24, 0, len(pixels), 0, 0, 0, 0
+    ) + bytes(16)
     header = (info + fields).ljust(version, b"\0")
-    return struct.pack("<2sIHHI", b"BM", 14 + len(header) + len(pixels), 0, 0, 14 + len(header)) + header + pixels + after
+    return (
+        struct.pack("<2sIHHI", b"BM", 14 + len(header) + len(pixels), 0, 0, 14 + len(header))
+        + header
+        + pixels
+        + after
+    )
 
 
 def test_a_calibrated_bmp():
     ends = xyz(ADOBE).T.ravel()
-    fields = struct.pack("<I9I3I", 0, *(round(value * (1 << 30)) for value in ends), *[round(1.8 * 65536)] * 3)
+    fields = struct.pack(
+        "<I9I3I", 0, *(round(value * (1 << 30)) for value in ends), *[round(1.8 * 65536)] * 3
+    )
     picture = read(bmp(108, fields))
     assert np.abs(picture.pixels[0] - expected(power(1.8)(PATCHES / 255), ADOBE)).max() < STEP
     assert picture.profile == "calibrated RGB"
@@ -316,9 +386,15 @@ def with_nclx(data: bytes, primaries: int, transfer: int) -> bytes:
 def test_the_code_points_of_an_avif():
     blocks = np.repeat(np.repeat(PATCHES[None], 16, axis=0), 16, axis=1)
     data = avif(blocks)
-    assert np.abs(read(data).pixels[8, 8::16] - PATCHES / 255).max() < 2 * STEP and read(data).notes == ()
+    assert (
+        np.abs(read(data).pixels[8, 8::16] - PATCHES / 255).max() < 2 * STEP
+        and read(data).notes == ()
+    )
     picture = read(with_nclx(data, 12, 13))
-    assert np.abs(picture.pixels[8, 8::16] - expected(srgb(read(data).pixels[8, 8::16]), P3)).max() < STEP
+    assert (
+        np.abs(picture.pixels[8, 8::16] - expected(srgb(read(data).pixels[8, 8::16]), P3)).max()
+        < STEP
+    )
     assert picture.profile == "Display P3"
     assert "PQ" in read(with_nclx(data, 9, 16)).notes[0]
     wide = read(avif(blocks, icc_profile=bytes(imagecodecs.cms_profile("adobergb"))))
@@ -326,14 +402,22 @@ def test_the_code_points_of_an_avif():
 
 
 def jp2(samples: np.ndarray, colour: bytes | None = None, *boxes: bytes, **more: object) -> bytes:
-    """A lossless JP2; ``colour`` in the place of its colr box's contents, and more boxes in the header."""
-    data = bytes(imagecodecs.jpeg2k_encode(samples, level=0, reversible=True, codecformat="jp2", **more))
+    """A lossless JP2; ``colour`` in the place of its colr box's contents, and more boxes in the
+    header.
+    """
+    data = bytes(
+        imagecodecs.jpeg2k_encode(samples, level=0, reversible=True, codecformat="jp2", **more)
+    )
     if colour is None and not boxes:
         return data
     start = data.index(b"jp2h") - 4
     length = struct.unpack_from(">I", data, start)[0]
     at = data.index(b"colr") - 4
-    inside = data[start + 8 : at] + box(b"colr", colour or data[at + 8 : start + length]) + b"".join(boxes)
+    inside = (
+        data[start + 8 : at]
+        + box(b"colr", colour or data[at + 8 : start + length])
+        + b"".join(boxes)
+    )
     return data[:start] + box(b"jp2h", inside) + data[start + length :]
 
 
@@ -372,7 +456,11 @@ def test_boxes_of_a_jpeg_2000():
     picture = read(jp2(samples, b"\2\0\0" + adobe))
     right = expected(power(563 / 256)(PATCHES / 255), ADOBE)
     within = ((right > 0.02) & (right < 0.98)).all(axis=1)
-    assert within.sum() >= 3 and np.abs(picture.pixels[4] - right)[within].max() < STEP and "Adobe" in picture.profile
+    assert (
+        within.sum() >= 3
+        and np.abs(picture.pixels[4] - right)[within].max() < STEP
+        and "Adobe" in picture.profile
+    )
     shallow = read(jp2((samples >> 8).astype(np.uint8), b"\2\0\0" + adobe))
     assert np.abs(shallow.pixels[4] - right)[within].max() < STEP and "Adobe" in shallow.profile
 
@@ -382,8 +470,14 @@ def test_sycc_of_a_jpeg_2000(bits):
     top = 2**bits - 1
     red, green, blue = PATCHES[None].repeat(8, axis=0).transpose(2, 0, 1) / 255
     light = 0.299 * red + 0.587 * green + 0.114 * blue
-    planes = [light, (blue - light) / 1.772 + 0.5 + 0.5 / top, (red - light) / 1.402 + 0.5 + 0.5 / top]
-    samples = np.clip(np.rint(np.stack(planes, axis=-1) * top), 0, top).astype(np.uint8 if bits == 8 else np.uint16)
+    planes = [
+        light,
+        (blue - light) / 1.772 + 0.5 + 0.5 / top,
+        (red - light) / 1.402 + 0.5 + 0.5 / top,
+    ]
+    samples = np.clip(np.rint(np.stack(planes, axis=-1) * top), 0, top).astype(
+        np.uint8 if bits == 8 else np.uint16
+    )
     picture = read(jp2(samples, b"\1\0\0" + struct.pack(">I", 18), mct=False))
     assert np.abs(picture.pixels[4] - PATCHES / 255).max() < STEP
 
@@ -408,7 +502,9 @@ def test_the_palette_of_a_jpeg_2000(depth):
     palette = struct.pack(">HB3B", len(PATCHES), 3, *[depth - 1] * 3) + values
     mapping = b"".join(struct.pack(">HBB", 0, 1, column) for column in range(3))
     numbers = np.arange(7, dtype=np.uint8)[None].repeat(8, axis=0)
-    data = jp2(numbers, b"\1\0\0" + struct.pack(">I", 16), box(b"pclr", palette), box(b"cmap", mapping))
+    data = jp2(
+        numbers, b"\1\0\0" + struct.pack(">I", 16), box(b"pclr", palette), box(b"cmap", mapping)
+    )
     picture = read(data)
     assert picture.pixels.shape == (8, 7, 3)
     assert np.abs(picture.pixels[4] - PATCHES / 255).max() < STEP
@@ -419,12 +515,15 @@ def test_a_palette_tiff_has_16_bits():
     numbers = np.arange(256, dtype=np.uint8).reshape(16, 16)
     picture = read(tiff(numbers, photometric="palette", colormap=colours.T))
     assert np.array_equal(np.rint(picture.pixels.reshape(-1, 3) * 65535), colours)
-    few = read(tiff(numbers, photometric="palette", colormap=colours.T >> 8))  # as some programs write them
+    # As some programs write them.
+    few = read(tiff(numbers, photometric="palette", colormap=colours.T >> 8))
     assert np.abs(few.pixels.reshape(-1, 3) - colours / 65535).max() < STEP
     eight = Image.fromarray(PATCHES[None]).quantize(7)
     buffer = io.BytesIO()
     eight.save(buffer, "TIFF")  # Pillow writes 256 times the 8-bit values
-    assert np.array_equal(np.rint(read(buffer.getvalue()).pixels * 255), np.asarray(eight.convert("RGB")))
+    assert np.array_equal(
+        np.rint(read(buffer.getvalue()).pixels * 255), np.asarray(eight.convert("RGB"))
+    )
 
 
 def test_an_image_of_pillow_keeps_its_gamma():
@@ -434,7 +533,9 @@ def test_an_image_of_pillow_keeps_its_gamma():
 
 
 def test_a_profile_of_a_few_megabytes_is_used():
-    profile = bytearray(ImageCms.ImageCmsProfile(io.BytesIO(bytes(imagecodecs.cms_profile("adobergb")))).tobytes())
+    profile = bytearray(
+        ImageCms.ImageCmsProfile(io.BytesIO(bytes(imagecodecs.cms_profile("adobergb")))).tobytes()
+    )
     profile += bytes(3_000_000)
     profile[:4] = struct.pack(">I", len(profile))
     picture = read(png(iccp(bytes(profile))))
@@ -442,13 +543,22 @@ def test_a_profile_of_a_few_megabytes_is_used():
     within = ((right > 0.02) & (right < 0.98)).all(axis=1)
     assert np.abs(picture.pixels[0] - right)[within].max() < STEP and "Adobe RGB" in picture.profile
     profile += bytes(40_000_000)
-    assert "too large" in read(png(iccp(bytes(profile)))).notes[0] or "damaged" in read(png(iccp(bytes(profile)))).notes[0]
+    assert (
+        "too large" in read(png(iccp(bytes(profile)))).notes[0]
+        or "damaged" in read(png(iccp(bytes(profile)))).notes[0]
+    )
 
 
 @pytest.mark.parametrize("kind", ["lossy", "lossless"])
 def test_jpeg_xl(kind):
     blocks = np.repeat(np.repeat(PATCHES[None], 16, axis=0), 16, axis=1)
-    data = bytes(imagecodecs.jpegxl_encode(blocks, lossless=kind == "lossless", level=None if kind == "lossless" else 95))
+    data = bytes(
+        imagecodecs.jpegxl_encode(
+            blocks, lossless=kind == "lossless", level=None if kind == "lossless" else 95
+        )
+    )
     picture = read(data)
-    assert np.abs(picture.pixels[8, 8::16] - PATCHES / 255).max() < (1e-6 if kind == "lossless" else 5 * STEP)
+    assert np.abs(picture.pixels[8, 8::16] - PATCHES / 255).max() < (
+        1e-6 if kind == "lossless" else 5 * STEP
+    )
     assert picture.notes == ()

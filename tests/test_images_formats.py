@@ -1,5 +1,6 @@
-"""Real files: what is beside the picture does not decide whether it is read, the picture meant is the one read, and
-what is no picture is refused by name."""
+"""Real files: what is beside the picture does not decide whether it is read, the picture meant is
+the one read, and what is no picture is refused by name.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ def picture(height: int = 60, width: int = 90, seed: int = 0) -> np.ndarray:
     """Smooth with some noise: no part of it is like another one."""
     y, x = np.mgrid[0:height, 0:width]
     smooth = np.stack([x / width, y / height, (x + y) / (height + width)], axis=-1) * 200
-    return (smooth + np.random.default_rng(seed).integers(0, 55, (height, width, 3))).astype(np.uint8)
+    return (smooth + np.random.default_rng(seed).integers(0, 55, (height, width, 3))).astype(
+        np.uint8
+    )
 
 
 def saved(kind: str, samples: np.ndarray | None = None, **more: object) -> bytes:
@@ -44,7 +47,7 @@ def same(found: images.Picture, samples: np.ndarray) -> bool:
     return np.array_equal(np.rint(found.pixels * 255), samples)
 
 
-# -- nothing but the listed decoders ------------------------------------------------------------------------------------
+# ---- nothing but the listed decoders -------------------------------------------------------------
 
 EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
 %%BoundingBox: 0 0 20 10
@@ -72,7 +75,9 @@ def no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
         b"\n\n  " + EPS,
         b"\x04" + EPS,
         bytes(128) + EPS,
-        struct.pack("<4s6IH", b"\xc5\xd0\xd3\xc6", 32, len(EPS), 0, 0, 0, 0, 0xFFFF) + b"\0\0" + EPS,
+        struct.pack("<4s6IH", b"\xc5\xd0\xd3\xc6", 32, len(EPS), 0, 0, 0, 0, 0xFFFF)
+        + b"\0\0"
+        + EPS,
     ],
 )
 def test_postscript_is_refused_by_name_and_nothing_is_started(tmp_path, no_programs, name, data):
@@ -85,7 +90,10 @@ def test_postscript_is_refused_by_name_and_nothing_is_started(tmp_path, no_progr
 @pytest.mark.parametrize("junk", [b"", b"\0junk\r\n", b"x" * 900])
 def test_pdf_is_refused_by_name(tmp_path, junk):
     (tmp_path / "photo.jpg").write_bytes(junk + b"%PDF-1.4\n%\xe2\xe3\n" + bytes(2000))
-    with pytest.raises(BadPicture, match=r"photo\.jpg is not a picture: it .* a PDF document.*Export the page as PNG"):
+    with pytest.raises(
+        BadPicture,
+        match=r"photo\.jpg is not a picture: it .* a PDF document.*Export the page as PNG",
+    ):
         read(tmp_path / "photo.jpg")
 
 
@@ -94,7 +102,9 @@ def test_a_picture_that_speaks_of_pdf_is_a_picture():
     assert read(saved("GIF", comment=b"%!PS-Adobe %PDF-")).size == Size(60, 90)
 
 
-def test_an_image_of_pillow_that_is_postscript_is_refused_unless_it_is_decoded(tmp_path, no_programs):
+def test_an_image_of_pillow_that_is_postscript_is_refused_unless_it_is_decoded(
+    tmp_path, no_programs
+):
     (tmp_path / "x.eps").write_bytes(EPS)
     with Image.open(tmp_path / "x.eps") as image:
         assert image.format == "EPS"
@@ -128,7 +138,10 @@ def test_an_image_of_pillow_that_is_postscript_is_refused_unless_it_is_decoded(t
         (b"P7\nWIDTH 3\n", "pamtopng"),
         (b"BMW is no picture, but a text.", "seems to be text"),
         (b"\xff\xd8\xff\xf7\x00\x0b\x08\x00\x05\x00\x05\x01\x01\x11\x00" + bytes(60), "JPEG-LS"),
-        (b"\xff\xd8\xff\xc3\x00\x0b\x08\x00\x05\x00\x05\x01\x01\x11\x00" + bytes(60), "lossless JPEG"),
+        (
+            b"\xff\xd8\xff\xc3\x00\x0b\x08\x00\x05\x00\x05\x01\x01\x11\x00" + bytes(60),
+            "lossless JPEG",
+        ),
         (b"\xff\xd8\xff\xc1\x00\x0b\x0c\x00\x05\x00\x05\x01\x01\x11\x00" + bytes(60), "12 bits"),
     ],
 )
@@ -138,7 +151,7 @@ def test_what_is_known_is_named(data, words):
     assert caught.value.hint
 
 
-# -- metadata are no damage ---------------------------------------------------------------------------------------------
+# ---- metadata are no damage ----------------------------------------------------------------------
 
 
 def with_chunks(data: bytes, *chunks: bytes) -> bytes:
@@ -155,10 +168,13 @@ def test_texts_that_are_too_long_are_dropped_with_a_note():
         compressed_text(b"workflow", 2_000_000),
         chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"a" * 2_000_000)),
         chunk(b"tEXt", b"prompt\0" + b"a" * 2_000_000),
-        b"".join(compressed_text(b"x%d" % index, 2_000_000) for index in range(80)),  # 160 MB in all
+        # 160 MB in all.
+        b"".join(compressed_text(b"x%d" % index, 2_000_000) for index in range(80)),
     ):
         found = read(with_chunks(data, text))
-        assert same(found, picture()) and found.notes == ("a text in it is too long and is not kept",)
+        assert same(found, picture()) and found.notes == (
+            "a text in it is too long and is not kept",
+        )
     assert read(with_chunks(data, compressed_text(b"x", 1000))).notes == ()
 
 
@@ -166,7 +182,9 @@ def test_texts_that_are_too_long_are_dropped_with_a_note():
 def test_a_wrong_checksum_of_metadata_is_no_damage(name):
     bad = chunk(name, b"some contents")[:-1] + b"\xff"
     found = read(with_chunks(saved("PNG"), bad))
-    assert same(found, picture()) and found.notes == ("some of its metadata are damaged and are not kept",)
+    assert same(found, picture()) and found.notes == (
+        "some of its metadata are damaged and are not kept",
+    )
 
 
 def test_a_wrong_checksum_of_the_picture_is_damage_unless_the_pixels_are_right():
@@ -192,7 +210,10 @@ def test_a_png_without_its_end_mark_is_whole(mode, tmp_path):
         data = buffer.getvalue()
     for cut in (8, 12):
         found = read(data[:-cut])
-        assert found.size == Size(60, 90) and found.notes[-1] == "its end mark is missing, but the picture is whole"
+        assert (
+            found.size == Size(60, 90)
+            and found.notes[-1] == "its end mark is missing, but the picture is whole"
+        )
         assert np.array_equal(found.pixels, read(data).pixels)
     for cut in (40, 200):
         with pytest.raises(BadPicture, match="is cut short"):
@@ -203,8 +224,13 @@ def test_recipe_and_credit_are_found_beside_damaged_and_long_metadata(tmp_path):
     path = tmp_path / "x.png"
     images.save(path, picture() / np.float32(255), recipe="the recipe", credit="the credit")
     bad = chunk(b"tEXt", b"x\0y")[:-1] + b"\0"
-    path.write_bytes(with_chunks(path.read_bytes(), compressed_text(b"workflow", 2_000_000), bad)[:-12])
-    assert images.embedded_recipe(path) == "the recipe" and images.embedded_credit(path) == "the credit"
+    path.write_bytes(
+        with_chunks(path.read_bytes(), compressed_text(b"workflow", 2_000_000), bad)[:-12]
+    )
+    assert (
+        images.embedded_recipe(path) == "the recipe"
+        and images.embedded_credit(path) == "the credit"
+    )
     assert images.embedded_recipe(bytes(path)) == "the recipe"
     images.save(tmp_path / "y.jpg", picture() / np.float32(255), recipe="again")
     (tmp_path / "y.jpg").write_bytes((tmp_path / "y.jpg").read_bytes()[:-2])
@@ -224,15 +250,20 @@ def test_exif_as_imagemagick_writes_it_turns_the_picture():
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     block = exif.tobytes()
-    text = b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n%8d\n" % len(block) + block.hex().encode() + b"\n")
+    text = b"Raw profile type exif\0\0" + zlib.compress(
+        b"\nexif\n%8d\n" % len(block) + block.hex().encode() + b"\n"
+    )
     assert read(with_chunks(saved("PNG"), chunk(b"zTXt", text))).size == Size(90, 60)
 
 
 def test_pixels_that_are_not_square_are_said():
-    assert "not square" in read(with_chunks(saved("PNG"), chunk(b"pHYs", struct.pack(">IIB", 2, 1, 0)))).notes[0]
+    assert (
+        "not square"
+        in read(with_chunks(saved("PNG"), chunk(b"pHYs", struct.pack(">IIB", 2, 1, 0)))).notes[0]
+    )
 
 
-# -- the end mark of other formats --------------------------------------------------------------------------------------
+# ---- the end mark of other formats ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -258,7 +289,8 @@ def test_a_jpeg_without_its_end_mark_is_whole_and_one_without_data_is_not(mode, 
         short = data[: int(len(data) * part)]
         with pytest.raises(BadPicture, match="is cut short"):
             read(short)
-        if part < 0.9 and "progressive" not in options:  # some programs put the mark there all the same
+        # Some programs put the mark there all the same.
+        if part < 0.9 and "progressive" not in options:
             with pytest.raises(BadPicture, match="is cut short"):
                 read(short + b"\xff\xd9")
 
@@ -269,7 +301,8 @@ def test_a_progressive_jpeg_without_its_last_scan_is_cut_short():
         at = len(data)
         for _ in range(count):
             at = data.rindex(b"\xff\xda", 0, at)
-        while data[:at].rfind(b"\xff\xc4") > data[:at].rfind(b"\xff\xda", 0, at):  # the tables of the scan, too
+        # The tables of the scan, too.
+        while data[:at].rfind(b"\xff\xc4") > data[:at].rfind(b"\xff\xda", 0, at):
             at = data[:at].rfind(b"\xff\xc4")
         with pytest.raises(BadPicture, match="is cut short"):
             read(data[:at])
@@ -306,7 +339,7 @@ def test_a_webp_whose_metadata_are_cut_off():
     assert same(read(wrong), picture()) and "length is wrong" in read(wrong).notes[0]
 
 
-# -- the picture that is meant ------------------------------------------------------------------------------------------
+# ---- the picture that is meant -------------------------------------------------------------------
 
 
 def mosaic(photometric: int = 32803, **more: object) -> bytes:
@@ -322,7 +355,11 @@ def mosaic(photometric: int = 32803, **more: object) -> bytes:
         (50721, "2i", 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True),
         (50728, "2I", 3, (1, 1, 1, 1, 1, 1), True),
     ]
-    inner = [(33421, "H", 2, (2, 2), True), (33422, "B", 4, (0, 1, 1, 2), True), (50717, "H", 1, 65535, True)]
+    inner = [
+        (33421, "H", 2, (2, 2), True),
+        (33422, "B", 4, (0, 1, 1, 2), True),
+        (50717, "H", 1, 65535, True),
+    ]
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as writer:
         dng = tags if not more else tags[2:4]
@@ -354,9 +391,13 @@ def test_camera_raw_files_are_never_read_as_their_preview(tmp_path, monkeypatch,
     monkeypatch.setitem(sys.modules, "rawpy", None)
     (tmp_path / name).write_bytes(RAW[kind])
     label = kind if kind.isupper() else "raw"
-    with pytest.raises(MissingExtra, match=rf"is a camera raw file.*{label if kind.isupper() else ''}") as caught:
+    with pytest.raises(
+        MissingExtra, match=rf"is a camera raw file.*{label if kind.isupper() else ''}"
+    ) as caught:
         read(tmp_path / name)
-    assert "pip install 'impasto[raw]'" in caught.value.hint and "export a TIFF" in caught.value.hint
+    assert (
+        "pip install 'impasto[raw]'" in caught.value.hint and "export a TIFF" in caught.value.hint
+    )
 
 
 def test_camera_raw_files_are_developed_with_the_extra():
@@ -376,17 +417,23 @@ def pages(*shapes: tuple[int, int], **more: object) -> bytes:
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer, **more) as writer:
         for index, shape in enumerate(shapes):
-            writer.write(np.full((*shape, 3), 40 * (index + 1), np.uint8), photometric="rgb", metadata=None)
+            writer.write(
+                np.full((*shape, 3), 40 * (index + 1), np.uint8), photometric="rgb", metadata=None
+            )
     return buffer.getvalue()
 
 
 @pytest.mark.parametrize("more", [{}, {"bigtiff": True}, {"byteorder": ">"}])
 def test_the_largest_page_of_a_tiff_is_read(more):
     found = read(pages((10, 20), (30, 60), (30, 60), (5, 6), **more))
-    assert found.size == Size(30, 60) and found.notes == ("has 4 pages; page 2 is the largest and is used",)
+    assert found.size == Size(30, 60) and found.notes == (
+        "has 4 pages; page 2 is the largest and is used",
+    )
     assert np.all(np.rint(found.pixels * 255) == 80)
     found = read(pages((30, 60), (30, 60), **more))
-    assert found.notes == ("has 2 pages; the first one is used",) and np.all(np.rint(found.pixels * 255) == 40)
+    assert found.notes == ("has 2 pages; the first one is used",) and np.all(
+        np.rint(found.pixels * 255) == 40
+    )
     with pytest.raises(BadPicture, match="megapixels"):
         read(pages((10, 20), (30, 60), **more), 0.001)
 
@@ -394,7 +441,9 @@ def test_the_largest_page_of_a_tiff_is_read(more):
 def test_masks_and_reduced_copies_are_not_the_picture():
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as writer:
-        writer.write(np.zeros((90, 90), np.uint8), photometric="minisblack", subfiletype=1, metadata=None)
+        writer.write(
+            np.zeros((90, 90), np.uint8), photometric="minisblack", subfiletype=1, metadata=None
+        )
         writer.write(picture(), photometric="rgb", subifds=1, metadata=None)
         writer.write(picture(30, 45), photometric="rgb", subfiletype=1, metadata=None)
     data = bytearray(buffer.getvalue())
@@ -423,7 +472,9 @@ def test_the_primary_picture_of_a_heic():
     buffer = io.BytesIO()
     file.save(buffer, quality=90, primary_index=1)
     found = read(buffer.getvalue())
-    assert found.size == Size(96, 128) and found.pixels[40, 40] == pytest.approx([0, 0, 1], abs=0.05)
+    assert found.size == Size(96, 128) and found.pixels[40, 40] == pytest.approx(
+        [0, 0, 1], abs=0.05
+    )
 
 
 def clap(width: int, height: int, right: int = 0, down: int = 0) -> bytes:
@@ -431,7 +482,9 @@ def clap(width: int, height: int, right: int = 0, down: int = 0) -> bytes:
 
 
 def with_property(data: bytes, extra: bytes) -> bytes:
-    """An AVIF with one more property of its first item: boxes grow, and offsets into the data with them."""
+    """An AVIF with one more property of its first item: boxes grow, and offsets into the data with
+    them.
+    """
     boxes = {name: (at, end) for name, at, end in images.bmff.boxes(data)}
     meta_start, meta_end = boxes[b"meta"][0] - 8, boxes[b"meta"][1]
     body = bytearray(data[meta_start:meta_end])
@@ -471,13 +524,17 @@ def test_the_clean_aperture_of_an_avif():
     assert odd.size == Size(64, 96) and "crop makes no sense" in odd.notes[0]
 
 
-# -- other formats ------------------------------------------------------------------------------------------------------
+# ---- other formats -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 6, 8, 10, 12, 14, 16, 32])
 def test_tiffs_of_any_depth(bits):
     top = min(2**bits - 1, 65535)
-    values = (np.linspace(0, top, 96).reshape(8, 12)).round().astype(np.uint8 if bits <= 8 else np.uint32)
+    values = (
+        (np.linspace(0, top, 96).reshape(8, 12))
+        .round()
+        .astype(np.uint8 if bits <= 8 else np.uint32)
+    )
     if 8 < bits <= 16:
         values = values.astype(np.uint16)
     buffer = io.BytesIO()
@@ -487,13 +544,19 @@ def test_tiffs_of_any_depth(bits):
     assert np.abs(found.pixels[..., 0] - values / top).max() < 1 / 500
 
 
-@pytest.mark.parametrize("compression", ["lzw", "zlib", "packbits", "zstd", "lzma", "jpeg", "webp", "png", "jpeg2000"])
+@pytest.mark.parametrize(
+    "compression", ["lzw", "zlib", "packbits", "zstd", "lzma", "jpeg", "webp", "png", "jpeg2000"]
+)
 def test_tiffs_of_any_compression(compression):
     buffer = io.BytesIO()
     more = {"compressionargs": {"level": 100}} if compression in ("jpeg", "webp") else {}
-    tifffile.imwrite(buffer, picture(), photometric="rgb", compression=compression, tile=(32, 32), **more)
+    tifffile.imwrite(
+        buffer, picture(), photometric="rgb", compression=compression, tile=(32, 32), **more
+    )
     found = read(buffer.getvalue())
-    assert np.abs(found.pixels - picture() / 255).mean() < (0.05 if compression in ("jpeg", "webp") else 1e-6)
+    assert np.abs(found.pixels - picture() / 255).mean() < (
+        0.05 if compression in ("jpeg", "webp") else 1e-6
+    )
 
 
 def test_ycbcr_and_fax_tiffs():
@@ -524,7 +587,10 @@ def test_tiffs_of_other_colours_are_named():
 def test_deep_netpbm(kind, top):
     channels = 3 if kind == "PPM" else 1
     values = np.random.default_rng(0).integers(0, top + 1, (6, 7, channels))
-    data = b"P%d\n# a comment\n7 6\n%d\n" % (6 if channels == 3 else 5, top) + values.astype(">u2").tobytes()
+    data = (
+        b"P%d\n# a comment\n7 6\n%d\n" % (6 if channels == 3 else 5, top)
+        + values.astype(">u2").tobytes()
+    )
     assert np.abs(read(data).pixels - values / top).max() < 1 / 65535
     with pytest.raises(BadPicture, match="cut short"):
         read(data[:-3])
@@ -545,17 +611,30 @@ def test_the_fourth_channel_of_a_targa():
     data = bytearray(buffer.getvalue())[:-26]  # without the footer, as old programs write it
     data[17] &= 0xF0
     found = read(bytes(data))
-    assert found.alpha is None and same(found, picture()) and "fourth channel is empty" in found.notes[0]
+    assert (
+        found.alpha is None
+        and same(found, picture())
+        and "fourth channel is empty" in found.notes[0]
+    )
 
 
 def psd(bits: int = 8, merged: int = 1) -> bytes:
     planes = picture(8, 10).transpose(2, 0, 1).tobytes()
     info = struct.pack(">4sHHIIB", b"8BIM", 1057, 0, 5, 1, merged) + b"\0"
     head = struct.pack(">4sH6xHIIHH", b"8BPS", 1, 3, 8, 10, bits, 3)
-    return head + struct.pack(">I", 0) + struct.pack(">I", len(info)) + info + struct.pack(">IH", 0, 0) + planes
+    return (
+        head
+        + struct.pack(">I", 0)
+        + struct.pack(">I", len(info))
+        + info
+        + struct.pack(">IH", 0, 0)
+        + planes
+    )
 
 
-@pytest.mark.parametrize("kind", ["BMP", "GIF", "QOI", "PPM", "TGA", "PCX", "SGI", "WEBP", "AVIF", "JPEG2000", "ICNS"])
+@pytest.mark.parametrize(
+    "kind", ["BMP", "GIF", "QOI", "PPM", "TGA", "PCX", "SGI", "WEBP", "AVIF", "JPEG2000", "ICNS"]
+)
 def test_too_many_pixels_are_no_damage(kind):
     data = saved(kind, picture(256, 256))
     for limit in (0.06, 0.01, 0.0001):  # Pillow's own limit is at twice ours
@@ -585,7 +664,9 @@ def test_jpeg_xl_that_cannot_be_read_is_named(monkeypatch):
         read(data)
 
 
-@pytest.mark.parametrize("shape", [(60, 90), (60, 90, 3), (60, 90, 4), (64, 64, 3), (40, 60, 3), (7, 1000, 3)])
+@pytest.mark.parametrize(
+    "shape", [(60, 90), (60, 90, 3), (60, 90, 4), (64, 64, 3), (40, 60, 3), (7, 1000, 3)]
+)
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_jpeg_xl_of_any_shape(shape, kind):
     samples = np.random.default_rng(0).integers(1, np.iinfo(kind).max, shape, kind, endpoint=True)
@@ -596,12 +677,14 @@ def test_jpeg_xl_of_any_shape(shape, kind):
     right = colour / top
     if kind is np.uint16:  # which imagecodecs marks as linear light
         right = np.where(right <= 0.0031308, 12.92 * right, 1.055 * right ** (1 / 2.4) - 0.055)
-    assert np.abs(found.pixels - right).max() < 1e-5 and (found.alpha is not None) == (shape[-1] == 4)
+    assert np.abs(found.pixels - right).max() < 1e-5 and (found.alpha is not None) == (
+        shape[-1] == 4
+    )
     with pytest.raises(BadPicture, match="megapixels"):
         read(data, 0.0001)
 
 
-# -- silence ------------------------------------------------------------------------------------------------------------
+# ---- silence -------------------------------------------------------------------------------------
 
 
 def test_damaged_tiffs_say_nothing_of_their_own(tmp_path, capfd):
@@ -624,7 +707,9 @@ def test_damaged_tiffs_say_nothing_of_their_own(tmp_path, capfd):
 
 def test_stderr_is_given_back(capfd):
     with images.silence.no_stderr():
-        subprocess.run([sys.executable, "-c", "import sys; print('noise', file=sys.stderr)"], check=True)
+        subprocess.run(
+            [sys.executable, "-c", "import sys; print('noise', file=sys.stderr)"], check=True
+        )
     print("kept", file=sys.stderr)
     assert capfd.readouterr().err == "kept\n"
 
@@ -639,7 +724,9 @@ def test_what_is_global_is_given_back(monkeypatch):
 def test_notes_are_short(tmp_path):
     text = json.dumps({"x": 1})
     images.save(tmp_path / "x.png", picture() / np.float32(255), recipe=text)
-    data = with_chunks(Path(tmp_path / "x.png").read_bytes(), compressed_text(b"w", 2_000_000))[:-12]
+    data = with_chunks(Path(tmp_path / "x.png").read_bytes(), compressed_text(b"w", 2_000_000))[
+        :-12
+    ]
     for note in read(data).notes:
         assert len(note) < 90 and "\n" not in note and not note.endswith(".")
 

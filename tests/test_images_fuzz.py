@@ -1,6 +1,8 @@
-"""Damaged files of every format: each is read or refused in a sentence, in silence, in little time and memory.
+"""Damaged files of every format: each is read or refused in a sentence, in silence, in little time
+and memory.
 
-Every format has a process of its own, which a crash of a decoder would end, and which may not take much memory.
+Every format has a process of its own, which a crash of a decoder would end, and which may not take
+much memory.
 """
 
 from __future__ import annotations
@@ -80,7 +82,12 @@ def dng() -> bytes:
     cfa = [(33421, "H", 2, (2, 2), True), (33422, "B", 4, (0, 1, 1, 2), True)]
     with tifffile.TiffWriter(buffer) as writer:
         writer.write(samples(), photometric="rgb", subfiletype=1, subifds=1, extratags=tags)
-        writer.write(samples(1)[..., 0].astype(np.uint16) * 200, photometric="cfa", extratags=cfa, subfiletype=0)
+        writer.write(
+            samples(1)[..., 0].astype(np.uint16) * 200,
+            photometric="cfa",
+            extratags=cfa,
+            subfiletype=0,
+        )
     return buffer.getvalue()
 
 
@@ -95,9 +102,13 @@ def pfm() -> bytes:
 
 
 FORMATS: dict[str, Callable[[], bytes]] = {
-    "png": lambda: by_pillow("PNG", 4, icc_profile=bytes(imagecodecs.cms_profile("adobergb")), exif=described()),
+    "png": lambda: by_pillow(
+        "PNG", 4, icc_profile=bytes(imagecodecs.cms_profile("adobergb")), exif=described()
+    ),
     "deep png": deep_png,
-    "jpeg": lambda: by_pillow("JPEG", icc_profile=bytes(imagecodecs.cms_profile("adobergb")), exif=described()),
+    "jpeg": lambda: by_pillow(
+        "JPEG", icc_profile=bytes(imagecodecs.cms_profile("adobergb")), exif=described()
+    ),
     "progressive jpeg": lambda: by_pillow("JPEG", progressive=True, quality=90),
     "gif": moving_gif,
     "webp": lambda: by_pillow("WEBP", 4, exif=described()),
@@ -118,7 +129,9 @@ FORMATS: dict[str, Callable[[], bytes]] = {
         + samples().transpose(2, 0, 1).tobytes()
     ),
     "jpeg 2000": lambda: by_pillow("JPEG2000", 4),
-    "deep jpeg 2000": lambda: bytes(imagecodecs.jpeg2k_encode(samples().astype(np.uint16) * 257, codecformat="jp2")),
+    "deep jpeg 2000": lambda: bytes(
+        imagecodecs.jpeg2k_encode(samples().astype(np.uint16) * 257, codecformat="jp2")
+    ),
     "jpeg xl": lambda: bytes(imagecodecs.jpegxl_encode(samples(), level=80)),
     "avif": lambda: by_pillow("AVIF", exif=described()),
     "heic": heic,
@@ -154,7 +167,9 @@ def damaged(data: bytes, seed: int) -> bytes:
 
 
 def outcomes(name: str) -> Iterator[tuple[int, str]]:
-    """The seed of each damaged file that was neither read nor refused as it should be, and what happened."""
+    """The seed of each damaged file that was neither read nor refused as it should be, and what
+    happened.
+    """
     data = FORMATS[name]()
     with suppress(MissingExtra):  # then all of its damaged forms are refused
         images.read(data, max_megapixels=LIMIT)  # it is whole, and everything is imported

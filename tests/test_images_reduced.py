@@ -1,4 +1,6 @@
-"""Reading of large pictures: reduced once, by whole boxes, in bounded memory, and planned before it is done."""
+"""Reading of large pictures: reduced once, by whole boxes, in bounded memory, and planned before it
+is done.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def boxes(values: np.ndarray, box: int) -> np.ndarray:
     """Means of boxes, one by one; those at the far edges are cut."""
     height, width = values.shape[:2]
     rows, columns = range(0, height, box), range(0, width, box)
-    return np.array([[values[y : y + box, x : x + box].mean(axis=(0, 1)) for x in columns] for y in rows])
+    return np.array(
+        [[values[y : y + box, x : x + box].mean(axis=(0, 1)) for x in columns] for y in rows]
+    )
 
 
 def read(source: object, side: int | None) -> images.Picture:
@@ -45,16 +49,22 @@ def read(source: object, side: int | None) -> images.Picture:
 
 
 @pytest.mark.parametrize(
-    ("side", "box"), [(None, 1), (1000, 1), (60, 1), (50, 1), (30, 2), (20, 3), (19, 3), (10, 6), (1, 10)]
+    ("side", "box"),
+    [(None, 1), (1000, 1), (60, 1), (50, 1), (30, 2), (20, 3), (19, 3), (10, 6), (1, 10)],
 )
 def test_a_picture_is_reduced_to_no_less_than_twice_the_side(side, box):
     samples = noise(83, 121)
     picture = read(saved(samples, "PNG"), side)
     assert np.abs(picture.pixels - boxes(samples / 255, box)).max() < 1e-5
-    assert picture.size.long_side >= min(121, 2 * (side or 1000)) and picture.full_size == Size(83, 121)
+    assert picture.size.long_side >= min(121, 2 * (side or 1000)) and picture.full_size == Size(
+        83, 121
+    )
     assert picture.pixels.flags.c_contiguous and picture.pixels.dtype == np.float32
     if box == 1:
-        assert np.array_equal(picture.pixels, samples / np.float32(255)) and picture.full_size == picture.size
+        assert (
+            np.array_equal(picture.pixels, samples / np.float32(255))
+            and picture.full_size == picture.size
+        )
 
 
 def test_strips_meet(monkeypatch):
@@ -88,7 +98,9 @@ def test_what_is_transparent_has_no_say():
     right = boxes(rgba[..., :3] / 255 * alpha[..., None], 4) / np.maximum(weight, 1e-9)[..., None]
     assert picture.alpha is not None and np.abs(picture.alpha - weight).max() < 1e-5
     assert np.abs(picture.pixels - right)[weight > 0].max() < 1e-4
-    assert np.array_equal(picture.pixels[0], picture.pixels[8]), "what is hidden takes the nearest colour"
+    assert np.array_equal(picture.pixels[0], picture.pixels[8]), (
+        "what is hidden takes the nearest colour"
+    )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -98,7 +110,9 @@ def test_reduced_pictures_are_upright(orientation, kind):
     exif[ExifTags.Base.Orientation] = orientation
     data = saved(smooth(64, 96), kind, exif=exif, **({"quality": 95} if kind == "JPEG" else {}))
     whole, picture = read(data, None), read(data, 12)
-    assert picture.full_size == whole.size == whole.full_size and picture.size == Size(*(n // 4 for n in whole.size))
+    assert picture.full_size == whole.size == whole.full_size and picture.size == Size(
+        *(n // 4 for n in whole.size)
+    )
     assert np.abs(picture.pixels - boxes(whole.pixels, 4)).max() < 0.02
     header = images.probe(data, 10)
     assert header.size == whole.size and header.read_size(12) == picture.size
@@ -125,15 +139,25 @@ def test_a_jpeg_is_decoded_small(side, shape, mode):
 
 def test_a_small_jpeg_without_its_end_mark():
     data = saved(smooth(400, 600), "JPEG", quality=90)
-    assert "whole" in read(data[:-2], 20).notes[0] and np.array_equal(read(data[:-2], 20).pixels, read(data, 20).pixels)
+    assert "whole" in read(data[:-2], 20).notes[0] and np.array_equal(
+        read(data[:-2], 20).pixels, read(data, 20).pixels
+    )
 
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "float32", "float64"])
 def test_arrays_are_reduced_too(kind):
     samples = noise(60, 80)
-    array = samples if kind == "uint8" else (samples / 255).astype(kind) if kind[0] == "f" else samples.astype(kind) * 257
+    array = (
+        samples
+        if kind == "uint8"
+        else (samples / 255).astype(kind)
+        if kind[0] == "f"
+        else samples.astype(kind) * 257
+    )
     picture = read(array, 10)
-    assert np.abs(picture.pixels - boxes(samples / 255, 4)).max() < 1e-5 and picture.full_size == Size(60, 80)
+    assert np.abs(
+        picture.pixels - boxes(samples / 255, 4)
+    ).max() < 1e-5 and picture.full_size == Size(60, 80)
     assert picture.sha256 == read(array, None).sha256, "the same picture, however small it is read"
 
 
@@ -143,7 +167,9 @@ def test_tiff_and_deep_png_are_reduced(tmp_path):
     tifffile.imwrite(tmp_path / "x.tif", samples.astype(np.uint16) * 257, photometric="rgb")
     for name in ("x.png", "x.tif"):
         picture = read(tmp_path / name, 10)
-        assert np.abs(picture.pixels - boxes(samples / 255, 4)).max() < 1e-4 and picture.full_size == Size(60, 80)
+        assert np.abs(
+            picture.pixels - boxes(samples / 255, 4)
+        ).max() < 1e-4 and picture.full_size == Size(60, 80)
 
 
 @pytest.mark.parametrize("side", [0, -1])
@@ -187,9 +213,16 @@ def test_the_estimate_of_memory_holds(tmp_path, kind, side):
         path.write_bytes(imagecodecs.png_encode(tile.astype(np.uint16) * 257, 1))
     else:
         options = {"progressive": True} if kind.startswith("p") and kind.endswith("jpg") else {}
-        Image.fromarray(tile).save(path, **(options if kind.endswith("jpg") else {"compress_level": 1}))
+        Image.fromarray(tile).save(
+            path, **(options if kind.endswith("jpg") else {"compress_level": 1})
+        )
     try:
-        ran = subprocess.run([sys.executable, "-c", PEAK, path, str(side)], capture_output=True, text=True, check=True)
+        ran = subprocess.run(
+            [sys.executable, "-c", PEAK, path, str(side)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     except subprocess.CalledProcessError as error:
         if "clear_refs" in error.stderr:
             pytest.skip("the peak cannot be set back here")

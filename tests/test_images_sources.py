@@ -1,4 +1,6 @@
-"""Where pictures come from: bytes, streams, names of any bytes, arrays of any type; and the notes about them."""
+"""Where pictures come from: bytes, streams, names of any bytes, arrays of any type; and the notes
+about them.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,10 @@ def test_streams_are_read_from_where_they_stand(tmp_path):
         file.seek(6)
         picture = read(file)
     assert right(picture) and picture.source == str(tmp_path / "x.png")
-    with open(tmp_path / "x.png", "rb", buffering=0) as file, pytest.raises(BadPicture, match=r"x\.png"):
+    with (
+        open(tmp_path / "x.png", "rb", buffering=0) as file,
+        pytest.raises(BadPicture, match=r"x\.png"),
+    ):
         read(file)
 
 
@@ -71,7 +76,10 @@ def test_streams_that_hold_no_picture(tmp_path):
     with pytest.raises(BadPicture, match=r"is open as text.*mode 'rb'"):
         read(io.StringIO("text"))
     (tmp_path / "x.txt").write_text("Dear diary, today I painted.")
-    with open(tmp_path / "x.txt") as file, pytest.raises(BadPicture, match=r"x\.txt is open as text"):
+    with (
+        open(tmp_path / "x.txt") as file,
+        pytest.raises(BadPicture, match=r"x\.txt is open as text"),
+    ):
         read(file)
     closed = io.BytesIO(png())
     closed.close()
@@ -108,7 +116,13 @@ def test_names_of_any_bytes(tmp_path):
             read(source)
         str(caught.value).encode("utf-8")  # any terminal takes it
     os.unlink(path)
-    for source in (text, Path(text), text.replace("bad", "sad"), text + "/x.png", os.path.dirname(text)):
+    for source in (
+        text,
+        Path(text),
+        text.replace("bad", "sad"),
+        text + "/x.png",
+        os.path.dirname(text),
+    ):
         with pytest.raises(BadPicture) as caught:
             read(source)
         str(caught.value).encode("utf-8")
@@ -130,7 +144,11 @@ def test_a_neighbour_of_a_name_that_is_no_text_is_suggested(tmp_path):
 @pytest.mark.parametrize("kind", ["u2", "f2", "f4", "f8"])
 def test_arrays_of_any_byte_order_and_float(order, kind):
     values = SAMPLES / 255
-    array = np.rint(values * 65535).astype(order + kind) if kind == "u2" else values.astype(order + kind)
+    array = (
+        np.rint(values * 65535).astype(order + kind)
+        if kind == "u2"
+        else values.astype(order + kind)
+    )
     before = array.copy()
     picture = read(array)
     assert np.abs(picture.pixels - values).max() < (0.001 if kind == "f2" else 1e-5)
@@ -146,7 +164,8 @@ def test_truth_values_are_black_and_white():
 
 
 @pytest.mark.parametrize(
-    ("kind", "top", "white"), [("i4", 255, 255), ("u4", 4095, 65535), ("i8", 65535, 65535), ("i2", 9, 255)]
+    ("kind", "top", "white"),
+    [("i4", 255, 255), ("u4", 4095, 65535), ("i8", 65535, 65535), ("i2", 9, 255)],
 )
 def test_advice_on_other_integers_keeps_values(kind, top, white):
     array = np.full((3, 4, 3), top, kind)
@@ -160,7 +179,9 @@ def test_advice_on_other_integers_keeps_values(kind, top, white):
         read(torch.full((3, 4, 5), top, dtype=torch.int32))
 
 
-@pytest.mark.parametrize("array", [np.zeros((3, 4, 3), complex), np.full((3, 4, 3), None), np.full((3, 4), "x")])
+@pytest.mark.parametrize(
+    "array", [np.zeros((3, 4, 3), complex), np.full((3, 4, 3), None), np.full((3, 4), "x")]
+)
 def test_arrays_that_hold_no_numbers(array):
     with pytest.raises(BadPicture, match="Give numbers"):
         read(array)
@@ -179,13 +200,29 @@ def test_long_exif_is_said_once(kind):
 def test_probing_says_what_the_header_says(tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    for kind in ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "JPEG2000", "AVIF", "QOI", "PPM", "TGA"):
+    for kind in (
+        "PNG",
+        "JPEG",
+        "WEBP",
+        "TIFF",
+        "GIF",
+        "BMP",
+        "JPEG2000",
+        "AVIF",
+        "QOI",
+        "PPM",
+        "TGA",
+    ):
         buffer = io.BytesIO()
         turns = kind in ("PNG", "JPEG", "WEBP", "TIFF", "AVIF")
         Image.fromarray(SAMPLES).save(buffer, kind, **({"exif": exif} if turns else {}))
         header = images.probe(buffer.getvalue(), 10)
-        assert header.size == read(buffer.getvalue()).size == (Size(9, 8) if turns else Size(8, 9)), kind
-        assert header.decode_bytes() >= header.decode_bytes(1) > 0 and header.file_bytes == len(buffer.getvalue())
+        assert (
+            header.size == read(buffer.getvalue()).size == (Size(9, 8) if turns else Size(8, 9))
+        ), kind
+        assert header.decode_bytes() >= header.decode_bytes(1) > 0 and header.file_bytes == len(
+            buffer.getvalue()
+        )
         with pytest.raises(BadPicture, match="megapixels"):
             images.probe(buffer.getvalue(), 0.00001)
     with pytest.raises(BadPicture, match="seems to be text"):

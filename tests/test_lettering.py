@@ -1,6 +1,8 @@
-"""Labels in any script: drawn by an installed font that has their letters, else left out; never boxes or a warning.
+"""Labels in any script: drawn by an installed font that has their letters, else left out; never
+boxes or a warning.
 
-Which fonts are installed is simulated: none but those that matplotlib brings, or one more that is made here.
+Which fonts are installed is simulated: none but those that matplotlib brings, or one more that is
+made here.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ def make_font(file: Path, family: str, letters: str, empty: str = "") -> None:
     pen.closePath()
     square, nothing = pen.glyph(), TTGlyphPen(None).glyph()
     blank = {names[ord(letter)] for letter in empty}
-    builder.setupGlyf({name: nothing if name in blank else square for name in [".notdef", *names.values()]})
+    builder.setupGlyf(
+        {name: nothing if name in blank else square for name in [".notdef", *names.values()]}
+    )
     builder.setupHorizontalMetrics(dict.fromkeys([".notdef", *names.values()], (700, 50)))
     builder.setupHorizontalHeader(ascent=800, descent=-200)
     builder.setupNameTable({"familyName": family, "styleName": "Regular"})
@@ -60,7 +64,9 @@ def none_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No fonts but matplotlib's own."""
     monkeypatch.chdir(tmp_path)
     manager = font_manager.fontManager
-    monkeypatch.setattr(manager, "ttflist", [entry for entry in manager.ttflist if Path(entry.fname).parent == OWN])
+    monkeypatch.setattr(
+        manager, "ttflist", [entry for entry in manager.ttflist if Path(entry.fname).parent == OWN]
+    )
 
 
 @pytest.fixture
@@ -82,7 +88,7 @@ def writer(request: pytest.FixtureRequest) -> lettering.Writer:
     return getattr(lettering, request.param)()
 
 
-# ---- which letters, and by which font --------------------------------------------------------------------------------
+# ---- which letters, and by which font ------------------------------------------------------------
 
 
 def test_letters_that_no_font_has_are_left_out(writer: lettering.Writer):
@@ -107,16 +113,26 @@ def test_accents_stay_where_the_font_has_them():
 def test_a_font_that_has_the_letters_is_taken(writer: lettering.Writer, install: Install):
     family = install(CJK + "o", empty=EMPTY)
     found = writer.drawable(f"{CJK} Foto")
-    assert found.text == f"{CJK} Foto" and not found.lost and [face.family for face in found.faces] == [family]
+    assert (
+        found.text == f"{CJK} Foto"
+        and not found.lost
+        and [face.family for face in found.faces] == [family]
+    )
     assert writer.name(f"{CJK}.jpg", "the photo") == f"{CJK}.jpg"
     assert writer.drawable(EMPTY).lost  # listed, but nothing would be seen
     assert writer.drawable(HANGUL).text == ""
 
 
-def test_the_font_that_has_most_is_taken_first_and_others_for_the_rest(writer: lettering.Writer, install: Install):
+def test_the_font_that_has_most_is_taken_first_and_others_for_the_rest(
+    writer: lettering.Writer, install: Install
+):
     first, most, other = install("東"), install(CJK), install(HANGUL)
     found = writer.drawable(CJK + HANGUL)
-    assert [face.family for face in found.faces] == [most, other] and not found.lost and first not in str(found.faces)
+    assert (
+        [face.family for face in found.faces] == [most, other]
+        and not found.lost
+        and first not in str(found.faces)
+    )
     assert writer.drawable("東").text == "東"
 
 
@@ -145,7 +161,9 @@ def test_a_font_of_boxes_is_not_taken(writer: lettering.Writer, install: Install
         ("", "the photo"),
     ],
 )
-def test_a_name_that_cannot_be_drawn_has_another_word_in_its_place(writer: lettering.Writer, name: str, shown: str):
+def test_a_name_that_cannot_be_drawn_has_another_word_in_its_place(
+    writer: lettering.Writer, name: str, shown: str
+):
     assert writer.name(name, "the photo") == shown
 
 
@@ -159,7 +177,10 @@ def test_joined_scripts_are_left_out_by_what_cannot_join_them():
 
 def test_spaces_and_signs_stay_with_the_letters_around_them(install: Install):
     install(CJK + " -")
-    runs = [(face is not None, run) for face, run in lettering.pillow().drawable("a 東京 - 写真.jpg 東(京)").runs()]
+    runs = [
+        (face is not None, run)
+        for face, run in lettering.pillow().drawable("a 東京 - 写真.jpg 東(京)").runs()
+    ]
     assert "".join(run for _, run in runs) == "a 東京 - 写真.jpg 東(京)"
     assert runs[0] == (False, "a") and (True, "東京 - 写真") in runs
     assert all(run.isascii() != drawn for drawn, run in runs)
@@ -174,7 +195,7 @@ def test_any_text_can_be_asked_for(text: str):
         assert writer.name(text, "x")
 
 
-# ---- what is drawn ---------------------------------------------------------------------------------------------------
+# ---- what is drawn -------------------------------------------------------------------------------
 
 
 def drawn(text: str) -> np.ndarray:
@@ -193,7 +214,14 @@ def test_figures_never_warn(installed: bool, install: Install, caplog: pytest.Lo
         install(CJK)
     with warnings.catch_warnings(), caplog.at_level(logging.INFO):
         warnings.simplefilter("error")
-        for text in (f"{CJK} a", f"{EMPTY}{HANGUL} a", "\U0001faf6 a", "caf\udce9 a", "$x^2$ \\frac a", "a\x00b\x07"):
+        for text in (
+            f"{CJK} a",
+            f"{EMPTY}{HANGUL} a",
+            "\U0001faf6 a",
+            "caf\udce9 a",
+            "$x^2$ \\frac a",
+            "a\x00b\x07",
+        ):
             assert drawn(text).any()
         with_letters, without = drawn(f"a{CJK}").sum(), drawn("a").sum()
     assert (with_letters > 4 * without) == installed and (with_letters == without) != installed
@@ -225,16 +253,25 @@ def test_sheets_and_posters_have_letters_or_nothing_in_their_place(
         assert not np.array_equal(poster(f"init {CJK}"), poster("init"))
         assert np.array_equal(poster("a", title=f"{CJK}"), poster("a", title=CJK + HANGUL))
     else:  # rows of which letters are left out are told apart by their numbers
-        assert np.array_equal(poster(f"init {CJK}", "init", f"init {HANGUL}"), poster("init (1)", "init", "init (3)"))
-    assert images.shown_name(f"{CJK}.jpg", "the photo") == (f"{CJK}.jpg" if installed else "the photo")
+        assert np.array_equal(
+            poster(f"init {CJK}", "init", f"init {HANGUL}"), poster("init (1)", "init", "init (3)")
+        )
+    assert images.shown_name(f"{CJK}.jpg", "the photo") == (
+        f"{CJK}.jpg" if installed else "the photo"
+    )
     assert capfd.readouterr().err == ""
 
 
 def test_a_font_stays_within_the_line_and_its_box(install: Install):
-    """Letters of another font begin on the same line, are as high, and wrapped and cut like all others."""
+    """Letters of another font begin on the same line, are as high, and wrapped and cut like all
+    others.
+    """
     install(CJK)
     black = np.zeros((96, 96, 3), np.float32)
-    sheet = images.contact_sheet([(black, f"{CJK * 30} {CJK * 30}"), (black, "a")], 2, 96).min(axis=2) > 0.9
+    sheet = (
+        images.contact_sheet([(black, f"{CJK * 30} {CJK * 30}"), (black, "a")], 2, 96).min(axis=2)
+        > 0.9
+    )
     assert sheet[100:, 4:100].any() and not sheet[:100].any() and not sheet[:, 100:104].any()
     assert not sheet[-1].any()
 
@@ -246,12 +283,14 @@ def test_ascii_needs_no_look_at_the_fonts(monkeypatch: pytest.MonkeyPatch):
     assert lettering.figures().drawable("Été").faces == ()
 
 
-# ---- the posters -----------------------------------------------------------------------------------------------------
+# ---- the posters ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("installed", [False, True])
-def test_the_poster_of_an_explanation_names_its_pictures_or_says_what_they_are(installed: bool, install: Install):
-    from impasto.exhibit import poster
+def test_the_poster_of_an_explanation_names_its_pictures_or_says_what_they_are(
+    installed: bool, install: Install
+):
+    from impasto.explain import figure as poster
 
     if installed:
         install(CJK)
@@ -266,4 +305,6 @@ def test_the_room_is_put_back_as_it_was():
     before: list[Any] = [logging.getLogger(name).disabled for name in names]
     parameters = dict(matplotlib.rcParams)
     lettering.figures().drawable(CJK)
-    assert [logging.getLogger(name).disabled for name in names] == before and dict(matplotlib.rcParams) == parameters
+    assert [logging.getLogger(name).disabled for name in names] == before and dict(
+        matplotlib.rcParams
+    ) == parameters

@@ -1,4 +1,6 @@
-"""A limit on memory is kept: measured by the system, in a process of its own, with the real network."""
+"""A limit on memory is kept: measured by the system, in a process of its own, with the real
+network.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +17,27 @@ import skimage.data
 import torch
 from PIL import Image
 
-from impasto import machine, planning, schedule
-from impasto import recipe as recipes
 from impasto.errors import DoesNotFit
 from impasto.geometry import Size
+from impasto.hardware import kernel_cache
+from impasto.inputs import wanted_layers
 from impasto.networks import vgg, weights
 from impasto.networks.features import Network
-from impasto.request import wanted_layers
+from impasto.planning import memory, schedule
+from impasto.recipe import loading, records
 
 pytestmark = [
     pytest.mark.network,
-    pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say what a process held"),
+    pytest.mark.skipif(
+        not Path("/proc/self/status").exists(), reason="the system does not say what a process held"
+    ),
 ]
 
 PHOTO = Size(480, 640)
 SETTINGS = {"size": 512, "iterations": 1, "single_scale": True, "device": "cpu"}
 
-# The command line, and after it the most that its process held; another process cannot ask any more then.
+# The command line, and after it the most that its process held; another process cannot ask any more
+# then.
 PROGRAM = """
 import sys
 from impasto import cli
@@ -42,7 +48,11 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM:
 
 def paint(folder: Path, *options: str) -> tuple[dict[str, Any], int]:
     """The record of a run, and the bytes that it held at its peak."""
-    words = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items() if value is not True]
+    words = [
+        f"--{name.replace('_', '-')}={value}"
+        for name, value in SETTINGS.items()
+        if value is not True
+    ]
     command = [
         "stylize",
         "photo.png",
@@ -57,7 +67,12 @@ def paint(folder: Path, *options: str) -> tuple[dict[str, Any], int]:
         *options,
     ]
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *command], cwd=folder, capture_output=True, text=True, timeout=500, check=False
+        [sys.executable, "-c", PROGRAM, *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     record, peak = done.stdout.splitlines()[:2]
@@ -66,20 +81,27 @@ def paint(folder: Path, *options: str) -> tuple[dict[str, Any], int]:
 
 def lowest_limit() -> str:
     """The limit that is said to be enough where too low a one is asked for."""
-    recipe = recipes.with_settings(recipes.Recipe(), SETTINGS)
-    kernel = machine.kernel(recipe.compute.precision, torch.device("cpu"))
-    network = Network(weights.load("vgg19"), "E", wanted_layers(recipe), padding="reflect", kernel=kernel)
+    recipe = loading.with_settings(records.Recipe(), SETTINGS)
+    kernel = kernel_cache.kernel(recipe.compute.precision, torch.device("cpu"))
+    network = Network(
+        weights.load("vgg19"), "E", wanted_layers(recipe), padding="reflect", kernel=kernel
+    )
     assert vgg.CONFIGURATION_OF["vgg19"] == "E"
     plan = schedule.plan(recipe, PHOTO)
     with pytest.raises(DoesNotFit) as found:
-        planning.holding(plan, recipe, network, planning.Room(2**50, limit=1, disk=2**50, inputs=30_000_000))
+        memory.holding(
+            plan,
+            recipe,
+            network,
+            memory.MemoryBudget(2**50, limit=1, disk=2**50, inputs=30_000_000),
+        )
     return str(re.findall(r"--memory (\S+)\.$", found.value.hint)[0])
 
 
 def test_a_limit_on_memory_is_kept_and_the_picture_is_the_same(tmp_path: Path):
     Image.fromarray(skimage.data.coffee()).resize(PHOTO[::-1]).save(tmp_path / "photo.png")
     advised = lowest_limit()
-    limit = recipes.with_settings(recipes.Recipe(), {"memory": advised}).compute.memory
+    limit = loading.with_settings(records.Recipe(), {"memory": advised}).compute.memory
     found = []
     for options in (("--memory", advised), ()):
         record, peak = paint(tmp_path, *options)

@@ -1,4 +1,6 @@
-"""A step that a line search accepts meets the strong Wolfe conditions, and every search comes to an end."""
+"""A step that a line search accepts meets the strong Wolfe conditions, and every search comes to an
+end.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +13,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impasto.linesearch import LEAST_FALL, MOST_LOOKS, MOST_SLOPE, LineSearch
+from impasto.optimize.line_search import LEAST_FALL, MAX_EVALUATIONS, MOST_SLOPE, LineSearch
 
 Line = Callable[[float], tuple[float, float]]  # distance -> height and slope
 
-# All go down from 0. The first two: Moré and Thuente, "Line Search Algorithms with Guaranteed Sufficient Decrease" (1994),
-# equations 5.1 and 5.2.
+# All go down from 0. The first two: Moré and Thuente, "Line Search Algorithms with Guaranteed
+# Sufficient Decrease" (1994), equations 5.1 and 5.2.
 LINES: dict[str, Line] = {
     "More and Thuente 1": lambda t: (-t / (t * t + 2), (t * t - 2) / (t * t + 2) ** 2),
     "More and Thuente 2": lambda t: (
         (t + 0.004) ** 5 - 2 * (t + 0.004) ** 4,
         5 * (t + 0.004) ** 4 - 8 * (t + 0.004) ** 3,
     ),
-    "wavy": lambda t: (-0.3 * t + 0.05 * t * t - 0.02 * math.sin(4 * t), -0.3 + 0.1 * t - 0.08 * math.cos(4 * t)),
+    "wavy": lambda t: (
+        -0.3 * t + 0.05 * t * t - 0.02 * math.sin(4 * t),
+        -0.3 + 0.1 * t - 0.08 * math.cos(4 * t),
+    ),
     "parabola": lambda t: ((t - 3) ** 2, 2 * (t - 3)),
     "steep": lambda t: (math.exp(min(8 * t, 600)) - 20 * t, 8 * math.exp(min(8 * t, 600)) - 20),
     "ends": lambda t: (t * t - t, 2 * t - 1) if t < 2 else (math.nan, math.nan),
@@ -72,12 +77,16 @@ def test_a_cubic_is_met_at_its_minimum():
 
 
 @given(st.floats(-5, 5), st.floats(0.1, 9), st.floats(-9, -0.01), st.floats(1e-4, 1e4))
-def test_on_any_bowl_it_ends_at_a_step_that_meets_them(fourth: float, second: float, slope: float, first: float):
+def test_on_any_bowl_it_ends_at_a_step_that_meets_them(
+    fourth: float, second: float, slope: float, first: float
+):
     def bowl(t: float) -> tuple[float, float]:
-        return slope * t + second * t * t + abs(fourth) * t**4, slope + 2 * second * t + 4 * abs(fourth) * t**3
+        return slope * t + second * t * t + abs(fourth) * t**4, slope + 2 * second * t + 4 * abs(
+            fourth
+        ) * t**3
 
     search, looks = searched(bowl, first)
-    assert search.found and meets(bowl, search.distance) and len(looks) <= MOST_LOOKS
+    assert search.found and meets(bowl, search.distance) and len(looks) <= MAX_EVALUATIONS
 
 
 def test_a_line_without_end_is_followed_ever_farther_and_no_farther_than_allowed():
@@ -85,7 +94,7 @@ def test_a_line_without_end_is_followed_ever_farther_and_no_farther_than_allowed
         return -t, -1.0
 
     search, looks = searched(down, 1.0)
-    assert search.found and len(looks) == MOST_LOOKS  # it falls; the conditions cannot be met
+    assert search.found and len(looks) == MAX_EVALUATIONS  # it falls; the conditions cannot be met
     assert looks == sorted(looks) and all(later <= 10 * sooner for sooner, later in pairwise(looks))
     search, looks = searched(down, 1.0, longest=30.0)
     assert search.found and search.distance == looks[-1] == 30.0
@@ -94,7 +103,9 @@ def test_a_line_without_end_is_followed_ever_farther_and_no_farther_than_allowed
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("which", ["height", "slope", "both"])
-def test_where_there_are_no_numbers_it_comes_nearer_and_gives_up_in_the_end(value: float, which: str):
+def test_where_there_are_no_numbers_it_comes_nearer_and_gives_up_in_the_end(
+    value: float, which: str
+):
     def nowhere(t: float) -> tuple[float, float]:
         if t == 0:
             return 1.0, -1.0
@@ -102,17 +113,19 @@ def test_where_there_are_no_numbers_it_comes_nearer_and_gives_up_in_the_end(valu
 
     search, looks = searched(nowhere, 1.0)
     assert search.failed and not search.found
-    assert len(looks) == MOST_LOOKS and looks == sorted(looks, reverse=True)
-    assert len(searched(nowhere, 1.0, least=0.01)[1]) < MOST_LOOKS
+    assert len(looks) == MAX_EVALUATIONS and looks == sorted(looks, reverse=True)
+    assert len(searched(nowhere, 1.0, least=0.01)[1]) < MAX_EVALUATIONS
 
 
 def test_a_line_that_only_rises_is_given_up():
     search, looks = searched(lambda t: (t, -1.0), 1.0)
-    assert search.failed and len(looks) == MOST_LOOKS
+    assert search.failed and len(looks) == MAX_EVALUATIONS
 
 
 def test_where_the_conditions_cannot_be_met_the_lowest_is_gone_back_to():
-    """A kink: no slope near nought. The last look is at the lowest point that was seen, and it is taken."""
+    """A kink: no slope near nought. The last look is at the lowest point that was seen, and it is
+    taken.
+    """
 
     def kink(t: float) -> tuple[float, float]:
         return (-t, -1.0) if t <= 1 else (-1 + 5 * (t - 1), 5.0)
@@ -121,7 +134,7 @@ def test_where_the_conditions_cannot_be_met_the_lowest_is_gone_back_to():
     heights = [kink(distance)[0] for distance in looks]
     assert search.found and not meets(kink, search.distance)
     assert kink(search.distance)[0] == min(heights) < kink(0.0)[0]
-    assert len(looks) in (MOST_LOOKS, MOST_LOOKS + 1)
+    assert len(looks) in (MAX_EVALUATIONS, MAX_EVALUATIONS + 1)
 
 
 @pytest.mark.parametrize("first", FIRSTS)

@@ -1,6 +1,8 @@
-"""The judges: LPIPS to its published figures, distances to closed forms, and the ends of every scale.
+"""The judges: LPIPS to its published figures, distances to closed forms, and the ends of every
+scale.
 
-``judge_with_pocket_networks`` puts networks of a few channels with random weights in the place of the real ones.
+``judge_with_pocket_networks`` puts networks of a few channels with random weights in the place of
+the real ones.
 """
 
 from __future__ import annotations
@@ -16,10 +18,13 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import wasserstein_distance
 from torch.nn import functional
 
-from impasto import assets, images, metrics
+from impasto import images
+from impasto.assets import catalogue
+from impasto.compare import lpips as lpips_
+from impasto.compare import metrics
+from impasto.compare.evaluator import FIGURES, Evaluator, Pixels, Scores
 from impasto.errors import BadPicture
 from impasto.geometry import Size
-from impasto.metrics import FIGURES, Pixels, Referee, Scores
 from impasto.networks import alexnet, vgg, weights
 
 POCKET = {
@@ -32,21 +37,34 @@ def judge_with_pocket_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """No network is fetched."""
     for name, blocks in POCKET.items():
         monkeypatch.setitem(vgg.CONFIGURATIONS, name, blocks)
-    widths = {"vgg16": (4, 6, 8, 8, 8), "alexnet": tuple(layer.channels for layer in alexnet.LAYERS)}
-    monkeypatch.setattr(weights, "load", lambda name, **_: pocket_weights(vgg.CONFIGURATION_OF[name]))
+    widths = {
+        "vgg16": (4, 6, 8, 8, 8),
+        "alexnet": tuple(layer.channels for layer in alexnet.LAYERS),
+    }
+    monkeypatch.setattr(
+        weights, "load", lambda name, **_: pocket_weights(vgg.CONFIGURATION_OF[name])
+    )
     monkeypatch.setattr(weights, "load_alexnet", lambda **_: pocket_alexnet())
-    monkeypatch.setattr(weights, "load_heads", lambda name, **_: tuple(torch.full((n,), 1 / n) for n in widths[name]))
+    monkeypatch.setattr(
+        weights,
+        "load_heads",
+        lambda name, **_: tuple(torch.full((n,), 1 / n) for n in widths[name]),
+    )
 
 
 def pocket_weights(configuration: str) -> dict[str, torch.Tensor]:
     layers = [
-        (layer.name, layer.channels, layer.channels_in, 3) for layer in vgg.layers(configuration) if layer.kind == "conv"
+        (layer.name, layer.channels, layer.channels_in, 3)
+        for layer in vgg.layers(configuration)
+        if layer.kind == "conv"
     ]
     return _random(layers)
 
 
 def pocket_alexnet() -> dict[str, torch.Tensor]:
-    return _random([(layer.name, layer.channels, layer.channels_in, layer.window) for layer in alexnet.LAYERS])
+    return _random(
+        [(layer.name, layer.channels, layer.channels_in, layer.window) for layer in alexnet.LAYERS]
+    )
 
 
 def _random(layers: list[tuple[str, int, int, int]]) -> dict[str, torch.Tensor]:
@@ -54,7 +72,9 @@ def _random(layers: list[tuple[str, int, int, int]]) -> dict[str, torch.Tensor]:
     found = {"input.weight": torch.eye(3) * 2, "input.bias": -torch.ones(3)}
     for name, channels, channels_in, window in layers:
         scale = (2 / (window**2 * channels_in)) ** 0.5
-        found[f"{name}.weight"] = torch.randn((channels, channels_in, window, window), generator=generator) * scale
+        found[f"{name}.weight"] = (
+            torch.randn((channels, channels_in, window, window), generator=generator) * scale
+        )
         found[f"{name}.bias"] = torch.randn(channels, generator=generator) / 10
     return found
 
@@ -83,16 +103,18 @@ def noisy(pixels: Pixels, deviation: float) -> Pixels:
     return np.clip(pixels + noise, 0, 1).astype(np.float32)
 
 
-# ---- LPIPS -----------------------------------------------------------------------------------------------------------
+# ---- LPIPS ---------------------------------------------------------------------------------------
 
 _POOL = {"vgg16": (2, 2), "alexnet": (3, 2)}  # window and stride
-_BEFORE = {"vgg16": {2, 4, 7, 10}, "alexnet": {1, 2}}  # the convolutions that a pooling comes before
-_LOOKED_AT = {"vgg16": (1, 3, 6, 9, 12), "alexnet": (0, 1, 2, 3, 4)}  # the convolutions whose ReLUs are compared
+# The convolutions that a pooling comes before.
+_BEFORE = {"vgg16": {2, 4, 7, 10}, "alexnet": {1, 2}}
+# The convolutions whose ReLUs are compared.
+_LOOKED_AT = {"vgg16": (1, 3, 6, 9, 12), "alexnet": (0, 1, 2, 3, 4)}
 
 
 def plain_lpips(one: Pixels, other: Pixels, backbone: str) -> float:
     """The formula of the paper written out on the arrays of the file."""
-    with assets.fetch(f"{backbone}-lpips").open("rb") as file:
+    with catalogue.fetch(f"{backbone}-lpips").open("rb") as file:
         arrays = weights.read_arrays(file)
     layers: dict[str, Any] = arrays["VGG16_0" if backbone == "vgg16" else "AlexNet_0"]
     shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
@@ -104,18 +126,28 @@ def plain_lpips(one: Pixels, other: Pixels, backbone: str) -> float:
             if number in _BEFORE[backbone]:
                 x = functional.max_pool2d(x, *_POOL[backbone])
             layer = layers[f"Conv_{number}"]
-            kernel = torch.from_numpy(layer["kernel"]).permute(3, 2, 0, 1)  # from (row, column, in, out)
+            # From (row, column, in, out).
+            kernel = torch.from_numpy(layer["kernel"]).permute(3, 2, 0, 1)
             stride, padding = (4, 2) if kernel.shape[-1] == 11 else (1, kernel.shape[-1] // 2)
-            x = torch.relu(functional.conv2d(x, kernel, torch.from_numpy(layer["bias"]), stride, padding))
+            x = torch.relu(
+                functional.conv2d(x, kernel, torch.from_numpy(layer["bias"]), stride, padding)
+            )
             if number in _LOOKED_AT[backbone]:
                 found.append(x / (x.pow(2).sum(1, keepdim=True).sqrt() + 1e-10))
         maps.append(found)
-    heads = [torch.from_numpy(arrays[f"NetLinLayer_{n}"]["Conv_0"]["kernel"]).permute(3, 2, 0, 1) for n in range(5)]
-    steps = [functional.conv2d((a - b) ** 2, head).mean() for a, b, head in zip(*maps, heads, strict=True)]
+    heads = [
+        torch.from_numpy(arrays[f"NetLinLayer_{n}"]["Conv_0"]["kernel"]).permute(3, 2, 0, 1)
+        for n in range(5)
+    ]
+    steps = [
+        functional.conv2d((a - b) ** 2, head).mean()
+        for a, b, head in zip(*maps, heads, strict=True)
+    ]
     return float(sum(steps))
 
 
-# Of the picture and its mirror image, by the authors' package lpips 0.1.4 with these networks' weights.
+# Of the picture and its mirror image, by the authors' package lpips 0.1.4 with these networks'
+# weights.
 PUBLISHED = {"vgg16": 0.668657, "alexnet": 0.542314}
 
 
@@ -123,18 +155,23 @@ PUBLISHED = {"vgg16": 0.668657, "alexnet": 0.542314}
 @pytest.mark.parametrize("backbone", ["vgg16", "alexnet"])
 def test_lpips_is_the_published_one(backbone: weights.HeadedName, photo: Pixels, painting: Pixels):
     mirrored = np.ascontiguousarray(photo[:, ::-1])
-    assert metrics.lpips(photo, mirrored, backbone) == pytest.approx(PUBLISHED[backbone], abs=1e-4)
+    assert lpips_.lpips(photo, mirrored, backbone) == pytest.approx(PUBLISHED[backbone], abs=1e-4)
     one, other = photo[:75, :98], np.ascontiguousarray(painting[:75, :98])
-    assert metrics.lpips(one, other, backbone) == pytest.approx(plain_lpips(one, other, backbone), abs=1e-5)
+    assert lpips_.lpips(one, other, backbone) == pytest.approx(
+        plain_lpips(one, other, backbone), abs=1e-5
+    )
 
 
 @pytest.mark.network
 @pytest.mark.parametrize("backbone", ["vgg16", "alexnet"])
 def test_lpips_rises_with_blur_and_noise_from_nothing(backbone: weights.HeadedName, photo: Pixels):
-    lpips = metrics.Lpips(backbone)
+    lpips = lpips_.Lpips(backbone)
     untouched = lpips.maps(photo)
     for changed in (blurred, noisy):
-        found = [lpips.between(lpips.maps(changed(photo, amount)), untouched) for amount in (0, 0.05, 0.2, 0.6, 2.0)]
+        found = [
+            lpips.between(lpips.maps(changed(photo, amount)), untouched)
+            for amount in (0, 0.05, 0.2, 0.6, 2.0)
+        ]
         assert found[0] == 0
         assert found[1:] == sorted(found[1:])
         assert found[-1] > 0.3
@@ -142,10 +179,10 @@ def test_lpips_rises_with_blur_and_noise_from_nothing(backbone: weights.HeadedNa
 
 def test_lpips_is_of_two_pictures_of_one_size(photo: Pixels, painting: Pixels):
     with pytest.raises(ValueError, match="100, 150"):
-        metrics.lpips(photo, painting, "alexnet")
+        lpips_.lpips(photo, painting, "alexnet")
 
 
-# ---- the referee -----------------------------------------------------------------------------------------------------
+# ---- the referee ---------------------------------------------------------------------------------
 
 
 def assert_are_the_ends(of_photo: Scores, of_painting: Scores) -> None:
@@ -153,7 +190,8 @@ def assert_are_the_ends(of_photo: Scores, of_painting: Scores) -> None:
     assert (of_photo.content, of_photo.lpips_alexnet, of_photo.lpips_vgg16) == (0, 0, 0)
     assert of_photo.ssim == pytest.approx(1)
     for name in ("style", "gram", "sliced", "colour"):
-        # The Wasserstein distance leaves out what of the painting is below a thousandth of its strongest direction.
+        # The Wasserstein distance leaves out what of the painting is below a thousandth of its
+        # strongest direction.
         assert 0 <= getattr(of_painting, name) < (2e-3 if name == "style" else 1e-5), name
         assert getattr(of_photo, name) > 1e-2, name
     for name in ("content", "lpips_alexnet", "lpips_vgg16"):
@@ -162,16 +200,18 @@ def assert_are_the_ends(of_photo: Scores, of_painting: Scores) -> None:
 
 
 @pytest.mark.parametrize("judge", ["vgg16", "vgg19"])
-def test_the_photo_and_the_painting_are_the_ends(pocket: None, judge: Any, photo: Pixels, painting: Pixels):
+def test_the_photo_and_the_painting_are_the_ends(
+    pocket: None, judge: Any, photo: Pixels, painting: Pixels
+):
     same_size = images.resize(painting, Size(128, 128))
-    referee = Referee(photo, same_size, judge)
+    referee = Evaluator(photo, same_size, judge)
     assert_are_the_ends(referee(photo), referee(same_size))
 
 
 @pytest.mark.network
 def test_real_networks_put_a_picture_between_the_ends(photo: Pixels, painting: Pixels):
     same_size = images.resize(painting, Size(128, 128))
-    referee = Referee(photo, same_size)
+    referee = Evaluator(photo, same_size)
     first, last = referee(photo), referee(same_size)
     assert_are_the_ends(first, last)
     mixed = referee(0.5 * photo + 0.5 * same_size)
@@ -183,27 +223,31 @@ def test_real_networks_put_a_picture_between_the_ends(photo: Pixels, painting: P
 
 
 def test_the_painter_has_a_gram_distance_of_its_own(pocket: None, photo: Pixels, painting: Pixels):
-    referee = Referee(photo, painting)
+    referee = Evaluator(photo, painting)
     found = referee(blurred(photo, 1))
     assert found.gram_painter != found.gram
     assert found == referee(blurred(photo, 1), "vgg19")
-    assert found.gram_painter == pytest.approx(Referee(photo, painting, "vgg19")(blurred(photo, 1)).gram, rel=1e-6)
+    assert found.gram_painter == pytest.approx(
+        Evaluator(photo, painting, "vgg19")(blurred(photo, 1)).gram, rel=1e-6
+    )
     own = referee(blurred(photo, 1), "vgg16")
     assert own.gram_painter == own.gram == found.gram
 
 
 def test_a_painting_of_another_shape_is_a_target_too(pocket: None, photo: Pixels, painting: Pixels):
     other = images.resize(painting, Size(128, 128))
-    referee = Referee(photo, painting)
+    referee = Evaluator(photo, painting)
     assert referee(other).sliced < 0.5 * referee(photo).sliced
     assert referee(other).colour < 0.1 * referee(photo).colour
 
 
-def test_the_same_request_gives_the_same_scores_and_leaves_the_process_alone(pocket: None, photo: Pixels, painting: Pixels):
+def test_the_same_request_gives_the_same_scores_and_leaves_the_process_alone(
+    pocket: None, photo: Pixels, painting: Pixels
+):
     state, threads = torch.get_rng_state(), torch.get_num_threads()
-    first = Referee(photo, painting)(blurred(photo, 1))
-    assert asdict(first) == asdict(Referee(photo, painting)(blurred(photo, 1)))
-    assert first.sliced != Referee(photo, painting, seed=1)(blurred(photo, 1)).sliced
+    first = Evaluator(photo, painting)(blurred(photo, 1))
+    assert asdict(first) == asdict(Evaluator(photo, painting)(blurred(photo, 1)))
+    assert first.sliced != Evaluator(photo, painting, seed=1)(blurred(photo, 1)).sliced
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
     assert torch.is_grad_enabled()
@@ -211,22 +255,24 @@ def test_the_same_request_gives_the_same_scores_and_leaves_the_process_alone(poc
 
 def test_what_cannot_be_judged_is_refused(pocket: None, photo: Pixels, painting: Pixels):
     with pytest.raises(BadPicture, match="photo is 128x31"):
-        Referee(photo[:31], painting)
+        Evaluator(photo[:31], painting)
     with pytest.raises(BadPicture, match="painting is 20x100"):
-        Referee(photo, painting[:, :20])
+        Evaluator(photo, painting[:, :20])
     with pytest.raises(ValueError, match="100, 150"):
-        Referee(photo, painting)(painting)
+        Evaluator(photo, painting)(painting)
 
 
 def test_every_score_has_a_meaning_in_its_order():
     assert list(FIGURES) == [field.name for field in fields(Scores)]
 
 
-# ---- distributions ---------------------------------------------------------------------------------------------------
+# ---- distributions -------------------------------------------------------------------------------
 
 
 def test_directions_have_unit_length_and_follow_the_seed():
-    first, again = (metrics.unit_directions(64, 5, torch.Generator().manual_seed(3)) for _ in range(2))
+    first, again = (
+        metrics.unit_directions(64, 5, torch.Generator().manual_seed(3)) for _ in range(2)
+    )
     torch.testing.assert_close(first.norm(dim=1), torch.ones(64))
     assert torch.equal(first, again)
     # Uniform over the sphere: no direction of them all is preferred.
@@ -234,7 +280,9 @@ def test_directions_have_unit_length_and_follow_the_seed():
     torch.testing.assert_close(many.T @ many / 20_000, torch.eye(5) / 5, atol=5e-3, rtol=0)
 
 
-def gaussian(mean: torch.Tensor, root: torch.Tensor, height: int, width: int, seed: int) -> torch.Tensor:
+def gaussian(
+    mean: torch.Tensor, root: torch.Tensor, height: int, width: int, seed: int
+) -> torch.Tensor:
     """A map (1, C, height, width) whose positions are drawn from N(mean, root root^T)."""
     drawn = torch.randn(len(mean), height * width, generator=torch.Generator().manual_seed(seed))
     return (mean[:, None] + root @ drawn).view(1, len(mean), height, width)
@@ -247,7 +295,8 @@ def test_sliced_distance_of_gaussians_is_the_closed_form(shape: tuple[int, int])
     root, other = (torch.randn(6, 6, generator=generator) for _ in range(2))
     directions = metrics.unit_directions(40, 6, generator)
     ours = metrics.projected(gaussian(mean, root, 300, 300, 1), directions)
-    theirs = metrics.projected(gaussian(mean + 5, other, *shape, 2), directions)  # the means are taken off
+    # The means are taken off.
+    theirs = metrics.projected(gaussian(mean + 5, other, *shape, 2), directions)
     deviations = [((directions @ r) ** 2).sum(1).sqrt() for r in (root, other)]
     expected = float((deviations[0] - deviations[1]).square().mean())
     found = metrics.sliced_wasserstein(ours, metrics.ranked(theirs, ours.shape[1]))
@@ -275,18 +324,25 @@ def test_colours_do_not_know_where_they_are(photo: Pixels):
     assert metrics.colour_distance(metrics.colours(photo), metrics.colours(1 - photo)) > 10
 
 
-def test_colours_of_pictures_of_two_sizes_are_compared_by_their_shares(photo: Pixels, painting: Pixels):
+def test_colours_of_pictures_of_two_sizes_are_compared_by_their_shares(
+    photo: Pixels, painting: Pixels
+):
     ours, theirs = metrics.colours(photo), metrics.colours(painting)
-    expected = np.mean([wasserstein_distance(*channels) for channels in zip(ours, theirs, strict=True)])
+    expected = np.mean(
+        [wasserstein_distance(*channels) for channels in zip(ours, theirs, strict=True)]
+    )
     assert metrics.colour_distance(ours, theirs) == pytest.approx(expected, rel=1e-3)
 
 
-# ---- pixels ----------------------------------------------------------------------------------------------------------
+# ---- pixels --------------------------------------------------------------------------------------
 
 
 def test_similarity_falls_with_noise(photo: Pixels):
     light = metrics.luminance(photo)
-    found = [metrics.similarity(metrics.luminance(noisy(photo, amount)), light) for amount in (0, 0.05, 0.2)]
+    found = [
+        metrics.similarity(metrics.luminance(noisy(photo, amount)), light)
+        for amount in (0, 0.05, 0.2)
+    ]
     assert found[0] == pytest.approx(1)
     assert found == sorted(found, reverse=True)
 
@@ -342,4 +398,5 @@ def test_other_periods_and_what_is_not_seen_are_no_grid(photo: Pixels):
     assert metrics.periodic((flat + 0.2 * np.sin(rows * 2 * np.pi / 4)).astype(np.float32)) > 3
     assert metrics.periodic((flat + 1e-4 * np.sin(rows * 2 * np.pi / 4)).astype(np.float32)) < 0.5
     assert metrics.periodic(np.random.default_rng(0).random((160, 160, 3), np.float32)) < 0.5
-    assert metrics.periodic(images.resize(photo, Size(33, 40))) >= 0  # small, but there is an answer
+    # Small, but there is an answer.
+    assert metrics.periodic(images.resize(photo, Size(33, 40))) >= 0

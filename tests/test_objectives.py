@@ -1,4 +1,6 @@
-"""Every objective is its textbook formula, and its gradient the closed form where the paper gives one."""
+"""Every objective is its textbook formula, and its gradient the closed form where the paper gives
+one.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from impasto.geometry import Region, Size, Tile
-from impasto.objectives import base, content, style
-from impasto.objectives.base import Objective, Where, moments
+from impasto.objectives import base, content
+from impasto.objectives import moments as style
+from impasto.objectives.base import Objective, TileContext, moments
 from impasto.objectives.content import Content
+from impasto.objectives.moments import (
+    STATISTICS,
+    Moments,
+    Style,
+    blend,
+    exaggerated,
+    measure,
+    summarise,
+)
 from impasto.objectives.smooth import MEASURES, Bounds, Smooth
-from impasto.objectives.style import STATISTICS, Moments, Style, blend, exaggerated, measure, summarise
-from impasto.recipe import options
-from impasto.scratch import Held, Kept
+from impasto.recipe.options import options
+from impasto.storage.tensors import InMemoryTensor, StoredTensor
 
 SCALINGS: tuple[content.Scaling, ...] = get_args(content.Scaling)
 Array = NDArray[np.float64]
@@ -33,20 +44,26 @@ def rand(*shape: int, seed: int = 0) -> Tensor:
 def value(objective: Objective, features: Mapping[str, Tensor]) -> Tensor:
     """The score of whole maps of stride 1."""
     size = Size(*next(iter(features.values())).shape[-2:])
-    return torch.stack(list(objective.score(objective.measure(features, Where.whole(size))).values())).sum()
+    return torch.stack(
+        list(objective.score(objective.measure(features, TileContext.whole(size))).values())
+    ).sum()
 
 
 def gradient(objective: Objective, features: Mapping[str, Tensor], leaf: Tensor) -> Tensor:
     return torch.autograd.grad(value(objective, features), leaf)[0]
 
 
-def held(maps: Mapping[str, Tensor]) -> dict[str, dict[Region, Kept]]:
+def held(maps: Mapping[str, Tensor]) -> dict[str, dict[Region, StoredTensor]]:
     """Whole maps of stride 1, as the targets of one tile."""
-    return {name: {Region(0, 0, *map.shape[-2:]): Held(map)} for name, map in maps.items()}
+    return {
+        name: {Region(0, 0, *map.shape[-2:]): InMemoryTensor(map)} for name, map in maps.items()
+    }
 
 
 def moments_of(features: Tensor) -> Moments:
-    return summarise(measure({"l": features}, {"l": 1}, Where.whole(Size(*features.shape[-2:]))))["l"]
+    return summarise(
+        measure({"l": features}, {"l": 1}, TileContext.whole(Size(*features.shape[-2:])))
+    )["l"]
 
 
 def matrix(features: Tensor) -> Tensor:
@@ -60,7 +77,7 @@ def test_the_recipe_offers_what_there_is():
         assert name in options()["style-statistics"].help
 
 
-# ---- content -------------------------------------------------------------------------------------------------
+# ---- content -------------------------------------------------------------------------------------
 
 
 def test_gatys_content_loss_and_gradient_to_the_letter():
@@ -69,24 +86,33 @@ def test_gatys_content_loss_and_gradient_to_the_letter():
     f = before.relu()
     objective = Content(held({"l": target}), {"l": 1}, {"l": 1.0}, "gatys", 1.0)
     difference = matrix(f) - matrix(target)
-    assert value(objective, {"l": f}).item() == pytest.approx(0.5 * (difference**2).sum().item(), rel=1e-13)  # eq. 1
+    # Eq. 1.
+    assert value(objective, {"l": f}).item() == pytest.approx(
+        0.5 * (difference**2).sum().item(), rel=1e-13
+    )
     expected = torch.where(matrix(f) > 0, difference, 0)  # eq. 2
     found = gradient(objective, {"l": f}, before)
     assert torch.allclose(matrix(found), expected, rtol=1e-13, atol=0)
     assert (expected == 0).any() and (expected != 0).any()
 
 
-@pytest.mark.parametrize(("scaling", "divisor"), [("sum", 1.0), ("gatys", 2.0), ("root", 140**0.5), ("mean", 140.0)])
+@pytest.mark.parametrize(
+    ("scaling", "divisor"), [("sum", 1.0), ("gatys", 2.0), ("root", 140**0.5), ("mean", 140.0)]
+)
 def test_plain_scalings_divide_the_sum(scaling: content.Scaling, divisor: float):
     f, p = rand(1, 5, 4, 7), rand(1, 5, 4, 7, seed=1)
     objective = Content(held({"l": p}), {"l": 1}, {"l": 1.0}, scaling, 1.0)
-    assert value(objective, {"l": f}).item() == pytest.approx(((f - p) ** 2).sum().item() / divisor, rel=1e-13)
+    assert value(objective, {"l": f}).item() == pytest.approx(
+        ((f - p) ** 2).sum().item() / divisor, rel=1e-13
+    )
 
 
 def test_mean_content_is_the_mean_squared_error():
     f, p = rand(1, 5, 4, 7), rand(1, 5, 4, 7, seed=1)
     objective = Content(held({"l": p}), {"l": 1}, {"l": 1.0}, "mean", 1.0)
-    assert value(objective, {"l": f}).item() == pytest.approx(torch.nn.functional.mse_loss(f, p).item(), rel=1e-13)
+    assert value(objective, {"l": f}).item() == pytest.approx(
+        torch.nn.functional.mse_loss(f, p).item(), rel=1e-13
+    )
 
 
 def test_relative_content_is_0_for_the_photo_and_1_for_what_knows_nothing_of_it():
@@ -97,7 +123,9 @@ def test_relative_content_is_0_for_the_photo_and_1_for_what_knows_nothing_of_it(
     assert value(objective, {"l": ignorant}).item() == pytest.approx(1, rel=1e-13)
     f = rand(1, 5, 4, 7, seed=1)
     spread = sum(((channel - channel.mean()) ** 2).sum() for channel in p[0])
-    assert value(objective, {"l": f}).item() == pytest.approx((((f - p) ** 2).sum() / spread).item(), rel=1e-13)
+    assert value(objective, {"l": f}).item() == pytest.approx(
+        (((f - p) ** 2).sum() / spread).item(), rel=1e-13
+    )
 
 
 @given(st.floats(1e-3, 1e3))
@@ -105,7 +133,9 @@ def test_relative_content_does_not_feel_a_common_factor(factor: float):
     f, p = rand(1, 3, 4, 5), rand(1, 3, 4, 5, seed=1)
     plain = Content(held({"l": p}), {"l": 1}, {"l": 1.0}, "relative", 1.0)
     scaled = Content(held({"l": p * factor}), {"l": 1}, {"l": 1.0}, "relative", 1.0)
-    assert value(scaled, {"l": f * factor}).item() == pytest.approx(value(plain, {"l": f}).item(), rel=1e-12)
+    assert value(scaled, {"l": f * factor}).item() == pytest.approx(
+        value(plain, {"l": f}).item(), rel=1e-12
+    )
 
 
 def test_relative_content_of_a_flat_photo_is_a_number():
@@ -127,22 +157,35 @@ def test_targets_in_parts_weigh_what_the_whole_does(scaling: content.Scaling):
     """Also where a tile owns no position of a map, as at the lower border of coarse maps."""
     p, f = rand(1, 3, 6, 5, seed=1) + 2, rand(1, 3, 6, 5)
     rows = ((0, 2), (2, 6), (6, 6))
-    split = {"l": {Region(top, 0, bottom, 5): Held(p[..., top:bottom, :]) for top, bottom in rows}}
-    one, many = (Content(targets, {"l": 1}, {"l": 1.0}, scaling, 1.0) for targets in (held({"l": p}), split))
+    split = {
+        "l": {
+            Region(top, 0, bottom, 5): InMemoryTensor(p[..., top:bottom, :]) for top, bottom in rows
+        }
+    }
+    one, many = (
+        Content(targets, {"l": 1}, {"l": 1.0}, scaling, 1.0) for targets in (held({"l": p}), split)
+    )
     stats: base.Stats = {}
     for region in split["l"]:
-        tile = Where(Tile(region, region), Size(6, 5))
+        tile = TileContext(Tile(region, region), Size(6, 5))
         stats = base.add(stats, many.measure({"l": f[(..., *region.slices)]}, tile))
-    assert sum(many.score(stats).values()).item() == pytest.approx(value(one, {"l": f}).item(), rel=1e-13)
+    assert sum(many.score(stats).values()).item() == pytest.approx(
+        value(one, {"l": f}).item(), rel=1e-13
+    )
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_content_layers_are_added_by_weight(scaling: content.Scaling):
     maps = {"a": rand(1, 3, 4, 5), "b": rand(1, 2, 4, 5, seed=1)}
-    targets = held({"a": rand(1, 3, 4, 5, seed=2), "b": rand(1, 2, 4, 5, seed=3), "unused": rand(1, 1, 4, 5)})
+    targets = held(
+        {"a": rand(1, 3, 4, 5, seed=2), "b": rand(1, 2, 4, 5, seed=3), "unused": rand(1, 1, 4, 5)}
+    )
     strides = {"a": 1, "b": 1, "unused": 1}
     both = Content(targets, strides, {"a": 0.25, "b": 3.0}, scaling, 1.0)
-    alone = {name: value(Content(targets, strides, {name: 1.0}, scaling, 1.0), maps).item() for name in maps}
+    alone = {
+        name: value(Content(targets, strides, {name: 1.0}, scaling, 1.0), maps).item()
+        for name in maps
+    }
     assert value(both, maps).item() == pytest.approx(0.25 * alone["a"] + 3 * alone["b"], rel=1e-13)
     assert set(both.layers) == {"a", "b"}
 
@@ -157,16 +200,20 @@ def test_half_precision_maps_are_summed_in_single():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 def test_the_gradient_of_content_is_that_of_plain_autograd_and_holds_no_copy(dtype: torch.dtype):
     f, p = rand(1, 3, 4, 5).to(dtype).requires_grad_(), rand(1, 3, 4, 5, seed=1).to(dtype)
-    stats = Content(held({"l": p}), {"l": 1}, {"l": 1.0}, "sum", 1.0).measure({"l": f}, Where.whole(Size(4, 5)))
+    stats = Content(held({"l": p}), {"l": 1}, {"l": 1.0}, "sum", 1.0).measure(
+        {"l": f}, TileContext.whole(Size(4, 5))
+    )
     held_back = [saved.data_ptr() for saved in stats["l"].grad_fn.saved_tensors]  # type: ignore[union-attr]
     assert held_back == [f.data_ptr(), p.data_ptr()]
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    (expected,) = torch.autograd.grad(((f.to(wide) - p.to(wide)) ** 2).sum(), f, torch.tensor(3.0, dtype=wide))
+    (expected,) = torch.autograd.grad(
+        ((f.to(wide) - p.to(wide)) ** 2).sum(), f, torch.tensor(3.0, dtype=wide)
+    )
     (found,) = torch.autograd.grad(stats["l"], f, torch.tensor(3.0, dtype=wide))
     assert found.dtype == dtype and torch.equal(found, expected)
 
 
-# ---- moments -------------------------------------------------------------------------------------------------
+# ---- moments -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
@@ -181,7 +228,9 @@ def test_moments_of_half_precision_maps_are_those_of_the_same_map_in_single(
     total, outer = moments(features)
     f = matrix(features.double())
     assert total.dtype == outer.dtype == torch.float32
-    assert torch.allclose(total.double(), f.sum(1), rtol=1e-6) and torch.allclose(outer.double(), f @ f.T, rtol=1e-6)
+    assert torch.allclose(total.double(), f.sum(1), rtol=1e-6) and torch.allclose(
+        outer.double(), f @ f.T, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
@@ -193,7 +242,9 @@ def test_moments_are_sums_over_positions(form: torch.memory_format, cut: bool):
     f = matrix(features)
     assert torch.allclose(total, f.sum(1), rtol=1e-13)
     assert torch.allclose(outer, f @ f.T, rtol=1e-13)
-    assert torch.autograd.gradcheck(moments, features.clone(memory_format=torch.preserve_format).requires_grad_())
+    assert torch.autograd.gradcheck(
+        moments, features.clone(memory_format=torch.preserve_format).requires_grad_()
+    )
 
 
 def test_moments_of_no_positions_are_zero():
@@ -215,18 +266,23 @@ def test_mean_covariance_and_power():
 
 
 def test_stats_add_up():
-    one, other = {"a": torch.ones(2), "b": torch.tensor(2.0)}, {"a": torch.ones(2) * 4, "b": torch.tensor(5.0)}
+    one, other = (
+        {"a": torch.ones(2), "b": torch.tensor(2.0)},
+        {"a": torch.ones(2) * 4, "b": torch.tensor(5.0)},
+    )
     total = base.add(base.add({}, one), other)
     assert total["a"].tolist() == [5, 5]
     assert total["b"].item() == 7
     assert one["a"].tolist() == [1, 1]
 
 
-# ---- style: Gatys --------------------------------------------------------------------------------------------
+# ---- style: Gatys --------------------------------------------------------------------------------
 
 
 def gatys(f: Tensor, a: Tensor) -> float:
-    """E_l, equation 4: G and A the undivided Gram matrices, N the filters, M the positions of the picture's map."""
+    """E_l, equation 4: G and A the undivided Gram matrices, N the filters, M the positions of the
+    picture's map.
+    """
     n, m = f.shape
     return (((f @ f.T - a @ a.T) ** 2).sum() / (4 * n**2 * m**2)).item()
 
@@ -237,7 +293,9 @@ def test_gatys_style_loss_and_gradient_to_the_letter(painting: tuple[int, int]):
     target = rand(1, 5, *painting, seed=1).relu()
     f = before.relu()
     objective = Style({"l": moments_of(target)}, {"l": 1}, {"l": 1.0}, {"gram-gatys": 1.0}, 1.0)
-    assert value(objective, {"l": f}).item() == pytest.approx(gatys(matrix(f), matrix(target)), rel=1e-12)
+    assert value(objective, {"l": f}).item() == pytest.approx(
+        gatys(matrix(f), matrix(target)), rel=1e-12
+    )
     flat = matrix(f)
     n, m = flat.shape
     apart = flat @ flat.T - matrix(target) @ matrix(target).T
@@ -252,12 +310,16 @@ def test_gatys_layers_are_added_by_weight():
     paintings = {"a": rand(1, 3, 4, 5, seed=2), "b": rand(1, 2, 4, 5, seed=3)}
     target = {name: moments_of(map) for name, map in paintings.items()}
     objective = Style(target, {"a": 1, "b": 1}, {"a": 0.2, "b": 0.7}, {"gram-gatys": 1.0}, 5.0)
-    expected = sum(w * gatys(matrix(maps[name]), matrix(paintings[name])) for name, w in (("a", 0.2), ("b", 0.7)))
-    assert value(objective, maps).item() == pytest.approx(expected, rel=1e-12)  # eq. 5; the term's own weight is apart
+    expected = sum(
+        w * gatys(matrix(maps[name]), matrix(paintings[name]))
+        for name, w in (("a", 0.2), ("b", 0.7))
+    )
+    # Eq. 5; the term's own weight is apart.
+    assert value(objective, maps).item() == pytest.approx(expected, rel=1e-12)
     assert objective.weight == 5.0
 
 
-# ---- style: every statistic ----------------------------------------------------------------------------------
+# ---- style: every statistic ----------------------------------------------------------------------
 
 
 def gram(f: Array, p: Array) -> float:
@@ -287,7 +349,9 @@ def mean_deviation(f: Array, p: Array) -> float:
 
 
 def wasserstein(f: Array, p: Array) -> float:
-    """tr (A^1/2 B A^1/2)^1/2 is the sum of the roots of the eigenvalues of A B, which is similar to it."""
+    """tr (A^1/2 B A^1/2)^1/2 is the sum of the roots of the eigenvalues of A B, which is similar to
+    it.
+    """
     a, b = np.cov(f, bias=True), np.cov(p, bias=True)
     fidelity = np.sqrt(np.linalg.eigvals(a @ b).astype(complex)).real.sum()
     apart = ((f.mean(1) - p.mean(1)) ** 2).sum() + np.trace(a) + np.trace(b) - 2 * fidelity
@@ -324,7 +388,9 @@ def test_a_statistic_is_its_formula(name: str, seed: int, channels: int):
 def test_a_statistics_gradient_is_that_of_finite_differences(name: str):
     f, p = rand(1, 3, 4, 5) + 0.5, rand(1, 3, 5, 6, seed=1)
     objective = Style({"l": moments_of(p)}, {"l": 1}, {"l": 1.0}, {name: 1.0}, 1.0)
-    assert torch.autograd.gradcheck(lambda x: value(objective, {"l": x}), f.requires_grad_(), rtol=1e-6)
+    assert torch.autograd.gradcheck(
+        lambda x: value(objective, {"l": x}), f.requires_grad_(), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", STATISTICS)
@@ -341,7 +407,10 @@ def test_a_statistic_is_0_where_the_statistics_agree(name: str):
 def test_relative_statistics_do_not_feel_a_common_factor(name: str):
     f, p = rand(1, 3, 4, 5), rand(1, 3, 5, 6, seed=1)
     found = [
-        value(Style({"l": moments_of(p * k)}, {"l": 1}, {"l": 1.0}, {name: 1.0}, 1.0), {"l": f * k}).item() for k in (1, 30)
+        value(
+            Style({"l": moments_of(p * k)}, {"l": 1}, {"l": 1.0}, {name: 1.0}, 1.0), {"l": f * k}
+        ).item()
+        for k in (1, 30)
     ]
     assert found[0] == pytest.approx(found[1], rel=1e-9)
 
@@ -349,13 +418,16 @@ def test_relative_statistics_do_not_feel_a_common_factor(name: str):
 def test_several_statistics_are_added():
     f, p = rand(1, 3, 4, 5), rand(1, 3, 5, 6, seed=1)
     target = {"l": moments_of(p)}
-    alone = {name: value(Style(target, {"l": 1}, {"l": 1.0}, {name: 1.0}, 1.0), {"l": f}).item() for name in STATISTICS}
+    alone = {
+        name: value(Style(target, {"l": 1}, {"l": 1.0}, {name: 1.0}, 1.0), {"l": f}).item()
+        for name in STATISTICS
+    }
     both = Style(target, {"l": 1}, {"l": 0.5}, {"gram": 2.0, "wasserstein": 3.0}, 1.0)
     expected = 0.5 * (2 * alone["gram"] + 3 * alone["wasserstein"])
     assert value(both, {"l": f}).item() == pytest.approx(expected, rel=1e-12)
 
 
-# ---- style: Wasserstein --------------------------------------------------------------------------------------
+# ---- style: Wasserstein --------------------------------------------------------------------------
 
 
 def gaussian(mean: list[float], deviations: list[float]) -> Moments:
@@ -366,7 +438,9 @@ def gaussian(mean: list[float], deviations: list[float]) -> Moments:
 
 def test_wasserstein_of_one_channel_is_the_difference_of_means_and_deviations():
     found, target = gaussian([2.0], [3.0]), gaussian([-1.0], [0.5])
-    assert style.wasserstein(found, target).item() == pytest.approx((3**2 + 2.5**2) / (1 + 0.25), rel=1e-12)
+    assert style.wasserstein(found, target).item() == pytest.approx(
+        (3**2 + 2.5**2) / (1 + 0.25), rel=1e-12
+    )
 
 
 def test_wasserstein_of_commuting_covariances_is_that_of_their_deviations():
@@ -375,13 +449,18 @@ def test_wasserstein_of_commuting_covariances_is_that_of_their_deviations():
     assert style.wasserstein(found, target).item() == pytest.approx(expected, rel=1e-12)
     # The same two, turned: a distance does not depend on the axes.
     turn = torch.linalg.qr(rand(3, 3)).Q
-    found, target = (Moments(m.count, turn @ m.mean, turn @ m.second @ turn.T) for m in (found, target))
+    found, target = (
+        Moments(m.count, turn @ m.mean, turn @ m.second @ turn.T) for m in (found, target)
+    )
     assert style.wasserstein(found, target).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_wasserstein_is_symmetric_but_for_its_denominator():
     one, other = moments_of(rand(1, 4, 6, 6)), moments_of(rand(1, 4, 6, 6, seed=1) * 2 + 1)
-    there, back = style.wasserstein(one, other) * other.power, style.wasserstein(other, one) * one.power
+    there, back = (
+        style.wasserstein(one, other) * other.power,
+        style.wasserstein(other, one) * one.power,
+    )
     assert there.item() == pytest.approx(back.item(), rel=1e-11)
 
 
@@ -391,7 +470,9 @@ def test_wasserstein_and_its_gradient_are_numbers_where_channels_are_dead_or_pos
     few = rand(1, 6, 2, 2, seed=1).requires_grad_()  # rank 4 at most
     flat = torch.full((1, 6, 4, 4), 0.5, dtype=torch.float64).requires_grad_()
     for target in (p, rand(1, 6, 1, 2), torch.ones(1, 6, 4, 4, dtype=torch.float64)):
-        objective = Style({"l": moments_of(target)}, {"l": 1}, {"l": 1.0}, {"wasserstein": 1.0}, 1.0)
+        objective = Style(
+            {"l": moments_of(target)}, {"l": 1}, {"l": 1.0}, {"wasserstein": 1.0}, 1.0
+        )
         for leaf in (few, flat):
             found = value(objective, {"l": leaf})
             assert torch.isfinite(found)
@@ -416,7 +497,7 @@ def test_statistics_that_are_no_numbers_give_no_number():
         assert not torch.isfinite(statistic(broken, p)), name
 
 
-# ---- blend ---------------------------------------------------------------------------------------------------
+# ---- blend ---------------------------------------------------------------------------------------
 
 
 def test_a_blend_of_one_painting_is_itself():
@@ -454,7 +535,7 @@ def test_an_exaggerated_target_is_that_of_maps_times_the_root_of_the_gain():
     assert torch.allclose(found.covariance, expected.covariance, rtol=1e-12)
 
 
-# ---- smoothness ----------------------------------------------------------------------------------------------
+# ---- smoothness ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 1), (4, 5)], ids=str)
@@ -480,10 +561,14 @@ def padded(x: Tensor) -> Array:
 
 
 def nine_point(x: Tensor) -> float:
-    """Each difference within the picture once, those along a diagonal by a quarter of the others' weight."""
+    """Each difference within the picture once, those along a diagonal by a quarter of the others'
+    weight.
+    """
     a = x[0].numpy()
     straight = (np.diff(a, axis=1) ** 2).sum() + (np.diff(a, axis=2) ** 2).sum()
-    diagonal = ((a[:, 1:, 1:] - a[:, :-1, :-1]) ** 2).sum() + ((a[:, 1:, :-1] - a[:, :-1, 1:]) ** 2).sum()
+    diagonal = ((a[:, 1:, 1:] - a[:, :-1, :-1]) ** 2).sum() + (
+        (a[:, 1:, :-1] - a[:, :-1, 1:]) ** 2
+    ).sum()
     return float(2 * (straight / 3 + diagonal / 12))
 
 
@@ -504,8 +589,12 @@ def blur(x: Tensor) -> float:
 
 
 NEIGHBOURS: dict[str, Callable[[Tensor], float]] = {
-    "squared": lambda x: float((np.diff(x[0], axis=1) ** 2).sum() + (np.diff(x[0], axis=2) ** 2).sum()),
-    "absolute": lambda x: float(np.abs(np.diff(x[0], axis=1)).sum() + np.abs(np.diff(x[0], axis=2)).sum()),
+    "squared": lambda x: float(
+        (np.diff(x[0], axis=1) ** 2).sum() + (np.diff(x[0], axis=2) ** 2).sum()
+    ),
+    "absolute": lambda x: float(
+        np.abs(np.diff(x[0], axis=1)).sum() + np.abs(np.diff(x[0], axis=2)).sum()
+    ),
     "nine-point": nine_point,
     "joint": joint,
     "blur": blur,
@@ -522,22 +611,30 @@ def test_a_measure_of_smoothness_is_its_formula(name: Any, size: tuple[int, int]
     x = rand(1, 3, *size)
     total = NEIGHBOURS[name](x)
     assert value(Smooth(1.0, name, "sum"), {"input": x}).item() == pytest.approx(total, rel=1e-12)
-    assert value(Smooth(1.0, name), {"input": x}).item() == pytest.approx(total / (3 * size[0] * size[1]), rel=1e-12)
+    assert value(Smooth(1.0, name), {"input": x}).item() == pytest.approx(
+        total / (3 * size[0] * size[1]), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_smoothness_gradient(name: Any):
-    assert torch.autograd.gradcheck(lambda x: value(Smooth(1.0, name), {"input": x}), rand(1, 3, 4, 5).requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda x: value(Smooth(1.0, name), {"input": x}), rand(1, 3, 4, 5).requires_grad_()
+    )
 
 
 def test_pixels_within_bounds_cost_nothing_and_others_their_distance():
-    x = torch.tensor([0.0, 0.5, 1.0, -0.25, 1.5, 0.9], dtype=torch.float64).view(1, 1, 2, 3).expand(1, 3, 2, 3)
+    x = (
+        torch.tensor([0.0, 0.5, 1.0, -0.25, 1.5, 0.9], dtype=torch.float64)
+        .view(1, 1, 2, 3)
+        .expand(1, 3, 2, 3)
+    )
     assert value(Bounds(1.0), {"input": x}).item() == pytest.approx(0.75 / 6, rel=1e-14)
     x = rand(1, 3, 4, 5)
     assert torch.autograd.gradcheck(lambda x: value(Bounds(1.0), {"input": x}), x.requires_grad_())
 
 
-# ---- the contract --------------------------------------------------------------------------------------------
+# ---- the contract --------------------------------------------------------------------------------
 
 
 def test_every_objective_says_what_the_loop_asks():
@@ -550,5 +647,10 @@ def test_every_objective_says_what_the_loop_asks():
     ]
     assert [objective.name for objective in made] == ["content", "style", "smooth", "bounds"]
     assert [objective.weight for objective in made] == [2, 3, 4, 5]
-    assert [dict(objective.layers) for objective in made] == [{"l": 4}, {"l": 4}, {"input": 1}, {"input": 1}]
+    assert [dict(objective.layers) for objective in made] == [
+        {"l": 4},
+        {"l": 4},
+        {"input": 1},
+        {"input": 1},
+    ]
     assert all(objective.additive for objective in made)

@@ -1,4 +1,6 @@
-"""Maxima and their gradient are torch's own, to the bit, whatever the layout, the size and the ties."""
+"""Maxima and their gradient are torch's own, to the bit, whatever the layout, the size and the
+ties.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,21 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channel
 
 
 @pytest.mark.parametrize("size", [(2, 2), (2, 7), (9, 4), (5, 5), (30, 26)], ids=str)
-@pytest.mark.parametrize("levels", [1, 2, 3, 1000])  # few levels: most squares hold their maximum more than once
+# Few levels: most squares hold their maximum more than once.
+@pytest.mark.parametrize("levels", [1, 2, 3, 1000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("compact", [False, True])
-def test_maxima_and_gradient_are_torchs(compact: bool, layout: str, dtype: torch.dtype, levels: int, size: tuple[int, int]):
+def test_maxima_and_gradient_are_torchs(
+    compact: bool, layout: str, dtype: torch.dtype, levels: int, size: tuple[int, int]
+):
     generator = torch.Generator().manual_seed(levels)
     form = LAYOUTS[layout]
-    x = (torch.randint(0, levels, (1, 3, *size), generator=generator) - levels / 2).to(dtype).contiguous(memory_format=form)
+    x = (
+        (torch.randint(0, levels, (1, 3, *size), generator=generator) - levels / 2)
+        .to(dtype)
+        .contiguous(memory_format=form)
+    )
     kept = x.clone()
     leaf = x.clone().requires_grad_()
     expected = functional.max_pool2d(leaf, 2)
@@ -31,7 +40,9 @@ def test_maxima_and_gradient_are_torchs(compact: bool, layout: str, dtype: torch
     assert which.dtype == (torch.uint8 if compact or layout == "contiguous" else torch.int64)
     found_gradient = pooling.gradient(g, which, x.shape, form)
     assert torch.equal(found_gradient, expected_gradient)
-    assert found.is_contiguous(memory_format=form) and found_gradient.is_contiguous(memory_format=form)
+    assert found.is_contiguous(memory_format=form) and found_gradient.is_contiguous(
+        memory_format=form
+    )
     assert torch.equal(x, kept)
 
 
@@ -53,7 +64,9 @@ def test_where_no_way_back_is_asked_for_none_is_kept():
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_one_byte_a_square_is_kept(layout: str):
-    _, which = pooling.maxima(torch.rand(1, 2, 6, 8).contiguous(memory_format=LAYOUTS[layout]), compact=True)
+    _, which = pooling.maxima(
+        torch.rand(1, 2, 6, 8).contiguous(memory_format=LAYOUTS[layout]), compact=True
+    )
     assert which is not None and which.dtype == torch.uint8 and which.numel() == 2 * 3 * 4
 
 

@@ -1,4 +1,6 @@
-"""The first guess of the inverse Hessian is symmetric, positive, fits the last pair, and finds where curvature is small."""
+"""The first guess of the inverse Hessian is symmetric, positive, fits the last pair, and finds
+where curvature is small.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +9,19 @@ import torch
 from torch import Tensor
 
 from impasto.geometry import Size
-from impasto.preconditioner import PLACE_RANGE, WAVE_RANGE, Preconditioner
-from impasto.recipe import Solver as Choice
-from impasto.solvers import FIRST_FALL, FIRST_MOVE, LONGEST_MOVE, make
-from impasto.spectrum import Spectrum
+from impasto.optimize.dct import Spectrum
+from impasto.optimize.lbfgs import FIRST_FALL, FIRST_MOVE, LONGEST_MOVE
+from impasto.optimize.preconditioner import PLACE_RANGE, WAVE_RANGE, Preconditioner
+from impasto.optimize.solver_factory import make
+from impasto.recipe.records import Solver as Choice
 
 SIZE = Size(48, 64)
 
 
 def noise(seed: int, size: Size = SIZE) -> Tensor:
-    return torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        (1, 3, *size), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def fresh(size: Size = SIZE) -> Preconditioner:
@@ -68,7 +73,9 @@ def test_one_that_knows_nothing_changes_nothing():
 def test_it_is_symmetric_and_positive_and_fits_the_last_pair(size: Size):
     learned, step, change = taught(size=size)
     one, other = noise(90, size), noise(91, size)
-    assert dot(one, learned(other.clone())) == pytest.approx(dot(other, learned(one.clone())), rel=1e-9)
+    assert dot(one, learned(other.clone())) == pytest.approx(
+        dot(other, learned(one.clone())), rel=1e-9
+    )
     assert dot(one, learned(one.clone())) > 0
     assert dot(change, learned(change.clone())) == pytest.approx(dot(step, change), rel=1e-9)
 
@@ -91,7 +98,9 @@ def test_it_finds_where_a_picture_is_flat():
         step = noise(seed)
         learned.learn(step, place * (place * step), dot(step, place * (place * step)))
         if seed == 2:  # of which little is made yet
-            few = float(learned(torch.ones(1, 3, *SIZE, dtype=torch.float64))[..., 0, 0].abs().max())
+            few = float(
+                learned(torch.ones(1, 3, *SIZE, dtype=torch.float64))[..., 0, 0].abs().max()
+            )
     far = learned(torch.ones(1, 3, *SIZE, dtype=torch.float64)).abs().mean((0, 1, 2))
     left, right = far[: SIZE.width // 2 - 8].mean(), far[SIZE.width // 2 + 8 :].mean()
     assert 10 < left / right < PLACE_RANGE**2
@@ -122,7 +131,9 @@ def test_no_move_is_longer_than_some_levels():
             solver.move(1000 * (noise(1) + 1e-4 * solver.pixels), loss)
             length = float((solver.pixels - before).square().mean().sqrt())
             if move == 0:
-                expected = longest if longest == FIRST_MOVE else longest / solver.pixels.numel() ** 0.5
+                expected = (
+                    longest if longest == FIRST_MOVE else longest / solver.pixels.numel() ** 0.5
+                )
                 assert length == pytest.approx(expected, rel=1e-6)
             assert length <= LONGEST_MOVE * 1.000001
             before = solver.pixels.clone()
@@ -134,7 +145,9 @@ def test_a_search_over_waves_of_unlike_curvature_is_several_times_shorter(dtype:
     curvature, bottom = steep(), 0.05 * noise(7).to(dtype)
 
     def searched(preconditioned: bool) -> int:
-        choice = Choice(name="lbfgs", history=10, preconditioner="learned" if preconditioned else "none")
+        choice = Choice(
+            name="lbfgs", history=10, preconditioner="learned" if preconditioned else "none"
+        )
         solver = make(choice, torch.zeros(1, 3, *SIZE, dtype=dtype))
         first = None
         for move in range(400):

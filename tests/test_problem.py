@@ -1,4 +1,6 @@
-"""What is minimised at one size: where the search sets out from, which terms there are, and what they are compared with."""
+"""What is minimised at one size: where the search sets out from, which terms there are, and what
+they are compared with.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,11 @@ from torch import Tensor
 from impasto import images
 from impasto.geometry import Size
 from impasto.networks.features import Network
-from impasto.objectives.style import Style
-from impasto.problem import Tools, evaluation, first_pixels, objectives_for
-from impasto.recipe import Input, Recipe, with_settings
-from impasto.schedule import Plan, Stage, painting_size
+from impasto.objectives.moments import Style
+from impasto.optimize.loss import Tools, evaluation, first_pixels, objectives_for
+from impasto.planning.schedule import Plan, Stage, painting_size
+from impasto.recipe.loading import with_settings
+from impasto.recipe.records import Input, Recipe
 
 LAYERS = ("input", "relu1_1", "relu2_1", "relu2_2", "relu3_1")
 SETTINGS = {
@@ -52,9 +55,16 @@ def pixels(height: int, width: int, seed: int) -> NDArray[np.float32]:
 
 def tools_of(network_of: Callable[..., Network]) -> Tools:
     """A pocket network, a photo and two paintings."""
-    base = Recipe(photo=Input(path="photo"), paintings=(Input(path="one"), Input(path="two", weight=2)))
+    base = Recipe(
+        photo=Input(path="photo"), paintings=(Input(path="one"), Input(path="two", weight=2))
+    )
     network = network_of(*LAYERS, padding="reflect")
-    return Tools(with_settings(base, SETTINGS), network, pixels(41, 50, 0), (pixels(48, 40, 1), pixels(36, 60, 2)))
+    return Tools(
+        with_settings(base, SETTINGS),
+        network,
+        pixels(41, 50, 0),
+        (pixels(48, 40, 1), pixels(36, 60, 2)),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +104,7 @@ class Watched(Wrapped):
         return super().__call__(picture, **how)
 
 
-# ---- where the search sets out from -----------------------------------------------------------------------------------
+# ---- where the search sets out from --------------------------------------------------------------
 
 
 def test_another_seed_is_another_noise_and_only_noise_feels_it(tools: Tools):
@@ -116,14 +126,22 @@ def test_what_the_search_starts_from(tools: Tools):
     size = Size(20, 25)
     drawn = pixels(30, 30, 9)
     mine = replace(tools, start=drawn)
-    for start, source in (("content", tools.photo), ("style", tools.paintings[0]), ("drawn.png", drawn)):
+    for start, source in (
+        ("content", tools.photo),
+        ("style", tools.paintings[0]),
+        ("drawn.png", drawn),
+    ):
         found = first_pixels(PLAN, changed(mine, init=start))
         assert torch.equal(found, images.to_tensor(images.resize(source, size)))
 
 
 def drawn(tools: Tools, **settings: object) -> Tensor:
     wide = Plan((Stage(Size(120, 150), 1),), 1.0)
-    named = {name if name == "seed" else f"schedule_{name}": value for name, value in settings.items() if name != "init"}
+    named = {
+        name if name == "seed" else f"schedule_{name}": value
+        for name, value in settings.items()
+        if name != "init"
+    }
     return first_pixels(wide, changed(tools, init=settings.get("init", "noise"), **named))
 
 
@@ -139,8 +157,12 @@ def test_noise_is_spread_as_it_is_asked_to_be(tools: Tools):
 
 def test_noise_may_be_spread_about_what_the_network_takes_for_nought(tools: Tools):
     weight, bias = tools.network.input_weight, tools.network.input_bias
-    assert torch.allclose(weight @ tools.network.mean.double() + bias, torch.zeros(3).double(), atol=1e-6)
-    network = replace_input(tools.network, torch.eye(3).flip(0) * 255, -torch.tensor([103.939, 116.779, 123.68]))
+    assert torch.allclose(
+        weight @ tools.network.mean.double() + bias, torch.zeros(3).double(), atol=1e-6
+    )
+    network = replace_input(
+        tools.network, torch.eye(3).flip(0) * 255, -torch.tensor([103.939, 116.779, 123.68])
+    )
     found = drawn(replace(tools, network=network), noise_centre="mean", noise_spread=0)
     expected = torch.tensor([123.68, 116.779, 103.939]) / 255
     assert torch.allclose(found, expected.view(1, 3, 1, 1).expand_as(found), atol=1e-6)
@@ -157,17 +179,23 @@ def test_a_share_of_noise_gives_way_to_what_is_started_from(tools: Tools):
     mixed = drawn(tools, init="content", noise=0.6, noise_kind="uniform")
     assert torch.allclose(mixed, 0.6 * noise + 0.4 * photo, atol=1e-6)
     assert torch.equal(drawn(tools, init="content", noise=1, noise_kind="uniform"), noise)
-    assert torch.equal(drawn(tools, init="noise", noise=0.3, noise_kind="uniform"), noise)  # of which there is no share
+    # Of which there is no share.
+    assert torch.equal(drawn(tools, init="noise", noise=0.3, noise_kind="uniform"), noise)
     assert torch.equal(drawn(tools, init="content", seed=4), photo)
-    assert not torch.equal(drawn(tools, init="style", noise=0.1, seed=4), drawn(tools, init="style", noise=0.1))
+    assert not torch.equal(
+        drawn(tools, init="style", noise=0.1, seed=4), drawn(tools, init="style", noise=0.1)
+    )
 
 
-# ---- the terms -----------------------------------------------------------------------------------------------
+# ---- the terms -----------------------------------------------------------------------------------
 
 
 def test_weights_of_nought_leave_their_terms_out(tools: Tools):
     def names(**settings: object) -> list[str]:
-        return [objective.name for objective in objectives_for(Size(20, 25), PLAN, changed(tools, **settings))]
+        return [
+            objective.name
+            for objective in objectives_for(Size(20, 25), PLAN, changed(tools, **settings))
+        ]
 
     assert names() == ["content", "style", "smooth"]
     assert names(content_weight=0) == ["style", "smooth"]
@@ -191,7 +219,9 @@ def test_at_the_photo_its_content_is_nought(tools: Tools):
 
 def test_paintings_are_blended_by_their_weights(tools: Tools):
     def style(*weights: float) -> float:
-        paintings = tuple(Input(path=str(index), weight=weight) for index, weight in enumerate(weights))
+        paintings = tuple(
+            Input(path=str(index), weight=weight) for index, weight in enumerate(weights)
+        )
         mine = replace(tools, recipe=tools.recipe.model_copy(update={"paintings": paintings}))
         return evaluation(Size(20, 25), PLAN, mine)(first_pixels(PLAN, tools))[0].terms["style"]
 
@@ -206,13 +236,17 @@ def test_paintings_are_blended_by_their_weights(tools: Tools):
     assert style(1, 1e-9) == pytest.approx(alone, rel=1e-6)
 
 
-def test_a_painting_much_larger_than_the_picture_is_looked_at_in_tiles_of_the_pictures_size(tools: Tools):
+def test_a_painting_much_larger_than_the_picture_is_looked_at_in_tiles_of_the_pictures_size(
+    tools: Tools,
+):
     large = changed(tools, style_scale=3)
     network = Watched(large.network)
     in_tiles = objectives_for(Size(60, 80), PLAN, replace(large, network=network))  # type: ignore[arg-type]
     assert max(map(max, network.seen)) <= 80 + 2 * 2 * large.network.halo
     whole = objectives_for(Size(60, 80), PLAN, replace(large, tile=10_000))
-    (one,), (other,) = ([each for each in found if isinstance(each, Style)] for found in (in_tiles, whole))
+    (one,), (other,) = (
+        [each for each in found if isinstance(each, Style)] for found in (in_tiles, whole)
+    )
     for name, target in other.target.items():
         assert torch.allclose(one.target[name].second, target.second, rtol=1e-4), name
 
@@ -220,7 +254,10 @@ def test_a_painting_much_larger_than_the_picture_is_looked_at_in_tiles_of_the_pi
 def test_paintings_are_looked_at_in_the_size_that_the_recipe_gives_them(tools: Tools):
     network, picture = Watched(tools.network), Size(60, 80)
     objectives_for(picture, PLAN, changed(replace(tools, network=network), style_scale=1.5))  # type: ignore[arg-type]
-    assert network.seen == [(60, 80), *(tuple(painting_size(Size(*p.shape[:2]), picture, 1.5)) for p in tools.paintings)]
+    assert network.seen == [
+        (60, 80),
+        *(tuple(painting_size(Size(*p.shape[:2]), picture, 1.5)) for p in tools.paintings),
+    ]
 
 
 @pytest.mark.parametrize("statistic", ["gram", "wasserstein"])

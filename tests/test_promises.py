@@ -19,8 +19,8 @@ from test_api import hang, paint_with_a_pocket_network, random_pixels, save_rand
 
 import impasto
 from impasto import cli, images
-from impasto import recipe as recipes
 from impasto.errors import CannotWrite, ImpastoError
+from impasto.recipe import loading
 
 PAIR = ("photo.png", "painting.png")
 QUICK = ("--size", "64", "--iterations", "3")
@@ -46,22 +46,32 @@ def pixels_of(path: str | Path) -> np.ndarray[Any, Any]:
 def loaded(program: str) -> list[str]:
     """Which of the heavy libraries a program has loaded at its end."""
     ask = "\nimport sys\nprint(*{'torch', 'numpy', 'PIL', 'scipy', 'skimage'} & set(sys.modules), file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", program + ask], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program + ask],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     return done.stderr.split()
 
 
-# ---- importing costs nothing, and says nothing ---------------------------------------------------------------
+# ---- importing costs nothing, and says nothing ---------------------------------------------------
 
 
 def test_importing_loads_no_torch_and_prints_nothing():
-    words = ("errors", "events", "geometry", "recipe", "schedule")
+    words = ("errors", "events", "geometry", "recipe.records", "planning.schedule")
     assert loaded(f"import impasto, {', '.join(f'impasto.{name}' for name in words)}") == []
-    done = subprocess.run([sys.executable, "-c", "import impasto"], capture_output=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "import impasto"], capture_output=True, timeout=60, check=True
+    )
     assert (done.stdout, done.stderr) == (b"", b"")
     assert "torch" in loaded("import torch")  # and the question can be answered with yes
 
 
-@pytest.mark.parametrize("command", [["--help"], ["stylize", "--help"], ["--version"], ["recipes"], ["museum"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["stylize", "--help"], ["--version"], ["recipes"], ["museum"]]
+)
 def test_looking_around_loads_no_torch(command: list[str]):
     run = f"from impasto import cli\ntry:\n    cli.main({command!r})\nexcept SystemExit as end:\n    assert not end.code"
     assert loaded(run) == []
@@ -79,11 +89,16 @@ def test_the_public_list():
     assert issubclass(impasto.BadRequest, ImpastoError) and issubclass(impasto.Failed, ImpastoError)
 
 
-# ---- same input, same picture --------------------------------------------------------------------------------
+# ---- same input, same picture --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [(), ("--init", "noise", "--seed", "4"), ("--solver", "adam", "--solver-rate", "0.02")])
-def test_the_same_command_twice_gives_the_same_bytes(options: tuple[str, ...], capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--init", "noise", "--seed", "4"), ("--solver", "adam", "--solver-rate", "0.02")],
+)
+def test_the_same_command_twice_gives_the_same_bytes(
+    options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+):
     first = paint(capsys, *PAIR, "-o", "a.png", *QUICK, *options)
     second = paint(capsys, *PAIR, "-o", "b.png", *QUICK, *options)
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
@@ -118,11 +133,13 @@ def test_a_start_picture_counts_by_its_bytes_too(capsys: pytest.CaptureFixture[s
     for name, start in (("a.png", "start.png"), ("b.png", "elsewhere/start.png")):
         hashes.append(paint(capsys, *PAIR, "-o", name, *QUICK, "--init", start)["recipe_sha256"])
     save_random("start.png", seed=7)
-    hashes.append(paint(capsys, *PAIR, "-o", "c.png", *QUICK, "--init", "start.png")["recipe_sha256"])
+    hashes.append(
+        paint(capsys, *PAIR, "-o", "c.png", *QUICK, "--init", "start.png")["recipe_sha256"]
+    )
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-# ---- every picture carries how it was made -------------------------------------------------------------------
+# ---- every picture carries how it was made -------------------------------------------------------
 
 
 @pytest.mark.parametrize("extension", ["png", "jpg", "webp", "tif"])
@@ -135,12 +152,18 @@ def test_a_picture_is_painted_again_from_itself(extension: str, capsys: pytest.C
     assert Path(made).read_bytes() == Path(f"again.{extension}").read_bytes()
     changed = paint(capsys, *PAIR, "-o", "changed.png", "--recipe", made, "--strength", "20")
     assert changed["recipe_sha256"] != first["recipe_sha256"]
-    kept = recipes.load("changed.png.run/recipe.toml")
-    assert kept.strength == 20 and kept.seed == 9 and kept.style.statistics == {"gram": 2, "mean-deviation": 1}
+    kept = loading.load("changed.png.run/recipe.toml")
+    assert (
+        kept.strength == 20
+        and kept.seed == 9
+        and kept.style.statistics == {"gram": 2, "mean-deviation": 1}
+    )
 
 
 @pytest.mark.parametrize("option", ["photo", "--init", "--weights"])
-def test_a_picture_tells_nobody_about_its_makers_folders(option: str, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def test_a_picture_tells_nobody_about_its_makers_folders(
+    option: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
     secret = tmp_path / "secret-folder"
     secret.mkdir()
     for name in PAIR:
@@ -148,8 +171,12 @@ def test_a_picture_tells_nobody_about_its_makers_folders(option: str, capsys: py
     more = [] if option == "photo" else [option, str(secret / "photo.png")]
     paint(capsys, *[str(secret / name) for name in PAIR], "-o", "out.png", *QUICK, *more)
     text = images.embedded_recipe("out.png") or ""
-    recipe = recipes.from_json(text)
-    assert recipe.photo is not None and recipe.photo.path == "photo.png" and len(recipe.photo.sha256) == 64
+    recipe = loading.from_json(text)
+    assert (
+        recipe.photo is not None
+        and recipe.photo.path == "photo.png"
+        and len(recipe.photo.sha256) == 64
+    )
     assert [painting.path for painting in recipe.paintings] == ["painting.png"]
     assert "secret-folder" not in text and str(tmp_path) not in text
     assert b"secret-folder" not in Path("out.png").read_bytes()
@@ -157,21 +184,39 @@ def test_a_picture_tells_nobody_about_its_makers_folders(option: str, capsys: py
 
 def test_the_recipe_in_the_picture_is_that_of_the_run(capsys: pytest.CaptureFixture[str]):
     record = paint(capsys, *PAIR, "-o", "out.png", *QUICK, "--strength", "33")
-    inside, beside = recipes.from_json(images.embedded_recipe("out.png") or ""), recipes.load("out.png.run/recipe.toml")
+    inside, beside = (
+        loading.from_json(images.embedded_recipe("out.png") or ""),
+        loading.load("out.png.run/recipe.toml"),
+    )
     assert inside.sha256 == beside.sha256 == record["recipe_sha256"]
     folders = {"photo": {"path"}, "paintings": {"__all__": {"path"}}}
     assert inside.model_dump(exclude=folders) == beside.model_dump(exclude=folders)
 
 
-# ---- it says before it starts --------------------------------------------------------------------------------
+# ---- it says before it starts --------------------------------------------------------------------
 
 
 def test_size_device_time_and_memory_are_said_before_and_kept(capsys: pytest.CaptureFixture[str]):
-    cli.main(["stylize", *PAIR, "-o", "out.png", "--size", "128", "--schedule-coarsest", "64", "--iterations", "2,1"])
+    cli.main(
+        [
+            "stylize",
+            *PAIR,
+            "-o",
+            "out.png",
+            "--size",
+            "128",
+            "--schedule-coarsest",
+            "64",
+            "--iterations",
+            "2,1",
+        ]
+    )
     first, said, *_ = capsys.readouterr().err.splitlines()
     assert first == "Painting from photo.png and painting.png."
     stages = "stages 64x48:2 > 128x96:1"
-    found = re.match(rf"(\d+)x(\d+) on cpu.*{stages}, about \d+ s and ([\d.]+) MB of ([\d.]+) GB free", said)
+    found = re.match(
+        rf"(\d+)x(\d+) on cpu.*{stages}, about \d+ s and ([\d.]+) MB of ([\d.]+) GB free", said
+    )
     assert found, said
     with Image.open("out.png") as image:
         assert image.size == (int(found[1]), int(found[2])) == (128, 96)
@@ -182,7 +227,9 @@ def test_size_device_time_and_memory_are_said_before_and_kept(capsys: pytest.Cap
 @pytest.mark.parametrize("size", [0, 64, 85])
 def test_the_size_is_the_one_asked_for(shape: tuple[int, int], size: int):
     height, width = shape
-    painting = impasto.stylize(random_pixels(*shape), "painting.png", size=size, iterations=1, schedule_coarsest=32)
+    painting = impasto.stylize(
+        random_pixels(*shape), "painting.png", size=size, iterations=1, schedule_coarsest=32
+    )
     found = painting.pixels.shape[:2]
     if size == 0:
         assert found == shape
@@ -191,7 +238,7 @@ def test_the_size_is_the_one_asked_for(shape: tuple[int, int], size: int):
         assert abs(found[0] / found[1] - height / width) < 1 / min(found)
 
 
-# ---- it never loses work -------------------------------------------------------------------------------------
+# ---- it never loses work -------------------------------------------------------------------------
 
 
 def test_a_disk_that_is_full_leaves_what_was_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -222,10 +269,12 @@ def test_a_finished_picture_that_cannot_be_saved_is_a_failed_run_and_not_a_bad_r
     assert "No space left" in capsys.readouterr().err and not Path("out.png").exists()
 
 
-# ---- private -------------------------------------------------------------------------------------------------
+# ---- private -------------------------------------------------------------------------------------
 
 
-def test_nothing_leaves_the_machine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_nothing_leaves_the_machine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     def connect(*_: object) -> None:
         raise AssertionError("a connection was opened")
 

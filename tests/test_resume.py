@@ -1,4 +1,6 @@
-"""What was begun is never lost: a run that was stopped or killed goes on, and ends with the bytes of an undisturbed one."""
+"""What was begun is never lost: a run that was stopped or killed goes on, and ends with the bytes
+of an undisturbed one.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +23,22 @@ import torch
 from PIL import Image
 from test_api import paint_with_a_pocket_network, save_random
 
-from impasto import api, engine, images, machine, planning, problem, recipe, runs, scratch, solvers, wiring
+from impasto import api, images, session
 from impasto.errors import CannotResume, DoesNotFit, NotSaved, OutOfMemory
 from impasto.events import Event, Planned, Stepped, Warned
 from impasto.geometry import Size
+from impasto.hardware import kernel_cache
+from impasto.inputs import request
 from impasto.networks.convolution import KERNELS, Kernel
 from impasto.networks.features import Network
-from impasto.request import request
-from impasto.scratch import Held
-from impasto.state import State
+from impasto.optimize import lbfgs, loop, loss, solver_factory, upscale
+from impasto.optimize.state import State
+from impasto.planning import memory as planning
+from impasto.planning import speed
+from impasto.recipe import loading, records
+from impasto.runs import folder as runs
+from impasto.storage import tensors as scratch
+from impasto.storage.tensors import InMemoryTensor
 
 SETTINGS = {"size": 96, "iterations": "4,5", "schedule_coarsest": 48}
 
@@ -44,18 +53,24 @@ def ask(folder: Path, **settings: object) -> api.Request:
     if not photo.exists():
         save_random(photo, 48, 64)
         save_random(painting, 50, 40, seed=1)
-    return request(str(photo), str(painting), recipe.with_settings(recipe.Recipe(), {**SETTINGS, **settings}))
+    return request(
+        str(photo), str(painting), loading.with_settings(records.Recipe(), {**SETTINGS, **settings})
+    )
 
 
 def stop_after(steps: int) -> tuple[api.Watch, list[Event]]:
     seen: list[Event] = []
-    return api.Watch(seen.append, stop=lambda: sum(isinstance(event, Stepped) for event in seen) >= steps), seen
+    return api.Watch(
+        seen.append, stop=lambda: sum(isinstance(event, Stepped) for event in seen) >= steps
+    ), seen
 
 
 @pytest.mark.usefixtures("pocket")
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("steps", [1, 3, 4, 5, 8])
-def test_a_stopped_run_goes_on_to_the_bytes_of_an_undisturbed_one(tmp_path: Path, solver: str, steps: int):
+def test_a_stopped_run_goes_on_to_the_bytes_of_an_undisturbed_one(
+    tmp_path: Path, solver: str, steps: int
+):
     settings = {"solver": solver, "solver_rate": 1 if solver == "lbfgs" else 0.02}
     whole = api.paint(ask(tmp_path, **settings))
     watch, _ = stop_after(steps)
@@ -63,17 +78,26 @@ def test_a_stopped_run_goes_on_to_the_bytes_of_an_undisturbed_one(tmp_path: Path
     api.paint(ask(tmp_path, **settings), output=out, run=run, watch=watch)
     assert not (run / runs.RECORD).exists()
     seen: list[Event] = []
-    resumed = api.paint(ask(tmp_path, **settings), output=out, run=run, watch=api.Watch(seen.append))
+    resumed = api.paint(
+        ask(tmp_path, **settings), output=out, run=run, watch=api.Watch(seen.append)
+    )
     assert resumed.pixels.tobytes() == whole.pixels.tobytes()
     assert sum(isinstance(event, Stepped) for event in seen) == 9 - steps
-    assert any(isinstance(event, Warned) and f"after {steps} of 9" in event.message for event in seen)
+    assert any(
+        isinstance(event, Warned) and f"after {steps} of 9" in event.message for event in seen
+    )
     assert resumed.record["evaluations"] == whole.record["evaluations"] == 10
     assert (run / runs.RECORD).exists() and not (run / runs.STATE).exists()
 
 
 SEARCHES: dict[str, dict[str, object]] = {
     "sgd": {"solver": "sgd", "solver_rate": 100, "solver_rate_decay": 0.9},
-    "averaged and carried": {"solver": "adam", "solver_rate": 0.02, "solver_average": 0.9, "solver_carry": True},
+    "averaged and carried": {
+        "solver": "adam",
+        "solver_rate": 0.02,
+        "solver_average": 0.9,
+        "solver_carry": True,
+    },
     "along a line": {"solver_line_search": "strong-wolfe", "solver_average": 0.5, "solver_rate": 4},
 }
 
@@ -112,7 +136,9 @@ def test_resume_by_the_folder(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("pocket")
-def test_a_run_is_gone_on_with_by_the_methods_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_is_gone_on_with_by_the_methods_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Whatever this machine would choose now: another method for one shape is another rounding."""
     begun = replace(KERNELS["conv2d"], methods={(3, 4, 64): "packed", (4, 4, 32): "conv2d"})
     used: list[Kernel] = []
@@ -121,13 +147,13 @@ def test_a_run_is_gone_on_with_by_the_methods_it_began_with(tmp_path: Path, monk
         used.append(kernel)
         return Network(*given, kernel=kernel, **more)
 
-    monkeypatch.setattr(wiring, "Network", made)
-    monkeypatch.setattr(machine, "kernel", lambda precision, where: begun)
+    monkeypatch.setattr(session, "Network", made)
+    monkeypatch.setattr(kernel_cache, "kernel", lambda precision, where: begun)
     whole = api.paint(ask(tmp_path))
     watch, _ = stop_after(3)
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     api.paint(ask(tmp_path), output=out, run=run, watch=watch)
-    monkeypatch.setattr(machine, "kernel", lambda precision, where: KERNELS["channels-last"])
+    monkeypatch.setattr(kernel_cache, "kernel", lambda precision, where: KERNELS["channels-last"])
     assert api.resume(run).pixels.tobytes() == whole.pixels.tobytes()
     assert used == [begun] * 3
     api.paint(ask(tmp_path), output=out, run=run, fresh=True)
@@ -172,12 +198,19 @@ def _cut(state: Path) -> None:
     state.write_bytes(state.read_bytes()[:-1000])
 
 
-def _rewritten(change: Callable[[dict[str, Held], dict[str, Any]], object]) -> Callable[[Path], None]:
-    """The state with its tensors and facts changed, as another version or a wilful hand would leave it."""
+def _rewritten(
+    change: Callable[[dict[str, InMemoryTensor], dict[str, Any]], object],
+) -> Callable[[Path], None]:
+    """The state with its tensors and facts changed, as another version or a wilful hand would leave
+    it.
+    """
 
     def rewrite(state: Path) -> None:
         waiting, metadata = scratch.waiting(state)
-        tensors, facts = {name: Held(kept.load()) for name, kept in waiting.items()}, json.loads(metadata["facts"])
+        tensors, facts = (
+            {name: InMemoryTensor(kept.load()) for name, kept in waiting.items()},
+            json.loads(metadata["facts"]),
+        )
         change(tensors, facts)
         state.write_bytes(b"".join(scratch.written(tensors, {"facts": json.dumps(facts)})))
 
@@ -185,17 +218,36 @@ def _rewritten(change: Callable[[dict[str, Held], dict[str, Any]], object]) -> C
 
 
 def _older(state: Path) -> None:
-    state.write_bytes(b"".join(scratch.written({"pixels": Held(torch.zeros(1, 3, 36, 48))}, {"state": "{}"})))
+    state.write_bytes(
+        b"".join(
+            scratch.written({"pixels": InMemoryTensor(torch.zeros(1, 3, 36, 48))}, {"state": "{}"})
+        )
+    )
 
 
-FACTS = ("stage", "step", "evaluations", "averaged", "astray", "restarts", "tile", "value", "lowest", "tensors", "format")
+FACTS = (
+    "stage",
+    "step",
+    "evaluations",
+    "averaged",
+    "high_loss_streak",
+    "restarts",
+    "tile",
+    "value",
+    "lowest",
+    "tensors",
+    "format",
+)
 RUN_FACTS = ("request", "recipe_sha256", "kernel", "seconds", "output")
 STRANGE: dict[str, Callable[[Path], None]] = {
     "cut short": _cut,
     "of an older version": _older,
     "of no version": _rewritten(lambda tensors, facts: facts.pop("format")),
     "no facts but a list": _rewritten(lambda tensors, facts: facts.clear()),
-    **{f"no {name}": _rewritten(lambda t, facts, name=name: facts.pop(name)) for name in (*FACTS, *RUN_FACTS)},
+    **{
+        f"no {name}": _rewritten(lambda t, facts, name=name: facts.pop(name))
+        for name in (*FACTS, *RUN_FACTS)
+    },
     **{
         f"strange {name}": _rewritten(lambda t, facts, name=name: facts.update({name: [1]}))
         for name in (*FACTS, *RUN_FACTS)
@@ -203,13 +255,15 @@ STRANGE: dict[str, Callable[[Path], None]] = {
     "stage of no plan": _rewritten(lambda tensors, facts: facts.update(stage=7)),
     "step of no stage": _rewritten(lambda tensors, facts: facts.update(step=70)),
     "below nought": _rewritten(lambda tensors, facts: facts.update(step=-1)),
-    "a loss that is none": _rewritten(lambda tensors, facts: facts.update(value=[1.0, {"style": "low"}])),
+    "a loss that is none": _rewritten(
+        lambda tensors, facts: facts.update(value=[1.0, {"style": "low"}])
+    ),
     "another kernel": _rewritten(lambda tensors, facts: facts.update(kernel="abacus")),
     "no pixels": _rewritten(lambda tensors, facts: tensors.pop("pixels")),
     "no memory": _rewritten(lambda tensors, facts: tensors.pop("memory.curvature")),
     "pixels of another size": _rewritten(
         lambda tensors, facts: (
-            tensors.update(pixels=Held(torch.zeros(1, 3, 9, 9))),
+            tensors.update(pixels=InMemoryTensor(torch.zeros(1, 3, 9, 9))),
             facts["tensors"].update(pixels=["torch.float32", 1, 3, 9, 9]),
         )
     ),
@@ -218,7 +272,9 @@ STRANGE: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.usefixtures("pocket")
 @pytest.mark.parametrize("strange", STRANGE)
-def test_a_state_that_cannot_be_gone_on_with_says_what_to_do_and_loses_nothing(tmp_path: Path, strange: str):
+def test_a_state_that_cannot_be_gone_on_with_says_what_to_do_and_loses_nothing(
+    tmp_path: Path, strange: str
+):
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     watch, _ = stop_after(3)
     api.paint(ask(tmp_path), output=out, run=run, watch=watch)
@@ -234,14 +290,19 @@ def test_a_state_that_cannot_be_gone_on_with_says_what_to_do_and_loses_nothing(t
 
 @pytest.mark.usefixtures("pocket")
 @pytest.mark.parametrize("text", [None, "size = = 3", "size = 700000", "size = 96"])
-def test_a_run_without_the_recipe_that_it_began_with_is_not_gone_on_with(tmp_path: Path, text: str | None):
+def test_a_run_without_the_recipe_that_it_began_with_is_not_gone_on_with(
+    tmp_path: Path, text: str | None
+):
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     watch, _ = stop_after(3)
     api.paint(ask(tmp_path), output=out, run=run, watch=watch, **TIMED)
     (run / runs.RECIPE).unlink()
     if text is not None:
         (run / runs.RECIPE).write_text(text)
-    for again in (lambda: api.paint(ask(tmp_path), output=out, run=run, **TIMED), lambda: api.resume(run)):
+    for again in (
+        lambda: api.paint(ask(tmp_path), output=out, run=run, **TIMED),
+        lambda: api.resume(run),
+    ):
         with pytest.raises(CannotResume, match=r"recipe\.toml") as found:
             again()
         assert "--fresh" in found.value.hint and (run / runs.STATE).exists()
@@ -250,7 +311,9 @@ def test_a_run_without_the_recipe_that_it_began_with_is_not_gone_on_with(tmp_pat
 @pytest.mark.usefixtures("pocket")
 def test_states_are_written_while_it_paints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     written: list[int] = []
-    monkeypatch.setattr(runs.Run, "keep", lambda run, tensors, facts: written.append(facts["evaluations"]))
+    monkeypatch.setattr(
+        runs.Run, "keep", lambda run, tensors, facts: written.append(facts["evaluations"])
+    )
     run = tmp_path / "x.run"
     api.paint(ask(tmp_path), run=run, checkpoint_seconds=0)
     assert written == [1, 2, 3, 4, 4, 5, 6, 7, 8, 9, 9]  # each step, and the end of each stage
@@ -271,26 +334,30 @@ def test_a_large_state_is_written_less_often(tmp_path: Path, monkeypatch: pytest
         now[0] += 0.001
 
     monkeypatch.setattr(runs.Run, "keep", keep)
-    run = runs.Run.start(tmp_path / "x.run", recipe.Recipe())
+    run = runs.Run.start(tmp_path / "x.run", records.Recipe())
     follow = api.Recorder(run, ask(tmp_path), "", checkpoint_seconds=1e-3, key="")
     follow(Planned(Size(48, 64), (), "cpu", "conv2d", 1.0, 1, 1), State(torch.zeros(1, 3, 2, 2)))
     for step in range(1, 101):
         state = State(torch.zeros(1, 3, 2, 2), evaluations=step)
         follow(Stepped(0, step, step, 1.0, {}, seconds=0.01 * step), state)
     # Each took a tenth of a step: every tenth step, but for rounding.
-    assert 9 <= len(written) <= 10 and all(later - earlier >= 10 for earlier, later in pairwise(written))
+    assert 9 <= len(written) <= 10 and all(
+        later - earlier >= 10 for earlier, later in pairwise(written)
+    )
 
 
 @pytest.mark.usefixtures("pocket")
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
-def test_a_state_may_lie_in_tiles_and_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, solver: str):
+def test_a_state_may_lie_in_tiles_and_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, solver: str
+):
     """Stopped where memory was short, gone on with where it is plenty, and the other way round."""
     settings = {"solver": solver, "solver_rate": 1 if solver == "lbfgs" else 0.02, "tile": 48}
     whole = api.paint(ask(tmp_path, **settings))
     for first in (True, False):
         out, run = tmp_path / f"{first}.png", tmp_path / f"{first}.png.run"
         for on_disk, steps in ((first, 3), (not first, 3), (first, 9)):
-            way = planning.Holding(48, targets_on_disk=on_disk, history_on_disk=on_disk)
+            way = planning.ExecutionPlan(48, targets_on_disk=on_disk, history_on_disk=on_disk)
             monkeypatch.setattr(planning, "holding", lambda *_, way=way: way)
             watch, seen = stop_after(steps)
             painting = api.paint(ask(tmp_path, **settings), output=out, run=run, watch=watch)
@@ -309,13 +376,21 @@ def test_another_limit_on_memory_is_no_other_run(tmp_path: Path):
     assert painting.pixels.tobytes() == whole.pixels.tobytes()
 
 
-# ---- memory that runs out ------------------------------------------------------------------------------------
+# ---- memory that runs out ------------------------------------------------------------------------
 
-OUT = RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+OUT = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to "
+    "allocate"
+)
 
 
 def lacking(
-    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception, first: int = 1, last: int = 10**9
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    name: str,
+    error: Exception,
+    first: int = 1,
+    last: int = 10**9,
 ) -> None:
     """There is no memory for some calls of a function, counted from 1."""
     work, calls = getattr(owner, name), [0]
@@ -332,7 +407,8 @@ def lacking(
 @pytest.mark.usefixtures("pocket")
 @pytest.mark.parametrize("error", [OUT, MemoryError()], ids=["torch", "python"])
 @pytest.mark.parametrize(
-    ("owner", "name"), [(Network, "__init__"), (planning, "speed"), (problem, "first_pixels"), (images, "to_tensor")]
+    ("owner", "name"),
+    [(Network, "__init__"), (speed, "speed"), (loss, "first_pixels"), (images, "to_tensor")],
 )
 def test_memory_that_runs_out_before_the_first_step_is_said_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception
@@ -346,7 +422,9 @@ def test_memory_that_runs_out_before_the_first_step_is_said_and_nothing_is_writt
 
 
 @pytest.mark.usefixtures("pocket")
-def test_memory_that_runs_out_when_a_run_is_gone_on_with_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_memory_that_runs_out_when_a_run_is_gone_on_with_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     whole = api.paint(ask(tmp_path))
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     watch, _ = stop_after(3)
@@ -366,9 +444,17 @@ def test_states_and_previews_that_memory_is_lacking_for_do_not_take_the_picture_
     lacking(monkeypatch, scratch, "written", error)
     lacking(monkeypatch, images, "reduced", error, last=2)  # the preview after each size
     seen: list[Event] = []
-    found = api.paint(ask(tmp_path), output=tmp_path / "out.png", run=tmp_path / "out.run", watch=api.Watch(seen.append))
+    found = api.paint(
+        ask(tmp_path),
+        output=tmp_path / "out.png",
+        run=tmp_path / "out.run",
+        watch=api.Watch(seen.append),
+    )
     assert found.pixels.tobytes() == whole.pixels.tobytes() and (tmp_path / "out.png").exists()
-    assert any(isinstance(event, Warned) and "could not be written in full" in event.message for event in seen)
+    assert any(
+        isinstance(event, Warned) and "could not be written in full" in event.message
+        for event in seen
+    )
 
 
 @pytest.mark.usefixtures("pocket")
@@ -384,11 +470,11 @@ def test_a_run_that_memory_ran_out_in_is_gone_on_with_where_there_is_more(
         pytest.raises(OutOfMemory if where in ("grow", "make", "move") else NotSaved) as found,
     ):
         if where == "grow":
-            lacking(patch, solvers, "grow", error)
+            lacking(patch, upscale, "grow", error)
         elif where == "make":
-            lacking(patch, solvers, "make", error, first=2)
+            lacking(patch, solver_factory, "make", error, first=2)
         elif where == "move":
-            lacking(patch, solvers.LBFGS, "move", error, first=6)
+            lacking(patch, lbfgs.LBFGS, "move", error, first=6)
         elif where == "pixels":
             lacking(patch, images, "from_tensor", error)
         else:
@@ -397,7 +483,9 @@ def test_a_run_that_memory_ran_out_in_is_gone_on_with_where_there_is_more(
     assert "emory" in found.value.message and "The same command goes on" in found.value.hint
     assert out.exists() == (where in ("grow", "make", "move")) and not (run / runs.RECORD).exists()
     if out.exists():
-        assert str(out) in found.value.hint and images.read(out, max_megapixels=1).size == Size(72, 96)
+        assert str(out) in found.value.hint and images.read(out, max_megapixels=1).size == Size(
+            72, 96
+        )
     seen: list[Event] = []
     again = api.paint(ask(tmp_path), output=out, run=run, watch=api.Watch(seen.append))
     assert again.pixels.tobytes() == whole.pixels.tobytes()
@@ -405,12 +493,18 @@ def test_a_run_that_memory_ran_out_in_is_gone_on_with_where_there_is_more(
 
 
 @pytest.mark.usefixtures("pocket")
-def test_a_move_without_memory_is_made_again_with_what_can_wait_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    lacking(monkeypatch, solvers.LBFGS, "move", OUT, first=6, last=6)
+def test_a_move_without_memory_is_made_again_with_what_can_wait_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    lacking(monkeypatch, lbfgs.LBFGS, "move", OUT, first=6, last=6)
     seen: list[Event] = []
     found = api.paint(ask(tmp_path), run=tmp_path / "out.run", watch=api.Watch(seen.append))
-    assert [event.message for event in seen if isinstance(event, Warned)][-1].endswith("with what can wait on disk.")
-    assert found.record["evaluations"] == 10 and sum(isinstance(event, Stepped) for event in seen) == 9
+    assert [event.message for event in seen if isinstance(event, Warned)][-1].endswith(
+        "with what can wait on disk."
+    )
+    assert (
+        found.record["evaluations"] == 10 and sum(isinstance(event, Stepped) for event in seen) == 9
+    )
 
 
 TIMED = {"within": 1000.0, "fixed": frozenset({"size", "iterations"})}
@@ -434,10 +528,12 @@ def test_the_time_spent_before_an_interruption_counts_but_is_not_the_pace(tmp_pa
         api.paint(ask(tmp_path), output=out, run=run, watch=watch, fresh=True, **TIMED)
         kept = runs.checkpoint(run)
         assert kept is not None
-        tensors = {name: Held(tensor.load()) for name, tensor in kept.tensors.items()}
+        tensors = {name: InMemoryTensor(tensor.load()) for name, tensor in kept.tensors.items()}
         runs.Run(run).keep(tensors, {**kept.facts, "seconds": spent})
         seen: list[Event] = []
-        painting = api.paint(ask(tmp_path), output=out, run=run, watch=api.Watch(seen.append), **TIMED)
+        painting = api.paint(
+            ask(tmp_path), output=out, run=run, watch=api.Watch(seen.append), **TIMED
+        )
         assert sum(isinstance(event, Stepped) for event in seen) == expected
         assert painting.record["seconds"] >= spent
 
@@ -457,18 +553,20 @@ def test_a_run_in_a_given_time_is_gone_on_with_by_its_folder_and_by_its_command(
 
 
 @pytest.mark.usefixtures("pocket")
-def test_a_restart_and_a_rest_survive_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_restart_and_a_rest_survive_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """What the guard and patience remember is in the state that is written down."""
     call, calls = Network.__call__, [0]
 
     def once(self: Network, picture: torch.Tensor, **how: Any) -> dict[str, torch.Tensor]:
         found = call(self, picture, **how)
         calls[0] += picture.requires_grad
-        wrong = picture.requires_grad and 2 <= calls[0] < 2 + engine.ASTRAY
+        wrong = picture.requires_grad and 2 <= calls[0] < 2 + loop.MAX_HIGH_LOSSES
         return {name: map_ * 1e4 for name, map_ in found.items()} if wrong else found
 
     monkeypatch.setattr(Network, "__call__", once)
-    monkeypatch.setattr(planning, "speed", lambda *_: planning.Speed((100, 0.0, 1.0), (200, 0.0, 2.0)))
+    monkeypatch.setattr(speed, "speed", lambda *_: speed.Speed((100, 0.0, 1.0), (200, 0.0, 2.0)))
     settings = {"patience": 3, "solver_rate": 0.01, "iterations": "9,9", "style_statistics": "gram"}
     ends, said = [], []
     for stops in ((), (1, 1, 1, 1, 1, 1, 1, 1), (3, 3), (5, 2)):
@@ -488,18 +586,20 @@ def test_a_restart_and_a_rest_survive_an_interruption(tmp_path: Path, monkeypatc
         assert end.record["evaluations"] == ends[0].record["evaluations"] < 19
 
 
-# Paints in children of its own, each of which is killed at a call of any Python or C function, drawn at random.
+# Paints in children of its own, each of which is killed at a call of any Python or C function,
+# drawn at random.
 KILLED_ANYWHERE = """
 import os, random, signal, sys
 from pathlib import Path
 import pytest, torch
 sys.path.insert(0, sys.argv[1])
 from test_api import paint_with_a_pocket_network, save_random
-from impasto import cli, planning
+from impasto import cli
+from impasto.planning import speed
 
 torch.set_num_threads(1)
 paint_with_a_pocket_network(pytest.MonkeyPatch(), Path.cwd())
-pytest.MonkeyPatch().setattr(planning, "speed", lambda *_: planning.Speed((100, 0.0, 1.0), (200, 0.0, 2.0)))
+pytest.MonkeyPatch().setattr(speed, "speed", lambda *_: speed.Speed((100, 0.0, 1.0), (200, 0.0, 2.0)))
 save_random("photo.png", 48, 64)
 save_random("painting.png", 50, 40, seed=1)
 words = ["stylize", "photo.png", "painting.png", "--size", "64", "--schedule-coarsest", "45", "--iterations", "4,5"]
@@ -535,25 +635,41 @@ print(killed)
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork") or not hasattr(signal, "SIGKILL"), reason="no fork or no SIGKILL here")
+@pytest.mark.skipif(
+    not hasattr(os, "fork") or not hasattr(signal, "SIGKILL"), reason="no fork or no SIGKILL here"
+)
 def test_killed_at_any_call_at_all_it_ends_with_the_same_bytes(tmp_path: Path):
     """Also in the midst of writing a state, the picture or the record."""
     words = [sys.executable, "-c", KILLED_ANYWHERE, str(Path(__file__).parent), "0", "16"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(
+        words, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) >= 5
     whole, killed = tmp_path / "whole.png", tmp_path / "killed.png"
     assert whole.read_bytes() == killed.read_bytes()
     run = tmp_path / "killed.png.run"
     assert (run / runs.RECORD).exists() and not (run / runs.STATE).exists()
-    assert [path.name for path in tmp_path.rglob(".*")] == []  # nothing half-written is left, beside the picture neither
+    # Nothing half-written is left, beside the picture neither.
+    assert [path.name for path in tmp_path.rglob(".*")] == []
 
 
 @pytest.mark.network
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path: Path):
     Image.fromarray(skimage.data.astronaut()[::4, ::4]).save(tmp_path / "photo.png")
-    words = [sys.executable, "-m", "impasto", "stylize", "photo.png", "irises", "--size", "96", "--iterations", "12,10"]
+    words = [
+        sys.executable,
+        "-m",
+        "impasto",
+        "stylize",
+        "photo.png",
+        "irises",
+        "--size",
+        "96",
+        "--iterations",
+        "12,10",
+    ]
     words += ["--schedule-coarsest", "48", "--checkpoint", "0", "-q"]
     subprocess.run([*words, "-o", "whole.png"], cwd=tmp_path, check=True, timeout=300)
     state = tmp_path / "killed.png.run" / runs.STATE
@@ -570,5 +686,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path: Path):
             os.kill(process.pid, signal.SIGKILL)
         process.wait()
     subprocess.run([*words, "-o", "killed.png"], cwd=tmp_path, check=True, timeout=300)
-    read = [images.read(tmp_path / name, max_megapixels=1).pixels for name in ("whole.png", "killed.png")]
+    read = [
+        images.read(tmp_path / name, max_megapixels=1).pixels
+        for name in ("whole.png", "killed.png")
+    ]
     assert read[0].tobytes() == read[1].tobytes()

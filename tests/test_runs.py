@@ -14,15 +14,26 @@ import pytest
 import torch
 from test_api import paint_with_a_pocket_network, save_random
 
-from impasto import api, events, images, recipe, runs
+from impasto import api, events, images
 from impasto.errors import BadRequest, CannotWrite
 from impasto.geometry import Size
-from impasto.images import writing
-from impasto.recipe import Recipe
-from impasto.scratch import Held
+from impasto.recipe import loading, records
+from impasto.recipe.records import Recipe
+from impasto.runs import folder as runs
+from impasto.storage import files
+from impasto.storage.tensors import InMemoryTensor
 
-NAMED = Recipe(photo=recipe.Input(path="a.png", sha256="1"), paintings=(recipe.Input(path="b.png", sha256="2"),))
-FACTS = {"request": "this", "recipe_sha256": "0", "kernel": "conv2d", "seconds": 1.5, "output": "x.png"}
+NAMED = Recipe(
+    photo=records.Input(path="a.png", sha256="1"),
+    paintings=(records.Input(path="b.png", sha256="2"),),
+)
+FACTS = {
+    "request": "this",
+    "recipe_sha256": "0",
+    "kernel": "conv2d",
+    "seconds": 1.5,
+    "output": "x.png",
+}
 FINISHED = events.Finished(3, 0.25, {"content": 0.25}, 1.5)
 
 
@@ -33,7 +44,9 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def request(**settings: Any) -> api.Request:
     photo, painting = save_random("photo.png"), save_random("painting.png", 60, 80, seed=1)
-    return api.request(photo, painting, recipe.with_settings(Recipe(), {"size": 64, "iterations": 2, **settings}))
+    return api.request(
+        photo, painting, loading.with_settings(Recipe(), {"size": 64, "iterations": 2, **settings})
+    )
 
 
 def test_the_folder_is_named_after_the_picture():
@@ -43,7 +56,7 @@ def test_the_folder_is_named_after_the_picture():
 def test_a_run_written_by_hand_reads_back(tmp_path: Path):
     asked = Recipe(size=321, strength=12.5)
     run = runs.Run.start(tmp_path / "new" / "x.run", asked)
-    assert recipe.load(str(run.folder / runs.RECIPE)) == asked
+    assert loading.load(str(run.folder / runs.RECIPE)) == asked
     noted = [events.Started(0, Size(3, 4), 5), events.Warned("é \n two lines"), FINISHED]
     for event in noted:
         run.note(event)
@@ -58,12 +71,17 @@ def test_a_run_written_by_hand_reads_back(tmp_path: Path):
     assert not (run.folder / runs.RECORD).exists()
     run.finish(output, {"output": "x", "credit": "Cézanne"})
     assert (run.folder / "result.png").read_bytes() == b"the picture"
-    assert json.loads((run.folder / runs.RECORD).read_text("utf-8")) == {"output": "x", "credit": "Cézanne"}
+    assert json.loads((run.folder / runs.RECORD).read_text("utf-8")) == {
+        "output": "x",
+        "credit": "Cézanne",
+    }
     assert not run.lost
 
 
 def test_the_result_is_a_file_of_its_own(tmp_path: Path):
-    """Who edits the picture in place, its metadata for instance, must not change the one in the run."""
+    """Who edits the picture in place, its metadata for instance, must not change the one in the
+    run.
+    """
     run = runs.Run.start(tmp_path / "x.run", Recipe())
     (tmp_path / "x.png").write_bytes(b"the picture")
     run.finish(tmp_path / "x.png", {})
@@ -82,7 +100,7 @@ def test_a_new_run_removes_what_an_earlier_one_left(tmp_path: Path):
     old.close()
     new = runs.Run.start(tmp_path / "x.run", Recipe(size=200))
     assert [path.name for path in new.folder.iterdir()] == [runs.RECIPE]
-    assert recipe.load(str(new.folder / runs.RECIPE)).size == 200
+    assert loading.load(str(new.folder / runs.RECIPE)).size == 200
 
 
 def test_what_is_not_of_a_run_stays(tmp_path: Path):
@@ -116,7 +134,9 @@ def test_a_log_that_fails_in_the_middle_does_not_take_the_picture_with_it(tmp_pa
             (tmp_path / "out.run" / runs.EVENTS).unlink()
             (tmp_path / "out.run" / runs.EVENTS).mkdir()
 
-    painting = api.paint(request(), output=tmp_path / "out.png", run=tmp_path / "out.run", watch=api.Watch(event))
+    painting = api.paint(
+        request(), output=tmp_path / "out.png", run=tmp_path / "out.run", watch=api.Watch(event)
+    )
     assert any(isinstance(happened, events.Finished) for happened in seen)
     notes = [happened.message for happened in seen if isinstance(happened, events.Warned)]
     assert len(notes) == 1 and "out.run" in notes[0] and "the picture is whole" in notes[0]
@@ -133,7 +153,7 @@ def test_every_part_of_the_log_may_fail_and_says_so(broken: str, tmp_path: Path)
         "note": lambda: run.note(FINISHED),
         "preview": lambda: run.preview(np.zeros((20, 30, 3), np.float32)),
         "finish": lambda: run.finish(tmp_path / "x.png", {}),
-        "keep": lambda: run.keep({"pixels": Held(torch.rand(3))}, {}),
+        "keep": lambda: run.keep({"pixels": InMemoryTensor(torch.rand(3))}, {}),
     }[broken]()
     assert run.lost and not run.folder.exists()
 
@@ -141,10 +161,23 @@ def test_every_part_of_the_log_may_fail_and_says_so(broken: str, tmp_path: Path)
 def test_a_state_that_was_kept_comes_back(tmp_path: Path):
     run = runs.Run.start(tmp_path / "x.run", Recipe())
     assert runs.checkpoint(run.folder) is None
-    tensors = {"pixels": torch.rand(1, 3, 5, 7), "memory.steps.0": torch.rand(9).double(), "memory.step": torch.tensor(3.0)}
-    facts = {**FACTS, "stage": 1, "value": [0.1, {"style": 0.1}], "lowest": [float("inf"), {}], "output": "Cézanne.png"}
+    tensors = {
+        "pixels": torch.rand(1, 3, 5, 7),
+        "memory.steps.0": torch.rand(9).double(),
+        "memory.step": torch.tensor(3.0),
+    }
+    facts = {
+        **FACTS,
+        "stage": 1,
+        "value": [0.1, {"style": 0.1}],
+        "lowest": [float("inf"), {}],
+        "output": "Cézanne.png",
+    }
     for count in (1, 2):
-        run.keep({name: Held(tensor * count) for name, tensor in tensors.items()}, {**facts, "step": count})
+        run.keep(
+            {name: InMemoryTensor(tensor * count) for name, tensor in tensors.items()},
+            {**facts, "step": count},
+        )
         kept = runs.checkpoint(run.folder)
         assert kept is not None and kept.facts == {**facts, "step": count}
         assert {name: kept.tensors[name].load().tolist() for name in kept.tensors} == {
@@ -162,19 +195,21 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path: Path):
             raise OSError("the disk that it waited on is gone")
 
     run = runs.Run.start(tmp_path / "x.run", Recipe())
-    run.keep({"pixels": Held(torch.ones(3))}, {**FACTS, "step": 1})
+    run.keep({"pixels": InMemoryTensor(torch.ones(3))}, {**FACTS, "step": 1})
     assert not run.lost
-    run.keep({"pixels": Held(torch.zeros(3)), "more": Lost()}, {"step": 2})
+    run.keep({"pixels": InMemoryTensor(torch.zeros(3)), "more": Lost()}, {"step": 2})
     kept = runs.checkpoint(run.folder)
     assert run.lost and kept is not None and kept.facts == {**FACTS, "step": 1}
     assert kept.tensors["pixels"].load().tolist() == [1, 1, 1]
     assert {path.name for path in run.folder.iterdir()} == {runs.RECIPE, runs.STATE}
 
 
-def test_a_disk_too_full_for_the_record_gives_up_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_disk_too_full_for_the_record_gives_up_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Otherwise a picture that is finished would be gone on with for ever."""
     run = runs.Run.start(tmp_path / "x.run", Recipe())
-    run.keep({"pixels": Held(torch.ones(3))}, FACTS)
+    run.keep({"pixels": InMemoryTensor(torch.ones(3))}, FACTS)
     (tmp_path / "x.png").write_bytes(b"the picture")
     write = runs.replace_file
 
@@ -192,14 +227,19 @@ def test_a_disk_too_full_for_the_record_gives_up_the_state(tmp_path: Path, monke
 def test_what_a_killed_run_left_half_written_is_removed_when_it_goes_on(tmp_path: Path):
     run = runs.Run.start(tmp_path / "x.run", Recipe())
     run.close()
-    for begin in (lambda: runs.Run.resume(run.folder, NAMED), lambda: runs.Run.start(run.folder, NAMED)):
+    for begin in (
+        lambda: runs.Run.resume(run.folder, NAMED),
+        lambda: runs.Run.start(run.folder, NAMED),
+    ):
         for name in (runs.STATE, runs.PREVIEW, runs.RECORD):
-            writing._part(run.folder / name).write_bytes(b"half")
+            files._part(run.folder / name).write_bytes(b"half")
         begin().close()
         assert {path.name for path in run.folder.iterdir()} == {runs.RECIPE}
 
 
-def test_a_run_that_is_complete_survives_a_request_that_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_a_run_that_is_complete_survives_a_request_that_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     output, folder = tmp_path / "out.png", tmp_path / "out.run"
     api.paint(request(), output=output, run=folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -214,8 +254,8 @@ def test_a_run_that_is_complete_survives_a_request_that_is_refused(monkeypatch: 
 PAINTS_FOR_EVER = """
 import sys, time
 from pathlib import Path
-from impasto import runs
-from impasto.recipe import Input, Recipe
+from impasto.runs import folder as runs
+from impasto.recipe.records import Input, Recipe
 named = Recipe(photo=Input(path="a.png", sha256="1"), paintings=(Input(path="b.png", sha256="2"),))
 run = runs.Run.start(Path(sys.argv[1]), named)
 print("begun", flush=True)
@@ -225,7 +265,9 @@ time.sleep(60)
 
 def test_two_programs_do_not_write_to_one_run(tmp_path: Path):
     output, folder = tmp_path / "out.png", tmp_path / "out.run"
-    other = subprocess.Popen([sys.executable, "-c", PAINTS_FOR_EVER, str(folder)], stdout=subprocess.PIPE)
+    other = subprocess.Popen(
+        [sys.executable, "-c", PAINTS_FOR_EVER, str(folder)], stdout=subprocess.PIPE
+    )
     assert other.stdout is not None and other.stdout.readline() == b"begun\n"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     begun: list[Callable[[], object]] = [
@@ -234,7 +276,9 @@ def test_two_programs_do_not_write_to_one_run(tmp_path: Path):
         lambda: runs.Run.resume(folder, NAMED),
     ]
     for begin in begun:
-        with pytest.raises(CannotWrite, match="Another impasto is painting with the run folder") as found:
+        with pytest.raises(
+            CannotWrite, match="Another impasto is painting with the run folder"
+        ) as found:
             begin()
         assert "-o" in found.value.hint and not output.exists()
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -244,11 +288,22 @@ def test_two_programs_do_not_write_to_one_run(tmp_path: Path):
     for _ in range(2):  # and one's own earlier run is in nobody's way, however it ended
         api.paint(request(), output=output, run=folder, overwrite=True)
         with pytest.raises(ZeroDivisionError):
-            api.paint(request(), output=output, run=folder, overwrite=True, watch=api.Watch(stop=lambda: bool(1 / 0)))
+            api.paint(
+                request(),
+                output=output,
+                run=folder,
+                overwrite=True,
+                watch=api.Watch(stop=lambda: bool(1 / 0)),
+            )
 
 
 def test_a_stopped_run_is_told_from_a_finished_one_in_its_folder(tmp_path: Path):
-    api.paint(request(), output=tmp_path / "out.png", run=tmp_path / "out.run", watch=api.Watch(stop=lambda: True))
+    api.paint(
+        request(),
+        output=tmp_path / "out.png",
+        run=tmp_path / "out.run",
+        watch=api.Watch(stop=lambda: True),
+    )
     lines = (tmp_path / "out.run" / runs.EVENTS).read_text("utf-8").splitlines()
     last = events.from_dict({k: v for k, v in json.loads(lines[-1]).items() if k != "time"})
     assert isinstance(last, events.Warned) and "Stopped" in last.message

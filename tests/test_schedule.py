@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from impasto.errors import BadPicture
 from impasto.geometry import Size
-from impasto.recipe import Recipe, with_settings
-from impasto.schedule import LEAST_SIDE, Plan, Stage, content_factor, painting_size, plan
+from impasto.planning.schedule import LEAST_SIDE, Plan, Stage, content_factor, painting_size, plan
+from impasto.recipe.loading import with_settings
+from impasto.recipe.records import Recipe
 
 PHOTO = Size(3000, 4000)
 
@@ -41,19 +42,30 @@ def test_written_out_ladders(size: int, expected: list[str]):
 
 
 def test_an_upright_photo_has_the_same_ladder_upright():
-    assert texts(plan(recipe(size=256, iterations=9), Size(4000, 3000))) == ["96x128:9", "192x256:9"]
+    assert texts(plan(recipe(size=256, iterations=9), Size(4000, 3000))) == [
+        "96x128:9",
+        "192x256:9",
+    ]
 
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [(512, ["512x51:80"]), (1024, ["512x51:80", "1024x102:60"]), (2048, ["512x51:80", "1024x102:60", "2048x205:30"])],
+    [
+        (512, ["512x51:80"]),
+        (1024, ["512x51:80", "1024x102:60"]),
+        (2048, ["512x51:80", "1024x102:60", "2048x205:30"]),
+    ],
 )
-def test_a_strip_of_ten_to_one_starts_where_its_short_side_can_be_seen(size: int, expected: list[str]):
+def test_a_strip_of_ten_to_one_starts_where_its_short_side_can_be_seen(
+    size: int, expected: list[str]
+):
     assert texts(plan(recipe(size=size, iterations="80,60,30"), Size(400, 4000))) == expected
 
 
 def test_growth_and_coarsest_are_heeded():
-    made = plan(recipe(size=900, iterations=5, schedule_growth=3, schedule_coarsest=100), Size(1000, 1000))
+    made = plan(
+        recipe(size=900, iterations=5, schedule_growth=3, schedule_coarsest=100), Size(1000, 1000)
+    )
     assert texts(made) == ["100x100:5", "300x300:5", "900x900:5"]
 
 
@@ -71,7 +83,9 @@ def test_size_0_is_the_photos_own():
         (Size(4000, 3000), "height", 400, ["75x100:9", "150x200:9", "300x400:9"]),
     ],
 )
-def test_sizes_are_measured_by_the_side_that_is_named(photo: Size, side: str, size: int, expected: list[str]):
+def test_sizes_are_measured_by_the_side_that_is_named(
+    photo: Size, side: str, size: int, expected: list[str]
+):
     assert texts(plan(recipe(side=side, size=size, iterations=9), photo)) == expected
 
 
@@ -83,7 +97,13 @@ def test_a_photo_that_is_not_to_be_enlarged_is_painted_at_most_at_its_own_size()
     assert plan(recipe(size=512), small).size == Size(384, 512)
 
 
-@given(st.integers(40, 3000), st.integers(40, 3000), st.integers(128, 2000), st.floats(1.1, 5), st.integers(16, 600))
+@given(
+    st.integers(40, 3000),
+    st.integers(40, 3000),
+    st.integers(128, 2000),
+    st.floats(1.1, 5),
+    st.integers(16, 600),
+)
 def test_the_last_size_is_the_asked_one_and_the_others_lead_up_to_it(
     height: int, width: int, size: int, growth: float, coarsest: int
 ):
@@ -96,7 +116,8 @@ def test_the_last_size_is_the_asked_one_and_the_others_lead_up_to_it(
     sides = [stage.size.long_side for stage in made.stages]
     assert sides == sorted(set(sides))
     for smaller, larger in pairwise(sides):
-        assert abs(larger / smaller - growth) < growth * 1.5 / smaller + 1e-9  # but for whole pixels
+        # But for whole pixels.
+        assert abs(larger / smaller - growth) < growth * 1.5 / smaller + 1e-9
     assert all(stage.size.short_side >= LEAST_SIDE for stage in made.stages)
     assert sides[0] >= min(size, coarsest * growth**-0.5 - 0.5)
 
@@ -106,11 +127,17 @@ def test_more_counts_than_stages_leave_the_last_ones_over():
 
 
 def test_fewer_counts_than_stages_repeat_the_last_one():
-    assert texts(plan(recipe(size=512, iterations="9,8"), PHOTO)) == ["128x96:9", "256x192:8", "512x384:8"]
+    assert texts(plan(recipe(size=512, iterations="9,8"), PHOTO)) == [
+        "128x96:9",
+        "256x192:8",
+        "512x384:8",
+    ]
 
 
 def test_a_single_scale_is_the_final_size_with_the_last_count():
-    assert texts(plan(recipe(size=512, iterations="9,8,7", single_scale=True), PHOTO)) == ["512x384:7"]
+    assert texts(plan(recipe(size=512, iterations="9,8,7", single_scale=True), PHOTO)) == [
+        "512x384:7"
+    ]
 
 
 def test_work_and_evaluations_are_sums():
@@ -121,7 +148,8 @@ def test_work_and_evaluations_are_sums():
 
 
 @pytest.mark.parametrize(
-    ("photo", "size"), [(Size(31, 31), 0), (Size(400, 4000), 300), (Size(3000, 4000), 41), (Size(100, 109), 30)]
+    ("photo", "size"),
+    [(Size(31, 31), 0), (Size(400, 4000), 300), (Size(3000, 4000), 41), (Size(100, 109), 30)],
 )
 def test_a_side_too_short_is_refused_with_a_size_that_would_do(photo: Size, size: int):
     with pytest.raises(BadPicture) as caught:
@@ -166,7 +194,9 @@ def test_a_smaller_picture_is_held_in_proportion():
 def test_a_published_content_term_has_its_published_weight_at_every_size(scaling: str):
     for size in (96, 256, 512):
         assert plan(recipe(size=size, content_scaling=scaling), PHOTO).content_factor == 1.0
-    assert plan(recipe(size=96, content_scaling=scaling, strength=80), PHOTO).content_factor == factor(80)
+    assert plan(
+        recipe(size=96, content_scaling=scaling, strength=80), PHOTO
+    ).content_factor == factor(80)
 
 
 def test_equal_steps_of_strength_are_equal_ratios_over_three_decades():
@@ -214,7 +244,8 @@ def test_a_painting_is_looked_at_in_the_pictures_area_and_its_own_shape(
         (Size(80, 60), "long", 1.0, False, Size(80, 60)),
         (Size(80, 60), "own", 2.0, False, Size(80, 60)),
         (Size(80, 60), "area", 1.0, False, Size(80, 60)),
-        (Size(80, 60), "squash", 1.0, False, Size(200, 400)),  # it has the picture's size, or no shape at all
+        # It has the picture's size, or no shape at all.
+        (Size(80, 60), "squash", 1.0, False, Size(200, 400)),
         (Size(20, 60), "own", 1.0, True, Size(32, 60)),
     ],
 )

@@ -1,4 +1,6 @@
-"""The command in scripts and in careless hands: exit codes, streams, repeated and misremembered options, lines for logs."""
+"""The command in scripts and in careless hands: exit codes, streams, repeated and misremembered
+options, lines for logs.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,11 @@ import torch
 from test_api import hang, paint_in_a_folder_of_pictures, random_pixels, save_random
 from test_cli import listing, painted, pixels_of, run
 
-from impasto import images, planning, wiring
-from impasto import recipe as recipes
+from impasto import images, session
 from impasto.cli import display
 from impasto.networks.features import Network
+from impasto.planning import speed
+from impasto.recipe import loading
 
 PAIR = ("photo.png", "painting.png")
 OUT = ("-o", "out.png")
@@ -34,7 +37,7 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     paint_in_a_folder_of_pictures(monkeypatch, tmp_path)
 
 
-# ---- how it ends -------------------------------------------------------------------------------------------------------
+# ---- how it ends ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -64,14 +67,22 @@ def test_a_run_that_comes_to_its_end_says_so(capsys: Captured):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
-@pytest.mark.parametrize("command", ["museum", "--version", "recipes", "licenses", "stylize --help"])
+@pytest.mark.parametrize(
+    "command", ["museum", "--version", "recipes", "licenses", "stylize --help"]
+)
 def test_an_output_that_cannot_be_written_is_one_sentence(command: str):
     with open("/dev/full", "w") as full:
         found = subprocess.run(
-            [sys.executable, "-m", "impasto", *command.split()], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [sys.executable, "-m", "impasto", *command.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
     assert found.returncode == 1
-    assert found.stderr.splitlines() == ["impasto: The output could not be written: No space left on device."]
+    assert found.stderr.splitlines() == [
+        "impasto: The output could not be written: No space left on device."
+    ]
 
 
 def test_a_reader_that_goes_away_is_no_error_to_speak_of():
@@ -80,7 +91,7 @@ def test_a_reader_that_goes_away_is_no_error_to_speak_of():
     assert found.stderr == "" and len(found.stdout.splitlines()) == 1
 
 
-# ---- streams -----------------------------------------------------------------------------------------------------------
+# ---- streams -------------------------------------------------------------------------------------
 
 
 def test_the_photo_comes_from_standard_input(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
@@ -94,7 +105,7 @@ def test_the_photo_comes_from_standard_input(capsys: Captured, monkeypatch: pyte
     assert path.name == "stdin-painting.png" and (pixels_of(path) == pixels_of(whole)).all()
 
 
-# ---- options -----------------------------------------------------------------------------------------------------------
+# ---- options -------------------------------------------------------------------------------------
 
 
 def test_of_an_option_that_is_given_twice_the_last_one_counts(capsys: Captured):
@@ -125,18 +136,26 @@ def test_what_other_programs_call_it_is_understood(option: str, hint: str, capsy
 
 @pytest.mark.parametrize("given", ["2 minutes", "1:30", "90s", "1 min 30 sec"])
 def test_a_time_as_people_say_it(given: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(planning, "speed", lambda *_: planning.Speed((10_000, 0.0, 1.0), (20_000, 0.0, 2.0)))
+    monkeypatch.setattr(
+        speed, "speed", lambda *_: speed.Speed((10_000, 0.0, 1.0), (20_000, 0.0, 2.0))
+    )
     painted(capsys, *PAIR, *OUT, "--time", given, "--size", "64", "--iterations", "1")
 
 
 def test_paintings_have_their_weights_with_them(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
     hang(monkeypatch)
-    path, *_ = painted(capsys, "photo.png", "painting.png:0.7", "other.png", "irises:.3", *OUT, *QUICK)
-    kept = recipes.from_json(images.embedded_recipe(path) or "")
-    assert [(one.path, one.weight) for one in kept.paintings] == [("painting.png", 0.7), ("other.png", 1), ("irises", 0.3)]
+    path, *_ = painted(
+        capsys, "photo.png", "painting.png:0.7", "other.png", "irises:.3", *OUT, *QUICK
+    )
+    kept = loading.from_json(images.embedded_recipe(path) or "")
+    assert [(one.path, one.weight) for one in kept.paintings] == [
+        ("painting.png", 0.7),
+        ("other.png", 1),
+        ("irises", 0.3),
+    ]
     Path("painting.png").rename("paint:0.5")  # a file of that very name
     path, *_ = painted(capsys, "photo.png", "paint:0.5", "-o", "b.png", *QUICK)
-    assert recipes.from_json(images.embedded_recipe(path) or "").paintings[0].weight == 1
+    assert loading.from_json(images.embedded_recipe(path) or "").paintings[0].weight == 1
     for wrong in ("other.png:0", "other.png:0.0"):
         assert run("stylize", "photo.png", wrong, "-o", "c.png", *QUICK) == 2
         assert "must be above 0" in capsys.readouterr().err
@@ -148,11 +167,20 @@ def test_weights_of_a_recipe_that_count_for_nothing_are_said(capsys: Captured):
     assert "The recipe weighs 2 paintings and 1 were given: their weights are equal." in err
 
 
-def test_threads_and_kernel_are_those_that_are_named(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+def test_threads_and_kernel_are_those_that_are_named(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
     before, seen = torch.get_num_threads(), list[int]()
     call = Network.__call__
-    monkeypatch.setattr(Network, "__call__", lambda *a, **k: (seen.append(torch.get_num_threads()), call(*a, **k))[1])
-    assert run("stylize", *PAIR, *OUT, *QUICK, "--threads", "3", "--kernel", "channels-last", "--json") == 0
+    monkeypatch.setattr(
+        Network,
+        "__call__",
+        lambda *a, **k: (seen.append(torch.get_num_threads()), call(*a, **k))[1],
+    )
+    assert (
+        run("stylize", *PAIR, *OUT, *QUICK, "--threads", "3", "--kernel", "channels-last", "--json")
+        == 0
+    )
     record = json.loads(capsys.readouterr().out)
     assert set(seen) == {3} and torch.get_num_threads() == before
     assert record["kernel"] == "channels-last"
@@ -162,18 +190,20 @@ def test_threads_and_kernel_are_those_that_are_named(capsys: Captured, monkeypat
     for wrong in ("abacus", "conv2d 3>4@5=abacus"):
         assert run("stylize", *PAIR, "-o", "c.png", *QUICK, "--kernel", wrong) == 2
         assert "names no kernel" in capsys.readouterr().err
-    monkeypatch.setattr(wiring, "has", lambda name, where: name != "nnpack")
+    monkeypatch.setattr(session, "has", lambda name, where: name != "nnpack")
     assert run("stylize", *PAIR, "-o", "c.png", *QUICK, "--kernel", "nnpack") == 2
     assert "'nnpack', which is not here" in capsys.readouterr().err
 
 
-# ---- what scripts read -------------------------------------------------------------------------------------------------
+# ---- what scripts read ---------------------------------------------------------------------------
 
 
 def test_a_plan_in_which_nothing_fits_is_a_refusal_that_names_the_sizes(capsys: Captured):
     assert run("plan", *PAIR, "--size", "64", "--size", "96", "--memory", "130MB", "--json") == 2
     rows = json.loads(capsys.readouterr().out)
-    assert [row["asked_size"] for row in rows] == [64, 96] and all("needs" in row["error"] for row in rows)
+    assert [row["asked_size"] for row in rows] == [64, 96] and all(
+        "needs" in row["error"] for row in rows
+    )
     assert run("plan", *PAIR, "--size", "64", "--memory", "130MB") == 2
     assert run("plan", *PAIR, "--size", "64", "--size", "60000", "--json") == 0
 
@@ -181,16 +211,24 @@ def test_a_plan_in_which_nothing_fits_is_a_refusal_that_names_the_sizes(capsys: 
 def test_the_museum_as_json(capsys: Captured):
     assert run("museum", "gogh", "irises", "--json") == 0
     [work] = json.loads(capsys.readouterr().out)
-    assert work["name"] == "irises" and work["artist"] == "Vincent van Gogh" and work["licence"].startswith("CC0")
+    assert (
+        work["name"] == "irises"
+        and work["artist"] == "Vincent van Gogh"
+        and work["licence"].startswith("CC0")
+    )
     assert run("museum", "gogh", "irises") == 0
     assert "1 painting, The" in capsys.readouterr().out
 
 
-def test_progress_is_told_where_there_is_no_terminal(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+def test_progress_is_told_where_there_is_no_terminal(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(display, "_LINE_SECONDS", 0.0)
     _, _, err = painted(capsys, *PAIR, *OUT, "--size", "64", "--iterations", "4", quiet=False)
     lines = [line for line in err.splitlines() if "done, loss" in line]
-    assert len(lines) == 4 and re.fullmatch(r"painting 64x48: 25% done, loss [\d.]+  \d+ s left", lines[0])
+    assert len(lines) == 4 and re.fullmatch(
+        r"painting 64x48: 25% done, loss [\d.]+  \d+ s left", lines[0]
+    )
     _, _, err = painted(capsys, *PAIR, "-o", "b.png", "--size", "64", "--iterations", "4")
     assert err == ""
 
@@ -205,13 +243,18 @@ def test_reading_that_takes_long_is_said(capsys: Captured, monkeypatch: pytest.M
     monkeypatch.setattr(images, "read", slow)
     monkeypatch.setattr(display, "_MOMENT", 0.05)
     _, _, err = painted(capsys, *PAIR, *OUT, *QUICK, quiet=False)
-    assert err.splitlines()[:2] == ["Reading photo.png and painting.png.", "Painting from photo.png and painting.png."]
+    assert err.splitlines()[:2] == [
+        "Reading photo.png and painting.png.",
+        "Painting from photo.png and painting.png.",
+    ]
 
 
-# ---- files that a recipe names -----------------------------------------------------------------------------------------
+# ---- files that a recipe names -------------------------------------------------------------------
 
 
-def test_a_file_that_a_recipe_names_is_compared_and_found_by_its_hash(capsys: Captured, tmp_path: Path):
+def test_a_file_that_a_recipe_names_is_compared_and_found_by_its_hash(
+    capsys: Captured, tmp_path: Path
+):
     Path("made").mkdir()
     save_random("made/start.png", 48, 64, seed=6)
     first, *_ = painted(capsys, *PAIR, "-o", "made/out.png", *QUICK, "--init", "made/start.png")
@@ -228,25 +271,48 @@ def test_a_file_that_a_recipe_names_is_compared_and_found_by_its_hash(capsys: Ca
     before = listing()
     assert run("stylize", *PAIR, "-o", "c.png", "--recipe", "made/out.png") == 2
     err = capsys.readouterr().err
-    assert "start.png is not the file that the recipe was made with" in err and "--init" in err and listing() == before
-    other, *_ = painted(capsys, *PAIR, "-o", "c.png", "--recipe", "made/out.png", "--init", "start.png")
+    assert (
+        "start.png is not the file that the recipe was made with" in err
+        and "--init" in err
+        and listing() == before
+    )
+    other, *_ = painted(
+        capsys, *PAIR, "-o", "c.png", "--recipe", "made/out.png", "--init", "start.png"
+    )
     assert (pixels_of(other) != pixels_of(first)).any()
 
 
 def test_an_init_of_another_shape_and_a_small_painting_are_said(capsys: Captured):
     save_random("start.png", 64, 64, seed=6)
-    _, _, err = painted(capsys, *PAIR, *OUT, "--size", "128", "--iterations", "1", "--init", "start.png", quiet=False)
+    _, _, err = painted(
+        capsys,
+        *PAIR,
+        *OUT,
+        "--size",
+        "128",
+        "--iterations",
+        "1",
+        "--init",
+        "start.png",
+        quiet=False,
+    )
     assert "start.png, from which the search starts, is 64x64; it is stretched to 128x96." in err
     assert "The painting painting.png is 80x60; it is enlarged 1.6 times." in err
 
 
-@pytest.mark.parametrize("option", ["--style-weight", "--content-weight", "--smooth-weight", "--bounds-weight"])
+@pytest.mark.parametrize(
+    "option", ["--style-weight", "--content-weight", "--smooth-weight", "--bounds-weight"]
+)
 def test_a_weight_that_no_gradient_can_have_is_refused(option: str, capsys: Captured):
     assert run("stylize", *PAIR, *OUT, option, "1e20") == 2
-    assert f"{option[2:]} is '1e20', but it must be less than or equal to" in capsys.readouterr().err
+    assert (
+        f"{option[2:]} is '1e20', but it must be less than or equal to" in capsys.readouterr().err
+    )
 
 
-def test_a_picture_of_many_pixels_is_read_once_and_reduced(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+def test_a_picture_of_many_pixels_is_read_once_and_reduced(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
     save_random("photo.png", 900, 1200)
     read, seen = images.read, list[tuple[str, images.Picture]]()
 
@@ -256,18 +322,24 @@ def test_a_picture_of_many_pixels_is_read_once_and_reduced(capsys: Captured, mon
         return picture
 
     monkeypatch.setattr(images, "read", watched)
-    path, *_ = painted(capsys, *PAIR, *OUT, "--size", "96", "--schedule-coarsest", "48", "--iterations", "1")
+    path, *_ = painted(
+        capsys, *PAIR, *OUT, "--size", "96", "--schedule-coarsest", "48", "--iterations", "1"
+    )
     assert [name for name, _ in seen] == ["photo.png", "painting.png"]
     assert seen[0][1].full_size == (900, 1200) and 192 <= seen[0][1].size.long_side < 400
     assert pixels_of(path).shape == (72, 96, 3)
 
 
-def test_a_picture_too_large_to_read_is_refused_before_it_is(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+def test_a_picture_too_large_to_read_is_refused_before_it_is(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
     save_random("photo.png", 3000, 4000)
     monkeypatch.setattr(images, "read", lambda *_, **__: pytest.fail("it was read"))
     assert run("stylize", *PAIR, *OUT, "--size", "0", "--memory", "200MB") == 2
     err = capsys.readouterr().err
-    assert re.search(r"Reading photo\.png \(4000x3000\) takes about \d+ MB, and --memory allows 200 MB\.", err)
+    assert re.search(
+        r"Reading photo\.png \(4000x3000\) takes about \d+ MB, and --memory allows 200 MB\.", err
+    )
     assert re.search(r"Ask for --memory 0\.\dGB", err)
 
 
@@ -275,7 +347,9 @@ def test_notes_are_in_what_the_library_gives():
     import impasto
 
     found = impasto.stylize(random_pixels(40, 60), "painting.png", size=128, iterations=1)
-    assert found.size == (85, 128) and "The photo is 60x40; it is enlarged to 128x85." in found.notes
+    assert (
+        found.size == (85, 128) and "The photo is 60x40; it is enlarged to 128x85." in found.notes
+    )
     assert found.notes == tuple(found.record["notes"])
 
 
@@ -288,6 +362,8 @@ def test_the_library_takes_bytes_and_open_files():
     with open("photo.png", "rb") as file:
         for source in (data, bytearray(data), memoryview(data), io.BytesIO(data), file):
             assert (
-                impasto.stylize(source, io.BytesIO(Path("painting.png").read_bytes()), **settings).pixels.tobytes()
+                impasto.stylize(
+                    source, io.BytesIO(Path("painting.png").read_bytes()), **settings
+                ).pixels.tobytes()
                 == expected
             )

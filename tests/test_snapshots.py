@@ -1,4 +1,6 @@
-"""Snapshots of a run: which are asked for, what is in them, and that a kill and a resume leave the same set."""
+"""Snapshots of a run: which are asked for, what is in them, and that a kill and a resume leave the
+same set.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,13 @@ from test_api import paint_with_a_pocket_network, random_pixels, save_random
 from test_cli import run
 from test_resume import ask, stop_after
 
-from impasto import api, images, recipe, runs, snapshots
+from impasto import api, images
 from impasto.errors import BadRequest, CannotWrite
 from impasto.events import Event, Warned
-from impasto.request import request
-from impasto.snapshots import Snapshots
+from impasto.inputs import request
+from impasto.recipe import loading, records
+from impasto.runs import folder, snapshots
+from impasto.runs.snapshots import Snapshots
 
 Captured = pytest.CaptureFixture[str]
 OUT = Path("out.png")
@@ -29,7 +33,7 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def kept() -> dict[int, bytes]:
-    return {evaluations: path.read_bytes() for evaluations, path in runs.kept_snapshots(RUN)}
+    return {evaluations: path.read_bytes() for evaluations, path in folder.kept_snapshots(RUN)}
 
 
 @pytest.mark.parametrize(
@@ -51,13 +55,18 @@ def test_what_can_be_asked_for(given: str | list[int], found: Snapshots, text: s
 def test_which_evaluations_are_meant():
     wanted = snapshots.parse("3,every=10")
     assert [number for number in range(25) if number in wanted and number] == [3, 10, 20]
-    assert wanted.beyond(10) == "" and wanted.beyond(9) == "every=10" and wanted.beyond(2) == "3,every=10"
+    assert (
+        wanted.beyond(10) == ""
+        and wanted.beyond(9) == "every=10"
+        and wanted.beyond(2) == "3,every=10"
+    )
     assert Snapshots((3, 30)).beyond(10) == "30"
     assert not snapshots.parse("") and wanted
 
 
 @pytest.mark.parametrize(
-    "bad", ["0", "-3", "x", "1.5", "every=", "every=0", "each=3", "every=3,every=4", "1;2", "9" * 5000]
+    "bad",
+    ["0", "-3", "x", "1.5", "every=", "every=0", "each=3", "every=3,every=4", "1;2", "9" * 5000],
 )
 def test_a_bad_number_is_refused_before_anything_is_read(bad: str, capsys: Captured):
     assert run("stylize", "nowhere.png", "nothing.png", f"--snapshots={bad}") == 2
@@ -75,30 +84,42 @@ def test_snapshots_need_a_folder(capsys: Captured):
 @pytest.mark.parametrize("stop", [1, 4, 6])
 def test_a_snapshot_is_the_picture_of_a_run_that_was_stopped_there(stop: int):
     whole = api.paint(ask(Path()), output=OUT, run=RUN, snapshots=range(1, 10))
-    assert [evaluations for evaluations, _ in runs.kept_snapshots(RUN)] == list(range(1, 10))
-    assert whole.record["snapshots"]["count"] == 9 and 0 < whole.record["snapshots"]["seconds"] < whole.record["seconds"]
-    shot = images.read(runs.kept_snapshots(RUN)[stop - 1][1], max_megapixels=1)
+    assert [evaluations for evaluations, _ in folder.kept_snapshots(RUN)] == list(range(1, 10))
+    assert (
+        whole.record["snapshots"]["count"] == 9
+        and 0 < whole.record["snapshots"]["seconds"] < whole.record["seconds"]
+    )
+    shot = images.read(folder.kept_snapshots(RUN)[stop - 1][1], max_megapixels=1)
     assert max(shot.size) == (48 if stop <= 4 else 96)
     watch, _ = stop_after(stop)
     api.paint(ask(Path()), output=Path("short.png"), run=Path("short.png.run"), watch=watch)
     stopped = images.read("short.png", max_megapixels=1)
-    assert np.abs(images.resize(shot.pixels, stopped.size) - stopped.pixels).max() < (1.5 / 255 if stop <= 4 else 1e-6)
+    assert np.abs(images.resize(shot.pixels, stopped.size) - stopped.pixels).max() < (
+        1.5 / 255 if stop <= 4 else 1e-6
+    )
 
 
 def test_snapshots_do_not_change_the_picture():
     plain = api.paint(ask(Path()), output=OUT, run=RUN)
-    assert "snapshots" not in plain.record and not (RUN / runs.SNAPSHOTS).exists()
-    with pytest.raises(CannotWrite, match="finished already, without these snapshots; it is kept") as found:
+    assert "snapshots" not in plain.record and not (RUN / folder.SNAPSHOTS).exists()
+    with pytest.raises(
+        CannotWrite, match="finished already, without these snapshots; it is kept"
+    ) as found:
         api.paint(ask(Path()), output=OUT, run=RUN, snapshots="every=2")
     assert "--fresh" in found.value.hint
     again = api.paint(ask(Path()), output=OUT, run=RUN, snapshots="every=2", fresh=True)
     assert again.pixels.tobytes() == plain.pixels.tobytes() and len(kept()) > 0
-    assert api.paint(ask(Path()), output=OUT, run=RUN, snapshots="every=2").record["seconds"] == again.record["seconds"]
+    assert (
+        api.paint(ask(Path()), output=OUT, run=RUN, snapshots="every=2").record["seconds"]
+        == again.record["seconds"]
+    )
 
 
 @pytest.mark.parametrize("state", [1, 3, 5])
 def test_a_kill_and_a_resume_leave_the_same_set(state: int):
-    """The state is of ``state``; the log and the snapshots go on to evaluation 7, where the program is killed."""
+    """The state is of ``state``; the log and the snapshots go on to evaluation 7, where the program
+    is killed.
+    """
 
     class Killed(BaseException):
         pass
@@ -106,7 +127,7 @@ def test_a_kill_and_a_resume_leave_the_same_set(state: int):
     api.paint(ask(Path()), output=OUT, run=RUN, snapshots="every=2,5")
     whole = kept()
     assert list(whole) == [2, 4, 5, 6, 8]
-    keep = runs.Run.keep
+    keep = folder.Run.keep
     seen: list[Event] = []
 
     def event(happened: Event) -> None:
@@ -114,12 +135,12 @@ def test_a_kill_and_a_resume_leave_the_same_set(state: int):
         if getattr(happened, "evaluations", 0) == 7:
             raise Killed
 
-    def at_once(log: runs.Run, tensors: object, facts: dict[str, int]) -> None:
+    def at_once(log: folder.Run, tensors: object, facts: dict[str, int]) -> None:
         if facts["evaluations"] == state:
             keep(log, tensors, facts)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(runs.Run, "keep", at_once)
+        patch.setattr(folder.Run, "keep", at_once)
         api.paint(
             ask(Path()),
             output=OUT,
@@ -130,27 +151,30 @@ def test_a_kill_and_a_resume_leave_the_same_set(state: int):
             fresh=True,
         )
     assert list(kept()) == [2, 4, 5, 6]
-    (RUN / runs.SNAPSHOTS / f".impasto-{'0' * 16}-{'1' * 16}.part").write_bytes(b"half")
+    (RUN / folder.SNAPSHOTS / f".impasto-{'0' * 16}-{'1' * 16}.part").write_bytes(b"half")
     api.resume(RUN)  # which remembers what was asked for
     assert kept() == whole
-    assert len(list((RUN / runs.SNAPSHOTS).iterdir())) == len(whole)
+    assert len(list((RUN / folder.SNAPSHOTS).iterdir())) == len(whole)
 
 
 def test_a_fresh_run_removes_those_of_an_earlier_one():
     api.paint(ask(Path()), output=OUT, run=RUN, snapshots="every=2")
     api.paint(ask(Path()), output=OUT, run=RUN, snapshots="5", fresh=True)
     assert list(kept()) == [5]
-    (RUN / runs.SNAPSHOTS / "mine.png").write_bytes(b"precious")
+    (RUN / folder.SNAPSHOTS / "mine.png").write_bytes(b"precious")
     with pytest.raises(CannotWrite, match=r"it holds snapshots/mine\.png"):
         api.paint(ask(Path()), output=OUT, run=RUN)
-    assert list(kept()) == [5] and (RUN / runs.SNAPSHOTS / "mine.png").exists()
+    assert list(kept()) == [5] and (RUN / folder.SNAPSHOTS / "mine.png").exists()
 
 
 def test_what_never_comes_is_said_before_the_start():
     seen: list[Event] = []
-    api.paint(ask(Path()), output=OUT, run=RUN, snapshots="2,300,every=50", watch=api.Watch(seen.append))
+    api.paint(
+        ask(Path()), output=OUT, run=RUN, snapshots="2,300,every=50", watch=api.Watch(seen.append)
+    )
     assert (
-        isinstance(seen[1], Warned) and "has 9 evaluations: there will be no snapshot for 300,every=50" in seen[1].message
+        isinstance(seen[1], Warned)
+        and "has 9 evaluations: there will be no snapshot for 300,every=50" in seen[1].message
     )
     assert list(kept()) == [2]
 
@@ -162,7 +186,7 @@ def test_a_folder_that_cannot_be_written_does_not_take_the_picture_with_it():
         seen.append(happened)
         if isinstance(happened, Warned) or len(seen) > 1 or not RUN.exists():
             return
-        (RUN / runs.SNAPSHOTS).write_text("in the way")
+        (RUN / folder.SNAPSHOTS).write_text("in the way")
 
     api.paint(ask(Path()), output=OUT, run=RUN, snapshots="every=2", watch=api.Watch(event))
     assert OUT.is_file() and "could not be written in full" in str(seen[-1])
@@ -171,15 +195,28 @@ def test_a_folder_that_cannot_be_written_does_not_take_the_picture_with_it():
 def test_a_transparent_photo_has_transparent_snapshots():
     Image.fromarray(random_pixels(48, 64, channels=4)).save("cut.png")
     painting = save_random("other.png", 50, 40, seed=1)
-    asked = request("cut.png", painting, recipe.with_settings(recipe.Recipe(), {"size": 64, "iterations": 2}))
+    asked = request(
+        "cut.png", painting, loading.with_settings(records.Recipe(), {"size": 64, "iterations": 2})
+    )
     api.paint(asked, output=OUT, run=RUN, snapshots=[1])
-    assert images.read(runs.kept_snapshots(RUN)[0][1], max_megapixels=1).alpha is not None
+    assert images.read(folder.kept_snapshots(RUN)[0][1], max_megapixels=1).alpha is not None
 
 
 def test_the_command_keeps_them(capsys: Captured):
     save_random("photo.png")
     save_random("painting.png", 60, 80, seed=1)
-    command = ("stylize", "photo.png", "painting.png", "-o", "out.png", "--size", "64", "--iterations", "4", "--json")
+    command = (
+        "stylize",
+        "photo.png",
+        "painting.png",
+        "-o",
+        "out.png",
+        "--size",
+        "64",
+        "--iterations",
+        "4",
+        "--json",
+    )
     assert run(*command, "--snapshots", "every=2") == 0
     assert json.loads(capsys.readouterr().out)["snapshots"]["count"] == 2
     assert list(kept()) == [2, 4]

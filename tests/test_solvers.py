@@ -12,13 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from impasto import solvers
 from impasto.geometry import Size
-from impasto.images.writing import replace_file
-from impasto.linesearch import MOST_LOOKS
-from impasto.recipe import Solver as Choice
-from impasto.scratch import Held, InMemory, Kept, OnDisk, waiting, written
-from impasto.solvers import LONGEST_MOVE, Solver, grow, make
+from impasto.optimize import first_order, lbfgs, upscale
+from impasto.optimize.lbfgs import LONGEST_MOVE
+from impasto.optimize.line_search import MAX_EVALUATIONS
+from impasto.optimize.solver import Solver, take_in
+from impasto.optimize.solver_factory import make
+from impasto.optimize.upscale import grow
+from impasto.recipe.records import Solver as Choice
+from impasto.storage.files import replace_file
+from impasto.storage.tensors import (
+    DiskStore,
+    InMemoryTensor,
+    MemoryStore,
+    StoredTensor,
+    waiting,
+    written,
+)
 
 Land = Callable[[Tensor], tuple[float, Tensor]]  # pixels -> height and gradient
 
@@ -28,11 +38,15 @@ CHOICES = {
     "lbfgs, slow": Choice(name="lbfgs", rate=0.3),
     "torch's": Choice(name="lbfgs", history=3, preconditioner="none"),
     "adam": Choice(name="adam", rate=0.02),
-    "adam, ever slower": Choice(name="adam", rate=0.02, rate_decay=0.5, rate_decay_steps=3, epsilon=0.1, clamp="no"),
+    "adam, ever slower": Choice(
+        name="adam", rate=0.02, rate_decay=0.5, rate_decay_steps=3, epsilon=0.1, clamp="no"
+    ),
     "sgd": Choice(name="sgd", rate=0.5, rate_decay=0.5, rate_decay_steps=10),
     "lbfgs, within 0..1": Choice(name="lbfgs", history=3, clamp="yes"),
     "searching": Choice(name="lbfgs", history=3, line_search="strong-wolfe"),
-    "searching, torch's": Choice(name="lbfgs", history=3, line_search="strong-wolfe", preconditioner="none"),
+    "searching, torch's": Choice(
+        name="lbfgs", history=3, line_search="strong-wolfe", preconditioner="none"
+    ),
 }
 STEPS = 9
 
@@ -42,7 +56,9 @@ def start(dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
 
 
 def valley(dtype: torch.dtype = torch.float64, steepness: float = 1.5) -> Land:
-    """A quadratic whose curvatures are spread over two decades times ``steepness``, lowest at a picture within 0..1."""
+    """A quadratic whose curvatures are spread over two decades times ``steepness``, lowest at a
+    picture within 0..1.
+    """
     bottom = start(dtype, seed=1)
     curvature = torch.logspace(-2, 0, bottom.numel(), dtype=dtype).view_as(bottom) * steepness
 
@@ -77,7 +93,7 @@ def walk(solver: Solver, land: Land, steps: int = 1) -> list[float]:
     return heights
 
 
-def through_a_file(memory: Mapping[str, Kept], folder: Path) -> dict[str, Kept]:
+def through_a_file(memory: Mapping[str, StoredTensor], folder: Path) -> dict[str, StoredTensor]:
     """As a run's state goes."""
     replace_file(folder / "memory", written(memory, {}))
     return waiting(folder / "memory")[0]
@@ -91,13 +107,15 @@ def pairs(solver: Solver) -> int:
     return sum(name.startswith("steps.") for name in solver.memory())
 
 
-# ---- resuming ------------------------------------------------------------------------------------------------
+# ---- resuming ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", CHOICES)
 @pytest.mark.parametrize("land", [bent, slope])
-def test_interrupted_and_resumed_is_undisturbed_byte_for_byte(name: str, dtype: torch.dtype, land: Land, tmp_path: Path):
+def test_interrupted_and_resumed_is_undisturbed_byte_for_byte(
+    name: str, dtype: torch.dtype, land: Land, tmp_path: Path
+):
     undisturbed = make(CHOICES[name], start(dtype))
     heights = walk(undisturbed, land, STEPS)
     for stop in range(STEPS):
@@ -128,7 +146,7 @@ def test_memory_matters(name: str):
 def test_a_memory_that_was_gone_on_from_is_left_alone(name: str):
     first = make(CHOICES[name], start())
     walk(first, bent, 5)
-    memory = {key: Held(kept.load().clone()) for key, kept in first.memory().items()}
+    memory = {key: InMemoryTensor(kept.load().clone()) for key, kept in first.memory().items()}
     before = {key: raw(kept.load()) for key, kept in memory.items()}
     walk(make(CHOICES[name], first.iterate.clone(), memory), bent, 5)
     assert {key: raw(kept.load()) for key, kept in memory.items()} == before
@@ -145,7 +163,9 @@ def test_history_is_as_long_as_asked():
     solver = make(Choice(name="lbfgs", history=3), start())
     walk(solver, bent, 8)
     memory = solver.memory()
-    assert {key for key in memory if "." in key} == {f"{kind}.{n}" for kind in ("steps", "changes") for n in range(3)}
+    assert {key for key in memory if "." in key} == {
+        f"{kind}.{n}" for kind in ("steps", "changes") for n in range(3)
+    }
     assert memory["curvature"].shape == (4,)  # the scale, and one number for each pair
 
 
@@ -153,17 +173,26 @@ def test_history_is_as_long_as_asked():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_a_memory_on_disk_gives_the_same_bytes(name: str, dtype: torch.dtype, tmp_path: Path):
     ends = []
-    for scratch in (InMemory(), OnDisk(tmp_path)):
+    for scratch in (MemoryStore(), DiskStore(tmp_path)):
         first = make(CHOICES[name], start(dtype), scratch=scratch)
         walk(first, bent, 6)
-        second = make(CHOICES[name], first.iterate.clone(), through_a_file(first.memory(), tmp_path), scratch=scratch)
+        second = make(
+            CHOICES[name],
+            first.iterate.clone(),
+            through_a_file(first.memory(), tmp_path),
+            scratch=scratch,
+        )
         walk(second, bent, 6)
-        assert isinstance(second.memory()["steps.0"], Held) == isinstance(scratch, InMemory)
-        ends.append((raw(second.pixels), {key: raw(kept.load()) for key, kept in second.memory().items()}))
+        assert isinstance(second.memory()["steps.0"], InMemoryTensor) == isinstance(
+            scratch, MemoryStore
+        )
+        ends.append(
+            (raw(second.pixels), {key: raw(kept.load()) for key, kept in second.memory().items()})
+        )
     assert ends[0] == ends[1]
 
 
-# ---- searching -----------------------------------------------------------------------------------------------
+# ---- searching -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", CHOICES)
@@ -178,14 +207,27 @@ def test_a_move_changes_the_pixels_in_their_place(name: str):
 
 @pytest.mark.parametrize(
     ("rate", "history", "white"),
-    [(1.0, 100, 1.0), (1.0, 3, 1.0), (0.4, 10, 1.0), (0.7, 1, 1.0), (1.0, 10, 255.0), (0.4, 3, 7.0)],
+    [
+        (1.0, 100, 1.0),
+        (1.0, 3, 1.0),
+        (0.4, 10, 1.0),
+        (0.7, 1, 1.0),
+        (1.0, 10, 255.0),
+        (0.4, 3, 7.0),
+    ],
 )
 def test_lbfgs_makes_the_moves_of_torchs(rate: float, history: int, white: float):
-    mine = make(Choice(name="lbfgs", rate=rate, history=history, preconditioner="none", pixel_range=white), start())
+    mine = make(
+        Choice(name="lbfgs", rate=rate, history=history, preconditioner="none", pixel_range=white),
+        start(),
+    )
     theirs = (white * start()).requires_grad_()
-    torchs = torch.optim.LBFGS([theirs], lr=rate, history_size=history, max_iter=1, tolerance_grad=0, tolerance_change=0)
+    torchs = torch.optim.LBFGS(
+        [theirs], lr=rate, history_size=history, max_iter=1, tolerance_grad=0, tolerance_change=0
+    )
 
-    def land(pixels: Tensor) -> tuple[float, Tensor]:  # steep, since torch learns nothing of what is flat
+    # Steep, since torch learns nothing of what is flat.
+    def land(pixels: Tensor) -> tuple[float, Tensor]:
         height, gradient = bent(pixels)
         return white**2 * height, white**2 * gradient
 
@@ -203,9 +245,12 @@ def test_lbfgs_makes_the_moves_of_torchs(rate: float, history: int, white: float
 
 
 @pytest.mark.parametrize("white", [1.0, 255.0])
-def test_while_no_curvature_is_known_a_move_is_as_long_as_the_gradient_in_the_range_of_the_pixels(white: float):
+def test_while_no_curvature_is_known_a_move_is_as_long_as_the_gradient_in_the_range_of_the_pixels(
+    white: float,
+):
     solver = make(Choice(preconditioner="none", pixel_range=white), start())
-    walk(solver, lambda pixels: (-float(pixels.square().sum()), -2 * pixels))  # bent down, which teaches nothing
+    # Bent down, which teaches nothing.
+    walk(solver, lambda pixels: (-float(pixels.square().sum()), -2 * pixels))
     before = solver.pixels.clone()
     solver.move(-2 * before)
     assert pairs(solver) == 0
@@ -214,12 +259,19 @@ def test_while_no_curvature_is_known_a_move_is_as_long_as_the_gradient_in_the_ra
 
 @pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e6])
 def test_the_scale_of_the_loss_is_nothing_to_lbfgs(scale: float):
-    """torch's threshold on the curvature is absolute: where the loss is small, it learns nothing and hardly moves."""
+    """torch's threshold on the curvature is absolute: where the loss is small, it learns nothing
+    and hardly moves.
+    """
     gradient = bent(start())[1]
     ends = []
-    for factor in (1.0, scale):  # both after the same first move, since that one is cautious by the gradient's size
-        begun = {"curvature": torch.ones(1), "step": -0.01 * gradient, "gradient": factor * gradient}
-        memory = {name: Held(tensor) for name, tensor in begun.items()}
+    # Both after the same first move, since that one is cautious by the gradient's size.
+    for factor in (1.0, scale):
+        begun = {
+            "curvature": torch.ones(1),
+            "step": -0.01 * gradient,
+            "gradient": factor * gradient,
+        }
+        memory = {name: InMemoryTensor(tensor) for name, tensor in begun.items()}
         solver = make(Choice(name="lbfgs", history=10), start() - 0.01 * gradient, memory)
         walk(solver, lambda pixels, factor=factor: (bent(pixels)[0], factor * bent(pixels)[1]), 12)
         assert pairs(solver) == 10
@@ -227,10 +279,12 @@ def test_the_scale_of_the_loss_is_nothing_to_lbfgs(scale: float):
     assert (ends[0] - ends[1]).norm() < 1e-8 < (ends[0] - start()).norm()
 
 
-def change_of(gradient_after: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype = torch.float64) -> solvers.LBFGS:
+def change_of(
+    gradient_after: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype = torch.float64
+) -> lbfgs.LBFGS:
     """A search whose second gradient is made from its first move and its first gradient."""
     solver = make(Choice(name="lbfgs"), start(dtype))
-    assert isinstance(solver, solvers.LBFGS)
+    assert isinstance(solver, lbfgs.LBFGS)
     gradient = bent(start(dtype))[1]
     solver.move(gradient.clone())
     solver.move(gradient_after(solver.pixels - start(dtype), gradient))
@@ -294,15 +348,15 @@ def test_no_gradient_is_no_move():
 
 
 def test_the_recipe_decides_which():
-    kinds = {"adam": solvers.Adam, "sgd": solvers.SGD, "lbfgs": solvers.LBFGS}
+    kinds = {"adam": first_order.Adam, "sgd": first_order.SGD, "lbfgs": lbfgs.LBFGS}
     for name, kind in kinds.items():
         assert type(make(Choice(name=name), start())) is kind
-    assert type(make(Choice(line_search="strong-wolfe"), start())) is solvers.SearchingLBFGS
-    assert type(make(Choice(name="adam", line_search="strong-wolfe"), start())) is solvers.Adam
+    assert type(make(Choice(line_search="strong-wolfe"), start())) is lbfgs.LineSearchLBFGS
+    assert type(make(Choice(name="adam", line_search="strong-wolfe"), start())) is first_order.Adam
 
 
-def moves(choice: Choice, caution: float = 1.0, steps: int = 1) -> Tensor:
-    solver = make(choice, start(), caution=caution)
+def moves(choice: Choice, step_scale: float = 1.0, steps: int = 1) -> Tensor:
+    solver = make(choice, start(), step_scale=step_scale)
     walk(solver, bent, steps)
     return solver.pixels - start()
 
@@ -316,15 +370,17 @@ def test_rate_scales_the_first_steps():
 @pytest.mark.parametrize("steps", [1, 6])
 def test_caution_is_a_factor_on_the_rate(name: str, steps: int):
     choice = Choice(name=name, rate=0.1)
-    careful = moves(choice, caution=0.25, steps=steps)
+    careful = moves(choice, step_scale=0.25, steps=steps)
     assert torch.equal(careful, moves(choice.model_copy(update={"rate": 0.025}), steps=steps))
     assert not torch.allclose(careful, moves(choice, steps=steps))
 
 
-# ---- adam and sgd --------------------------------------------------------------------------------------------
+# ---- adam and sgd --------------------------------------------------------------------------------
 
 
-def torchs(kind: type[torch.optim.Optimizer], steps: int, rates: Callable[[int], float], **how: Any) -> list[Tensor]:
+def torchs(
+    kind: type[torch.optim.Optimizer], steps: int, rates: Callable[[int], float], **how: Any
+) -> list[Tensor]:
     """The pixels after each step of one of torch's optimisers in the valley."""
     pixels, land, seen = start().requires_grad_(), valley(), []
     optimiser = kind([pixels], lr=1.0, **how)  # type: ignore[call-arg]
@@ -349,8 +405,12 @@ def test_sgd_makes_the_steps_of_torchs(decay: dict[str, Any]):
 
 
 @pytest.mark.parametrize("decay", DECAYS, ids=str)
-@pytest.mark.parametrize(("first", "second", "epsilon"), [(0.9, 0.99, 1e-8), (0.99, 0.999, 0.1), (0.0, 0.5, 1e-3)])
-def test_adam_makes_the_steps_of_torchs(decay: dict[str, Any], first: float, second: float, epsilon: float):
+@pytest.mark.parametrize(
+    ("first", "second", "epsilon"), [(0.9, 0.99, 1e-8), (0.99, 0.999, 0.1), (0.0, 0.5, 1e-3)]
+)
+def test_adam_makes_the_steps_of_torchs(
+    decay: dict[str, Any], first: float, second: float, epsilon: float
+):
     choice = Choice(
         name="adam", rate=0.05, clamp="no", first_decay=first, second_decay=second, epsilon=epsilon, **decay
     )  # fmt: skip
@@ -364,24 +424,28 @@ def test_adam_makes_the_steps_of_torchs(decay: dict[str, Any], first: float, sec
 
 def test_the_rate_decays_bit_by_bit():
     choice = Choice(name="sgd", rate=100, rate_decay=0.96, rate_decay_steps=100)
-    assert solvers.rate(choice, 0) == 100
-    assert solvers.rate(choice, 100) == pytest.approx(96, rel=1e-15)
-    assert solvers.rate(choice, 50) == pytest.approx(100 * 0.96**0.5, rel=1e-15)
-    assert [solvers.rate(Choice(rate=0.3), moves) for moves in (0, 7, 10**6)] == [0.3] * 3
+    assert first_order.rate(choice, 0) == 100
+    assert first_order.rate(choice, 100) == pytest.approx(96, rel=1e-15)
+    assert first_order.rate(choice, 50) == pytest.approx(100 * 0.96**0.5, rel=1e-15)
+    assert [first_order.rate(Choice(rate=0.3), moves) for moves in (0, 7, 10**6)] == [0.3] * 3
 
 
-# ---- keeping within 0..1 -------------------------------------------------------------------------------------
+# ---- keeping within 0..1 -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("clamp", ["auto", "yes", "no"])
 @pytest.mark.parametrize("name", ["lbfgs", "adam", "sgd"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_pixels_are_kept_within_the_range_where_that_is_asked_for(name: str, clamp: str, dtype: torch.dtype):
+def test_pixels_are_kept_within_the_range_where_that_is_asked_for(
+    name: str, clamp: str, dtype: torch.dtype
+):
     def far(pixels: Tensor) -> tuple[float, Tensor]:
         return float((pixels - 3).square().sum()), 2 * (pixels - 3)
 
     kept = clamp == "yes" or (clamp == "auto" and name != "lbfgs")
-    choice = Choice(name=name, rate=0.1 if name == "adam" else 0.4, clamp=clamp, preconditioner="none")
+    choice = Choice(
+        name=name, rate=0.1 if name == "adam" else 0.4, clamp=clamp, preconditioner="none"
+    )
     solver = make(choice, start(dtype))
     walk(solver, far, 20)
     assert (float(solver.pixels.max()) <= 1) == kept and solver.pixels.max() >= 1
@@ -392,10 +456,13 @@ def test_lbfgs_learns_from_the_step_that_was_made_within_the_range():
     solver = make(Choice(clamp="yes", preconditioner="none", rate=100), start())
     before = solver.pixels.clone()
     walk(solver, lambda pixels: (float(pixels.sum()), torch.ones_like(pixels)))
-    assert torch.allclose(solver.memory()["step"].load(), solver.pixels - before) and solver.pixels.min() == 0
+    assert (
+        torch.allclose(solver.memory()["step"].load(), solver.pixels - before)
+        and solver.pixels.min() == 0
+    )
 
 
-# ---- searching along a line ----------------------------------------------------------------------------------
+# ---- searching along a line ----------------------------------------------------------------------
 
 
 def rosenbrock(pixels: Tensor) -> tuple[float, Tensor]:
@@ -414,7 +481,9 @@ def steep(pixels: Tensor) -> tuple[float, Tensor]:
 
 
 def looks_of_torchs(land: Land, enough: float, most: int) -> tuple[int, Tensor]:
-    """How many evaluations torch's search takes until no gradient is above ``enough``, and where it ends."""
+    """How many evaluations torch's search takes until no gradient is above ``enough``, and where it
+    ends.
+    """
     pixels, looks = start().requires_grad_(), 0
 
     def evaluate() -> float:
@@ -424,11 +493,15 @@ def looks_of_torchs(land: Land, enough: float, most: int) -> tuple[int, Tensor]:
         return height
 
     how: dict[str, Any] = {"tolerance_grad": enough, "tolerance_change": 0, "history_size": 10}
-    torch.optim.LBFGS([pixels], max_iter=most, max_eval=most, line_search_fn="strong_wolfe", **how).step(evaluate)
+    torch.optim.LBFGS(
+        [pixels], max_iter=most, max_eval=most, line_search_fn="strong_wolfe", **how
+    ).step(evaluate)
     return looks, pixels.detach()
 
 
-@pytest.mark.parametrize(("land", "enough"), [(rosenbrock, 1e-4), (steep, 1e-6), (valley(), 1e-4), (bent, 1e-6)])
+@pytest.mark.parametrize(
+    ("land", "enough"), [(rosenbrock, 1e-4), (steep, 1e-6), (valley(), 1e-4), (bent, 1e-6)]
+)
 def test_a_search_comes_to_the_minima_of_torchs_in_about_as_many_looks(land: Land, enough: float):
     looks, bottom = looks_of_torchs(land, enough, 800)
     solver = make(Choice(line_search="strong-wolfe", preconditioner="none"), start())
@@ -444,7 +517,9 @@ def test_a_search_comes_to_the_minima_of_torchs_in_about_as_many_looks(land: Lan
 
 @pytest.mark.parametrize("preconditioner", ["learned", "none"])
 @pytest.mark.parametrize("land", [rosenbrock, steep, bent])
-def test_every_step_that_is_accepted_meets_the_strong_wolfe_conditions(land: Land, preconditioner: str):
+def test_every_step_that_is_accepted_meets_the_strong_wolfe_conditions(
+    land: Land, preconditioner: str
+):
     solver = make(Choice(line_search="strong-wolfe", preconditioner=preconditioner), start())
     accepted = rejected = 0
     for _ in range(60):
@@ -462,7 +537,10 @@ def test_every_step_that_is_accepted_meets_the_strong_wolfe_conditions(land: Lan
         accepted += 1
         above, steepness = land(before)[0], float((land(before)[1] * step).sum())
         assert height <= above + 1e-4 * steepness < above
-        longest = float(step.square().mean().sqrt()) >= 0.999 * LONGEST_MOVE and preconditioner == "learned"
+        longest = (
+            float(step.square().mean().sqrt()) >= 0.999 * LONGEST_MOVE
+            and preconditioner == "learned"
+        )
         assert abs(float((gradient * step).sum())) <= -0.9 * steepness * (1 + 1e-9) or longest
     assert accepted > 10 and (rejected > 0 or land is not rosenbrock)
 
@@ -479,7 +557,7 @@ def test_a_search_that_finds_nothing_lower_forgets_and_looks_again_where_it_stan
     walk(solver, bent, 12)
     before = solver.iterate.clone()
     assert pairs(solver) > 0
-    for _ in range(MOST_LOOKS + 1):
+    for _ in range(MAX_EVALUATIONS + 1):
         solver.move(torch.full_like(before, float("nan")), float("nan"))
     assert torch.equal(solver.pixels, before) and torch.equal(solver.iterate, before)
     assert pairs(solver) == 0 and set(solver.memory()) == {"curvature"}
@@ -494,7 +572,7 @@ def test_a_search_at_the_bottom_stays_there():
     assert torch.equal(solver.pixels, bottom) and set(solver.memory()) == {"curvature"}
 
 
-# ---- averaging -----------------------------------------------------------------------------------------------
+# ---- averaging -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])
@@ -502,9 +580,11 @@ def test_the_running_average_is_the_weighted_mean_of_all_pictures(decay: float):
     pictures = [start(seed=seed) for seed in range(12)]
     average = torch.full_like(pictures[0], 7.0)  # of nothing: it goes with the first
     for count, picture in enumerate(pictures, 1):
-        assert solvers.take_in(average, picture, decay, count) is average
+        assert take_in(average, picture, decay, count) is average
         weights = [decay ** (count - 1 - index) for index in range(count)]
-        expected = sum(weight * one for weight, one in zip(weights, pictures, strict=False)) / sum(weights)
+        expected = sum(weight * one for weight, one in zip(weights, pictures, strict=False)) / sum(
+            weights
+        )
         assert torch.allclose(average, torch.as_tensor(expected), rtol=1e-12)
         # As K. Crowson writes it.
         value, left = torch.zeros_like(picture), 1.0
@@ -513,12 +593,20 @@ def test_the_running_average_is_the_weighted_mean_of_all_pictures(decay: float):
         assert torch.allclose(average, value / (1 - left), rtol=1e-12)
 
 
-# ---- growing -------------------------------------------------------------------------------------------------
+# ---- growing -------------------------------------------------------------------------------------
 
 
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 30), st.integers(1, 30), st.integers(0, 99))
-def test_growing_gives_the_size_and_keeps_the_range(height: int, width: int, new_height: int, new_width: int, seed: int):
-    pixels = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed)).round() * 3 - 1  # -1 and 2
+@given(
+    st.integers(1, 9), st.integers(1, 9), st.integers(1, 30), st.integers(1, 30), st.integers(0, 99)
+)
+def test_growing_gives_the_size_and_keeps_the_range(
+    height: int, width: int, new_height: int, new_width: int, seed: int
+):
+    # -1 and 2.
+    pixels = (
+        torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed)).round() * 3
+        - 1
+    )
     kept = pixels.clone()
     grown = grow(pixels, Size(new_height, new_width))
     assert grown.shape == (1, 3, new_height, new_width)
@@ -541,13 +629,15 @@ def test_adams_moments_are_carried_into_the_next_size():
     solver = make(Choice(name="adam", rate=0.02, carry=True), start())
     walk(solver, bent, 5)
     memory = solver.memory()
-    grown = solvers.grow_memory(solvers.carried(Choice(name="adam", carry=True), memory), Size(7, 9))
+    grown = upscale.grow_memory(
+        upscale.carried(Choice(name="adam", carry=True), memory), Size(7, 9)
+    )
     resized = torch.nn.functional.interpolate
     first, second = memory["exp_avg"].load(), memory["exp_avg_sq"].load()
     assert torch.equal(grown["exp_avg"].load(), resized(first, (7, 9), mode="bicubic"))
     assert torch.equal(grown["exp_avg_sq"].load(), resized(second, (7, 9), mode="bilinear"))
     assert grown["exp_avg_sq"].load().min() >= 0 and int(grown["step"].load()) == 5
-    larger = make(Choice(name="adam", rate=0.02), solvers.grow(solver.pixels, Size(7, 9)), grown)
+    larger = make(Choice(name="adam", rate=0.02), upscale.grow(solver.pixels, Size(7, 9)), grown)
     walk(larger, bent)
     assert int(larger.memory()["step"].load()) == 6 and int(memory["step"].load()) == 5
 
@@ -558,4 +648,4 @@ def test_what_is_carried_and_what_is_not(name: str, carry: bool):
     choice = Choice(name=name, rate=0.02, carry=carry)
     solver = make(choice, start())
     walk(solver, bent, 3)
-    assert bool(solvers.carried(choice, solver.memory())) == (carry and name != "lbfgs")
+    assert bool(upscale.carried(choice, solver.memory())) == (carry and name != "lbfgs")

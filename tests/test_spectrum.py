@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from impasto.geometry import Size
-from impasto.spectrum import Spectrum
+from impasto.optimize.dct import Spectrum
 
 SIZES = [Size(1, 1), Size(1, 9), Size(5, 7), Size(32, 32), Size(33, 64)]
 sides = st.integers(1, 40)
 
 
 def noise(size: Size, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.randn(
+        (1, 3, *size), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).to(dtype)
 
 
 def spectrum(size: Size) -> Spectrum:
@@ -34,7 +36,9 @@ def test_there_and_back_and_dot_products_stay(height: int, width: int, seed: int
     waves = basis.waves(one.clone())
     assert torch.equal(one, kept)  # the picture is not written to
     assert torch.allclose(basis.picture(waves.clone()), one)
-    assert float((waves * basis.waves(other.clone())).sum()) == pytest.approx(float((one * other).sum()), abs=1e-9)
+    assert float((waves * basis.waves(other.clone())).sum()) == pytest.approx(
+        float((one * other).sum()), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -44,10 +48,16 @@ def test_waves_are_cosines(size: Size):
     found = spectrum(size).waves(picture.clone())
     light = picture[0].sum(0) / math.sqrt(3)
     for down, across in {(0, 0), (size.height - 1, 0), (size.height // 2, size.width // 3)}:
-        rows = torch.cos(math.pi / size.height * down * (torch.arange(size.height, dtype=torch.float64) + 0.5))
-        columns = torch.cos(math.pi / size.width * across * (torch.arange(size.width, dtype=torch.float64) + 0.5))
+        rows = torch.cos(
+            math.pi / size.height * down * (torch.arange(size.height, dtype=torch.float64) + 0.5)
+        )
+        columns = torch.cos(
+            math.pi / size.width * across * (torch.arange(size.width, dtype=torch.float64) + 0.5)
+        )
         wave = torch.outer(rows, columns)
-        assert float(found[0, 0, down, across]) == pytest.approx(float((light * wave).sum() / wave.norm()), abs=1e-9)
+        assert float(found[0, 0, down, across]) == pytest.approx(
+            float((light * wave).sum() / wave.norm()), abs=1e-9
+        )
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -85,7 +95,10 @@ def test_shells_are_octaves():
     place = torch.arange(size.width, dtype=torch.float64)
     for length, back in ((3, 1), (5, 2), (10, 3), (64, 5)):
         stripes = torch.cos(2 * math.pi / length * (place + 0.5)).expand(1, 3, *size)
-        for picture, basis in ((stripes, spectrum(size)), (stripes.mT, spectrum(Size(size.width, size.height)))):
+        for picture, basis in (
+            (stripes, spectrum(size)),
+            (stripes.mT, spectrum(Size(size.width, size.height))),
+        ):
             energies = basis.energies(basis.waves(picture.contiguous()))
             assert int(energies[0].argmax()) == len(basis.shells) - back, length
             assert energies[0].max() > 0.9 * energies[0].sum()
@@ -94,7 +107,12 @@ def test_shells_are_octaves():
 def test_factors_are_by_axis_and_shell():
     basis = spectrum(Size(24, 17))
     waves = noise(Size(24, 17))
-    factors = torch.rand(3, len(basis.shells), dtype=torch.float64, generator=torch.Generator().manual_seed(3)) + 0.5
+    factors = (
+        torch.rand(
+            3, len(basis.shells), dtype=torch.float64, generator=torch.Generator().manual_seed(3)
+        )
+        + 0.5
+    )
     before = basis.energies(waves)
     found = basis.scale(waves, factors)
     assert found is waves  # in place

@@ -1,4 +1,6 @@
-"""Sweeps: the folder that comes of one, the order of its axes, what is kept and gone on with, and what is refused."""
+"""Sweeps: the folder that comes of one, the order of its axes, what is kept and gone on with, and
+what is refused.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,14 @@ from test_cli import run
 from test_compare import paint_and_judge_with_pocket_networks
 
 import impasto
-from impasto import comparing, events, images, metrics, runs, sweeping, wiring
+from impasto import events, images, session
+from impasto.compare import evaluator, scoring
 from impasto.errors import AssetUnavailable, BadPicture, BadRequest, CannotWrite
 from impasto.geometry import Size
 from impasto.images import lettering
 from impasto.networks import weights
+from impasto.runs import folder as runs
+from impasto.sweep import sweep
 
 Captured = pytest.CaptureFixture[str]
 
@@ -34,7 +39,7 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     paint_and_judge_with_pocket_networks(monkeypatch, tmp_path)
 
 
-def swept(watch: impasto.Watch | None = None, **settings: Any) -> sweeping.Sweep:
+def swept(watch: impasto.Watch | None = None, **settings: Any) -> sweep.Sweep:
     return impasto.sweep("photo.png", "painting.png", "out", watch=watch, **{**QUICK, **settings})
 
 
@@ -44,10 +49,12 @@ def table(folder: str = "out") -> list[dict[str, str]]:
 
 
 def pictures(folder: str = "out") -> list[str]:
-    return sorted(path.name for path in Path(folder).glob("*.png") if not path.name.startswith("poster"))
+    return sorted(
+        path.name for path in Path(folder).glob("*.png") if not path.name.startswith("poster")
+    )
 
 
-# ---- what comes of it ------------------------------------------------------------------------------------------------
+# ---- what comes of it ----------------------------------------------------------------------------
 
 
 def test_a_picture_for_every_combination_a_poster_and_a_table():
@@ -75,7 +82,10 @@ def test_a_picture_for_every_combination_a_poster_and_a_table():
 
 def test_the_pictures_are_those_of_stylize_and_carry_their_recipes():
     swept(**TWO)
-    for name, strength, init in (("20_init-noise", 20, "noise"), ("80_init-content", 80, "content")):
+    for name, strength, init in (
+        ("20_init-noise", 20, "noise"),
+        ("80_init-content", 80, "content"),
+    ):
         alone = impasto.stylize("photo.png", "painting.png", strength=strength, init=init, **QUICK)
         with Image.open(f"out/strength-{name}.png") as image:
             assert np.array_equal(np.asarray(image), np.asarray(alone.image))
@@ -101,7 +111,9 @@ def test_who_painted_does_not_judge_and_each_scale_has_its_ends():
 
 def test_the_poster_shows_each_picture_where_its_values_stand(monkeypatch: pytest.MonkeyPatch):
     drawn: list[Any] = []
-    monkeypatch.setattr(images, "poster", lambda *given: drawn.append(given) or np.zeros((9, 9, 3), np.float32))
+    monkeypatch.setattr(
+        images, "poster", lambda *given: drawn.append(given) or np.zeros((9, 9, 3), np.float32)
+    )
     found = swept(**TWO, seed=[1, 2])
     assert [path.name for path in found.posters] == ["poster_seed-1.png", "poster_seed-2.png"]
     cells, rows, columns, heading, _ = drawn[1]
@@ -115,7 +127,9 @@ def test_the_poster_shows_each_picture_where_its_values_stand(monkeypatch: pytes
 
 def test_a_name_that_no_font_has_is_not_in_the_title(monkeypatch: pytest.MonkeyPatch):
     drawn: list[Any] = []
-    monkeypatch.setattr(images, "poster", lambda *given: drawn.append(given) or np.zeros((9, 9, 3), np.float32))
+    monkeypatch.setattr(
+        images, "poster", lambda *given: drawn.append(given) or np.zeros((9, 9, 3), np.float32)
+    )
     monkeypatch.setattr(lettering, "_candidates", lambda: ())
     Path("photo.png").rename("東京.png")
     impasto.sweep("東京.png", "painting.png", "out", strength=[20, 80], **QUICK)
@@ -123,9 +137,13 @@ def test_a_name_that_no_font_has_is_not_in_the_title(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("count", "shape"), [(3, (1, 3)), (8, (1, 8)), (9, (2, 5)), (17, (3, 6))])
-def test_a_single_axis_is_folded_where_it_is_long(count: int, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch):
+def test_a_single_axis_is_folded_where_it_is_long(
+    count: int, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+):
     strips: list[Any] = []
-    monkeypatch.setattr(images, "poster", lambda *given: strips.append(given) or np.zeros((9, 9, 3), np.float32))
+    monkeypatch.setattr(
+        images, "poster", lambda *given: strips.append(given) or np.zeros((9, 9, 3), np.float32)
+    )
     swept(strength=f"1:{count}:{count}", iterations=1, size=43)
     assert (len(strips), {len(strip[2]) for strip in strips}) == (shape[0], {shape[1]})
     labels = [label for strip in strips for label in strip[2] if label]
@@ -134,9 +152,13 @@ def test_a_single_axis_is_folded_where_it_is_long(count: int, shape: tuple[int, 
 
 def test_the_network_is_read_once(monkeypatch: pytest.MonkeyPatch):
     read, reads = weights.load, []
-    monkeypatch.setattr(weights, "load", lambda name, **more: reads.append(name) or read(name, **more))
+    monkeypatch.setattr(
+        weights, "load", lambda name, **more: reads.append(name) or read(name, **more)
+    )
     photos = images.read
-    monkeypatch.setattr(images, "read", lambda source, **more: reads.append(str(source)) or photos(source, **more))
+    monkeypatch.setattr(
+        images, "read", lambda source, **more: reads.append(str(source)) or photos(source, **more)
+    )
     swept(**TWO)
     assert reads.count("photo.png") == reads.count("painting.png") == 1
     assert reads.count("vgg19") == 2  # to paint, and to say how far its own Gram matrices are off
@@ -144,12 +166,14 @@ def test_the_network_is_read_once(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_painting_of_the_museum_and_pictures_without_files(monkeypatch: pytest.MonkeyPatch):
     hang(monkeypatch)
-    found = impasto.sweep(random_pixels(75, 100), "irises", "here", seed=range(2), init="noise", **QUICK)
+    found = impasto.sweep(
+        random_pixels(75, 100), "irises", "here", seed=range(2), init="noise", **QUICK
+    )
     assert found.complete
     assert "irises" in impasto.load_recipe("here/seed-0.png", {}).paintings[0].path
 
 
-# ---- what is there already -------------------------------------------------------------------------------------------
+# ---- what is there already -----------------------------------------------------------------------
 
 
 def times() -> dict[str, int]:
@@ -163,9 +187,13 @@ def test_what_is_there_is_kept_and_its_figures_too():
     found = swept(**TWO, watch=impasto.Watch(event=lambda event: None))
     assert found.complete
     after = times()
-    assert [name for name in before if before[name] != after[name]] == ["strength-80_init-noise.png"]
+    assert [name for name in before if before[name] != after[name]] == [
+        "strength-80_init-noise.png"
+    ]
     same = [name for name in rows[0] if name != "seconds"]
-    assert [[row[name] for name in same] for row in table()] == [[row[name] for name in same] for row in rows]
+    assert [[row[name] for name in same] for row in table()] == [
+        [row[name] for name in same] for row in rows
+    ]
 
 
 @pytest.mark.parametrize("change", ["size", "photo", "another picture"])
@@ -204,19 +232,33 @@ def stopped_after(steps: int) -> impasto.Watch:
 
 
 def test_a_sweep_that_is_stopped_leaves_poster_and_table_and_goes_on_with_the_same_bytes():
-    whole = {"strength": [20, 80], "init": ["content", "noise"], "iterations": 6, "schedule_coarsest": 64}
+    whole = {
+        "strength": [20, 80],
+        "init": ["content", "noise"],
+        "iterations": 6,
+        "schedule_coarsest": 64,
+    }
     swept(**whole)
     expected = {name: Path("out", name).read_bytes() for name in pictures()}
     Path("out").rename("undisturbed")
     found = swept(watch=stopped_after(10), **whole)
     assert not found.complete
-    assert [result.note for result in found.results] == ["", "not painted", "not painted", "not painted"]
+    assert [result.note for result in found.results] == [
+        "",
+        "not painted",
+        "not painted",
+        "not painted",
+    ]
     assert pictures() == ["strength-20_init-content.png"]  # the half of a picture is none
     assert [row["note"] for row in table()[:4]] == [result.note for result in found.results]
     assert Path("out/poster.png").exists()
     assert (Path("out/runs/strength-20_init-noise") / runs.STATE).exists()
     notes: list[str] = []
-    watch = impasto.Watch(event=lambda event: notes.append(event.message) if isinstance(event, events.Warned) else None)
+    watch = impasto.Watch(
+        event=lambda event: (
+            notes.append(event.message) if isinstance(event, events.Warned) else None
+        )
+    )
     assert swept(watch=watch, **whole).complete
     assert any("Going on from an unfinished run after" in note for note in notes)
     assert {name: Path("out", name).read_bytes() for name in pictures()} == expected
@@ -236,17 +278,19 @@ def test_an_interrupt_leaves_poster_and_table_too():
     assert Path("out/poster.png").exists()
 
 
-def test_a_search_that_fails_is_said_in_its_cell_and_the_others_are_painted(monkeypatch: pytest.MonkeyPatch):
-    original = wiring.stream
+def test_a_search_that_fails_is_said_in_its_cell_and_the_others_are_painted(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    original = session.stream
 
-    def stream(ready: wiring.Bench, kept: Any = None) -> Any:
+    def stream(ready: session.Bench, kept: Any = None) -> Any:
         for event, state in original(ready, kept):
             if ready.asked.recipe.strength == 20 and isinstance(event, events.Stepped):
                 yield events.Failed("The loss stopped being a number."), state
                 return
             yield event, state
 
-    monkeypatch.setattr(wiring, "stream", stream)
+    monkeypatch.setattr(session, "stream", stream)
     found = swept(strength=[20, 80])
     assert [result.note for result in found.results] == ["The loss stopped being a number.", ""]
     assert pictures() == ["strength-80.png"]
@@ -257,23 +301,31 @@ def test_without_its_judges_a_sweep_is_painted_all_the_same(monkeypatch: pytest.
     def gone(*_: object, **__: object) -> None:
         raise AssetUnavailable("No network.", "Fetch it.")
 
-    monkeypatch.setattr(comparing, "Referee", gone)
+    monkeypatch.setattr(scoring, "Evaluator", gone)
     notes: list[str] = []
-    watch = impasto.Watch(event=lambda event: notes.append(event.message) if isinstance(event, events.Warned) else None)
+    watch = impasto.Watch(
+        event=lambda event: (
+            notes.append(event.message) if isinstance(event, events.Warned) else None
+        )
+    )
     found = swept(strength=[20, 80], watch=watch)
     assert found.complete
-    assert [note for note in notes if "not judged" in note] == ["The pictures are not judged: No network. Fetch it."]
+    assert [note for note in notes if "not judged" in note] == [
+        "The pictures are not judged: No network. Fetch it."
+    ]
     assert table()[0]["ssim (higher)"] == ""
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
 
 PAIR = ("photo.png", "painting.png")
 FAST = ("--size", "64", "--iterations", "2")
 
 
 def test_the_command_says_before_what_it_will_paint_and_after_where_it_is(capsys: Captured):
-    assert run("sweep", *PAIR, "--init", "content,noise", "--strength=20,80", *FAST, "-o", "out") == 0
+    assert (
+        run("sweep", *PAIR, "--init", "content,noise", "--strength=20,80", *FAST, "-o", "out") == 0
+    )
     out, err = capsys.readouterr()
     assert out.splitlines() == [str(Path("out/poster.png")), str(Path("out/sweep.csv"))]
     lines = err.splitlines()
@@ -281,15 +333,31 @@ def test_the_command_says_before_what_it_will_paint_and_after_where_it_is(capsys
     assert lines[1] == "1 of 4: init content, strength 20"  # the order in which they were typed
     assert len([line for line in lines if line.startswith("note:")]) <= 1
     assert [row["init"] for row in table()[:4]] == ["content", "content", "noise", "noise"]
-    assert run("sweep", *PAIR, "--init", "content,noise", "--strength=20,80", *FAST, "-o", "out") == 0
+    assert (
+        run("sweep", *PAIR, "--init", "content,noise", "--strength=20,80", *FAST, "-o", "out") == 0
+    )
     assert "4 of them there already" in capsys.readouterr().err
-    assert run("sweep", *PAIR, "--init", "content,noise", "--seed", "0:1", *FAST, "--axes", "seed", "-q") == 0
+    assert (
+        run(
+            "sweep",
+            *PAIR,
+            "--init",
+            "content,noise",
+            "--seed",
+            "0:1",
+            *FAST,
+            "--axes",
+            "seed",
+            "-q",
+        )
+        == 0
+    )
     assert capsys.readouterr() == (f"{Path('photo-painting-sweep/poster.png')}\n", "")
     assert [row["seed"] for row in table("photo-painting-sweep")[:4]] == ["0", "0", "1", "1"]
 
 
 def test_control_c_ends_a_sweep_in_a_poster(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
-    original = sweeping.api.paint
+    original = sweep.api.paint
     calls: list[Any] = []
 
     def paint(*given: Any, **named: Any) -> Any:
@@ -298,7 +366,7 @@ def test_control_c_ends_a_sweep_in_a_poster(capsys: Captured, monkeypatch: pytes
             os.kill(os.getpid(), signal.SIGINT)
         return original(*given, **named)
 
-    monkeypatch.setattr(sweeping.api, "paint", paint)
+    monkeypatch.setattr(sweep.api, "paint", paint)
     assert run("sweep", *PAIR, "--strength", "10:90:5", *FAST, "-o", "out") == 130
     out, err = capsys.readouterr()
     assert "Stopping after this step" in err
@@ -311,14 +379,26 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "nothing varied": ((*PAIR, "--strength", "20"), "Nothing is varied"),
     "no painting": (("photo.png", "--strength", "10,20"), "STYLE"),
     "too many": ((*PAIR, "--strength", "0:100", "--seed", "0:99"), "10100 pictures"),
-    "a photo that is missing": (("missing.png", "painting.png", "--seed", "0:1"), "missing.png does not exist"),
-    "a painting that nobody knows": (("photo.png", "xyzzy", "--seed", "0:1"), "no painting 'xyzzy'"),
+    "a photo that is missing": (
+        ("missing.png", "painting.png", "--seed", "0:1"),
+        "missing.png does not exist",
+    ),
+    "a painting that nobody knows": (
+        ("photo.png", "xyzzy", "--seed", "0:1"),
+        "no painting 'xyzzy'",
+    ),
     "a value out of range": ((*PAIR, "--strength", "10,200"), "strength is 200"),
     "a range that is none": ((*PAIR, "--strength", "10:x:5"), "no range"),
-    "a start that is missing": ((*PAIR, "--init", "content,missing.png"), "missing.png does not exist"),
+    "a start that is missing": (
+        (*PAIR, "--init", "content,missing.png"),
+        "missing.png does not exist",
+    ),
     "a layer that is not there": ((*PAIR, "--content-layers", "relu4_2/relu9_9"), "relu9_9"),
     "a size at which the photo is too thin": ((*PAIR, "--size", "20,64"), "Ask for --size 43"),
-    "nothing asked for": ((*PAIR, "--style-weight", "0,1", "--content-weight", "0", "--smooth-weight", "0"), "are all 0"),
+    "nothing asked for": (
+        (*PAIR, "--style-weight", "0,1", "--content-weight", "0", "--smooth-weight", "0"),
+        "are all 0",
+    ),
     "a misspelt setting": ((*PAIR, "--strenght", "1,2"), "--strength"),
     "axes without values": ((*PAIR, "--strength", "10,20", "--axes", "init"), "given no values"),
     "a file in the way": ((*PAIR, "--seed", "0:1", "-o", "file"), "is a file"),
@@ -326,12 +406,17 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
         (str(Path("in/seed-0.png")), "painting.png", "--seed", "0:1", "-o", "in"),
         "it would be lost",
     ),
-    "a recipe that nobody knows": ((*PAIR, "--seed", "0:1", "--recipe", "drafft"), "Did you mean draft"),
+    "a recipe that nobody knows": (
+        (*PAIR, "--seed", "0:1", "--recipe", "drafft"),
+        "Did you mean draft",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_request_is_one_sentence_before_any_network(case: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch):
+def test_a_bad_request_is_one_sentence_before_any_network(
+    case: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+):
     def load(*_: object, **__: object) -> None:
         raise AssertionError("the network was loaded")
 
@@ -349,8 +434,10 @@ def test_a_bad_request_is_one_sentence_before_any_network(case: str, capsys: Cap
     assert sorted(str(path) for path in Path().rglob("*")) == before
 
 
-def test_more_than_a_hundred_are_painted_where_that_is_said(monkeypatch: pytest.MonkeyPatch, capsys: Captured):
-    monkeypatch.setattr(sweeping.axes, "MOST", 2)
+def test_more_than_a_hundred_are_painted_where_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+):
+    monkeypatch.setattr(sweep.axes, "MOST", 2)
     assert run("sweep", *PAIR, "--seed", "0:2", *FAST) == 2
     assert "--yes" in capsys.readouterr().err
     assert run("sweep", *PAIR, "--seed", "0:2", *FAST, "--yes", "-o", "out") == 0
@@ -358,7 +445,7 @@ def test_more_than_a_hundred_are_painted_where_that_is_said(monkeypatch: pytest.
 
 
 def test_a_picture_too_thin_to_be_judged_is_painted_and_says_so(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(metrics, "LEAST_SIDE", 60)
+    monkeypatch.setattr(evaluator, "LEAST_SIDE", 60)
     found = swept(strength=[20, 80])
     assert found.complete
     assert "too small to judge" in found.results[0].note

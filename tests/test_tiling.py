@@ -1,4 +1,6 @@
-"""Tiled is whole: value and gradient agree to rounding for every objective, size, tile, padding and pooling."""
+"""Tiled is whole: value and gradient agree to rounding for every objective, size, tile, padding and
+pooling.
+"""
 
 from __future__ import annotations
 
@@ -16,26 +18,37 @@ from torch import Tensor
 from impasto.geometry import Grid, Region, Size
 from impasto.networks.features import Network
 from impasto.objectives import content
-from impasto.objectives.base import Objective, Where
+from impasto.objectives.base import Objective, TileContext
 from impasto.objectives.content import Content
+from impasto.objectives.moments import STATISTICS, Style, measure, summarise
 from impasto.objectives.smooth import MEASURES, Bounds, Smooth
-from impasto.objectives.style import STATISTICS, Style, measure, summarise
-from impasto.scratch import Held, InMemory, Kept, OnDisk, Scratch
-from impasto.tiling import Value, measured, targets, value_and_gradient
+from impasto.optimize.tiling import Value, measured, targets, value_and_gradient
+from impasto.storage.tensors import (
+    DiskStore,
+    InMemoryTensor,
+    MemoryStore,
+    StoredTensor,
+    TensorStore,
+)
 
 SCALINGS: tuple[content.Scaling, ...] = get_args(content.Scaling)
 TERMS = [*STATISTICS, *SCALINGS, *MEASURES, "bounds"]
 LAYERS = {"conv1_1": 0.5, "relu2_1": 1.0, "conv2_2": 2.0, "conv3_1": 0.25}
 
 
-def parts(map: Tensor, stride: int, grid: Grid) -> dict[Region, Kept]:
+def parts(map: Tensor, stride: int, grid: Grid) -> dict[Region, StoredTensor]:
     """A whole map as the targets of each tile."""
-    return {tile.core: Held(map[(..., *Where(tile, grid.size).region(stride).slices)]) for tile in grid}
+    return {
+        tile.core: InMemoryTensor(map[(..., *TileContext(tile, grid.size).region(stride).slices)])
+        for tile in grid
+    }
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A picture, a network and objectives for a grid; every map that an objective reads is one that the network gives."""
+    """A picture, a network and objectives for a grid; every map that an objective reads is one that
+    the network gives.
+    """
 
     picture: Tensor
     network: Network
@@ -55,18 +68,38 @@ Setup = Callable[..., Bench]
 @pytest.fixture(scope="module")
 def bench(network_of: Callable[..., Network], picture_of: Callable[..., Tensor]) -> Setup:
     def make(
-        term: str, size: tuple[int, int], *, layers: dict[str, float] = LAYERS, configuration: str = "pocket", **how: object
+        term: str,
+        size: tuple[int, int],
+        *,
+        layers: dict[str, float] = LAYERS,
+        configuration: str = "pocket",
+        **how: object,
     ) -> Bench:
         network = network_of(*layers, "input", configuration=configuration, **how)
         strides = {layer.name: layer.stride for layer in network.layers}
-        picture, photo, painting = picture_of(*size) * 1.5 - 0.25, picture_of(*size, seed=2), picture_of(37, 42, seed=3)
+        picture, photo, painting = (
+            picture_of(*size) * 1.5 - 0.25,
+            picture_of(*size, seed=2),
+            picture_of(37, 42, seed=3),
+        )
         statistics = [name for name in STATISTICS if term in (name, "all")]
         whole = network(photo)
         others: list[Objective] = []
         if statistics:
-            # A channel that a ReLU leaves dead has no variance, and the root of a rounding error is no rounding error.
-            alive = {name: weight for name, weight in layers.items() if term.startswith("gram") or "relu" not in name}
-            target = summarise(measure(network(painting), {n: strides[n] for n in alive}, Where.whole(Size(37, 42))))
+            # A channel that a ReLU leaves dead has no variance, and the root of a rounding error is
+            # no rounding error.
+            alive = {
+                name: weight
+                for name, weight in layers.items()
+                if term.startswith("gram") or "relu" not in name
+            }
+            target = summarise(
+                measure(
+                    network(painting),
+                    {n: strides[n] for n in alive},
+                    TileContext.whole(Size(37, 42)),
+                )
+            )
             others.append(Style(target, strides, alive, dict.fromkeys(statistics, 1.0), 0.7))
         others += [Smooth(3.0, measure) for measure in MEASURES if term in (measure, "all")]
         others += [Bounds(2.0)] if term in ("bounds", "all") else []
@@ -74,7 +107,10 @@ def bench(network_of: Callable[..., Network], picture_of: Callable[..., Tensor])
         def objectives(grid: Grid) -> list[Objective]:
             targets = {name: parts(whole[name], strides[name], grid) for name in layers}
             scalings = [scaling for scaling in SCALINGS if term in (scaling, "all")]
-            return [*(Content(targets, strides, layers, scaling, 0.1) for scaling in scalings), *others]
+            return [
+                *(Content(targets, strides, layers, scaling, 0.1) for scaling in scalings),
+                *others,
+            ]
 
         return Bench(picture, network, objectives)
 
@@ -94,7 +130,9 @@ POOLINGS = st.sampled_from(["max", "average"])
 
 @pytest.mark.parametrize("term", TERMS)
 @given(SIZES, st.integers(8, 27), PADDINGS, POOLINGS, st.integers(0, 9))
-def test_tiled_is_whole(bench: Setup, term: str, size: tuple[int, int], tile: int, padding: str, pooling: str, seed: int):
+def test_tiled_is_whole(
+    bench: Setup, term: str, size: tuple[int, int], tile: int, padding: str, pooling: str, seed: int
+):
     made = bench(term, size, padding=padding, pooling=pooling, seed=seed)
     assert len(made.grid(tile, made.network.halo)) > 1
     value, gradient = apart(made.run(tile, made.network.halo), made.run(0, 0))
@@ -132,7 +170,14 @@ def test_smoothness_without_a_halo_is_not_exact(bench: Setup):
 @pytest.mark.parametrize("configuration", ["narrow A", "narrow E"])
 def test_the_published_geometry_needs_its_halo_and_no_more(bench: Setup, configuration: str):
     layers = {"relu1_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
-    made = bench("gram", (179, 211), layers=layers, configuration=configuration, padding="reflect", positive=True)
+    made = bench(
+        "gram",
+        (179, 211),
+        layers=layers,
+        configuration=configuration,
+        padding="reflect",
+        positive=True,
+    )
     expected = made.run(0, 0)
     assert made.network.halo == {"narrow A": 64, "narrow E": 80}[configuration]
     assert apart(made.run(64, made.network.halo), expected)[1] < 1e-12
@@ -177,8 +222,13 @@ def test_targets_in_tiles_are_the_parts_of_the_whole_map(
 ):
     network = network_of(*LAYERS, padding=padding, pooling=pooling)
     strides = {name: network.layer(name).stride for name in LAYERS}
-    photo, grid = picture_of(*size).requires_grad_(), Grid(Size(*size), tile, network.halo, network.stride)
-    scratch: Scratch = InMemory() if where == "memory" else OnDisk(tmp_path_factory.getbasetemp())
+    photo, grid = (
+        picture_of(*size).requires_grad_(),
+        Grid(Size(*size), tile, network.halo, network.stride),
+    )
+    scratch: TensorStore = (
+        MemoryStore() if where == "memory" else DiskStore(tmp_path_factory.getbasetemp())
+    )
     found, whole = targets(photo, network, strides, grid, scratch), network(photo)
     assert set(found) == set(LAYERS)
     for name, stride in strides.items():
@@ -196,14 +246,18 @@ def test_the_parts_of_a_map_do_not_keep_the_whole_of_it_in_memory(
     network = network_of("conv1_1", "relu2_1")
     grid = network.grid(Size(64, 80), 32)
     assert len(grid) > 4
-    for parts_of in targets(picture_of(64, 80), network, {"conv1_1": 1, "relu2_1": 2}, grid, InMemory()).values():
+    for parts_of in targets(
+        picture_of(64, 80), network, {"conv1_1": 1, "relu2_1": 2}, grid, MemoryStore()
+    ).values():
         for part in parts_of.values():
             tensor = part.load()
             assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
 
 
 def test_the_last_tiles_maps_serve_both_passes(bench: Setup):
-    """A grid of n tiles goes forward 2 n - 1 times, and n times of these for a gradient; one tile once."""
+    """A grid of n tiles goes forward 2 n - 1 times, and n times of these for a gradient; one tile
+    once.
+    """
     made = bench("all", (40, 48))
     seen: list[bool] = []
 
@@ -221,7 +275,9 @@ def test_the_last_tiles_maps_serve_both_passes(bench: Setup):
 
 
 @pytest.mark.parametrize("kept", [2, 5, 9, 100])
-def test_the_maps_of_several_tiles_may_serve_both_passes_and_change_no_byte(bench: Setup, kept: int):
+def test_the_maps_of_several_tiles_may_serve_both_passes_and_change_no_byte(
+    bench: Setup, kept: int
+):
     made = bench("all", (40, 48))
     grid = made.grid(16, made.network.halo)
     seen: list[bool] = []
@@ -240,9 +296,15 @@ def test_the_maps_of_several_tiles_may_serve_both_passes_and_change_no_byte(benc
 def test_the_gradient_of_what_a_tile_owns_lies_in_memory_as_its_map_does(form: torch.memory_format):
     tile = [*Grid(Size(56, 64), 16, 8, 4)][4]
     height, width = (side // 2 for side in tile.outer.size)
-    map = torch.rand(1, 3, height, width, dtype=torch.float64).contiguous(memory_format=form).requires_grad_()
-    own = Where(tile, Size(56, 64)).own(map, 2)
-    rows, columns = tile.core.divided(2, Size(28, 32)).within(tile.outer.divided(2, Size(28, 32))).slices
+    map = (
+        torch.rand(1, 3, height, width, dtype=torch.float64)
+        .contiguous(memory_format=form)
+        .requires_grad_()
+    )
+    own = TileContext(tile, Size(56, 64)).own(map, 2)
+    rows, columns = (
+        tile.core.divided(2, Size(28, 32)).within(tile.outer.divided(2, Size(28, 32))).slices
+    )
     assert torch.equal(own, map[..., rows, columns]) and own.numel() < map.numel()
     given = torch.rand_like(own)
     (found,) = torch.autograd.grad(own, map, given)
@@ -250,7 +312,7 @@ def test_the_gradient_of_what_a_tile_owns_lies_in_memory_as_its_map_does(form: t
     assert torch.equal(found, expected) and found.is_contiguous(memory_format=form)
 
 
-# ---- what is given back --------------------------------------------------------------------------------------
+# ---- what is given back --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tile", [0, 16])
@@ -258,10 +320,11 @@ def test_the_gradient_is_that_of_plain_autograd(bench: Setup, tile: int):
     made = bench("all", (29, 34), padding="reflect")
     leaf = made.picture.clone().requires_grad_()
     features = made.network(leaf)
-    place = Where.whole(Size(29, 34))
+    place = TileContext.whole(Size(29, 34))
     objectives = made.objectives(made.grid(0, 0))
     terms = [
-        objective.weight * sum(objective.score(objective.measure(features, place)).values()) for objective in objectives
+        objective.weight * sum(objective.score(objective.measure(features, place)).values())
+        for objective in objectives
     ]
     total = torch.stack(terms).sum()
     (expected,) = torch.autograd.grad(total, leaf)
@@ -280,7 +343,10 @@ def test_terms_carry_their_weights_and_add_up(bench: Setup, tile: int):
     assert len(value.layers["content"]) > 1 < len(value.layers["style"])
     for name, layers in value.layers.items():
         assert value.terms[name] == pytest.approx(sum(layers.values()), rel=1e-14)
-    for name, chosen in (("smooth", slice(-1 - len(MEASURES), -1)), ("content", slice(len(SCALINGS)))):
+    for name, chosen in (
+        ("smooth", slice(-1 - len(MEASURES), -1)),
+        ("content", slice(len(SCALINGS))),
+    ):
         some = replace(made, objectives=lambda grid, chosen=chosen: made.objectives(grid)[chosen])
         alone, _ = some.run(tile, made.network.halo)
         assert value.terms[name] == pytest.approx(alone.total, rel=1e-12)

@@ -13,10 +13,11 @@ from test_api import random_pixels
 from test_cli import run
 from test_history import PLANNED, step, written
 
-from impasto import images, runs, snapshots
+from impasto import images
 from impasto.errors import BadRequest
 from impasto.geometry import Size
-from impasto.timelapse import Timing
+from impasto.runs import folder, snapshots
+from impasto.runs.timelapse import Timing
 
 Captured = pytest.CaptureFixture[str]
 FOLDER = Path("a.png.run")
@@ -25,20 +26,24 @@ GREYS = (40, 90, 140, 190)
 
 @pytest.fixture(autouse=True)
 def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A run of 45x61 px: two coarse snapshots, two in full, each of one grey with a frame of noise, and a result."""
+    """A run of 45x61 px: two coarse snapshots, two in full, each of one grey with a frame of noise,
+    and a result.
+    """
     monkeypatch.chdir(tmp_path)
     written(FOLDER, PLANNED, *(step(number, float(number)) for number in range(1, 7)))
     for number, grey in enumerate(GREYS, 1):
         size = Size(24, 32) if number <= 2 else Size(48, 64)
-        shot(FOLDER / runs.SNAPSHOTS / snapshots.file_name(number), grey, size)
+        shot(FOLDER / folder.SNAPSHOTS / snapshots.file_name(number), grey, size)
     shot(FOLDER / "result.png", 230, Size(48, 64))
-    (FOLDER / runs.RECORD).write_text("{}")
+    (FOLDER / folder.RECORD).write_text("{}")
 
 
 def shot(path: Path, grey: int, size: Size) -> None:
     path.parent.mkdir(exist_ok=True)
     pixels = np.full((*size, 3), grey / 255, np.float32)
-    pixels[: size.height // 4] = random_pixels(size.height // 4, size.width, seed=grey) / np.float32(255)
+    pixels[: size.height // 4] = random_pixels(
+        size.height // 4, size.width, seed=grey
+    ) / np.float32(255)
     images.save(path, pixels)
 
 
@@ -61,7 +66,8 @@ def test_how_long_each_picture_is_shown():
 
 
 @pytest.mark.parametrize(
-    "wrong", [Timing(0, 1, 1), Timing(61, 1, 1), Timing(24, 0, 1), Timing(24, -1, 1), Timing(24, None, -1)]
+    "wrong",
+    [Timing(0, 1, 1), Timing(61, 1, 1), Timing(24, 0, 1), Timing(24, -1, 1), Timing(24, None, -1)],
 )
 def test_numbers_out_of_range_are_refused(wrong: Timing):
     with pytest.raises(BadRequest, match="must be"):
@@ -84,12 +90,15 @@ def test_an_animation_is_endless_and_all_of_one_size(ending: str):
 
 def test_what_was_painted_once_does_not_flicker_in_a_gif():
     """Two pictures that are the same but for their upper quarter: of the rest not a dot moves."""
-    for path in (FOLDER / runs.SNAPSHOTS).iterdir():
+    for path in (FOLDER / folder.SNAPSHOTS).iterdir():
         path.unlink()
     for number, seed in ((4, 1), (5, 2)):
-        pixels = np.full((48, 64, 3), 0.3, np.float32) + np.linspace(0, 0.4, 64, dtype=np.float32)[None, :, None]
+        pixels = (
+            np.full((48, 64, 3), 0.3, np.float32)
+            + np.linspace(0, 0.4, 64, dtype=np.float32)[None, :, None]
+        )
         pixels[:12] = random_pixels(12, 64, seed=seed) / np.float32(255)
-        images.save(FOLDER / runs.SNAPSHOTS / snapshots.file_name(number), pixels)
+        images.save(FOLDER / folder.SNAPSHOTS / snapshots.file_name(number), pixels)
     with Image.open(film("-o", "film.gif")) as image:
         first = np.asarray(image.convert("RGB"))
         image.seek(1)
@@ -103,16 +112,23 @@ def test_an_mp4_plays_everywhere():
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-        assert (stream.codec_context.name, stream.pix_fmt, stream.average_rate) == ("h264", "yuv420p", 10)
+        assert (stream.codec_context.name, stream.pix_fmt, stream.average_rate) == (
+            "h264",
+            "yuv420p",
+            10,
+        )
     assert {frame.shape for frame in frames} == {(46, 62, 3)}
     assert len(frames) == 15
-    assert np.abs(np.array(greys(frames)) - np.array([*np.repeat([*GREYS, 230], 2), *[230] * 5])).max() <= 3
+    assert (
+        np.abs(np.array(greys(frames)) - np.array([*np.repeat([*GREYS, 230], 2), *[230] * 5])).max()
+        <= 3
+    )
     content = path.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
 
 
 def test_an_unfinished_run_ends_with_its_last_snapshot_or_a_newer_preview():
-    (FOLDER / runs.RECORD).unlink()
+    (FOLDER / folder.RECORD).unlink()
     with Image.open(film("-o", "film.webp")) as image:
         assert image.n_frames == 4
     shot(FOLDER / "preview.jpg", 250, Size(48, 64))
@@ -121,7 +137,7 @@ def test_an_unfinished_run_ends_with_its_last_snapshot_or_a_newer_preview():
 
 
 def test_a_snapshot_that_was_cut_short_is_left_out():
-    path = FOLDER / runs.SNAPSHOTS / snapshots.file_name(2)
+    path = FOLDER / folder.SNAPSHOTS / snapshots.file_name(2)
     path.write_bytes(path.read_bytes()[:80])
     with Image.open(film("-o", "film.webp")) as image:
         assert image.n_frames == 4
@@ -147,7 +163,7 @@ def test_what_cannot_be_made_is_refused(options: tuple[str, ...], said: str, cap
 
 
 def test_a_run_without_snapshots_is_refused_with_what_to_do(capsys: Captured):
-    for path in (FOLDER / runs.SNAPSHOTS).iterdir():
+    for path in (FOLDER / folder.SNAPSHOTS).iterdir():
         path.unlink()
     assert run("timelapse", "a.png.run", "-o", "film.gif") == 2
     assert "--snapshots every=3" in capsys.readouterr().err
@@ -171,7 +187,9 @@ def test_a_missing_library_is_named(without_av: None, capsys: Captured):
     assert "impasto[video]" in capsys.readouterr().err and not Path("film.mp4").exists()
 
 
-def test_without_a_name_and_the_library_the_film_is_a_webp_and_one_note_says_so(without_av: None, capsys: Captured):
+def test_without_a_name_and_the_library_the_film_is_a_webp_and_one_note_says_so(
+    without_av: None, capsys: Captured
+):
     assert run("timelapse", "a.png.run") == 0
     out, err = capsys.readouterr()
     assert Path(out.strip()) == Path("a.png.webp").resolve() and not Path("a.png.mp4").exists()
@@ -186,4 +204,8 @@ def test_without_a_name_the_film_is_an_mp4_where_one_can_be_written(capsys: Capt
     pytest.importorskip("av")
     assert run("timelapse", "a.png.run") == 0
     out, err = capsys.readouterr()
-    assert Path(out.strip()) == Path("a.png.mp4").resolve() and err == "" and not Path("a.png.webp").exists()
+    assert (
+        Path(out.strip()) == Path("a.png.mp4").resolve()
+        and err == ""
+        and not Path("a.png.webp").exists()
+    )

@@ -1,4 +1,6 @@
-"""The tables have the published layers; strides and reaches are those worked out by hand, and those that pixels feel."""
+"""The tables have the published layers; strides and reaches are those worked out by hand, and those
+that pixels feel.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,8 @@ def test_layer_counts_and_channels(name: str):
         assert layer.stride == 2 ** (block if layer.kind == "pool" else block - 1)
 
 
-# Worked out by hand: + 2 strides for a 3x3 window, + 1 stride for a 2x2 one, which then doubles the stride.
+# Worked out by hand: + 2 strides for a 3x3 window, + 1 stride for a 2x2 one, which then doubles the
+# stride.
 REACHES = {
     "E": {
         "input": (1, 1),
@@ -62,7 +65,13 @@ REACHES = {
         "relu5_4": (16, 252),
         "pool5": (32, 268),
     },
-    "D": {"relu3_3": (4, 40), "relu4_1": (8, 60), "relu4_2": (8, 76), "relu5_1": (16, 132), "pool5": (32, 212)},
+    "D": {
+        "relu3_3": (4, 40),
+        "relu4_1": (8, 60),
+        "relu4_2": (8, 76),
+        "relu5_1": (16, 132),
+        "pool5": (32, 212),
+    },
     "B": {"relu5_1": (16, 108)},
     "A": {"relu1_1": (1, 3), "relu2_1": (2, 8), "relu3_1": (4, 18), "relu5_1": (16, 102)},
 }
@@ -125,7 +134,7 @@ def test_a_layer_like_none_is_told_all_there_are():
     assert "pool5" in caught.value.hint
 
 
-# ---- what pixels feel ----------------------------------------------------------------------------------------
+# ---- what pixels feel ----------------------------------------------------------------------------
 
 
 def felt(network: Network, picture: Tensor, layer: str, position: tuple[int, int]) -> Tensor:
@@ -147,7 +156,10 @@ def square(layer: vgg.Layer, position: tuple[int, int], shape: tuple[int, ...]) 
 
 
 CASES = [
-    *(("pocket", layer, (60, 68)) for layer in ("conv1_1", "relu1_1", "pool1", "relu2_1", "relu2_2", "pool2", "relu3_1")),
+    *(
+        ("pocket", layer, (60, 68))
+        for layer in ("conv1_1", "relu1_1", "pool1", "relu2_1", "relu2_2", "pool2", "relu3_1")
+    ),
     ("narrow A", "relu5_1", (230, 250)),
     ("narrow E", "relu4_2", (190, 210)),
     ("narrow E", "relu5_1", (330, 350)),
@@ -156,7 +168,11 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "layer", "shape"), CASES)
 def test_a_position_depends_on_exactly_its_reach(
-    name: str, layer: str, shape: tuple[int, int], network_of: Callable[..., Network], picture_of: Callable[..., Tensor]
+    name: str,
+    layer: str,
+    shape: tuple[int, int],
+    network_of: Callable[..., Network],
+    picture_of: Callable[..., Tensor],
 ):
     network = network_of(layer, configuration=name, positive=True, pooling="average")
     row = network.layer(layer)
@@ -167,10 +183,17 @@ def test_a_position_depends_on_exactly_its_reach(
 
 @pytest.mark.parametrize(("name", "layer", "shape"), CASES)
 def test_with_maxima_it_depends_on_nothing_else(
-    name: str, layer: str, shape: tuple[int, int], network_of: Callable[..., Network], picture_of: Callable[..., Tensor]
+    name: str,
+    layer: str,
+    shape: tuple[int, int],
+    network_of: Callable[..., Network],
+    picture_of: Callable[..., Tensor],
 ):
-    tap = layer.replace("relu", "conv")  # random signs leave some of a deep map dead; two channels would die out
-    network = network_of(tap, configuration=name, positive=name != "pocket", pooling="max", padding="reflect")
+    # Random signs leave some of a deep map dead; two channels would die out.
+    tap = layer.replace("relu", "conv")
+    network = network_of(
+        tap, configuration=name, positive=name != "pocket", pooling="max", padding="reflect"
+    )
     row = network.layer(tap)
     position = (shape[0] // row.stride // 2, shape[1] // row.stride // 2)
     found = felt(network, picture_of(*shape), row.name, position)

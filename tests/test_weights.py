@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from impasto import assets
+from impasto.assets import catalogue
 from impasto.errors import AssetUnavailable, BadRecipe, UnknownName
 from impasto.networks import alexnet, weights
 
@@ -22,7 +22,9 @@ CHANNELS = (2, 3, 4, 5, 6)  # instead of 64 ... 512, so that a whole network is 
 
 
 @pytest.fixture(autouse=True)
-def small_networks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def small_networks(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     if "network" not in request.keywords:
         monkeypatch.setattr(weights, "_CHANNELS", CHANNELS)
         monkeypatch.setenv("IMPASTO_CACHE", str(tmp_path / "cache"))
@@ -47,11 +49,16 @@ def torchvision_state(name: str) -> dict[str, torch.Tensor]:
     return state | {"classifier.0.weight": torch.zeros(4, 6), "classifier.0.bias": torch.zeros(4)}
 
 
-INPUT = torch.tensor([[0.0, 0, 255], [0, 255, 0], [255, 0, 0]]), torch.tensor([-103.939, -116.779, -123.68])
+INPUT = (
+    torch.tensor([[0.0, 0, 255], [0, 255, 0], [255, 0, 0]]),
+    torch.tensor([-103.939, -116.779, -123.68]),
+)
 
 
 def sequential_state() -> dict[str, torch.Tensor]:
-    """The normalised VGG-19: numbers with gaps, and above 9, where text order and number order differ."""
+    """The normalised VGG-19: numbers with gaps, and above 9, where text order and number order
+    differ.
+    """
     state = {"0.weight": INPUT[0].reshape(3, 3, 1, 1), "0.bias": INPUT[1]}
     for position, (weight, bias) in enumerate(convolutions("vgg19")):
         state[f"{2 + 3 * position}.weight"], state[f"{2 + 3 * position}.bias"] = weight, bias
@@ -71,7 +78,11 @@ def flax_layers(name: str = "vgg16") -> dict[str, Any]:
 def assert_is(name: str, tensors: dict[str, torch.Tensor]) -> None:
     """The tensors are the made-up network, under the right names and in the right order."""
     assert list(tensors) == list(weights._shapes(name))
-    names = [key.removesuffix(".weight") for key in tensors if key.startswith("conv") and key.endswith(".weight")]
+    names = [
+        key.removesuffix(".weight")
+        for key in tensors
+        if key.startswith("conv") and key.endswith(".weight")
+    ]
     for layer, (weight, bias) in zip(names, convolutions(name), strict=True):
         torch.testing.assert_close(tensors[f"{layer}.weight"], weight, rtol=0, atol=0)
         torch.testing.assert_close(tensors[f"{layer}.bias"], bias, rtol=0, atol=0)
@@ -82,7 +93,7 @@ def scaled(tensors: dict[str, torch.Tensor], pixel: list[float]) -> torch.Tensor
     return tensors["input.weight"] @ torch.tensor(pixel) + tensors["input.bias"]
 
 
-# ---- names ---------------------------------------------------------------------------------------------------
+# ---- names ---------------------------------------------------------------------------------------
 
 
 def test_layers_are_those_of_the_paper():
@@ -99,7 +110,7 @@ def test_an_unknown_network_is_refused():
         weights.load("vgg11")  # type: ignore[arg-type]
 
 
-# ---- reading a pickle without running it ---------------------------------------------------------------------
+# ---- reading a pickle without running it ---------------------------------------------------------
 
 
 class Calls:
@@ -135,12 +146,14 @@ def test_a_pickle_of_arrays_is_read():
         if old:  # as numpy 1 wrote it, and the published file has it
             content = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
         found = weights.read_arrays(io.BytesIO(content))
-        np.testing.assert_array_equal(found["VGG16_0"]["Conv_7"]["kernel"], layers["Conv_7"]["kernel"])
+        np.testing.assert_array_equal(
+            found["VGG16_0"]["Conv_7"]["kernel"], layers["Conv_7"]["kernel"]
+        )
     with pytest.raises(pickle.UnpicklingError, match="list"):
         weights.read_arrays(io.BytesIO(pickle.dumps([1, 2])))
 
 
-# ---- every layout, one form ----------------------------------------------------------------------------------
+# ---- every layout, one form ----------------------------------------------------------------------
 
 
 def test_flax_kernels_become_torch_kernels():
@@ -174,7 +187,7 @@ def test_the_normalised_network_keeps_its_own_input_step():
     torch.testing.assert_close(scaled(tensors, [0.2, 0.5, 0.9]), torch.tensor(expected))
 
 
-# ---- the cache -----------------------------------------------------------------------------------------------
+# ---- the cache -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -189,11 +202,13 @@ def fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         asked.append(name)
         return tmp_path / name
 
-    monkeypatch.setattr(assets, "fetch", fetch)
+    monkeypatch.setattr(catalogue, "fetch", fetch)
     return asked
 
 
-@pytest.mark.parametrize(("name", "asset"), [("vgg19", "vgg19-normalised"), ("vgg16", "vgg16-lpips")])
+@pytest.mark.parametrize(
+    ("name", "asset"), [("vgg19", "vgg19-normalised"), ("vgg16", "vgg16-lpips")]
+)
 def test_a_network_is_fetched_and_converted_once(fetched: list[str], name: Any, asset: str):
     first = weights.load(name)
     second = weights.load(name)
@@ -201,7 +216,7 @@ def test_a_network_is_fetched_and_converted_once(fetched: list[str], name: Any, 
     for tensors in (first, second):
         assert_is(name, {key: tensors[key] for key in weights._shapes(name)})
     torch.testing.assert_close(first, second, rtol=0, atol=0)
-    assert [path.name for path in assets.cache_dir().iterdir()] == [f"{name}.safetensors"]
+    assert [path.name for path in catalogue.cache_dir().iterdir()] == [f"{name}.safetensors"]
 
 
 def spoil_end(content: bytes) -> bytes:
@@ -221,7 +236,7 @@ def spoil_end(content: bytes) -> bytes:
 )
 def test_a_damaged_cache_is_remade(fetched: list[str], spoil: Any):
     weights.load("vgg16")
-    path = assets.cache_dir() / "vgg16.safetensors"
+    path = catalogue.cache_dir() / "vgg16.safetensors"
     path.write_bytes(spoil(path.read_bytes()))
     assert_is("vgg16", weights.load("vgg16"))
     assert fetched == ["vgg16-lpips"] * 2
@@ -252,23 +267,36 @@ def test_a_cache_that_cannot_be_written_only_costs_time(
     assert len(fetched) == 2
 
 
-@pytest.mark.parametrize("content", [{"VGG16_0": {}}, {"other": {}}, {"VGG16_0": {"Conv_0": {"kernel": Calls(os.getcwd)}}}])
+@pytest.mark.parametrize(
+    "content",
+    [{"VGG16_0": {}}, {"other": {}}, {"VGG16_0": {"Conv_0": {"kernel": Calls(os.getcwd)}}}],
+)
 def test_a_fetched_file_that_is_something_else(fetched: list[str], tmp_path: Path, content: Any):
     (tmp_path / "vgg16-lpips").write_bytes(pickle.dumps(content))
     with pytest.raises(AssetUnavailable, match="not the vgg16 it should be"):
         weights.load("vgg16")
-    assert list(assets.cache_dir().iterdir()) == []
+    assert list(catalogue.cache_dir().iterdir()) == []
 
 
 def headed(backbone: dict[str, Any], heads: int = 5) -> dict[str, Any]:
-    """The layout of the files of LPIPS: a network, and a linear head of one row for each of its maps."""
+    """The layout of the files of LPIPS: a network, and a linear head of one row for each of its
+    maps.
+    """
     rows = [np.arange(2 + number, dtype=np.float32).reshape(1, 1, -1, 1) for number in range(heads)]
-    return {**backbone, **{f"NetLinLayer_{number}": {"Conv_0": {"kernel": row}} for number, row in enumerate(rows)}}
+    return {
+        **backbone,
+        **{f"NetLinLayer_{number}": {"Conv_0": {"kernel": row}} for number, row in enumerate(rows)},
+    }
 
 
 def alexnet_layers() -> dict[str, Any]:
-    shapes = [(layer.window, layer.window, layer.channels_in, layer.channels) for layer in alexnet.LAYERS]
-    made = {f"Conv_{number}": {"kernel": np.zeros(shape, np.float32)} for number, shape in enumerate(shapes)}
+    shapes = [
+        (layer.window, layer.window, layer.channels_in, layer.channels) for layer in alexnet.LAYERS
+    ]
+    made = {
+        f"Conv_{number}": {"kernel": np.zeros(shape, np.float32)}
+        for number, shape in enumerate(shapes)
+    }
     for layer, table in zip(made.values(), alexnet.LAYERS, strict=True):
         layer["bias"] = np.full(table.channels, table.window, np.float32)
     made["Conv_1"]["kernel"][3, 4, 5, 6] = 1  # row, column, in, out
@@ -285,7 +313,9 @@ def test_alexnet_and_heads_are_read_out_of_one_file(fetched: list[str], tmp_path
     assert [len(head) for head in heads] == [2, 3, 4, 5, 6]
     # LPIPS' input: 2 x - 1, less its shift, over its scale.
     x = tensors["input.weight"] @ torch.tensor([0.25, 0.5, 1.0]) + tensors["input.bias"]
-    torch.testing.assert_close(x, torch.tensor([(-0.5 + 0.030) / 0.458, 0.088 / 0.448, (1 + 0.188) / 0.450]))
+    torch.testing.assert_close(
+        x, torch.tensor([(-0.5 + 0.030) / 0.458, 0.088 / 0.448, (1 + 0.188) / 0.450])
+    )
 
 
 @pytest.mark.parametrize(
@@ -293,7 +323,10 @@ def test_alexnet_and_heads_are_read_out_of_one_file(fetched: list[str], tmp_path
     [
         {},
         headed({"AlexNet_0": {}}, heads=4),
-        {**headed({"AlexNet_0": {}}), "NetLinLayer_2": {"Conv_0": {"kernel": np.zeros((2, 1, 4, 1), np.float32)}}},
+        {
+            **headed({"AlexNet_0": {}}),
+            "NetLinLayer_2": {"Conv_0": {"kernel": np.zeros((2, 1, 4, 1), np.float32)}},
+        },
         headed({"AlexNet_0": {**alexnet_layers()["AlexNet_0"], "Conv_3": flax_layers()["Conv_0"]}}),
         {"AlexNet_0": {"Conv_0": {"kernel": Calls(os.getcwd)}}},
     ],
@@ -306,7 +339,7 @@ def test_a_file_of_heads_that_is_something_else(fetched: list[str], tmp_path: Pa
         weights.load_alexnet()
 
 
-# ---- a file that the user names ------------------------------------------------------------------------------
+# ---- a file that the user names ------------------------------------------------------------------
 
 
 def test_a_safetensors_file_with_our_names(tmp_path: Path, fetched: list[str]):
@@ -315,7 +348,9 @@ def test_a_safetensors_file_with_our_names(tmp_path: Path, fetched: list[str]):
     loaded = weights.load("vgg16", file=tmp_path / "mine.safetensors")
     assert_is("vgg16", {key: loaded[key] for key in weights._shapes("vgg16")})
     save_file({key: value.half() for key, value in tensors.items()}, tmp_path / "half.bin")
-    assert weights.load("vgg16", file=tmp_path / "half.bin")["conv3_1.weight"].dtype == torch.float32
+    assert (
+        weights.load("vgg16", file=tmp_path / "half.bin")["conv3_1.weight"].dtype == torch.float32
+    )
     assert fetched == []
 
 
@@ -350,10 +385,19 @@ def test_other_files_are_refused_with_what_was_found(tmp_path: Path):
         (lambda path: path.write_bytes(b""), "torch cannot read it"),
         (lambda path: path.write_bytes(b"<html>not found</html>"), "torch cannot read it"),
         (lambda path: path.write_bytes(b"\x10\0\0\0\0\0\0\0{not json at all"), "deserializ"),
-        (lambda path: torch.save(torchvision_state("vgg16"), path), "13 convolutions instead of 16"),
-        (lambda path: torch.save({"layer1.weight": torch.zeros(2)}, path), "it holds layer1.weight"),
+        (
+            lambda path: torch.save(torchvision_state("vgg16"), path),
+            "13 convolutions instead of 16",
+        ),
+        (
+            lambda path: torch.save({"layer1.weight": torch.zeros(2)}, path),
+            "it holds layer1.weight",
+        ),
         (lambda path: torch.save([torch.zeros(2)], path), "something else than tensors by name"),
-        (lambda path: torch.save({"conv1_1.weight": Calls(os.getcwd)}, path), "torch cannot read it"),
+        (
+            lambda path: torch.save({"conv1_1.weight": Calls(os.getcwd)}, path),
+            "torch cannot read it",
+        ),
         (lambda path: save_file(short, path), "such as conv4_1.bias"),
         (lambda path: save_file(surplus, path), "fc6.weight does not belong to vgg19"),
         (lambda path: save_file(broken, path), "conv1_1.bias holds numbers that are not finite"),
@@ -363,9 +407,10 @@ def test_other_files_are_refused_with_what_was_found(tmp_path: Path):
         (tmp_path / "some.file").unlink(missing_ok=True)
 
 
-# ---- the real networks ---------------------------------------------------------------------------------------
+# ---- the real networks ---------------------------------------------------------------------------
 
-# Mean and standard deviation of relu1_1 ... relu5_1 on scikit-image's astronaut, every second pixel, zero padding.
+# Mean and standard deviation of relu1_1 ... relu5_1 on scikit-image's astronaut, every second
+# pixel, zero padding.
 ASTRONAUT = {
     "vgg19": [
         (1.290283, 2.485182),
@@ -397,7 +442,11 @@ def test_the_real_networks_see_an_astronaut_as_they_did(name: Any):
         x = max_pool2d(x, 2) if block > 1 else x
         for layer in range(1, weights._BLOCKS[name][block - 1] + 1):
             convolution = f"conv{block}_{layer}"
-            x = relu(conv2d(x, tensors[f"{convolution}.weight"], tensors[f"{convolution}.bias"], padding=1))
+            x = relu(
+                conv2d(
+                    x, tensors[f"{convolution}.weight"], tensors[f"{convolution}.bias"], padding=1
+                )
+            )
             if layer == 1:
                 found = (x.double().mean().item(), x.double().std(correction=0).item())
                 assert found == pytest.approx(expected, rel=1e-4)
@@ -405,8 +454,12 @@ def test_the_real_networks_see_an_astronaut_as_they_did(name: Any):
 
 @pytest.mark.network
 def test_the_normalised_network_is_normalised():
-    """Gatys et al. scaled every filter to a mean activation of one over pictures; one picture comes near it."""
+    """Gatys et al. scaled every filter to a mean activation of one over pictures; one picture comes
+    near it.
+    """
     assert all(0.5 < mean < 2 for mean, _ in ASTRONAUT["vgg19"])
     tensors = weights.load("vgg19")
     assert tensors["input.weight"].tolist() == [[0, 0, 255], [0, 255, 0], [255, 0, 0]]
-    assert torch.allclose(tensors["input.bias"], torch.tensor([-103.939, -116.779, -123.68]), atol=1e-3)
+    assert torch.allclose(
+        tensors["input.bias"], torch.tensor([-103.939, -116.779, -123.68]), atol=1e-3
+    )

@@ -1,4 +1,6 @@
-"""What is set up for a request, and what is said about it: room, plan, the picture of a given time, and notes."""
+"""What is set up for a request, and what is said about it: room, plan, the picture of a given time,
+and notes.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,21 @@ import pytest
 import torch
 from test_api import paint_with_a_pocket_network, save_random
 
-from impasto import colour, images, machine, planning, problem, schedule, wiring
-from impasto import recipe as recipes
+from impasto import images, session
 from impasto.errors import DoesNotFit
 from impasto.events import Event, Finished, Planned, Stepped, Warned
 from impasto.geometry import Size
-from impasto.recipe import Recipe
-from impasto.request import Request, request
-from impasto.runs import Checkpoint
-from impasto.scratch import InMemory, OnDisk
-from impasto.state import State
+from impasto.hardware import system_memory
+from impasto.images import color_transfer
+from impasto.inputs import Request, request
+from impasto.optimize import loss
+from impasto.optimize.state import State
+from impasto.planning import memory as planning
+from impasto.planning import schedule, speed
+from impasto.recipe import loading
+from impasto.recipe.records import Recipe
+from impasto.runs.folder import Checkpoint
+from impasto.storage.tensors import DiskStore, MemoryStore
 
 QUICK: dict[str, Any] = {"size": 96, "iterations": "3,3", "schedule_coarsest": 48}
 
@@ -35,47 +42,54 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def slow_machine(monkeypatch: pytest.MonkeyPatch, pixel: float = 1e-6) -> None:
-    """A machine that takes so many seconds for each pixel of an evaluation, and no time for anything else."""
-    found = planning.Speed((10_000, 0.0, 10_000 * pixel), (20_000, 0.0, 20_000 * pixel))
-    monkeypatch.setattr(planning, "speed", lambda *_: found)
+    """A machine that takes so many seconds for each pixel of an evaluation, and no time for
+    anything else.
+    """
+    found = speed.Speed((10_000, 0.0, 10_000 * pixel), (20_000, 0.0, 20_000 * pixel))
+    monkeypatch.setattr(speed, "speed", lambda *_: found)
 
 
 def free(monkeypatch: pytest.MonkeyPatch, memory: int = 2**40, disk: int = 2**40) -> None:
-    monkeypatch.setattr(machine, "free_memory", lambda where: memory)
-    monkeypatch.setattr(machine, "free_disk", lambda folder: disk)
+    monkeypatch.setattr(system_memory, "free_memory", lambda where: memory)
+    monkeypatch.setattr(system_memory, "free_disk", lambda folder: disk)
 
 
 def ask(**settings: Any) -> Request:
-    recipe = recipes.with_settings(Recipe(), {**QUICK, **settings})
+    recipe = loading.with_settings(Recipe(), {**QUICK, **settings})
     return request("photo.png", "painting.png", recipe, any_size=True)
 
 
-def bench(**settings: Any) -> wiring.Bench:
-    return wiring.bench(ask(**settings), lambda name, done, total: None)
+def bench(**settings: Any) -> session.Bench:
+    return session.bench(ask(**settings), lambda name, done, total: None)
 
 
-def seen(ready: wiring.Bench, kept: Checkpoint | None = None) -> list[tuple[Event, State]]:
-    return list(wiring.stream(ready, kept))
+def seen(ready: session.Bench, kept: Checkpoint | None = None) -> list[tuple[Event, State]]:
+    return list(session.stream(ready, kept))
 
 
 def notes(stream: list[tuple[Event, State]]) -> list[str]:
     return [event.message for event, _ in stream if isinstance(event, Warned)]
 
 
-# ---- room ----------------------------------------------------------------------------------------------------
+# ---- room ----------------------------------------------------------------------------------------
 
 
 def test_the_room_is_what_is_free_and_what_the_pictures_take(monkeypatch: pytest.MonkeyPatch):
     free(monkeypatch, 123, 456)
     save_random("start.png", 50, 50)
     room = bench(memory="3GB", init="start.png").room()
-    assert room == planning.Room(123, 3_000_000_000, 456, 4 * 3 * (480 * 640 + 60 * 80 + 50 * 50))
+    assert room == planning.MemoryBudget(
+        123, 3_000_000_000, 456, 4 * 3 * (480 * 640 + 60 * 80 + 50 * 50)
+    )
     assert bench().room().limit == 0
     prepared = 4 * 3 * 480 * 640  # beside the photo as it was read
     assert bench(photo_median=3).room().inputs == bench().room().inputs + prepared
 
 
-@pytest.mark.parametrize("settings", [{"photo_median": 3}, {"photo_colours": 0.3}, {"photo_median": 5, "photo_colours": 1}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"photo_median": 3}, {"photo_colours": 0.3}, {"photo_median": 5, "photo_colours": 1}],
+)
 def test_the_photo_is_prepared_as_the_recipe_wants_it(settings: dict[str, Any]):
     asked = ask(**settings)
     kept = asked.photo.pixels.copy()
@@ -83,8 +97,10 @@ def test_the_photo_is_prepared_as_the_recipe_wants_it(settings: dict[str, Any]):
     if median := settings.get("photo_median"):
         expected = images.median(expected, median)
     if share := settings.get("photo_colours"):
-        expected = colour.towards(expected, colour.spread(asked.paintings[0].pixels), share)
-    tools = wiring.bench(asked, lambda name, done, total: None).tools
+        expected = color_transfer.towards(
+            expected, color_transfer.spread(asked.paintings[0].pixels), share
+        )
+    tools = session.bench(asked, lambda name, done, total: None).tools
     np.testing.assert_array_equal(tools.photo, expected)
     assert not np.array_equal(tools.photo, asked.photo.pixels)
     np.testing.assert_array_equal(asked.photo.pixels, kept)
@@ -100,13 +116,20 @@ def test_what_is_planned_is_what_will_be_done(monkeypatch: pytest.MonkeyPatch):
     free(monkeypatch, 2**40)
     ready = bench()
     planned, way = ready.planned(ready.asked)
-    assert way == planning.Holding() and planned.tile == planned.disk_bytes == 0
+    assert way == planning.ExecutionPlan() and planned.tile == planned.disk_bytes == 0
     assert planned.size == Size(72, 96) and planned.stages == ((Size(36, 48), 3), (Size(72, 96), 3))
-    assert planned.kernel == "conv2d" and planned.device.startswith("cpu") and planned.free_bytes == 2**40
+    assert (
+        planned.kernel == "conv2d"
+        and planned.device.startswith("cpu")
+        and planned.free_bytes == 2**40
+    )
     expected = 1e-6 * (3 * 36 * 48 + 4 * 72 * 96)
     assert planned.seconds == round(expected, 1)
     inputs = ready.room().inputs
-    assert planned.memory_bytes == planning.memory(ready.asked.plan, ready.asked.recipe, ready.tools.network) + inputs
+    assert (
+        planned.memory_bytes
+        == planning.memory(ready.asked.plan, ready.asked.recipe, ready.tools.network) + inputs
+    )
 
 
 def test_the_network_has_the_recipes_gain():
@@ -120,7 +143,7 @@ def test_the_network_has_the_recipes_gain():
 def test_little_memory_makes_tiles_and_a_disk(monkeypatch: pytest.MonkeyPatch):
     ready = bench(size=640)
     network, asked = ready.tools.network, ready.asked
-    least = planning.Holding(256, reuse=False, targets_on_disk=True, history_on_disk=True)
+    least = planning.ExecutionPlan(256, reuse=False, targets_on_disk=True, history_on_disk=True)
     needed = planning.memory(asked.plan, asked.recipe, network, least) + ready.room().inputs
     free(monkeypatch, int(needed / 0.85) + 10)
     planned, way = ready.planned(asked)
@@ -128,7 +151,7 @@ def test_little_memory_makes_tiles_and_a_disk(monkeypatch: pytest.MonkeyPatch):
     assert planned.disk_bytes == planning.disk(asked.plan, asked.recipe, network, way) > 0
     assert planned.memory_bytes == needed
     free(monkeypatch, int(needed / 0.85) + 10, disk=0)
-    assert ready.planned(asked)[1] == planning.Holding(256, reuse=False)
+    assert ready.planned(asked)[1] == planning.ExecutionPlan(256, reuse=False)
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
@@ -137,14 +160,14 @@ def test_what_waits_on_disk_waits_below_the_cache_and_leaves_nothing(
 ):
     expected = seen(bench())[-1][1].pixels
     made: list[Path] = []
-    keep = OnDisk.__init__
+    keep = DiskStore.__init__
 
-    def init(self: OnDisk, folder: Path) -> None:
+    def init(self: DiskStore, folder: Path) -> None:
         made.append(folder)
         keep(self, folder)
 
-    monkeypatch.setattr(OnDisk, "__init__", init)
-    way = planning.Holding(targets_on_disk=on_disk, history_on_disk=on_disk)
+    monkeypatch.setattr(DiskStore, "__init__", init)
+    way = planning.ExecutionPlan(targets_on_disk=on_disk, history_on_disk=on_disk)
     monkeypatch.setattr(planning, "holding", lambda *_: way)
     found = seen(bench())[-1][1].pixels
     assert made == [tmp_path / "cache" / "scratch"] * (2 if on_disk else 0)
@@ -155,10 +178,10 @@ def test_what_waits_on_disk_waits_below_the_cache_and_leaves_nothing(
 def test_a_limit_that_is_too_low_is_refused_before_anything_is_painted():
     ready = bench(memory="100MB")
     with pytest.raises(DoesNotFit, match=r"--memory allows 0\.1 GB"):
-        next(wiring.stream(ready))
+        next(session.stream(ready))
 
 
-# ---- the stream ----------------------------------------------------------------------------------------------
+# ---- the stream ----------------------------------------------------------------------------------
 
 
 def test_the_plan_comes_first_and_the_end_last():
@@ -173,7 +196,7 @@ def test_each_step_has_gradients_whatever_the_caller_does_between_them(mode: Cal
     expected = seen(bench())[-1][1].pixels
     with mode():
         ready = bench()
-        stream = wiring.stream(ready)
+        stream = session.stream(ready)
         states = [state for _, state in stream if not torch.is_grad_enabled()]
     assert torch.equal(states[-1].pixels, expected)
 
@@ -182,13 +205,15 @@ def test_more_than_is_free_is_said_before_the_first_step(monkeypatch: pytest.Mon
     free(monkeypatch, 2**20, disk=0)
     stream = seen(bench())
     assert isinstance(stream[1][0], Warned)
-    assert "1 MB are free: a smaller --size is safer" in notes(stream)[0] and len(notes(stream)) == 1
+    assert (
+        "1 MB are free: a smaller --size is safer" in notes(stream)[0] and len(notes(stream)) == 1
+    )
     assert isinstance(stream[-1][0], Finished)  # and it is tried
 
 
-def checkpoint(ready: wiring.Bench, steps: int, tile: int | None = None) -> Checkpoint:
+def checkpoint(ready: session.Bench, steps: int, tile: int | None = None) -> Checkpoint:
     """What a run that was interrupted after so many steps has written down."""
-    for event, state in wiring.stream(ready):
+    for event, state in session.stream(ready):
         if isinstance(event, Stepped) and event.evaluations == steps:
             state = replace(state, tile=state.tile if tile is None else tile)
             tensors, facts = state.pack()
@@ -199,35 +224,50 @@ def checkpoint(ready: wiring.Bench, steps: int, tile: int | None = None) -> Chec
 def test_an_unfinished_run_is_gone_on_with_and_said():
     whole = seen(bench())
     stream = seen(bench(), checkpoint(bench(), 4))
-    assert notes(stream) == ["Going on from an unfinished run after 4 of 6 evaluations; --fresh starts over."]
+    assert notes(stream) == [
+        "Going on from an unfinished run after 4 of 6 evaluations; --fresh starts over."
+    ]
     assert sum(isinstance(event, Stepped) for event, _ in stream) == 2
     assert torch.equal(stream[-1][1].pixels, whole[-1][1].pixels)
 
 
-def test_an_unfinished_run_keeps_its_tiles_where_they_fit_and_says_so_where_not(monkeypatch: pytest.MonkeyPatch):
+def test_an_unfinished_run_keeps_its_tiles_where_they_fit_and_says_so_where_not(
+    monkeypatch: pytest.MonkeyPatch,
+):
     free(monkeypatch)
     kept = checkpoint(bench(size=640, iterations="2,1", schedule_coarsest=320), 3, tile=400)
     stream = seen(bench(size=640, iterations="2,1", schedule_coarsest=320), kept)
-    assert stream[-1][1].tile == 400 and len(notes(stream)) == 2 and "is enlarged 8 times" in notes(stream)[1]
+    assert (
+        stream[-1][1].tile == 400
+        and len(notes(stream)) == 2
+        and "is enlarged 8 times" in notes(stream)[1]
+    )
     planned = stream[0][0]
     assert isinstance(planned, Planned) and planned.tile == 400
     ready = bench(size=640, iterations="2,1", schedule_coarsest=320)
-    least = planning.memory(ready.asked.plan, ready.asked.recipe, ready.tools.network, planning.Holding(256, reuse=False))
+    least = planning.memory(
+        ready.asked.plan,
+        ready.asked.recipe,
+        ready.tools.network,
+        planning.ExecutionPlan(256, reuse=False),
+    )
     free(monkeypatch, int((least + ready.room().inputs) / 0.85) + 10, disk=0)
     stream = seen(ready, kept)
     assert stream[-1][1].tile == 256
     assert "There is less memory than before: going on in tiles of 256 px" in notes(stream)[1]
 
 
-# ---- in a given time -----------------------------------------------------------------------------------------
+# ---- in a given time -----------------------------------------------------------------------------
 
 
-def cost(ready: wiring.Bench, asked: Request) -> float:
+def cost(ready: session.Bench, asked: Request) -> float:
     return ready.speed.seconds(asked.plan, ready.tools.network)
 
 
 @pytest.mark.parametrize("seconds", [10, 50, 500, 1e5])
-def test_the_size_and_the_evaluations_fit_into_the_time(monkeypatch: pytest.MonkeyPatch, seconds: float):
+def test_the_size_and_the_evaluations_fit_into_the_time(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+):
     slow_machine(monkeypatch, 1e-4)
     free(monkeypatch)
     ready = bench()
@@ -246,7 +286,7 @@ def test_the_machine_is_asked_once_for_all_candidates(monkeypatch: pytest.Monkey
         asked[0] += 1
         return 2**40
 
-    monkeypatch.setattr(machine, "free_memory", changing)
+    monkeypatch.setattr(system_memory, "free_memory", changing)
     ready.within(1000, frozenset())
     assert asked == [1]
 
@@ -275,7 +315,9 @@ def test_a_size_that_the_memory_does_not_allow_is_not_chosen(monkeypatch: pytest
     free(monkeypatch, disk=0)
     roomy = bench()
     small = planning.memory(
-        schedule.plan(recipes.with_settings(Recipe(), {"size": 256}), Size(480, 640)), Recipe(), roomy.tools.network
+        schedule.plan(loading.with_settings(Recipe(), {"size": 256}), Size(480, 640)),
+        Recipe(),
+        roomy.tools.network,
     )
     limited = bench(memory=math.ceil((small + roomy.room().inputs) / 0.9) + 1)
     found = limited.within(1000, frozenset())
@@ -294,8 +336,10 @@ def test_where_no_size_is_allowed_it_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 def test_timing_a_machine_leaves_the_tools_as_they_were():
     ready = bench()
-    assert isinstance(ready.tools.targets, InMemory) and isinstance(ready.tools.history, InMemory)
+    assert isinstance(ready.tools.targets, MemoryStore) and isinstance(
+        ready.tools.history, MemoryStore
+    )
     assert ready.tools.tile == 0
     size = Size(36, 48)
-    value, _ = problem.evaluation(size, ready.asked.plan, ready.tools)(torch.zeros(1, 3, *size))
+    value, _ = loss.evaluation(size, ready.asked.plan, ready.tools)(torch.zeros(1, 3, *size))
     assert np.isfinite(value.total)

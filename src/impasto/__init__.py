@@ -3,8 +3,8 @@
     import impasto
     impasto.stylize("photo.jpg", "wheat-field-with-cypresses").save("painted.png")
 
-The names below are the whole public list. They are bound when they are first asked for, so that importing the package
-reads no torch and takes milliseconds.
+The names below are the whole public list. They are bound when they are first asked for, so that
+importing the package reads no torch and takes milliseconds.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from impasto.api import iterate as iterate
     from impasto.api import load_recipe as load_recipe
     from impasto.api import stylize as stylize
-    from impasto.comparing import compare as compare
+    from impasto.compare.scoring import compare as compare
     from impasto.errors import BadRequest as BadRequest
     from impasto.errors import Failed as Failed
     from impasto.errors import ImpastoError as ImpastoError
-    from impasto.painting import Painting as Painting
-    from impasto.recipe import Recipe as Recipe
-    from impasto.sweeping import sweep as sweep
+    from impasto.recipe.records import Recipe as Recipe
+    from impasto.result import Painting as Painting
+    from impasto.sweep.sweep import sweep as sweep
 
 __version__ = "0.1.0"
 
@@ -31,14 +31,14 @@ _HOMES = {
     "BadRequest": "impasto.errors",
     "Failed": "impasto.errors",
     "ImpastoError": "impasto.errors",
-    "Painting": "impasto.painting",
-    "Recipe": "impasto.recipe",
+    "Painting": "impasto.result",
+    "Recipe": "impasto.recipe.records",
     "Watch": "impasto.api",
-    "compare": "impasto.comparing",
+    "compare": "impasto.compare.scoring",
     "iterate": "impasto.api",
     "load_recipe": "impasto.api",
     "stylize": "impasto.api",
-    "sweep": "impasto.sweeping",
+    "sweep": "impasto.sweep.sweep",
 }
 
 __all__ = [

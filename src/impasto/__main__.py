@@ -1,4 +1,6 @@
-"""The start of the command line, also as ``python -m impasto``: so small that Ctrl-C at any moment ends it quietly."""
+"""The start of the command line, also as ``python -m impasto``: so small that Ctrl-C at any moment
+ends it quietly.
+"""
 
 from __future__ import annotations
 

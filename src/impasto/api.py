@@ -1,7 +1,7 @@
 """The desk: everything a program asks of Impasto, and the only place that wires the rooms together.
 
-It knows in which order things are checked: every file, name and number before any network is read. It prints nothing,
-and leaves no seed, thread count or other setting of the process changed.
+It knows in which order things are checked: every file, name and number before any network is read.
+It prints nothing, and leaves no seed, thread count or other setting of the process changed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from impasto import amounts, assets, destination, images, runs
-from impasto import painting as paintings
-from impasto import recipe as recipes
-from impasto import snapshots as shots
-from impasto.destination import Place, Wanted
+from impasto import images
+from impasto import result as paintings
+from impasto.assets import catalogue
 from impasto.errors import (
     BadPicture,
     BadRecipe,
@@ -35,32 +33,39 @@ from impasto.errors import (
 )
 from impasto.events import Event, Failed, Planned, Stepped, Warned
 from impasto.geometry import Size
-from impasto.images.writing import file_sha256
-from impasto.opening import Source
-from impasto.painting import Painting
-from impasto.recipe import Recipe
-from impasto.recorder import Recorder
-from impasto.request import Request, is_file, replanned, request, requests, with_its_files
-from impasto.snapshots import Snapshots
+from impasto.images.opening import Source
+from impasto.inputs import Request, is_file, replanned, request, requests, with_its_files
+from impasto.recipe import loading, values
+from impasto.recipe.records import Recipe
+from impasto.result import Painting
+from impasto.runs import destination
+from impasto.runs import folder as runs
+from impasto.runs import snapshots as shots
+from impasto.runs.destination import Place, Wanted
+from impasto.runs.recorder import Recorder
+from impasto.runs.snapshots import Snapshots
+from impasto.storage import names
+from impasto.storage.files import file_sha256
 
 if TYPE_CHECKING:
-    from impasto.state import State
-    from impasto.wiring import Bench
+    from impasto.optimize.state import State
+    from impasto.session import Bench
 
 _PLANNED_SIDE = 512  # px: of pictures that are read for a plan, by which the machine is timed
 
 
 @dataclass(frozen=True)
 class Watch:
-    """How a caller follows the work and stops it: each is called from the same thread, between steps.
+    """How a caller follows the work and stops it: each is called from the same thread, between
+    steps.
 
-    ``event``: with everything that happens. ``fetch``: with an asset's name, bytes so far, bytes in all. ``stop``: true
-    ends the run after the step at hand, with the picture so far. ``checked``: once all is checked that can be before torch
-    is imported, which takes seconds.
+    ``event``: with everything that happens. ``fetch``: with an asset's name, bytes so far, bytes in
+    all. ``stop``: true ends the run after the step at hand, with the picture so far. ``checked``:
+    once all is checked that can be before torch is imported, which takes seconds.
     """
 
     event: Callable[[Event], None] = lambda event: None
-    fetch: assets.Progress = assets.silent
+    fetch: catalogue.Progress = catalogue.silent
     stop: Callable[[], bool] = lambda: False
     checked: Callable[[], None] = lambda: None
 
@@ -69,7 +74,7 @@ def stylize(
     content: Source,
     style: Source | Sequence[Source],
     *,
-    recipe: Recipe | str = recipes.HOUSE,
+    recipe: Recipe | str = loading.DEFAULT_RECIPE,
     seconds: float | str | None = None,
     **fields: Any,
 ) -> Painting:
@@ -77,36 +82,43 @@ def stylize(
 
     Args:
         content: a path, a PIL image, a numpy array (H, W, 3) or a torch tensor (3, H, W).
-        style: the same, or a museum name such as "wheat-field-with-cypresses"; a list of them is blended.
+        style: the same, or a museum name such as "wheat-field-with-cypresses"; a list of them is
+            blended.
         recipe: a recipe, the name of one, or a file that holds one.
-        seconds: a number, or a text such as "2m": the best picture that can be painted in that time; size and
-            iterations are chosen for it where ``fields`` do not name them.
-        fields: any setting of ``impasto.recipe`` by its option name, such as ``size=1024, strength=70``.
+        seconds: a number, or a text such as "2m": the best picture that can be painted in that
+            time; size and iterations are chosen for it where ``fields`` do not name them.
+        fields: any setting of ``impasto.recipe`` by its option name, such as ``size=1024,
+            strength=70``.
 
     Raises:
         BadRequest: something that was given cannot be used; nothing was started.
         Failed: the work was started and could not be ended.
     """
-    within = amounts.duration(seconds) if seconds is not None else None
+    within = values.duration(seconds) if seconds is not None else None
     any_size = within is not None and "size" not in fields
     asked = request(content, style, load_recipe(recipe, fields), any_size=any_size)
     return paint(asked, within=within, fixed=frozenset(fields))
 
 
 def plans(
-    content: Source, style: Source | Sequence[Source], sizes: Sequence[int], recipe: Recipe, watch: Watch | None = None
+    content: Source,
+    style: Source | Sequence[Source],
+    sizes: Sequence[int],
+    recipe: Recipe,
+    watch: Watch | None = None,
 ) -> list[Planned | BadRequest]:
-    """What painting would take at each of some sizes (long sides; 0 is the photo's own), without painting.
+    """What painting would take at each of some sizes (long sides; 0 is the photo's own), without
+    painting.
 
-    The machine is timed for a few seconds. A size that the limit on memory does not allow, or at which the photo is too
-    thin, is an error in its place.
+    The machine is timed for a few seconds. A size that the limit on memory does not allow, or at
+    which the photo is too thin, is an error in its place.
     """
-    from impasto import wiring
+    from impasto import session
 
     watch = watch or Watch()
-    sized = [recipes.with_settings(recipe, {"size": size}) for size in sizes]
+    sized = [loading.with_settings(recipe, {"size": size}) for size in sizes]
     each = requests(content, style, sized, watch.fetch, side=_PLANNED_SIDE)
-    ready = wiring.bench(next(one for one in each if isinstance(one, Request)), watch.fetch)
+    ready = session.bench(next(one for one in each if isinstance(one, Request)), watch.fetch)
     room = ready.room()
     found: list[Planned | BadRequest] = []
     for one in each:
@@ -118,42 +130,58 @@ def plans(
 
 
 def iterate(recipe: Recipe, watch: Watch | None = None) -> Iterator[tuple[Event, State]]:
-    """The stream of (event, state) that painting a recipe gives off; the recipe names its photo and paintings.
+    """The stream of (event, state) that painting a recipe gives off; the recipe names its photo and
+    paintings.
 
-    The first event is ``Planned``, the last ``Finished`` or ``Failed``. To cancel is to stop iterating.
+    The first event is ``Planned``, the last ``Finished`` or ``Failed``. To cancel is to stop
+    iterating.
     """
     if recipe.photo is None or not recipe.paintings:
-        raise BadPicture("The recipe names no photo or no painting.", "Set photo and paintings, or use impasto.stylize.")
+        raise BadPicture(
+            "The recipe names no photo or no painting.",
+            "Set photo and paintings, or use impasto.stylize.",
+        )
     watch = watch or Watch()
-    asked = request(recipe.photo.path, [painting.path for painting in recipe.paintings], recipe, watch.fetch)
-    for given, found in zip([recipe.photo, *recipe.paintings], [asked.photo, *asked.paintings], strict=True):
+    asked = request(
+        recipe.photo.path, [painting.path for painting in recipe.paintings], recipe, watch.fetch
+    )
+    for given, found in zip(
+        [recipe.photo, *recipe.paintings], [asked.photo, *asked.paintings], strict=True
+    ):
         if given.sha256 not in ("", found.sha256):
-            raise BadPicture(f"{given.path} is not the picture that the recipe names: its contents differ.")
+            raise BadPicture(
+                f"{given.path} is not the picture that the recipe names: its contents differ."
+            )
     return _lazily(asked, watch)
 
 
 def _lazily(asked: Request, watch: Watch) -> Iterator[tuple[Event, State]]:
-    from impasto import wiring
+    from impasto import session
 
-    yield from wiring.stream(wiring.bench(asked, watch.fetch))
+    yield from session.stream(session.bench(asked, watch.fetch))
 
 
 def load_recipe(given: Recipe | str, settings: dict[str, Any]) -> Recipe:
-    """A recipe by name, from a recipe file or from a picture that carries one, with some settings changed."""
+    """A recipe by name, from a recipe file or from a picture that carries one, with some settings
+    changed.
+    """
     if isinstance(given, Recipe):
-        return recipes.with_settings(given, settings)
+        return loading.with_settings(given, settings)
     given = str(given)
-    path = Path(amounts.expanded(given))
-    if given in recipes.names():
-        return recipes.with_settings(recipes.load(given), settings)
+    path = Path(names.expanded(given))
+    if given in loading.names():
+        return loading.with_settings(loading.load(given), settings)
     if path.suffix.lower() not in (".toml", ".json") and is_file(str(path)):
         text = images.embedded_recipe(path)
         if text is None:
-            raise UnknownName(f"{given} carries no recipe.", "Pictures painted by Impasto do; so do .toml and .json files.")
-        found = recipes.from_json(text, given)
+            raise UnknownName(
+                f"{given} carries no recipe.",
+                "Pictures painted by Impasto do; so do .toml and .json files.",
+            )
+        found = loading.from_json(text, given)
     else:
-        found = recipes.load(str(path))
-    return recipes.with_settings(with_its_files(found, path.parent), settings)
+        found = loading.load(str(path))
+    return loading.with_settings(with_its_files(found, path.parent), settings)
 
 
 def paint(
@@ -166,69 +194,87 @@ def paint(
     overwrite: bool = False,
     watch: Watch | None = None,
     fresh: bool = False,
-    checkpoint_seconds: float = recipes.CHECKPOINT_SECONDS,
+    checkpoint_seconds: float = loading.CHECKPOINT_SECONDS,
     within: float | None = None,
     fixed: Set[str] = frozenset(),
     snapshots: str | Iterable[int] = (),
     like: Bench | None = None,
     begun: float | None = None,
 ) -> Painting:
-    """Paint a request; write the picture to ``output`` and the run's folder to ``run`` where they are given.
+    """Paint a request; write the picture to ``output`` and the run's folder to ``run`` where they
+    are given.
 
-    ``beside``, ``named``, ``overwrite`` and ``fresh`` are those of ``destination.Wanted``: nothing finished is replaced
-    unless the caller says so. A request that is finished there already is not painted again: its picture is given. An
-    unfinished run of the same request is continued from the state in its folder, and ends with the bytes of an undisturbed
-    one. The state is written every ``checkpoint_seconds`` (0: after each step), less often where that would take up a
-    hundredth of the time, and after each stage. ``within`` seconds, counted from ``begun`` (a ``time.monotonic()``), the
-    best picture is painted: size and iterations are chosen, but for those that ``fixed`` names. ``snapshots`` ("100,300",
-    "every=50", or numbers) are the evaluations after which the picture is kept in the run's folder, as it would be written
-    if the run were stopped there, in the size of its stage. ``like``: a bench whose network and speed are reused where they
-    serve.
+    ``beside``, ``named``, ``overwrite`` and ``fresh`` are those of ``destination.Wanted``: nothing
+    finished is replaced unless the caller says so. A request that is finished there already is not
+    painted again: its picture is given. An unfinished run of the same request is continued from the
+    state in its folder, and ends with the bytes of an undisturbed one. The state is written every
+    ``checkpoint_seconds`` (0: after each step), less often where that would take up a hundredth of
+    the time, and after each stage. ``within`` seconds, counted from ``begun`` (a
+    ``time.monotonic()``), the best picture is painted: size and iterations are chosen, but for
+    those that ``fixed`` names. ``snapshots`` ("100,300", "every=50", or numbers) are the
+    evaluations after which the picture is kept in the run's folder, as it would be written if the
+    run were stopped there, in the size of its stage. ``like``: a bench whose network and speed are
+    reused where they serve.
 
     Raises:
         CannotWrite: another picture is there, or a folder that is no run's.
         DoesNotFit: the recipe's limit on memory is too low.
-        Diverged, OutOfMemory: the search could not be brought to a sound end. The best picture so far is in ``output``.
+        Diverged, OutOfMemory: the search could not be brought to a sound end. The best picture so
+            far is in ``output``.
     """
     begun = time.monotonic() if begun is None else begun
     watch = watch or Watch()
     if not checkpoint_seconds >= 0:
-        raise BadRecipe(f"checkpoint is {checkpoint_seconds:g}, but it must be 0 or more seconds.", "0 saves each step.")
+        raise BadRecipe(
+            f"checkpoint is {checkpoint_seconds:g}, but it must be 0 or more seconds.",
+            "0 saves each step.",
+        )
     wanted = shots.parse(snapshots)
     shots.check_kept(wanted, run is not None or beside)
     key = destination.request_key(asked.recipe, within, fixed)
     wish, recipe = Wanted(output, run, beside, named, overwrite, fresh, str(wanted)), asked.recipe
     place = destination.settle(wish, recipe, key)
-    output = check_paths(place.output, place.run, asked, asked.plan.size if within is None else None)
+    output = check_paths(
+        place.output, place.run, asked, asked.plan.size if within is None else None
+    )
     if place.record is not None:
         return _painted_before(place, asked, watch)
     watch.checked()
-    from impasto import wiring
+    from impasto import session
 
     run, kept, place_key = place.run, place.unfinished, key
     key = kept.facts["request"] if kept else key
     spent = kept.facts["seconds"] if kept else 0.0
     with memory_for("begin"):
-        ready = wiring.bench(asked, watch.fetch, kept, like)
+        ready = session.bench(asked, watch.fetch, kept, like)
         if within is not None:
             ready = ready.measured_for(within, fixed)
             left = within * 0.95 - (time.monotonic() - begun)
-            asked = ready.within(left, fixed) if kept is None else replanned(asked, runs.recipe(kept.folder))
+            asked = (
+                ready.within(left, fixed)
+                if kept is None
+                else replanned(asked, runs.recipe(kept.folder))
+            )
             ready = replace(ready, asked=asked)
             check_paths(output, run, asked, asked.plan.size)
-        stream = wiring.stream(ready, kept)
-        first = next(stream)  # the network is there and the plan is made: from here on something may be written
-    place = destination.settle(wish, recipe, place_key)  # another program may have begun or finished meanwhile
+        stream = session.stream(ready, kept)
+        # The network is there and the plan is made: from here on something may be written.
+        first = next(stream)
+    # Another program may have begun or finished meanwhile.
+    place = destination.settle(wish, recipe, place_key)
     if place.record is not None:
         return _painted_before(place, asked, watch)
     if (place.unfinished is None) != (kept is None):
         raise CannotWrite(
-            f"Another impasto has begun or ended the same picture, {place.output}.", "Give the command again."
+            f"Another impasto has begun or ended the same picture, {place.output}.",
+            "Give the command again.",
         )
     run = place.run
     output = check_paths(place.output, run, asked, asked.plan.size)
     log, said = _log(place, asked)
-    follow = Recorder(log, asked, str(output or ""), checkpoint_seconds, key, spent, ready.kernel, wanted)
+    follow = Recorder(
+        log, asked, str(output or ""), checkpoint_seconds, key, spent, ready.kernel, wanted
+    )
     follow.there, follow.replaces = destination.identity(output), place.replaces
     follow.shooting = kept.facts.get("snapshot_seconds", 0.0) if kept else 0.0
     events = [(Warned(note), first[1]) for note in (*said, *_never(wanted, asked.plan.evaluations))]
@@ -243,7 +289,10 @@ def _log(place: Place, asked: Request) -> tuple[runs.Run | None, list[str]]:
     if place.run is None:
         return None, said
     if place.aside:
-        said.append(f"{place.run} held the run of another request: it is kept as {runs.move_aside(place.run).name}.")
+        said.append(
+            f"{place.run} held the run of another request: it is kept as "
+            f"{runs.move_aside(place.run).name}."
+        )
     begin = runs.Run.resume if place.unfinished is not None else runs.Run.start
     return begin(place.run, asked.recipe), said
 
@@ -257,7 +306,9 @@ def _painted_before(place: Place, asked: Request, watch: Watch) -> Painting:
         images.replace_file(output, result.read_bytes())
         note = f"It was painted before: the picture is put back from {place.run}."
     else:
-        note = f"It was painted before{f', in {output}' if output else ''}; --fresh paints it again."
+        note = (
+            f"It was painted before{f', in {output}' if output else ''}; --fresh paints it again."
+        )
     watch.event(Warned(note))
     record = {**place.record, "output": str(output) if output else None}
     picture = output or result
@@ -274,15 +325,26 @@ def _from(
 
 
 def _ended(
-    stream: Generator[tuple[Event, State], None, None], follow: Recorder, watch: Watch, output: Path | None, deadline: float
+    stream: Generator[tuple[Event, State], None, None],
+    follow: Recorder,
+    watch: Watch,
+    output: Path | None,
+    deadline: float,
 ) -> Painting:
     """Follow the stream to where it ends and write what has come of it."""
     log = follow.log
     state, failed, stopped = _watched(stream, follow, watch, deadline)
-    again = "The same command goes on from the last state that was saved." if log is not None else ""
+    again = (
+        "The same command goes on from the last state that was saved." if log is not None else ""
+    )
     with memory_for("write the picture", NotSaved, again):
         painting = paintings.of(follow.asked, state, follow.planned, follow.seconds)
-        told = {"request": follow.key, "kernel": follow.kernel, "stopped": stopped, "notes": follow.notes}
+        told = {
+            "request": follow.key,
+            "kernel": follow.kernel,
+            "stopped": stopped,
+            "notes": follow.notes,
+        }
         painting.record.update(told)
         if output is not None and (stopped or failed is not None) and follow.replaces:
             watch.event(Warned(f"{output} is kept as it was; this picture is not finished."))
@@ -290,7 +352,12 @@ def _ended(
         elif output is not None:
             if destination.identity(output) != follow.there:
                 other, output = output, destination.free(output)
-                watch.event(Warned(f"{other} was written by another program meanwhile; the picture is {output.name}."))
+                watch.event(
+                    Warned(
+                        f"{other} was written by another program meanwhile; the picture is "
+                        f"{output.name}."
+                    )
+                )
             output = paintings.save(painting, output)
             painting.record.update({"output": str(output), "output_sha256": file_sha256(output)})
         if log is not None and follow.wanted:
@@ -303,27 +370,44 @@ def _ended(
     if failed is not None:
         where = f"The last good picture is in {output}. " if output is not None else ""
         if failed.memory:
-            raise OutOfMemory(failed.message, f"{where}Close other programs, or ask for a smaller --size. {again}".strip())
-        raise Diverged(failed.message, f"{where}Try a smaller --solver-rate, or --solver adam --solver-rate 0.02.")
+            raise OutOfMemory(
+                failed.message,
+                f"{where}Close other programs, or ask for a smaller --size. {again}".strip(),
+            )
+        raise Diverged(
+            failed.message,
+            f"{where}Try a smaller --solver-rate, or --solver adam --solver-rate 0.02.",
+        )
     if log is not None:
         if output is not None and not stopped:
             log.finish(output, painting.record)
         if log.lost:
-            watch.event(Warned(f"The run folder {log.folder} could not be written in full; the picture is whole."))
+            watch.event(
+                Warned(
+                    f"The run folder {log.folder} could not be written in full; the picture "
+                    f"is whole."
+                )
+            )
     return painting
 
 
 def _watched(
-    stream: Generator[tuple[Event, State], None, None], follow: Recorder, watch: Watch, deadline: float
+    stream: Generator[tuple[Event, State], None, None],
+    follow: Recorder,
+    watch: Watch,
+    deadline: float,
 ) -> tuple[State, Failed | None, bool]:
-    """Follow the stream to its end, to a stop that is asked for, or to the deadline within the last stage.
+    """Follow the stream to its end, to a stop that is asked for, or to the deadline within the last
+    stage.
 
-    Gives the state to be written as a picture, the failure that ended it, and whether it was stopped. Where it was broken
-    off, that is the best picture of its stage: at the last move's nobody has looked.
+    Gives the state to be written as a picture, the failure that ended it, and whether it was
+    stopped. Where it was broken off, that is the best picture of its stage: at the last move's
+    nobody has looked.
     """
     plan = follow.asked.plan
     failed = None
-    with closing(stream):  # a search that is broken off lets go of what it held, before the picture is written
+    # A search that is broken off lets go of what it held, before the picture is written.
+    with closing(stream):
         for event, state in stream:
             follow(event, state)
             watch.event(event)
@@ -336,7 +420,10 @@ def _watched(
                 follow.keep(state)
                 follow.say(f"Stopped {done}.{again}", state, watch.event)
                 return state.good(), None, True
-            if event.stage == len(plan.stages) - 1 and deadline - time.monotonic() < 1.5 * follow.pace:
+            if (
+                event.stage == len(plan.stages) - 1
+                and deadline - time.monotonic() < 1.5 * follow.pace
+            ):
                 follow.say(f"The time is up {done}.", state, watch.event)
                 return state.good(), None, False
     return state, failed, False
@@ -345,32 +432,49 @@ def _watched(
 def _never(wanted: Snapshots, evaluations: int) -> list[str]:
     """What a person should know of snapshots that the run never comes to."""
     beyond = wanted.beyond(evaluations)
-    return [f"The run has {evaluations} evaluations: there will be no snapshot for {beyond}."] if beyond else []
+    return (
+        [f"The run has {evaluations} evaluations: there will be no snapshot for {beyond}."]
+        if beyond
+        else []
+    )
 
 
 def resume(run: Path, watch: Watch | None = None) -> Painting:
     """Go on with an unfinished run from its folder, and write the picture where it was to go.
 
     Raises:
-        CannotResume: no run there, one that is complete, one whose photo or painting has changed since, or one whose state
-            cannot be read.
+        CannotResume: no run there, one that is complete, one whose photo or painting has changed
+            since, or one whose state cannot be read.
     """
     kept = runs.checkpoint(run)
     if kept is None:
         complete = (run / runs.RECORD).exists()
         state = "is complete" if complete else "holds no state to go on from"
-        raise CannotResume(f"The run {run} {state}.", "" if complete else "Give the command that started it again.")
+        raise CannotResume(
+            f"The run {run} {state}.", "" if complete else "Give the command that started it again."
+        )
     recipe = runs.recipe(run)
     assert recipe.photo is not None
     asked = request(recipe.photo.path, [painting.path for painting in recipe.paintings], recipe)
     if asked.recipe.sha256 != kept.facts["recipe_sha256"]:
         raise kept.refused("its photo or a painting has changed since")
     output = Path(kept.facts["output"]) if kept.facts["output"] else None
-    return paint(asked, output=output, run=run, named=False, watch=watch, snapshots=kept.facts.get("snapshots", ""))
+    return paint(
+        asked,
+        output=output,
+        run=run,
+        named=False,
+        watch=watch,
+        snapshots=kept.facts.get("snapshots", ""),
+    )
 
 
-def check_paths(output: Path | None, run: Path | None, asked: Request, size: Size | None) -> Path | None:
-    """The output's whole path, once it and the run can be written where they are to go; ``size`` where that is known."""
+def check_paths(
+    output: Path | None, run: Path | None, asked: Request, size: Size | None
+) -> Path | None:
+    """The output's whole path, once it and the run can be written where they are to go; ``size``
+    where that is known.
+    """
     if output is not None:
         output = images.check_output(output, bits=asked.recipe.output.bits, size=size)
         _check_not_an_input(output, asked)
@@ -379,7 +483,10 @@ def check_paths(output: Path | None, run: Path | None, asked: Request, size: Siz
     if output is not None and run is not None:
         picture, folder = (Path(os.path.realpath(path)) for path in (output, run))
         if picture == folder or picture in folder.parents or folder in picture.parents:
-            raise CannotWrite(f"The picture {output} and its run folder {run} are in each other's way.", runs.ELSEWHERE)
+            raise CannotWrite(
+                f"The picture {output} and its run folder {run} are in each other's way.",
+                runs.ELSEWHERE,
+            )
     return output
 
 
@@ -388,4 +495,7 @@ def _check_not_an_input(output: Path, asked: Request) -> None:
     inputs = [recipe.photo, *recipe.paintings]
     files = [each.path for each in inputs if each is not None] + [recipe.schedule.start]
     if os.path.realpath(output) in [os.path.realpath(file) for file in files if is_file(file)]:
-        raise CannotWrite(f"{output} is one of the pictures that go in; it would be lost.", "Give the result another name.")
+        raise CannotWrite(
+            f"{output} is one of the pictures that go in; it would be lost.",
+            "Give the result another name.",
+        )

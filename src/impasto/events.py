@@ -19,8 +19,8 @@ class Event:
 
 @dataclass(frozen=True)
 class Planned(Event):
-    """What will be done: the final size, stages as (size, evaluations), expected seconds and bytes, and the largest side of
-    a tile, 0 for the whole picture at once, and bytes that wait on disk.
+    """What will be done: the final size, stages as (size, evaluations), expected seconds and bytes,
+    and the largest side of a tile, 0 for the whole picture at once, and bytes that wait on disk.
     """
 
     size: Size
@@ -36,7 +36,9 @@ class Planned(Event):
 
 @dataclass(frozen=True)
 class Started(Event):
-    """A stage begins; stages count from 0. ``name`` says what it makes where that is not the picture itself."""
+    """A stage begins; stages count from 0. ``name`` says what it makes where that is not the
+    picture itself.
+    """
 
     stage: int
     size: Size
@@ -46,8 +48,8 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class Stepped(Event):
-    """One step was taken. ``loss``, ``terms`` and each layer's share of a term, ``layers``, are those of the picture before
-    it; ``seconds`` since the start.
+    """One step was taken. ``loss``, ``terms`` and each layer's share of a term, ``layers``, are
+    those of the picture before it; ``seconds`` since the start.
     """
 
     stage: int
@@ -93,7 +95,9 @@ class Failed(Event):
     memory: bool = False
 
 
-KINDS = {kind.__name__: kind for kind in (Planned, Started, Stepped, StageDone, Warned, Finished, Failed)}
+KINDS = {
+    kind.__name__: kind for kind in (Planned, Started, Stepped, StageDone, Warned, Finished, Failed)
+}
 
 
 def to_dict(event: Event) -> dict[str, Any]:

@@ -1,6 +1,8 @@
-"""Sizes, regions and grids of tiles: where a picture is cut, which part owns what, and how much border each part needs.
+"""Sizes, regions and grids of tiles: where a picture is cut, which part owns what, and how much
+border each part needs.
 
-It knows integers only. It refuses to know pixels, networks and memory: reach and stride are given to it as numbers.
+It knows integers only. It refuses to know pixels, networks and memory: reach and stride are given
+to it as numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ _Span = tuple[int, int]  # the end excluded
 
 
 class Size(NamedTuple):
-    """Height before width, always, in pixels. ``WxH`` exists only as text for people (``str(size)``)."""
+    """Height before width, always, in pixels. ``WxH`` exists only as text for people
+    (``str(size)``).
+    """
 
     height: int
     width: int
@@ -36,17 +40,23 @@ class Size(NamedTuple):
 
     def side(self, which: str) -> int:
         """The "long" or "short" side, "height" or "width"."""
-        return {"long": max(self), "short": min(self), "height": self.height, "width": self.width}[which]
+        return {"long": max(self), "short": min(self), "height": self.height, "width": self.width}[
+            which
+        ]
 
     def with_side(self, which: str, length: int) -> Size:
-        """The size of the same shape of which one side (see ``side``) is exactly ``length``; none becomes less than 1."""
+        """The size of the same shape of which one side (see ``side``) is exactly ``length``; none
+        becomes less than 1.
+        """
         upright = self.height >= self.width
         if which == "height" or which == ("long" if upright else "short"):
             return Size(length, max(1, round(self.width * length / self.height)))
         return Size(max(1, round(self.height * length / self.width)), length)
 
     def with_long_side(self, long_side: int) -> Size:
-        """The size of the same shape whose longer side is exactly ``long_side``; no side becomes less than 1."""
+        """The size of the same shape whose longer side is exactly ``long_side``; no side becomes
+        less than 1.
+        """
         return self.with_side("long", long_side)
 
 
@@ -70,14 +80,19 @@ class Region:
 
     def within(self, outer: Region) -> Region:
         """This region in the coordinates of ``outer``, which contains it."""
-        return Region(self.top - outer.top, self.left - outer.left, self.bottom - outer.top, self.right - outer.left)
+        return Region(
+            self.top - outer.top,
+            self.left - outer.left,
+            self.bottom - outer.top,
+            self.right - outer.left,
+        )
 
     def divided(self, stride: int, map_size: Size) -> Region:
         """The part of a feature map that belongs to this region of the picture.
 
-        A position of the map belongs to the region that holds the first pixel of its ``stride`` x ``stride`` cell.
-        Pooling rounds down, so the last row or column of cells may be missing from the map: ``map_size`` is the size
-        of the whole map, and the answer never leaves it.
+        A position of the map belongs to the region that holds the first pixel of its ``stride`` x
+        ``stride`` cell. Pooling rounds down, so the last row or column of cells may be missing from
+        the map: ``map_size`` is the size of the whole map, and the answer never leaves it.
         """
         return Region(
             min(-(-self.top // stride), map_size.height),
@@ -89,7 +104,9 @@ class Region:
 
 @dataclass(frozen=True)
 class Tile:
-    """One part of a grid: ``core`` is what it owns; ``outer`` is the core with the neighbours that it needs to see."""
+    """One part of a grid: ``core`` is what it owns; ``outer`` is the core with the neighbours that
+    it needs to see.
+    """
 
     core: Region
     outer: Region
@@ -99,12 +116,13 @@ class Tile:
 class Grid:
     """A picture of ``size`` cut into tiles whose cores cover it exactly once.
 
-    ``halo`` pixels of true neighbours, or what there is of them up to the picture's border, surround each core. There
-    are as many tiles as cores of side ``tile`` are needed for the picture (0: one), or fewer where the halo alone would
-    overlap all. With their halos all tiles are of the same size, so that what one frees fits the next and no memory is
-    lost in gaps: cores at the border are larger than others. Tiles and cores start on multiples of ``stride``, so that
-    features are aligned to them; ``tile`` and ``halo`` are taken in whole strides, the one rounded down (one at least),
-    the other up.
+    ``halo`` pixels of true neighbours, or what there is of them up to the picture's border,
+    surround each core. There are as many tiles as cores of side ``tile`` are needed for the picture
+    (0: one), or fewer where the halo alone would overlap all. With their halos all tiles are of the
+    same size, so that what one frees fits the next and no memory is lost in gaps: cores at the
+    border are larger than others. Tiles and cores start on multiples of ``stride``, so that
+    features are aligned to them; ``tile`` and ``halo`` are taken in whole strides, the one rounded
+    down (one at least), the other up.
     """
 
     size: Size
@@ -114,7 +132,9 @@ class Grid:
 
     def __post_init__(self) -> None:
         if self.size.short_side < 1 or self.tile < 0 or self.halo < 0 or self.stride < 1:
-            raise ValueError(f"not a grid: {self.size=}, {self.tile=}, {self.halo=}, {self.stride=}")
+            raise ValueError(
+                f"not a grid: {self.size=}, {self.tile=}, {self.halo=}, {self.stride=}"
+            )
 
     def __iter__(self) -> Iterator[Tile]:
         """Row by row, left to right."""
@@ -130,10 +150,12 @@ class Grid:
         """The cores and outers along one side of the picture."""
         strides, rest = divmod(length, self.stride)
         core, halo = max(1, self.tile // self.stride), -(-self.halo // self.stride)
-        more = min(-(-length // (core * self.stride)), strides - 2 * halo) - 1  # tiles besides the first
+        # Tiles besides the first.
+        more = min(-(-length // (core * self.stride)), strides - 2 * halo) - 1
         if self.tile == 0 or self.tile >= length or more < 1:
             return [((0, length), (0, length))]
-        side = -(-(strides + 2 * halo * more) // (more + 1))  # the least that so many need, the rest of the length besides
+        # The least that so many need, the rest of the length besides.
+        side = -(-(strides + 2 * halo * more) // (more + 1))
         starts = [self.stride * (number * (strides - side) // more) for number in range(more + 1)]
         borders = [0, *(start + self.stride * halo for start in starts[1:]), length]
         outers = [(start, start + self.stride * side + rest) for start in starts]

@@ -1,7 +1,8 @@
 """Bytes over a bad line into a checked file: package indexes, plain addresses, resuming, sha256.
 
-It knows which package indexes, certificates and proxy this machine is set up to use, and how to tell a file
-from a web page that came in its stead. It refuses to know which files are wanted and what they are for.
+It knows which package indexes, certificates and proxy this machine is set up to use, and how to
+tell a file from a web page that came in its stead. It refuses to know which files are wanted and
+what they are for.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class _NotHere(Exception):
 
 
 def from_indexes(project: str, target: Target, report: Report, tried: list[str]) -> bool:
-    """Fetch the project's file of that name from the first index that has it; reasons go to ``tried``."""
+    """Fetch the project's file of that name from the first index that has it; reasons go to
+    ``tried``.
+    """
     import requests
 
     with _session() as session:
@@ -55,7 +58,8 @@ def from_indexes(project: str, target: Target, report: Report, tried: list[str])
             try:
                 url = _address(session, bare, project, target.path.name, target.sha256)
                 if urlsplit(url).netloc != urlsplit(bare).netloc:
-                    session.auth = None  # a login is for the host it was given for, and for no other
+                    # A login is for the host it was given for, and for no other.
+                    session.auth = None
                 _download(session, url, target, report)
                 return True
             except (_NotHere, requests.RequestException) as problem:
@@ -112,12 +116,15 @@ def _download(session: requests.Session, url: str, target: Target, report: Repor
             os.replace(part, target.path)
             return
         part.unlink(missing_ok=True)
-        if not continued:  # otherwise the old beginning may be what is wrong: once more from the start
+        # Otherwise the old beginning may be what is wrong: once more from the start.
+        if not continued:
             raise _NotHere(f"what came was {wrong}")
 
 
 def _pull(session: requests.Session, url: str, part: Path, size: int, report: Report) -> None:
-    """Append to ``part`` until it is whole; a broken connection is taken up where the server allows it."""
+    """Append to ``part`` until it is whole; a broken connection is taken up where the server allows
+    it.
+    """
     from urllib3.exceptions import HTTPError as BrokenBody
 
     furthest, failures = 0, 0
@@ -125,7 +132,9 @@ def _pull(session: requests.Session, url: str, part: Path, size: int, report: Re
         have = part.stat().st_size if part.exists() else 0
         if have == size:
             return
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if 0 < have < size else {})
+        headers = {"Accept-Encoding": "identity"} | (
+            {"Range": f"bytes={have}-"} if 0 < have < size else {}
+        )
         why = "the connection ended early"
         with session.get(url, stream=True, timeout=_TIMEOUT, headers=headers) as answer:
             if answer.status_code == 416:  # it knows a shorter file than the one begun: begin anew
@@ -136,7 +145,8 @@ def _pull(session: requests.Session, url: str, part: Path, size: int, report: Re
                 goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
                 with part.open("ab" if answer.status_code == 206 and goes_on else "wb") as file:
                     try:
-                        # raw: some servers label a .tar.gz as gzip-encoded; it must not be decoded on the way
+                        # raw: some servers label a .tar.gz as gzip-encoded; it must not be decoded
+                        # on the way
                         for block in answer.raw.stream(_CHUNK, decode_content=False):
                             file.write(block)
                             report(min(file.tell(), size), size)
@@ -155,7 +165,9 @@ def _pull(session: requests.Session, url: str, part: Path, size: int, report: Re
 
 
 def _session() -> requests.Session:
-    """A session with the machine's certificates and proxy, that asks again a few times before it gives up."""
+    """A session with the machine's certificates and proxy, that asks again a few times before it
+    gives up.
+    """
     import requests
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
@@ -196,27 +208,35 @@ def _reason(problem: Exception) -> str:
     return str(problem)
 
 
-# ---- which package indexes this machine uses -------------------------------------------------------------
+# ---- which package indexes this machine uses -----------------------------------------------------
 
 
 def _indexes() -> list[str]:
     """Addresses of the package indexes that pip or uv would ask here, the main one first.
 
-    With no setting at all that is the client library's own. A configured mirror replaces it, as with pip.
+    With no setting at all that is the client library's own. A configured mirror replaces it, as
+    with pip.
     """
     from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
     environ = os.environ
-    main = environ.get("PIP_INDEX_URL") or environ.get("UV_DEFAULT_INDEX") or environ.get("UV_INDEX_URL")
+    main = (
+        environ.get("PIP_INDEX_URL")
+        or environ.get("UV_DEFAULT_INDEX")
+        or environ.get("UV_INDEX_URL")
+    )
     extra = [
         _pip_setting("extra-index-url"),
         environ.get("UV_INDEX", ""),
         environ.get("UV_EXTRA_INDEX_URL", ""),
     ]
     chosen = [main or _pip_setting("index-url") or PYPI_SIMPLE_ENDPOINT, *" ".join(extra).split()]
-    # uv writes NAME=URL; a folder given as an index is for pip alone, and must not stand in the way.
+    # uv writes NAME=URL; a folder given as an index is for pip alone, and must not stand in the
+    # way.
     chosen = [url.split("=", 1)[1] if "=" in url.split(":", 1)[0] else url for url in chosen]
-    return list(dict.fromkeys(url for i, url in enumerate(chosen) if i == 0 or url.startswith("http")))
+    return list(
+        dict.fromkeys(url for i, url in enumerate(chosen) if i == 0 or url.startswith("http"))
+    )
 
 
 def _without_login(url: str) -> tuple[str, tuple[str, str] | None]:
@@ -226,11 +246,15 @@ def _without_login(url: str) -> tuple[str, tuple[str, str] | None]:
     parts = urlsplit(url)
     if "@" not in parts.netloc:
         return url, None
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), get_auth_from_url(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), get_auth_from_url(
+        url
+    )
 
 
 def _pip_setting(name: str) -> str:
-    """A setting of pip as pip finds it: its environment variable, else the last file with it; or empty."""
+    """A setting of pip as pip finds it: its environment variable, else the last file with it; or
+    empty.
+    """
     value = os.environ.get("PIP_" + name.upper().replace("-", "_"), "")
     for file in [] if value else _pip_files():
         parser = configparser.RawConfigParser()
@@ -263,11 +287,13 @@ def _pip_files() -> Iterator[Path]:
         yield Path(explicit).expanduser()
 
 
-# ---- files -----------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 def write_checked(source: IO[bytes], target: Target) -> None:
-    """Write the stream to its place in one step, if its sha256 is right; nobody ever sees half a file."""
+    """Write the stream to its place in one step, if its sha256 is right; nobody ever sees half a
+    file.
+    """
     path, _, sha256 = target
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -1,4 +1,5 @@
-"""What a person sees on standard error while the work goes on: one line before it, a bar during it, notes as they come.
+"""What a person sees on standard error while the work goes on: one line before it, a bar during it,
+notes as they come.
 
 It knows events and words; it refuses to know options and exit codes.
 """
@@ -18,18 +19,20 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Column, Table
 
 from impasto import events
-from impasto.amounts import bytes_text
 from impasto.errors import ImpastoError
+from impasto.recipe.values import bytes_text
 
 if TYPE_CHECKING:
-    from impasto.recipe import Recipe
+    from impasto.recipe.records import Recipe
 
 _MOMENT = 0.5  # seconds after which a person should see that something is going on
 _LINE_SECONDS = 20.0  # between two lines of progress where there is no terminal to draw a bar on
 
 
 class Display:
-    """What a person sees on standard error: one line before the work, a bar during it, warnings as they come."""
+    """What a person sees on standard error: one line before the work, a bar during it, warnings as
+    they come.
+    """
 
     def __init__(self, quiet: bool) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -51,8 +54,15 @@ class Display:
         if self.quiet:
             return
         if self._bar is None:
-            columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-            self._bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                DownloadColumn(),
+                TransferSpeedColumn(),
+            )
+            self._bar = Progress(
+                *columns, console=self.console, disable=not self.console.is_terminal
+            )
             self._bar.start()
         if name not in self._tasks:
             self._tasks[name] = self._bar.add_task(f"fetching {name}", total=total)
@@ -94,8 +104,14 @@ class Display:
         self._stages = planned.stages
         self._total = sum(size.pixels * steps for size, steps in planned.stages)
         self._expected = planned.seconds
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[note]}"))
-        self._bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[note]}"),
+        )
+        self._bar = Progress(
+            *columns, console=self.console, transient=True, disable=not self.console.is_terminal
+        )
         self._tasks = {"paint": self._bar.add_task("painting", total=self._total, note="")}
         self._bar.start()
         self._begun = self._told = time.monotonic()
@@ -110,7 +126,9 @@ class Display:
         self._bar.update(self._tasks["paint"], completed=done, description=self._stage, note=note)
         if not self.console.is_terminal and time.monotonic() - self._told > _LINE_SECONDS:
             self._told = time.monotonic()
-            self.console.print(f"{self._stage}: {done / self._total:.0%} done, {note}", markup=False)
+            self.console.print(
+                f"{self._stage}: {done / self._total:.0%} done, {note}", markup=False
+            )
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -127,7 +145,9 @@ def _left(share: float, elapsed: float, expected: float) -> float:
 def _sentence(planned: Any) -> str:
     """The one line before the work."""
     runs = [(stage, len(list(same))) for stage, same in itertools.groupby(planned.stages)]
-    stages = " > ".join(f"{f'{count} times ' * (count > 1)}{size}:{steps}" for (size, steps), count in runs)
+    stages = " > ".join(
+        f"{f'{count} times ' * (count > 1)}{size}:{steps}" for (size, steps), count in runs
+    )
     needed, free = bytes_text(planned.memory_bytes), bytes_text(planned.free_bytes)
     tiles = f" in tiles of {planned.tile} px" if planned.tile else ""
     disk = f" and {bytes_text(planned.disk_bytes)} of disk" if planned.disk_bytes else ""
@@ -154,7 +174,14 @@ def plan_table(sizes: Sequence[int], found: Sequence[events.Planned | ImpastoErr
         disk = bytes_text(one.disk_bytes) if one.disk_bytes else "-"
         memory = bytes_text(one.memory_bytes)
         mega = f"{one.size.pixels / 1e6:.2f}"
-        table.add_row(str(one.size), mega, duration(one.seconds), memory, disk, f"{how}{fits}; stages {stages}")
+        table.add_row(
+            str(one.size),
+            mega,
+            duration(one.seconds),
+            memory,
+            disk,
+            f"{how}{fits}; stages {stages}",
+        )
     console.print(table)
     if first is not None:
         free = bytes_text(first.free_bytes)
@@ -165,10 +192,14 @@ RECIPE_COLUMNS = ("name", "network", "content", "style", "solver", "size: evalua
 
 
 def recipe_row(recipe: Recipe) -> tuple[str, ...]:
-    """What a recipe compares, searches with and paints, in a few words for each of ``RECIPE_COLUMNS``."""
+    """What a recipe compares, searches with and paints, in a few words for each of
+    ``RECIPE_COLUMNS``.
+    """
     network, solver, counts = recipe.network, recipe.solver, recipe.schedule.iterations
     pooling = " average" if network.pooling == "average" else ""
-    size = {"long": f"{recipe.size}", "short": f"short {recipe.size}"}.get(recipe.side, f"{recipe.size} {recipe.side}")
+    size = {"long": f"{recipe.size}", "short": f"short {recipe.size}"}.get(
+        recipe.side, f"{recipe.size} {recipe.side}"
+    )
     return (
         recipe.name,
         f"{network.name}{pooling}",
@@ -181,11 +212,21 @@ def recipe_row(recipe: Recipe) -> tuple[str, ...]:
 
 
 def recipe_table(recipes: Sequence[Recipe]) -> None:
-    """The recipes on standard output: the house's with what they are for, the published systems' with what they do."""
+    """The recipes on standard output: the house's with what they are for, the published systems'
+    with what they do.
+    """
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    house = Table(Column("name", no_wrap=True), "what it is for", box=None, pad_edge=False, header_style="bold")
+    house = Table(
+        Column("name", no_wrap=True),
+        "what it is for",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
     first, *others = RECIPE_COLUMNS
-    published = Table(Column(first, no_wrap=True), *others, box=None, pad_edge=False, header_style="bold")
+    published = Table(
+        Column(first, no_wrap=True), *others, box=None, pad_edge=False, header_style="bold"
+    )
     for recipe in recipes:
         if recipe.source:
             published.add_row(*recipe_row(recipe))
@@ -193,7 +234,8 @@ def recipe_table(recipes: Sequence[Recipe]) -> None:
             house.add_row(recipe.name, recipe.summary)
     console.print(house)
     console.print(
-        "\nPublished systems; `impasto recipes NAME` prints one, docs/recipes.md says what was kept and what was mended.\n"
+        "\nPublished systems; `impasto recipes NAME` prints one, docs/recipes.md says what was "
+        "kept and what was mended.\n"
     )
     console.print(published)
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter, Token
 
-from impasto import recipe as recipes
-from impasto.amounts import expanded
+from impasto.recipe import options
+from impasto.storage.names import expanded
 
 
 def as_path(kind: Any, tokens: Sequence[Token]) -> Path:
@@ -26,7 +26,8 @@ Overwrite = Annotated[bool, Parameter(negative="", show_default=False)]
 
 # What other programs of this kind, and people, call our options.
 _SAME = {
-    "size": "image-size img-size output-size resolution width height max-size pixels resize scale-to",
+    "size": "image-size img-size output-size resolution width height max-size pixels resize "
+    "scale-to",
     "iterations": "num-iterations n-iter max-iter num-steps n-steps steps epochs iters",
     "output": "output-image output-path out save result dest destination",
     "init": "init-image initial start-from",
@@ -46,14 +47,28 @@ _SAME = {
 }
 _MEANT = {word: name for name, words in _SAME.items() for word in words.split()}
 _HINTS = {
-    **dict.fromkeys(("content", "content-image", "photo", "input", "image"), "The photo needs no option: it comes first."),
-    **dict.fromkeys(("style", "style-image", "painting"), "The painting needs no option: it comes after the photo."),
     **dict.fromkeys(
-        ("preserve-color", "preserve-colors", "original-colors", "original-colours", "keep-colors", "keep-colours"),
+        ("content", "content-image", "photo", "input", "image"),
+        "The photo needs no option: it comes first.",
+    ),
+    **dict.fromkeys(
+        ("style", "style-image", "painting"),
+        "The painting needs no option: it comes after the photo.",
+    ),
+    **dict.fromkeys(
+        (
+            "preserve-color",
+            "preserve-colors",
+            "original-colors",
+            "original-colours",
+            "keep-colors",
+            "keep-colours",
+        ),
         "The colours come from the painting; no setting keeps the photo's.",
     ),
     **dict.fromkeys(
-        ("style-blend-weights", "style-weights", "blend"), "Weights follow the paintings: irises:0.7 wheat-fields.jpg:0.3"
+        ("style-blend-weights", "style-weights", "blend"),
+        "Weights follow the paintings: irises:0.7 wheat-fields.jpg:0.3",
     ),
 }
 
@@ -61,7 +76,10 @@ _HINTS = {
 def unknown_option(message: str) -> tuple[str, str] | None:
     """For a complaint about an option that there is not: what to say, and what to use instead."""
     if message.startswith("Unknown option: -."):
-        return "- is no file here.", "impasto stylize reads the photo, its first argument, from standard input as -."
+        return (
+            "- is no file here.",
+            "impasto stylize reads the photo, its first argument, from standard input as -.",
+        )
     found = re.match(r"Unknown option: (--?([\w-]+))", message)
     if found is None:
         return None
@@ -73,11 +91,17 @@ def unknown_option(message: str) -> tuple[str, str] | None:
 def option(field: str, kind: Any, default: Any, help: str, **more: Any) -> inspect.Parameter:
     """An option of a command; ``more`` is cyclopts' own."""
     annotation = Annotated[kind, Parameter(help=help, **more)]
-    return inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    return inspect.Parameter(
+        field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
 
 
-def setting(one: recipes.Option, kind: Any, group: Group, shown: str) -> inspect.Parameter:
-    """The option of a setting, None where it is not given; ``shown`` is the default that its help tells, if any."""
+def setting(one: options.Option, kind: Any, group: Group, shown: str) -> inspect.Parameter:
+    """The option of a setting, None where it is not given; ``shown`` is the default that its help
+    tells, if any.
+    """
     help = f"{one.help} [default: {shown}]" if shown else one.help
     field = one.name.replace("-", "_")
-    return option(field, kind | None, None, help, name=f"--{one.name}", show_default=False, group=group)
+    return option(
+        field, kind | None, None, help, name=f"--{one.name}", show_default=False, group=group
+    )

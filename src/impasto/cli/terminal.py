@@ -21,7 +21,9 @@ def complain(message: str, hint: str) -> None:
 
 
 def speak_any_name() -> None:
-    """Let standard output and error take every text: a name that is not UTF-8 as its bytes, other letters as they can."""
+    """Let standard output and error take every text: a name that is not UTF-8 as its bytes, other
+    letters as they can.
+    """
     codecs.register_error("impasto", _name_or_question_mark)
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (it was closed: nobody wants to hear it)
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
@@ -41,7 +43,9 @@ _LONGEST_START = 10.0  # seconds from the start of a program to its first line; 
 
 
 def time_of_start() -> float:
-    """When the command was given, by ``time.monotonic()``: the start of the process where the system tells it, or now."""
+    """When the command was given, by ``time.monotonic()``: the start of the process where the
+    system tells it, or now.
+    """
     now = time.monotonic()
     try:
         with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
@@ -53,7 +57,9 @@ def time_of_start() -> float:
 
 
 def discard_output() -> None:
-    """Send the rest of standard output nowhere, so that the interpreter does not fail on it as it ends."""
+    """Send the rest of standard output nowhere, so that the interpreter does not fail on it as it
+    ends.
+    """
     with suppress(OSError, ValueError):  # ValueError: it is closed, or no file
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -74,16 +80,24 @@ class Stop:
             raise KeyboardInterrupt
         self._signal = number
         with suppress(OSError):  # the terminal may be gone
-            print("\nStopping after this step; the picture so far is kept. Ctrl-C again stops at once.", file=sys.stderr)
+            print(
+                "\nStopping after this step; the picture so far is kept. Ctrl-C again stops "
+                "at once.",
+                file=sys.stderr,
+            )
 
     def exit(self) -> None:
-        """End the program as the signal would have: 130 for Ctrl-C, 143 for SIGTERM. Scripts stop there too."""
+        """End the program as the signal would have: 130 for Ctrl-C, 143 for SIGTERM. Scripts stop
+        there too.
+        """
         sys.exit(128 + self._signal)
 
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """Ctrl-C or SIGTERM once asks the work to stop after the step at hand and keep the picture; twice stops at once."""
+    """Ctrl-C or SIGTERM once asks the work to stop after the step at hand and keep the picture;
+    twice stops at once.
+    """
     stop = Stop()
     before = {}
     try:

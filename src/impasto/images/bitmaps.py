@@ -21,7 +21,9 @@ _PSD_VERSION_INFO = 1057
 
 
 def decode_bmp(data: bytes, task: Task) -> Decoded:
-    """The samples of a BMP, in the colours of a header of version 4 or 5 (BITMAPV4HEADER, BITMAPV5HEADER)."""
+    """The samples of a BMP, in the colours of a header of version 4 or 5 (BITMAPV4HEADER,
+    BITMAPV5HEADER).
+    """
     length = struct.unpack_from("<I", data, 14)[0] if len(data) >= 18 else 0
     if length not in _BMP_HEADERS:  # two letters are no signature: a text may begin with them
         raise not_a_picture(task.label, data[:4096])
@@ -39,12 +41,16 @@ def decode_bmp(data: bytes, task: Task) -> Decoded:
 
 
 def _calibrated(numbers: tuple[int, ...]) -> Colorimetry | None:
-    """From the XYZ of red, green and blue (2.30 bits) and three gammas (16.16 bits); None where they are not filled in."""
+    """From the XYZ of red, green and blue (2.30 bits) and three gammas (16.16 bits); None where
+    they are not filled in.
+    """
     ends = np.array(numbers[:9], float).reshape(3, 3) / (1 << 30)
     gammas = [value / 65536 for value in numbers[9:]]
     if not (ends.sum(axis=1) > 0).all() or not all(0.1 < gamma < 10 for gamma in gammas):
         return None
-    points: list[Point] = [(float(x / (x + y + z)), float(y / (x + y + z))) for x, y, z in (*ends, ends.sum(axis=0))]
+    points: list[Point] = [
+        (float(x / (x + y + z)), float(y / (x + y + z))) for x, y, z in (*ends, ends.sum(axis=0))
+    ]
     curves = tuple(colorimetry.gamma(gamma) for gamma in gammas)
     try:
         found = Colorimetry("calibrated RGB", curves, (points[0], points[1], points[2]), points[3])  # type: ignore[arg-type]
@@ -56,17 +62,21 @@ def _calibrated(numbers: tuple[int, ...]) -> Colorimetry | None:
 def decode_qoi(data: bytes, task: Task) -> Decoded:
     """The samples of a QOI picture, taken as sRGB.
 
-    Its header can say that they are linear light, but "is purely informative" (specification 1.0), and Pillow
-    says so of every picture that it saves. So it is said, and not converted.
+    Its header can say that they are linear light, but "is purely informative" (specification 1.0),
+    and Pillow says so of every picture that it saves. So it is said, and not converted.
     """
     decoded = decode_pillow(opened(data, task, "QOI"), task)
     if data[13:14] == b"\1":
-        decoded.notes.append("marked as linear light, as some programs mark all QOI, and taken as sRGB")
+        decoded.notes.append(
+            "marked as linear light, as some programs mark all QOI, and taken as sRGB"
+        )
     return decoded
 
 
 def decode_tga(data: bytes, task: Task) -> Decoded:
-    """The samples of a Targa picture, whose extension area says what the fourth channel and the gamma are."""
+    """The samples of a Targa picture, whose extension area says what the fourth channel and the
+    gamma are.
+    """
     decoded = decode_pillow(opened(data, task, "TGA"), task)
     area = _tga_extension(data)
     if area:
@@ -108,12 +118,15 @@ def _without_alpha(decoded: Decoded) -> None:
 def decode_psd(data: bytes, task: Task) -> Decoded:
     """The samples of a Photoshop document's merged picture.
 
-    Raises BadPicture for documents of 16 or 32 bits a channel, and for those that were saved without it.
+    Raises BadPicture for documents of 16 or 32 bits a channel, and for those that were saved
+    without it.
     """
     bits, mode = struct.unpack_from(">HH", data, 22)
     if bits not in (1, 8) or mode == 7:
         what = f"{bits} bits a channel" if bits not in (1, 8) else "several colour channels"
-        raise BadPicture(f"{task.label} is a Photoshop document with {what}.", "Save it as TIFF in Photoshop.")
+        raise BadPicture(
+            f"{task.label} is a Photoshop document with {what}.", "Save it as TIFF in Photoshop."
+        )
     image = opened(data, task, "PSD")
     for number, _, body in getattr(image, "resources", ()):
         if number == _PSD_VERSION_INFO and len(body) > 4 and not body[4]:

@@ -1,6 +1,8 @@
-"""The boxes of ISO base media files: HEIF, AVIF and JPEG 2000. What decides the look of the primary picture.
+"""The boxes of ISO base media files: HEIF, AVIF and JPEG 2000. What decides the look of the primary
+picture.
 
-It knows ISO/IEC 14496-12, 23008-12 (HEIF) and 23000-22 (MIAF): which properties belong to the primary item.
+It knows ISO/IEC 14496-12, 23008-12 (HEIF) and 23000-22 (MIAF): which properties belong to the
+primary item.
 """
 
 from __future__ import annotations
@@ -25,24 +27,34 @@ class Primary:
     nclx: tuple[int, int, int, bool] | None = None
     """Primaries, transfer, matrix (H.273), and whether the range is full."""
     clap: tuple[Fraction, ...] = ()
-    """Width, height, and the offset of the centre to the right and down, of the part to be shown."""
+    """Width, height, and the offset of the centre to the right and down, of the part to be shown.
+    """
     order: list[str] = field(default_factory=list)
     """The names of the properties in the order of the file; transformations apply in it."""
 
     def shown(self, size: Size) -> Region | None:
-        """The part of a decoded picture that is to be shown; None: all of it, or the property makes no sense."""
+        """The part of a decoded picture that is to be shown; None: all of it, or the property makes
+        no sense.
+        """
         if len(self.clap) != 4:
             return None
         width, height, right, down = self.clap
         left = (size.width - 1) / Fraction(2) + right - (width - 1) / 2
         top = (size.height - 1) / Fraction(2) + down - (height - 1) / 2
         region = Region(round(top), round(left), round(top + height), round(left + width))
-        inside = 0 <= region.top < region.bottom <= size.height and 0 <= region.left < region.right <= size.width
+        inside = (
+            0 <= region.top < region.bottom <= size.height
+            and 0 <= region.left < region.right <= size.width
+        )
         return region if inside and region.size != size else None
 
 
-def boxes(data: bytes | memoryview, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, int, int]]:
-    """Type, start and end of the contents of every box in a range; stops at the first that makes no sense."""
+def boxes(
+    data: bytes | memoryview, start: int = 0, end: int | None = None
+) -> Iterator[tuple[bytes, int, int]]:
+    """Type, start and end of the contents of every box in a range; stops at the first that makes no
+    sense.
+    """
     at, end = start, len(data) if end is None else min(end, len(data))
     for _ in range(_MOST):
         if at + 8 > end:

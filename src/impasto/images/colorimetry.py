@@ -1,7 +1,8 @@
-"""Colour by numbers: primaries, white points and transfer curves, and the conversion from them to sRGB.
+"""Colour by numbers: primaries, white points and transfer curves, and the conversion from them to
+sRGB.
 
-It knows ITU-T H.273 (the code points that PNG's cICP, HEIF's nclx and others share) and the formulas behind
-them. ICC profiles are in ``profiles``.
+It knows ITU-T H.273 (the code points that PNG's cICP, HEIF's nclx and others share) and the
+formulas behind them. ICC profiles are in ``profiles``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ BT709: tuple[Point, Point, Point] = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.0
 ADOBE: tuple[Point, Point, Point] = ((0.640, 0.330), (0.210, 0.710), (0.150, 0.060))
 _P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
 _C: Point = (0.310, 0.316)
-_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+_BRADFORD = np.array(
+    [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
+)
 
 # H.273 table 2 (ColourPrimaries): name, red, green and blue, white.
 _PRIMARIES: dict[int, tuple[str, tuple[Point, Point, Point], Point]] = {
@@ -63,7 +66,9 @@ def linear_to_srgb(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _bt709(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     alpha, beta = 1.09929682680944, 0.018053968510807
-    return np.where(values < 4.5 * beta, values / 4.5, np.power((values + alpha - 1) / alpha, 1 / 0.45))
+    return np.where(
+        values < 4.5 * beta, values / 4.5, np.power((values + alpha - 1) / alpha, 1 / 0.45)
+    )
 
 
 def _smpte240(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -108,11 +113,15 @@ class Colorimetry:
     """Whether black is at 16/255 and white at 235/255, as in video."""
 
     def to_srgb(self, encoded: Pixels) -> Pixels:
-        """(N, M, 3) or grey (N, M, 1) encoded values, 0..1, as sRGB of the same shape; clipped to the gamut."""
+        """(N, M, 3) or grey (N, M, 1) encoded values, 0..1, as sRGB of the same shape; clipped to
+        the gamut.
+        """
         return self.of_linear(self.linear(encoded))
 
     def linear(self, encoded: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Encoded values, 0..1, as linear light in these primaries. Grey (one channel) follows the green curve."""
+        """Encoded values, 0..1, as linear light in these primaries. Grey (one channel) follows the
+        green curve.
+        """
         values = encoded.astype(np.float64)
         if self.narrow:
             values = np.clip((values * 255 - 16) / 219, 0, 1)
@@ -125,7 +134,9 @@ class Colorimetry:
         """Linear light in these primaries as sRGB, by relative colorimetry (white stays white)."""
         if linear.shape[-1] == 3 and self._moves:
             linear = linear @ self.matrix.T.astype(np.float32)
-        encoded: Pixels = _encoded()[np.rint(np.clip(linear, 0, 1) * np.float32(_STEPS)).astype(np.int32)]
+        encoded: Pixels = _encoded()[
+            np.rint(np.clip(linear, 0, 1) * np.float32(_STEPS)).astype(np.int32)
+        ]
         return encoded
 
     @property
@@ -134,17 +145,23 @@ class Colorimetry:
 
     @property
     def matrix(self) -> npt.NDArray[np.float64]:
-        """3 x 3, from linear light in these primaries to linear sRGB, white adapted by Bradford's method."""
+        """3 x 3, from linear light in these primaries to linear sRGB, white adapted by Bradford's
+        method.
+        """
         adapted = _adaptation(self.white, D65) @ to_xyz(self.primaries, self.white)
         return np.linalg.inv(to_xyz(BT709, D65)) @ adapted
 
     @property
     def is_srgb(self) -> bool:
-        """Whether it moves no colour of a 9 x 9 x 9 lattice, nor any grey, by more than one 8-bit step."""
+        """Whether it moves no colour of a 9 x 9 x 9 lattice, nor any grey, by more than one 8-bit
+        step.
+        """
         ramp = np.linspace(0, 1, 9, dtype=np.float32)
         lattice = np.stack(np.meshgrid(ramp, ramp, ramp, indexing="ij"), axis=-1).reshape(1, -1, 3)
         greys = np.repeat(np.linspace(0, 1, 256, dtype=np.float32)[None, :, None], 3, axis=2)
-        return all(bool(np.abs(self.to_srgb(each) - each).max() <= 1.01 / 255) for each in (lattice, greys))
+        return all(
+            bool(np.abs(self.to_srgb(each) - each).max() <= 1.01 / 255) for each in (lattice, greys)
+        )
 
 
 @cache
@@ -156,7 +173,9 @@ def _encoded() -> Pixels:
 
 @cache
 def to_xyz(primaries: tuple[Point, Point, Point], white: Point) -> npt.NDArray[np.float64]:
-    """The 3 x 3 matrix from linear RGB of these primaries to XYZ. ValueError if they span no colours."""
+    """The 3 x 3 matrix from linear RGB of these primaries to XYZ. ValueError if they span no
+    colours.
+    """
     columns = np.array([(x, y, 1 - x - y) for x, y in primaries]).T
     if white[1] <= 0 or abs(np.linalg.det(columns)) < 1e-6:
         raise ValueError("its primaries are no colours")
@@ -183,26 +202,36 @@ ADOBE_RGB = Colorimetry("Adobe RGB (1998)", (gamma(563 / 256),) * 3, ADOBE)
 
 
 def of_h273(primaries: int, transfer: int, *, full: bool = True) -> tuple[Colorimetry | None, str]:
-    """The colours that H.273's code points mean, and a note on what cannot be converted ("" if nothing).
+    """The colours that H.273's code points mean, and a note on what cannot be converted ("" if
+    nothing).
 
     Code 2 (unspecified) of either is taken as sRGB's. None where there is nothing to convert.
     """
     if transfer in _UNCONVERTED:
-        return None, f"its brightness is coded as {_UNCONVERTED[transfer]} (HDR), which is not converted"
+        return (
+            None,
+            f"its brightness is coded as {_UNCONVERTED[transfer]} (HDR), which is not converted",
+        )
     name, triangle, white = _PRIMARIES.get(1 if primaries == 2 else primaries, ("", BT709, D65))
     curve_name, curve = _CURVES.get(13 if transfer == 2 else transfer, ("", srgb_to_linear))
     if not (name and curve_name):
-        return None, f"its colour code points ({primaries}, {transfer}) are not known and were ignored"
+        return (
+            None,
+            f"its colour code points ({primaries}, {transfer}) are not known and were ignored",
+        )
     label = name if transfer in (2, 13) else f"{name} with {curve_name}"
     found = Colorimetry(label, (curve,) * 3, triangle, white, not full)
     return (None if found.is_srgb else found), ""
 
 
-def of_gamma(exponent: float | None, points: tuple[Point, Point, Point, Point] | None) -> Colorimetry | None:
-    """From the exponent of decoding and the points white, red, green, blue, either of which may be missing.
+def of_gamma(
+    exponent: float | None, points: tuple[Point, Point, Point, Point] | None
+) -> Colorimetry | None:
+    """From the exponent of decoding and the points white, red, green, blue, either of which may be
+    missing.
 
-    None if that is sRGB, or no colours at all. An exponent of 2.2 with sRGB's primaries, or with none, is sRGB:
-    the PNG specification gives it as the value that stands for the sRGB curve.
+    None if that is sRGB, or no colours at all. An exponent of 2.2 with sRGB's primaries, or with
+    none, is sRGB: the PNG specification gives it as the value that stands for the sRGB curve.
     """
     white, *triangle = points or (D65, *BT709)
     primaries = (triangle[0], triangle[1], triangle[2])
@@ -210,7 +239,9 @@ def of_gamma(exponent: float | None, points: tuple[Point, Point, Point, Point] |
         white, primaries = D65, BT709
     standard = exponent is None or (abs(exponent - 2.2) < 0.005 and primaries == BT709)
     curve = srgb_to_linear if standard or exponent is None else gamma(exponent)
-    words = ([] if standard else [f"gamma {exponent:.3g}"]) + ([] if primaries == BT709 else ["primaries of its own"])
+    words = ([] if standard else [f"gamma {exponent:.3g}"]) + (
+        [] if primaries == BT709 else ["primaries of its own"]
+    )
     found = Colorimetry(" and ".join(words) or "sRGB", (curve,) * 3, primaries, white)
     try:
         return None if found.is_srgb else found

@@ -1,8 +1,9 @@
-"""Decoded: one picture's samples as its file has them, to be had in strips of rows; and those of any Pillow image.
+"""Decoded: one picture's samples as its file has them, to be had in strips of rows; and those of
+any Pillow image.
 
-Integers of 8 and 16 bits are full scale. Longer integers are taken as 16 bit, and floats as 0..1; values
-outside that are refused with a ValueError, because guessing a scale from the brightest pixel makes a picture
-depend on its own contents.
+Integers of 8 and 16 bits are full scale. Longer integers are taken as 16 bit, and floats as 0..1;
+values outside that are refused with a ValueError, because guessing a scale from the brightest pixel
+makes a picture depend on its own contents.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from impasto.images.refusals import check_size, not_a_picture
 from impasto.images.silence import quiet
 
 Rows = Callable[[int, int], tuple[Samples, Samples | None]]
-"""Rows from the first number up to the second: colour (h, W, C) and alpha (h, W), uint8, uint16 or float 0..1."""
+"""Rows from the first number up to the second: colour (h, W, C) and alpha (h, W), uint8, uint16 or
+float 0..1.
+"""
 
 _SIGNS = np.array([0, 128, 128], np.uint8)
 _OVERSHOOT = 1e-3  # what resampling and rounding do to floats; less than an 8-bit step
@@ -40,18 +43,25 @@ class Task:
     limit: float
     """The largest number of pixels, in millions."""
     side: int | None = None
-    """The long side that will be needed at most; a decoder may leave out detail beyond twice that."""
+    """The long side that will be needed at most; a decoder may leave out detail beyond twice that.
+    """
 
     def check(self, size: Size) -> None:
         """Raise BadPicture if a picture of this size has no pixels, or too many."""
         check_size(self.label, size, self.limit)
 
     def box(self, size: Size) -> int:
-        """How many pixels a side are averaged into one: as many as leave the long side twice ``side`` or more.
+        """How many pixels a side are averaged into one: as many as leave the long side twice
+        ``side`` or more.
 
-        And the short side 8 or more, since the boxes at the far edges may be cut, which bends what is thinner.
+        And the short side 8 or more, since the boxes at the far edges may be cut, which bends what
+        is thinner.
         """
-        return 1 if self.side is None else max(1, min(size.long_side // (2 * self.side), size.short_side // 8))
+        return (
+            1
+            if self.side is None
+            else max(1, min(size.long_side // (2 * self.side), size.short_side // 8))
+        )
 
 
 @dataclass
@@ -76,7 +86,9 @@ class Decoded:
     notes: list[str] = field(default_factory=list)
 
     def take_exif(self, image: Image.Image) -> None:
-        """Keep the image's EXIF block, and what it says about turning and, where nothing else does, colour."""
+        """Keep the image's EXIF block, and what it says about turning and, where nothing else does,
+        colour.
+        """
         found = exif.found(image)
         self.orientation = exif.orientation(found)
         self.exif = exif.kept(found, self.notes)
@@ -94,7 +106,8 @@ def of_arrays(colour: Samples, space: Space, alpha: Samples | None = None, **mor
 
 
 def opened(data: bytes, task: Task, *formats: str) -> Any:
-    """The header of a file as a Pillow image of one of these formats; its size is checked, nothing is decoded.
+    """The header of a file as a Pillow image of one of these formats; its size is checked, nothing
+    is decoded.
 
     Raises BadPicture, or whatever else Pillow raises on what it cannot read.
     """
@@ -108,7 +121,9 @@ def opened(data: bytes, task: Task, *formats: str) -> Any:
 
 
 def decode_pillow(image: Image.Image, task: Task) -> Decoded:
-    """The samples of an image of any Pillow mode; the image is decoded if it was not, and left as it was."""
+    """The samples of an image of any Pillow mode; the image is decoded if it was not, and left as
+    it was.
+    """
     image.load()
     size = Size(image.height, image.width)
     task.check(size)  # an icon's header may lie about what is inside
@@ -129,7 +144,9 @@ def decode_pillow(image: Image.Image, task: Task) -> Decoded:
 
 
 def _pillow_rows(image: Image.Image, mode: str, has_alpha: bool) -> Rows:
-    """Rows of an image, converted to ``mode`` part by part: Pillow's own storage is the only whole copy."""
+    """Rows of an image, converted to ``mode`` part by part: Pillow's own storage is the only whole
+    copy.
+    """
 
     def rows(top: int, bottom: int) -> tuple[Samples, Samples | None]:
         whole = (top, bottom) == (0, image.height)
@@ -161,7 +178,9 @@ def full_scale(samples: Samples, notes: list[str]) -> Samples:
     if samples.dtype.newbyteorder("=") in (np.uint8, np.uint16):
         return samples.astype(samples.dtype.newbyteorder("="), copy=False)
     if samples.dtype == np.int8:
-        raise ValueError("its samples are signed integers of 8 bits, whose black and white it does not say")
+        raise ValueError(
+            "its samples are signed integers of 8 bits, whose black and white it does not say"
+        )
     low, high = int(samples.min()), int(samples.max())
     if low < 0 or high > 65535:
         raise ValueError(f"its values go from {low} to {high}, and integers must be 0..65535")
@@ -170,7 +189,9 @@ def full_scale(samples: Samples, notes: list[str]) -> Samples:
 
 
 def scaled(samples: Samples, bits: int) -> Samples:
-    """Unsigned samples of ``bits`` significant bits, 1..16, as uint8 (up to 8 bits) or uint16 of full scale."""
+    """Unsigned samples of ``bits`` significant bits, 1..16, as uint8 (up to 8 bits) or uint16 of
+    full scale.
+    """
     if bits in (8, 16):
         return samples
     kind = np.uint8 if bits < 8 else np.uint16
@@ -182,5 +203,6 @@ def scaled(samples: Samples, bits: int) -> Samples:
 def too_many_channels(task: Task, channels: int) -> BadPicture:
     """The refusal of scientific data with more channels than a picture has."""
     return BadPicture(
-        f"{task.label} has {channels} channels, and a picture has 1 to 5.", "Export three of them as an RGB picture."
+        f"{task.label} has {channels} channels, and a picture has 1 to 5.",
+        "Export three of them as an RGB picture.",
     )

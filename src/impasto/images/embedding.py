@@ -1,7 +1,8 @@
-"""How a picture was made, inside the picture: recipe, credit and title as one XMP packet in every format.
+"""How a picture was made, inside the picture: recipe, credit and title as one XMP packet in every
+format.
 
-It knows XMP (ISO 16684-1), which PNG, JPEG, WebP and TIFF all have a place for, and which photo programs
-show and keep.
+It knows XMP (ISO 16684-1), which PNG, JPEG, WebP and TIFF all have a place for, and which photo
+programs show and keep.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from impasto.images import formats, heif, png, sources, webp
 _NS = "urn:impasto:ns#"
 _DC = "http://purl.org/dc/elements/1.1/"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-# What XML cannot hold: control characters, and lone surrogates (Python's spelling of undecodable file names).
+# What XML cannot hold: control characters, and lone surrogates (Python's spelling of undecodable
+# file names).
 _NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 
 
@@ -62,14 +64,16 @@ def _text(path: str | bytes | os.PathLike[Any], tag: str) -> str | None:
     with sources.opened(path) as (file, label, name):
         formats.refuse_early(file, label)
         packet = _packet(sources.contents(file, label, name).data, label)
-    if not packet or b"<!DOCTYPE" in packet:  # XMP has none; in a stranger's file it could expand without end
+    # XMP has none; in a stranger's file it could expand without end.
+    if not packet or b"<!DOCTYPE" in packet:
         return None
     try:
         root = ElementTree.fromstring(packet.strip(b"\0 \n"))
     except ElementTree.ParseError:
         return None
     for description in root.iter(f"{{{_RDF}}}Description"):
-        if tag in description.attrib:  # how other programs write a simple property when they save again
+        # How other programs write a simple property when they save again.
+        if tag in description.attrib:
             return description.attrib[tag]
         element = description.find(tag)
         if element is not None:

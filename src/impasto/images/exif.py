@@ -27,7 +27,8 @@ _DROPPED_DETAILS = {
     _GAMMA := 0xA500,  # of the file's values; those of the pixels are sRGB
 }
 _INTEROPERABILITY, _INDEX = 0xA005, 1
-_ADOBE, _UNCALIBRATED = 2, 65535  # values of ColorSpace; 2 is in no standard, but some cameras write it
+# Values of ColorSpace; 2 is in no standard, but some cameras write it.
+_ADOBE, _UNCALIBRATED = 2, 65535
 
 
 def found(image: Image.Image) -> Image.Exif | None:
@@ -58,7 +59,9 @@ def orientation(data: Image.Exif | None) -> int:
 
 
 def kept(data: Image.Exif | None, notes: list[str]) -> bytes:
-    """What is worth keeping, as a block of its own that begins with ``Exif\\0\\0``; empty if there is nothing."""
+    """What is worth keeping, as a block of its own that begins with ``Exif\\0\\0``; empty if there
+    is nothing.
+    """
     try:
         if data is None:
             raise ValueError("no EXIF data")
@@ -88,9 +91,9 @@ def _block(data: Image.Exif) -> bytes:
 def colours(data: Image.Exif | None) -> Colorimetry | None:
     """What the EXIF data say that RGB values mean; None: sRGB, or nothing.
 
-    A camera marks Adobe RGB by ColorSpace 65535 (uncalibrated) and the interoperability index R03 (DCF 2.0).
-    Many leave the index out, so 65535 alone counts too, unless the index is that of sRGB (R98) or the primaries
-    are given.
+    A camera marks Adobe RGB by ColorSpace 65535 (uncalibrated) and the interoperability index R03
+    (DCF 2.0). Many leave the index out, so 65535 alone counts too, unless the index is that of sRGB
+    (R98) or the primaries are given.
     """
     try:
         return None if data is None else _colours(data)
@@ -106,9 +109,14 @@ def _colours(data: Image.Exif) -> Colorimetry | None:
         return ADOBE_RGB
     if space != _UNCALIBRATED or index == "R98":
         return None
-    white, primaries = data.get(ExifTags.Base.WhitePoint), data.get(ExifTags.Base.PrimaryChromaticities)
+    white, primaries = (
+        data.get(ExifTags.Base.WhitePoint),
+        data.get(ExifTags.Base.PrimaryChromaticities),
+    )
     if white and primaries and len(white) == 2 and len(primaries) == 6:
         numbers: list[Any] = [float(value) for value in (*white, *primaries)]
         points = [(numbers[at], numbers[at + 1]) for at in range(0, 8, 2)]
-        return of_gamma(float(details.get(_GAMMA, 2.2)), (points[0], points[1], points[2], points[3]))
+        return of_gamma(
+            float(details.get(_GAMMA, 2.2)), (points[0], points[1], points[2], points[3])
+        )
     return ADOBE_RGB

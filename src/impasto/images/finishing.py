@@ -30,7 +30,9 @@ def finished(decoded: Decoded, task: Task, *, source: str, sha256: str = "") -> 
         alpha = None  # opaque: no alpha
     if alpha is not None:
         if alpha.max() <= 0:
-            raise BadPicture(f"{task.label} is transparent everywhere, so there is nothing to see in it.")
+            raise BadPicture(
+                f"{task.label} is transparent everywhere, so there is nothing to see in it."
+            )
         pixels = fill_transparent(pixels, alpha)
     if not sha256:
         sha256 = _digest(pixels, alpha) if digest is None else digest.hexdigest()
@@ -40,7 +42,9 @@ def finished(decoded: Decoded, task: Task, *, source: str, sha256: str = "") -> 
     return Picture(pixels, alpha, decoded.exif, conversion.profile, source, sha256, notes, full)
 
 
-def _collected(decoded: Decoded, conversion: Conversion, box: int, digest: Any) -> tuple[Pixels, Pixels | None]:
+def _collected(
+    decoded: Decoded, conversion: Conversion, box: int, digest: Any
+) -> tuple[Pixels, Pixels | None]:
     """Upright pixels and alpha, filled strip by strip."""
     height, width = decoded.size
     small = Size(-(-height // box), -(-width // box))
@@ -70,7 +74,9 @@ def _collected(decoded: Decoded, conversion: Conversion, box: int, digest: Any) 
     return pixels, alpha
 
 
-def _converted(decoded: Decoded, conversion: Conversion, top: int, bottom: int) -> tuple[Pixels, Pixels | None]:
+def _converted(
+    decoded: Decoded, conversion: Conversion, top: int, bottom: int
+) -> tuple[Pixels, Pixels | None]:
     samples, opacity = decoded.rows(top, bottom)
     alpha = None if opacity is None else unit(opacity)
     if alpha is not None and decoded.premultiplied:
@@ -79,7 +85,9 @@ def _converted(decoded: Decoded, conversion: Conversion, top: int, bottom: int) 
 
 
 def _mean(values: Samples, box: int) -> Pixels:
-    """The mean of every ``box`` x ``box`` square of (h, w) or (h, w, C); those at the far edges may be cut."""
+    """The mean of every ``box`` x ``box`` square of (h, w) or (h, w, C); those at the far edges may
+    be cut.
+    """
     if box == 1:
         return values
     height, width = values.shape[:2]
@@ -91,7 +99,9 @@ def _mean(values: Samples, box: int) -> Pixels:
 
 
 def _as_stored(upright: Pixels, orientation: int) -> Pixels:
-    """A view of upright pixels in which rows and columns are those of the file, by EXIF's orientation 1..8."""
+    """A view of upright pixels in which rows and columns are those of the file, by EXIF's
+    orientation 1..8.
+    """
     if orientation in (2, 3, 6, 7):
         upright = upright[:, ::-1]
     if orientation in (3, 4, 7, 8):

@@ -1,4 +1,6 @@
-"""The formats that are read: which decoder takes which bytes. Nothing else is ever given a file to decode."""
+"""The formats that are read: which decoder takes which bytes. Nothing else is ever given a file to
+decode.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +12,35 @@ from typing import Any
 from PIL import Image
 
 from impasto.geometry import Size
-from impasto.images import bitmaps, heif, jpeg, jpeg2000, jpegxl, netpbm, png, raw, refusals, sources, tiff, webp
+from impasto.images import (
+    bitmaps,
+    heif,
+    jpeg,
+    jpeg2000,
+    jpegxl,
+    netpbm,
+    png,
+    raw,
+    refusals,
+    sources,
+    tiff,
+    webp,
+)
 from impasto.images.decoding import Decoded, Task, decode_pillow
 from impasto.images.silence import quiet
 
 Decoder = Callable[[bytes, Task], Decoded]
 
-# What Pillow decodes as it is. Its other plugins are for documents and data (some start other programs), or read
-# a part of the picture only (Photo CD). TGA has no signature, so it comes last.
+# What Pillow decodes as it is. Its other plugins are for documents and data (some start other
+# programs), or read a part of the picture only (Photo CD). TGA has no signature, so it comes last.
 _OTHERS = ("GIF", "ICO", "CUR", "ICNS", "PPM", "PCX", "SGI", "SUN", "DIB", "TGA")
 _FRAMES = {"GIF"}
 
 
 def decoder(data: bytes) -> Decoder | None:
-    """The decoder for these bytes; None for what is no picture. The first 4096 are enough, except for raw files."""
+    """The decoder for these bytes; None for what is no picture. The first 4096 are enough, except
+    for raw files.
+    """
     name = raw.kind(data)
     if name:
         return lambda whole, task: raw.decode(whole, name, task)
@@ -47,7 +64,8 @@ def _other(data: bytes, task: Task) -> Decoded:
             image = Image.open(io.BytesIO(data), formats=_OTHERS)
     except MemoryError:
         raise
-    except Exception:  # besides UnidentifiedImageError, a damaged header can make a plugin raise anything
+    # Besides UnidentifiedImageError, a damaged header can make a plugin raise anything.
+    except Exception:
         raise refusals.not_a_picture(task.label, data[: sources.HEAD]) from None
     if image.format == "TGA":
         return bitmaps.decode_tga(data, task)

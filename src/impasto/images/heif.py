@@ -1,4 +1,6 @@
-"""AVIF and HEIC: decoded by libavif (in Pillow) and libheif (in pillow-heif), coloured and cropped as their boxes say."""
+"""AVIF and HEIC: decoded by libavif (in Pillow) and libheif (in pillow-heif), coloured and cropped
+as their boxes say.
+"""
 
 from __future__ import annotations
 
@@ -53,12 +55,15 @@ def decode(data: bytes, name: str, task: Task) -> Decoded:
 
 
 def header(data: bytes, label: str) -> Any:
-    """A HEIC file's header as a Pillow image. Raises MissingExtra without pillow-heif, BadPicture if it is damaged."""
+    """A HEIC file's header as a Pillow image. Raises MissingExtra without pillow-heif, BadPicture
+    if it is damaged.
+    """
     try:
         from pillow_heif import HeifImageFile
     except ImportError:
         raise MissingExtra(
-            f"{label} is a HEIC picture, and reading those needs pillow-heif.", "pip install 'impasto[heif]'"
+            f"{label} is a HEIC picture, and reading those needs pillow-heif.",
+            "pip install 'impasto[heif]'",
         ) from None
     try:  # used directly: registering it would change Pillow for the whole program
         return HeifImageFile(BytesIO(data))
@@ -72,7 +77,9 @@ def _avif(data: bytes, task: Task) -> Any:
     try:
         return opened(data, task, "AVIF")
     except KeyError:  # Pillow before 11.3
-        raise BadPicture(f"{task.label} is an AVIF picture, and this Pillow cannot read those.", _NEWER) from None
+        raise BadPicture(
+            f"{task.label} is an AVIF picture, and this Pillow cannot read those.", _NEWER
+        ) from None
 
 
 def _checked(image: Any, task: Task) -> Any:
@@ -81,7 +88,9 @@ def _checked(image: Any, task: Task) -> Any:
 
 
 def _crop(decoded: Decoded, found: bmff.Primary) -> None:
-    """Leave what the clean aperture (clap) shows, which comes before turning and mirroring (MIAF, 7.3.6.7)."""
+    """Leave what the clean aperture (clap) shows, which comes before turning and mirroring (MIAF,
+    7.3.6.7).
+    """
     region = found.shown(decoded.size)
     if region is None:
         if found.clap and not _covers(found, decoded.size):

@@ -1,4 +1,5 @@
-"""The directories of TIFF-like files: enough of them to tell raw files, and to choose a page, without decoding.
+"""The directories of TIFF-like files: enough of them to tell raw files, and to choose a page,
+without decoding.
 
 It knows TIFF 6.0, BigTIFF, and the raw files that are built like them under other signatures.
 """
@@ -16,9 +17,28 @@ TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Olympus, Panasonic and Leica, which are built as TIFF is.
 ALIKE = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0")
 
-WIDTH, HEIGHT, SUBFILE, PHOTOMETRIC, CHANNELS, SUBIFDS, DNG_VERSION = 256, 257, 254, 262, 277, 330, 50706
+WIDTH, HEIGHT, SUBFILE, PHOTOMETRIC, CHANNELS, SUBIFDS, DNG_VERSION = (
+    256,
+    257,
+    254,
+    262,
+    277,
+    330,
+    50706,
+)
 BITS, COMPRESSION, ROWS_PER_STRIP = 258, 259, 278
-_WANTED = {WIDTH, HEIGHT, SUBFILE, PHOTOMETRIC, CHANNELS, SUBIFDS, DNG_VERSION, BITS, COMPRESSION, ROWS_PER_STRIP}
+_WANTED = {
+    WIDTH,
+    HEIGHT,
+    SUBFILE,
+    PHOTOMETRIC,
+    CHANNELS,
+    SUBIFDS,
+    DNG_VERSION,
+    BITS,
+    COMPRESSION,
+    ROWS_PER_STRIP,
+}
 _TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _LARGEST = 4096  # directories; and entries of one
 _SCAN = (32803, 34892)  # PhotometricInterpretation of a sensor's mosaic, and of linear raw data
@@ -43,7 +63,11 @@ class Directory:
     @property
     def is_picture(self) -> bool:
         """Whether it has pixels, and they are no transparency mask."""
-        return self.size.short_side > 0 and not self.first(SUBFILE) & 4 and self.first(PHOTOMETRIC) != 4
+        return (
+            self.size.short_side > 0
+            and not self.first(SUBFILE) & 4
+            and self.first(PHOTOMETRIC) != 4
+        )
 
     @property
     def is_raw(self) -> bool:
@@ -52,7 +76,9 @@ class Directory:
 
 
 def directories(data: bytes) -> list[Directory]:
-    """All directories, pages first to last, each followed by those under it; damaged ones are left out."""
+    """All directories, pages first to last, each followed by those under it; damaged ones are left
+    out.
+    """
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     found: list[Directory] = []
@@ -72,7 +98,9 @@ def directories(data: bytes) -> list[Directory]:
     return found
 
 
-def _below(data: bytes, parent: Directory, order: str, big: bool, seen: set[int]) -> Iterator[Directory]:
+def _below(
+    data: bytes, parent: Directory, order: str, big: bool, seen: set[int]
+) -> Iterator[Directory]:
     waiting = list(parent.values.get(SUBIFDS, ()))[:_LARGEST]
     while waiting and len(seen) < _LARGEST:
         offset = waiting.pop(0)
@@ -84,7 +112,9 @@ def _below(data: bytes, parent: Directory, order: str, big: bool, seen: set[int]
             waiting += [entry[1]] if entry[1] else []
 
 
-def _directory(data: bytes, at: int, order: str, big: bool, page: int | None) -> tuple[Directory, int] | None:
+def _directory(
+    data: bytes, at: int, order: str, big: bool, page: int | None
+) -> tuple[Directory, int] | None:
     """The directory at an offset, and the offset of the next one (0: none)."""
     head, kind, step, inline = ("Q", "HHQ", 20, 8) if big else ("H", "HHI", 12, 4)
     count = _unpack(data, order + head, at)

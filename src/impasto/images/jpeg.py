@@ -1,4 +1,6 @@
-"""JPEG (ITU-T T.81): its segments, whether its pixels are all there, and the pixels, at a smaller scale if enough."""
+"""JPEG (ITU-T T.81): its segments, whether its pixels are all there, and the pixels, at a smaller
+scale if enough.
+"""
 
 from __future__ import annotations
 
@@ -52,11 +54,17 @@ class Frame:
     def icc(self) -> bytes:
         """The whole ICC profile; empty if there is none, or a part is missing."""
         numbers = range(1, self.profile_parts + 1)
-        return b"".join(self.profiles[number] for number in numbers) if set(numbers) <= set(self.profiles) else b""
+        return (
+            b"".join(self.profiles[number] for number in numbers)
+            if set(numbers) <= set(self.profiles)
+            else b""
+        )
 
 
 def segments(data: bytes, at: int = 2) -> Iterator[tuple[int, int, bytes]]:
-    """Marker, place of what follows, and body of each segment, up to the first scan; fill bytes are skipped."""
+    """Marker, place of what follows, and body of each segment, up to the first scan; fill bytes are
+    skipped.
+    """
     while at + 4 <= len(data):
         if data[at] != 0xFF:
             return
@@ -97,11 +105,16 @@ def frame(data: bytes) -> Frame:
 
 
 def decode(data: bytes, task: Task) -> Decoded:
-    """The samples of a JPEG; of a scale of 1/2, 1/4 or 1/8 if that is still more than the task needs."""
+    """The samples of a JPEG; of a scale of 1/2, 1/4 or 1/8 if that is still more than the task
+    needs.
+    """
     found = frame(data)
     if found.marker in _UNREAD or found.bits != 8:
         kind = _UNREAD.get(found.marker, f"a JPEG with {found.bits} bits a channel")
-        raise BadPicture(f"{task.label} cannot be read as a picture: it is {kind}.", "Convert it to PNG or TIFF first.")
+        raise BadPicture(
+            f"{task.label} cannot be read as a picture: it is {kind}.",
+            "Convert it to PNG or TIFF first.",
+        )
     if not found.marker:
         raise not_a_picture(task.label, data[:64])
     image = opened(data, task, "JPEG")
@@ -141,7 +154,9 @@ def _load(image: Image.Image, factor: int) -> None:
 
 def _ends_grey(image: Image.Image) -> bool:
     """Whether the last corner is the plain grey that libjpeg puts where data are missing."""
-    corner = np.asarray(image.crop((max(0, image.width - 4), max(0, image.height - 4), image.width, image.height)))
+    corner = np.asarray(
+        image.crop((max(0, image.width - 4), max(0, image.height - 4), image.width, image.height))
+    )
     return bool(np.all(np.abs(corner.astype(np.int16) - 128) <= 1))
 
 
@@ -151,15 +166,18 @@ def _end(data: bytes, found: Frame) -> int:
     while match := _MARKER_IN_SCAN.search(data, at):
         if data[match.start() + 1] == _EOI:
             return match.start()
-        at = next((place for marker, place, _ in segments(data, match.start()) if marker == _SOS), len(data))
+        at = next(
+            (place for marker, place, _ in segments(data, match.start()) if marker == _SOS),
+            len(data),
+        )
     return len(data)
 
 
 def _is_whole(data: bytes, factor: int) -> Image.Image | None:
     """The picture, if what would follow the data decides no pixel of it; None if data are missing.
 
-    libjpeg silently makes up what is missing, from whatever follows. So the data are decoded with different
-    continuations: if that changes a pixel, they are cut short.
+    libjpeg silently makes up what is missing, from whatever follows. So the data are decoded with
+    different continuations: if that changes a pixel, they are cut short.
     """
     body = data.rstrip(b"\xff")
     random = np.random.default_rng(0).integers(0, 255, (2, 4096), np.uint8)  # 255 would be a marker

@@ -1,4 +1,6 @@
-"""JPEG 2000 (ISO/IEC 15444-1): JP2 files and bare codestreams, at full depth, coloured as their boxes say."""
+"""JPEG 2000 (ISO/IEC 15444-1): JP2 files and bare codestreams, at full depth, coloured as their
+boxes say.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,15 @@ import numpy as np
 from impasto.errors import BadPicture
 from impasto.geometry import Size
 from impasto.images import bmff
-from impasto.images.decoding import Decoded, Task, decode_pillow, full_scale, of_arrays, opened, too_many_channels
+from impasto.images.decoding import (
+    Decoded,
+    Task,
+    decode_pillow,
+    full_scale,
+    of_arrays,
+    opened,
+    too_many_channels,
+)
 from impasto.images.profiles import Samples, Space
 from impasto.images.silence import no_stderr
 
@@ -35,7 +45,9 @@ class Facts:
     enumerated: int = 0
     icc: bytes = b""
     channels: list[tuple[int, int, int]] = field(default_factory=list)
-    """Number, type (0 colour, 1 alpha, 2 alpha by which colour is multiplied) and colour (from 1) of each channel."""
+    """Number, type (0 colour, 1 alpha, 2 alpha by which colour is multiplied) and colour (from 1)
+    of each channel.
+    """
     palette: Samples | None = None
     """(N, C) uint16 of full scale."""
     mapping: list[tuple[int, int, int]] = field(default_factory=list)
@@ -81,10 +93,15 @@ def _palette(body: bytes) -> Samples:
     """The colours of a pclr box, (N, C) uint16 of full scale."""
     count, columns = struct.unpack_from(">HB", body)
     depths = [(depth & 127) + 1 for depth in body[3 : 3 + columns]]
-    row = np.dtype([(str(index), ">u1" if bits <= 8 else ">u2") for index, bits in enumerate(depths)])
+    row = np.dtype(
+        [(str(index), ">u1" if bits <= 8 else ">u2") for index, bits in enumerate(depths)]
+    )
     table = np.frombuffer(body, row, count, 3 + columns)
     tops = [2**bits - 1 for bits in depths]
-    planes = [np.rint(np.minimum(table[str(index)], top) * (65535 / top)) for index, top in enumerate(tops)]
+    planes = [
+        np.rint(np.minimum(table[str(index)], top) * (65535 / top))
+        for index, top in enumerate(tops)
+    ]
     return np.stack(planes, axis=-1).astype(np.uint16)
 
 
@@ -101,20 +118,27 @@ def _codestream(data: bytes, at: int, found: Facts) -> None:
 
 
 def decode(data: bytes, task: Task) -> Decoded:
-    """The samples: those of 8 bits and less by Pillow, deeper ones by imagecodecs, both through OpenJPEG."""
+    """The samples: those of 8 bits and less by Pillow, deeper ones by imagecodecs, both through
+    OpenJPEG.
+    """
     found = facts(data)
     task.check(found.size)
     if len(found.bits) > _MOST_CHANNELS:
         raise too_many_channels(task, len(found.bits))
     if found.enumerated == _LAB:  # its range is in fields of its own
-        raise BadPicture(f"{task.label} is a JPEG 2000 picture of Lab colours.", "Export it as an RGB TIFF or PNG.")
+        raise BadPicture(
+            f"{task.label} is a JPEG 2000 picture of Lab colours.",
+            "Export it as an RGB TIFF or PNG.",
+        )
     if max(abs(bits) for bits in found.bits) <= 8 and not _odd(found):
         decoded = decode_pillow(opened(data, task, "JPEG2000"), task)
     else:
         decoded = _deep(data, found, task)
     decoded.icc = found.icc
     if found.described and not found.icc and found.enumerated not in _SPACES:
-        decoded.notes.append("its colours are of a kind that is not known here, and are taken as sRGB")
+        decoded.notes.append(
+            "its colours are of a kind that is not known here, and are taken as sRGB"
+        )
     return decoded
 
 
@@ -129,10 +153,13 @@ def _deep(data: bytes, found: Facts, task: Task) -> Decoded:
 
     if len(set(found.steps)) > 1:
         raise BadPicture(
-            f"{task.label} cannot be read as a picture: its JPEG 2000 components have different sizes.",
+            f"{task.label} cannot be read as a picture: its JPEG 2000 components have "
+            f"different sizes.",
             "Convert it to PNG or TIFF first.",
         )
-    with no_stderr():  # the codestream alone: of a whole file, imagecodecs converts some colours, and drops the profile
+    # The codestream alone: of a whole file, imagecodecs converts some colours, and drops the
+    # profile.
+    with no_stderr():
         samples = imagecodecs.jpeg2k_decode(data[found.stream :])
     samples = samples[..., None] if samples.ndim == 2 else samples
     task.check(Size(*samples.shape[:2]))
@@ -166,12 +193,21 @@ def _mapped(samples: Samples, numbers: Samples, found: Facts) -> Samples:
 def _roles(count: int, found: Facts) -> tuple[list[int], int | None, bool]:
     """The channels of colour in their order, that of alpha, and whether colour is multiplied by it."""
     if not found.channels:
-        has_alpha = count in (2, 4) and found.enumerated != _CMYK  # nothing says so, but that is how others take it
+        # Nothing says so, but that is how others take it.
+        has_alpha = count in (2, 4) and found.enumerated != _CMYK
         return list(range(count - has_alpha)), count - 1 if has_alpha else None, False
     inside = [channel for channel in found.channels if channel[0] < count]
-    colours = [number for number, kind, _ in sorted(inside, key=lambda channel: channel[2]) if kind == _COLOUR]
+    colours = [
+        number
+        for number, kind, _ in sorted(inside, key=lambda channel: channel[2])
+        if kind == _COLOUR
+    ]
     alphas = [(number, kind) for number, kind, _ in inside if kind in (_ALPHA, _PREMULTIPLIED)]
-    return colours, alphas[0][0] if alphas else None, bool(alphas) and alphas[0][1] == _PREMULTIPLIED
+    return (
+        colours,
+        alphas[0][0] if alphas else None,
+        bool(alphas) and alphas[0][1] == _PREMULTIPLIED,
+    )
 
 
 def _scaled(samples: Samples, found: Facts, notes: list[str]) -> Samples:

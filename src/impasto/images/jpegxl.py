@@ -1,4 +1,6 @@
-"""JPEG XL (ISO/IEC 18181-1): the header read by ourselves, for size and colours, the pixels by imagecodecs."""
+"""JPEG XL (ISO/IEC 18181-1): the header read by ourselves, for size and colours, the pixels by
+imagecodecs.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +113,11 @@ def _extra_fields(bits: _Bits, found: Header) -> None:
         _size(bits)  # for display, in other units
     if bits(1):  # a preview
         div8 = bits(1)
-        ways = ((16, 0), (32, 0), (1, 5), (33, 9)) if div8 else ((1, 6), (65, 8), (321, 10), (1345, 12))
+        ways = (
+            ((16, 0), (32, 0), (1, 5), (33, 9))
+            if div8
+            else ((1, 6), (65, 8), (321, 10), (1345, 12))
+        )
         bits.choice(*ways)
         if not bits(3):
             bits.choice(*ways)
@@ -165,13 +171,17 @@ def _colours(bits: _Bits, found: Header) -> None:
         points = [bits.point() for _ in range(3)] if primaries == 2 else None
     exponent = bits(24) / 1e7 if bits(1) else 0.0
     transfer = 13 if exponent else bits.enum()
-    base, found.note = colorimetry.of_h273(2 if points else _PRIMARIES.get(primaries, primaries), transfer)
+    base, found.note = colorimetry.of_h273(
+        2 if points else _PRIMARIES.get(primaries, primaries), transfer
+    )
     if found.note:
         return
     base = base or colorimetry.Colorimetry("sRGB")
     curve = colorimetry.gamma(1 / exponent) if exponent else base.curves[0]
     triangle = (points[0], points[1], points[2]) if points else base.primaries
-    name = base.name if base.name != "sRGB" and not points else "the primaries and curve in its header"
+    name = (
+        base.name if base.name != "sRGB" and not points else "the primaries and curve in its header"
+    )
     numbers = colorimetry.Colorimetry(name, (curve,) * 3, triangle, white_point)
     found.numbers = None if numbers.is_srgb else numbers
 
@@ -199,7 +209,9 @@ def decode(data: bytes, task: Task) -> Decoded:
     samples = full_scale(samples, notes)
     has_alpha = bool(found.alphas) and samples.shape[2] in (2, 4)
     colour = samples[..., :-1] if has_alpha else samples
-    decoded = of_arrays(colour, "gray" if colour.shape[2] < 3 else "rgb", samples[..., -1] if has_alpha else None)
+    decoded = of_arrays(
+        colour, "gray" if colour.shape[2] < 3 else "rgb", samples[..., -1] if has_alpha else None
+    )
     decoded.premultiplied = has_alpha and found.alphas[0]
     decoded.numbers, decoded.notes = found.numbers, notes
     decoded.exif = exif.kept(exif.of_block(_exif_block(data)), decoded.notes)
@@ -216,4 +228,6 @@ def _exif_block(data: bytes) -> bytes:
 
 
 def _unread(task: Task, why: str) -> BadPicture:
-    return BadPicture(f"{task.label} is a JPEG XL picture {why}.", "Convert it first: djxl in.jxl out.png")
+    return BadPicture(
+        f"{task.label} is a JPEG XL picture {why}.", "Convert it first: djxl in.jxl out.png"
+    )

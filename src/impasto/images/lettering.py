@@ -1,7 +1,8 @@
-"""Which letters of a text can be drawn, and by which fonts of this machine those that the usual one does not have.
+"""Which letters of a text can be drawn, and by which fonts of this machine those that the usual one
+does not have.
 
-Fonts are those that matplotlib's font manager lists, opened only for letters that are missing. What no font has is left
-out, so that no label shows boxes.
+Fonts are those that matplotlib's font manager lists, opened only for letters that are missing. What
+no font has is left out, so that no label shows boxes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-_SIGNS: dict[int, str] = {ord(sign): plain for sign, plain in zip("–—‘’“”øØłŁđĐı", "--''\"\"oOlLdDi", strict=True)} | {
+_SIGNS: dict[int, str] = {
+    ord(sign): plain for sign, plain in zip("–—‘’“”øØłŁđĐı", "--''\"\"oOlLdDi", strict=True)
+} | {
     ord("…"): "...",
     ord("ß"): "ss",
     ord("æ"): "ae",
@@ -27,8 +30,12 @@ _SIGNS: dict[int, str] = {ord(sign): plain for sign, plain in zip("–—‘’�
 }
 _MOST = 6  # fonts for one text
 # They draw boxes or nothing for every letter, or have signs in the place of letters.
-_UNFIT = re.compile(r"\.?Last ?Resort|Adobe Blank|cm[a-z]+10$|STIX(NonUnicode|Size)|Wingdings|Webdings", re.IGNORECASE)
-# Letters that are joined, reordered or written from the right: Hebrew to Myanmar, Tagalog to Mongolian, Syloti to Meetei.
+_UNFIT = re.compile(
+    r"\.?Last ?Resort|Adobe Blank|cm[a-z]+10$|STIX(NonUnicode|Size)|Wingdings|Webdings",
+    re.IGNORECASE,
+)
+# Letters that are joined, reordered or written from the right: Hebrew to Myanmar, Tagalog to
+# Mongolian, Syloti to Meetei.
 _JOINED = ((0x0590, 0x109F), (0x1700, 0x18AF), (0xA800, 0xABFF))
 
 
@@ -42,8 +49,8 @@ class Face:
 
 @dataclass(frozen=True)
 class Drawable:
-    """What can be drawn of a text: its letters, fonts for those that the usual font does not have, and whether letters or
-    digits had to be left out.
+    """What can be drawn of a text: its letters, fonts for those that the usual font does not have,
+    and whether letters or digits had to be left out.
     """
 
     text: str
@@ -51,14 +58,24 @@ class Drawable:
     lost: bool = False
 
     def runs(self) -> Iterator[tuple[Face | None, str]]:
-        """The text in parts of one font each, None for the usual one. Spaces and signs go with the letters around them."""
+        """The text in parts of one font each, None for the usual one. Spaces and signs go with the
+        letters around them.
+        """
         face, run, between = None, "", ""
         for letter in self.text:
             if run and letter.isascii() and not letter.isalpha():
                 between += letter
                 continue
-            own = next((each for each in self.faces if _covered(each.file, letter)), None) if not letter.isascii() else None
-            if run and own == face and (face is None or len(_covered(face.file, between)) == len(set(between))):
+            own = (
+                next((each for each in self.faces if _covered(each.file, letter)), None)
+                if not letter.isascii()
+                else None
+            )
+            if (
+                run
+                and own == face
+                and (face is None or len(_covered(face.file, between)) == len(set(between)))
+            ):
                 run += between + letter
             elif run:
                 yield face, run
@@ -76,22 +93,38 @@ class Drawable:
 
 @dataclass(frozen=True)
 class Writer:
-    """Who draws text: whether its usual font has a letter, and whether it joins letters and writes from the right."""
+    """Who draws text: whether its usual font has a letter, and whether it joins letters and writes
+    from the right.
+    """
 
     has: Callable[[str], bool]
     joins: bool
 
     def drawable(self, text: str, tidy: bool = True) -> Drawable:
-        """What can be drawn of a text, in one line. Accents are left out where the usual font has the bare letter alone.
+        """What can be drawn of a text, in one line. Accents are left out where the usual font has
+        the bare letter alone.
 
         ``tidy``: without spaces at its ends, and with one where there are several.
         """
-        letters = [part for letter in unicodedata.normalize("NFC", text) for part in self._as_drawn(letter)]
-        missing = "".join(sorted({letter for letter in letters if not self._usual(letter) and self._may_be_found(letter)}))
+        letters = [
+            part for letter in unicodedata.normalize("NFC", text) for part in self._as_drawn(letter)
+        ]
+        missing = "".join(
+            sorted(
+                {
+                    letter
+                    for letter in letters
+                    if not self._usual(letter) and self._may_be_found(letter)
+                }
+            )
+        )
         faces = _faces(missing)
         found = {letter for face in faces for letter in _covered(face.file, missing)}
         kept = [letter for letter in letters if self._usual(letter) or letter in found]
-        lost = any(_counts(letter) and not self._usual(letter) and letter not in found for letter in letters)
+        lost = any(
+            _counts(letter) and not self._usual(letter) and letter not in found
+            for letter in letters
+        )
         shown = "".join(kept)
         return Drawable(" ".join(shown.split()) if tidy else shown, faces, lost)
 
@@ -104,7 +137,9 @@ class Writer:
         return stem.text + ending.text
 
     def _as_drawn(self, letter: str) -> str:
-        """A letter, or what stands for it in the usual font; nothing for what has no form of its own."""
+        """A letter, or what stands for it in the usual font; nothing for what has no form of its
+        own.
+        """
         if letter.isspace():
             return " "
         if self._usual(letter):
@@ -117,10 +152,14 @@ class Writer:
         return folded if folded and all(map(self._usual, folded)) else letter
 
     def _usual(self, letter: str) -> bool:
-        return letter == " " or (letter.isprintable() and self.has(letter) and (self.joins or not _is_joined(letter)))
+        return letter == " " or (
+            letter.isprintable() and self.has(letter) and (self.joins or not _is_joined(letter))
+        )
 
     def _may_be_found(self, letter: str) -> bool:
-        return unicodedata.category(letter) not in ("Cs", "Co", "Cn") and (self.joins or not _is_joined(letter))
+        return unicodedata.category(letter) not in ("Cs", "Co", "Cn") and (
+            self.joins or not _is_joined(letter)
+        )
 
 
 def pillow() -> Writer:
@@ -131,36 +170,52 @@ def pillow() -> Writer:
 
 
 def figures(weight: str = "normal") -> Writer:
-    """matplotlib with the font that it takes where none is named. It joins letters from its version 3.11 on."""
+    """matplotlib with the font that it takes where none is named. It joins letters from its version
+    3.11 on.
+    """
     import matplotlib
     from matplotlib.font_manager import FontProperties, findfont
 
     file = str(findfont(FontProperties(weight=weight)))
-    return Writer(lambda letter: bool(_covered(file, letter)), tuple(matplotlib.__version_info__[:2]) >= (3, 11))
+    return Writer(
+        lambda letter: bool(_covered(file, letter)),
+        tuple(matplotlib.__version_info__[:2]) >= (3, 11),
+    )
 
 
 def for_figure(text: str, weight: str = "normal") -> tuple[str, dict[str, Any]]:
-    """A text as a figure can draw it, and what ``Figure.text`` and ``Axes.text`` must be told beside it."""
+    """A text as a figure can draw it, and what ``Figure.text`` and ``Axes.text`` must be told
+    beside it.
+    """
     import matplotlib
 
     found = figures(weight).drawable(text)
     how: dict[str, Any] = {"fontweight": weight, "parse_math": False}
     if found.faces:
-        how["fontfamily"] = [*matplotlib.rcParams["font.family"], *(face.family for face in found.faces)]
+        how["fontfamily"] = [
+            *matplotlib.rcParams["font.family"],
+            *(face.family for face in found.faces),
+        ]
     return found.text, how
 
 
-# ---- fonts -----------------------------------------------------------------------------------------------------------
+# ---- fonts ---------------------------------------------------------------------------------------
 
 
 def _is_joined(letter: str) -> bool:
     code = ord(letter)
-    return any(low <= code <= high for low, high in _JOINED) or unicodedata.bidirectional(letter) in ("R", "AL")
+    return any(low <= code <= high for low, high in _JOINED) or unicodedata.bidirectional(
+        letter
+    ) in ("R", "AL")
 
 
 def _counts(letter: str) -> bool:
     """Whether a text says something else without it: letters, digits, and what no text can hold."""
-    return unicodedata.category(letter)[0] in "LNM" or unicodedata.category(letter) in ("Cs", "Co", "Cn")
+    return unicodedata.category(letter)[0] in "LNM" or unicodedata.category(letter) in (
+        "Cs",
+        "Co",
+        "Cn",
+    )
 
 
 def _faces(missing: str) -> tuple[Face, ...]:
@@ -176,10 +231,22 @@ def _candidates() -> tuple[Face, ...]:
     from matplotlib.font_manager import fontManager, weight_dict
 
     def unlike(entry: Any) -> tuple[object, ...]:
-        weight = weight_dict.get(entry.weight, 400) if isinstance(entry.weight, str) else entry.weight
-        return entry.style != "normal", abs(weight - 400), "sans" not in entry.name.lower(), entry.name, entry.fname
+        weight = (
+            weight_dict.get(entry.weight, 400) if isinstance(entry.weight, str) else entry.weight
+        )
+        return (
+            entry.style != "normal",
+            abs(weight - 400),
+            "sans" not in entry.name.lower(),
+            entry.name,
+            entry.fname,
+        )
 
-    fit = [entry for entry in fontManager.ttflist if not getattr(entry, "index", 0) and not _UNFIT.match(entry.name)]
+    fit = [
+        entry
+        for entry in fontManager.ttflist
+        if not getattr(entry, "index", 0) and not _UNFIT.match(entry.name)
+    ]
     found: dict[str, Face] = {}
     for entry in sorted(fit, key=unlike):
         found.setdefault(entry.name, Face(entry.name, str(entry.fname)))
@@ -218,7 +285,9 @@ def _as_found(face: Face) -> Face | None:
 
 @lru_cache(maxsize=8192)
 def _covered(file: str, letters: str) -> str:
-    """Those of the letters that a font file can draw: it has an outline for them. Empty where it cannot be read."""
+    """Those of the letters that a font file can draw: it has an outline for them. Empty where it
+    cannot be read.
+    """
     from matplotlib.ft2font import FT2Font
 
     try:

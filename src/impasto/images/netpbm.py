@@ -1,4 +1,6 @@
-"""Netpbm pictures of 16 bits (PPM, PGM) and of floats (PFM), which Pillow reads at 8 bits or not at all."""
+"""Netpbm pictures of 16 bits (PPM, PGM) and of floats (PFM), which Pillow reads at 8 bits or not at
+all.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _CHANNELS = {b"P5": 1, b"P6": 3, b"Pf": 1, b"PF": 3}
 def is_deep(head: bytes) -> bool:
     """Whether these are the first bytes of a picture that is read here."""
     match = _HEADER.match(head)
-    return match is not None and (match[1] in (b"Pf", b"PF") or (match[4].isdigit() and 255 < int(match[4]) < 65536))
+    return match is not None and (
+        match[1] in (b"Pf", b"PF") or (match[4].isdigit() and 255 < int(match[4]) < 65536)
+    )
 
 
 def size(data: bytes) -> Size:

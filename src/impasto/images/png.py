@@ -1,7 +1,9 @@
-"""PNG (third edition): its chunks read by ourselves, what decides the look taken from them, the pixels decoded.
+"""PNG (third edition): its chunks read by ourselves, what decides the look taken from them, the
+pixels decoded.
 
-Decoders stop at metadata that are too large, or whose checksum is wrong, as if the picture were damaged. So the
-chunks are walked here, and a decoder gets those that hold the picture, and no others.
+Decoders stop at metadata that are too large, or whose checksum is wrong, as if the picture were
+damaged. So the chunks are walked here, and a decoder gets those that hold the picture, and no
+others.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ class Chunks:
     about: dict[bytes, bytes] = field(default_factory=dict)
     """The first chunk of each other name, that has the right checksum."""
     texts: dict[bytes, bytes] = field(default_factory=dict)
-    """Packed or plain texts by keyword, that have the right checksum: XMP and what ImageMagick puts there."""
+    """Packed or plain texts by keyword, that have the right checksum: XMP and what ImageMagick puts
+    there.
+    """
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -63,10 +67,13 @@ def walk(data: bytes, label: str) -> Chunks:
     """The chunks of a PNG file. Raises BadPicture where the picture itself is damaged or cut short."""
     found = _header(data, label)
     packed = zlib.decompressobj()
-    checked, ended = True, False  # whether all checksums of the pixels are right; whether the end mark is there
+    # Whether all checksums of the pixels are right; whether the end mark is there.
+    checked, ended = True, False
     for name, body, is_whole, is_right in _each(data):
         if name in (b"IHDR", b"PLTE", b"tRNS") and is_whole and not is_right:
-            raise BadPicture(f"{label} is damaged: the checksum of its {name.decode()} chunk is wrong.", _AGAIN)
+            raise BadPicture(
+                f"{label} is damaged: the checksum of its {name.decode()} chunk is wrong.", _AGAIN
+            )
         if name == b"IEND":
             ended = True
             break
@@ -74,7 +81,11 @@ def walk(data: bytes, label: str) -> Chunks:
             checked = checked and is_right and is_whole
         if name in _PICTURE and (is_whole or name == b"IDAT"):
             if name != b"IHDR":
-                found.parts += [struct.pack(">I4s", len(body), name), body, struct.pack(">I", _crc(name, body))]
+                found.parts += [
+                    struct.pack(">I4s", len(body), name),
+                    body,
+                    struct.pack(">I", _crc(name, body)),
+                ]
         elif not (is_whole and is_right):
             found.note("some of its metadata are damaged and are not kept")
         else:
@@ -83,7 +94,11 @@ def walk(data: bytes, label: str) -> Chunks:
         raise cut_short(label)
     found.parts += [b"\0\0\0\0IEND", struct.pack(">I", zlib.crc32(b"IEND"))]
     if not checked and not _unpacks(found.parts, packed):
-        raise cut_short(label) if not ended else BadPicture(f"{label} is damaged: its pixels do not unpack.", _AGAIN)
+        raise (
+            cut_short(label)
+            if not ended
+            else BadPicture(f"{label} is damaged: its pixels do not unpack.", _AGAIN)
+        )
     if not ended:
         found.note("its end mark is missing, but the picture is whole")
     elif not checked:
@@ -102,7 +117,9 @@ def _header(data: bytes, label: str) -> Chunks:
 
 
 def _each(data: bytes) -> Iterator[tuple[bytes, memoryview, bool, bool]]:
-    """Name and body of every chunk, whether the body is all there, and whether its checksum is right."""
+    """Name and body of every chunk, whether the body is all there, and whether its checksum is
+    right.
+    """
     view, at = memoryview(data), len(SIGNATURE)
     while at + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
@@ -158,7 +175,9 @@ def xmp(found: Chunks) -> bytes:
 
 
 def _text(chunk: bytes, limit: int) -> bytes | None:
-    """The text of a tEXt, zTXt or iTXt chunk, given with its name before it; None if damaged or too long."""
+    """The text of a tEXt, zTXt or iTXt chunk, given with its name before it; None if damaged or too
+    long.
+    """
     name, (_, _, rest) = chunk[:4], chunk[4:].partition(b"\0")
     packed = name == b"zTXt" or (name == b"iTXt" and rest[:1] == b"\1")
     if name == b"zTXt":
@@ -178,7 +197,8 @@ def _exif_block(found: Chunks) -> bytes:
         text = _text(found.texts[keyword], _LARGEST_TEXT) if keyword in found.texts else b""
         lines = (text or b"").split(b"\n")
         try:
-            block = bytes.fromhex(b"".join(lines[3:]).decode("ascii"))  # after an empty line, the name and the length
+            # After an empty line, the name and the length.
+            block = bytes.fromhex(b"".join(lines[3:]).decode("ascii"))
         except ValueError:
             continue
         if block.startswith(b"Exif\0\0"):
@@ -192,7 +212,9 @@ def orientation(found: Chunks) -> int:
 
 
 def _take_colours(found: Chunks, decoded: Decoded) -> None:
-    """By the order of precedence of the specification (section 4.3): cICP, iCCP, sRGB, then gAMA and cHRM."""
+    """By the order of precedence of the specification (section 4.3): cICP, iCCP, sRGB, then gAMA
+    and cHRM.
+    """
     about, notes = found.about, decoded.notes
     if len(about.get(b"cICP", b"")) == 4:
         primaries, transfer, matrix, full = about[b"cICP"]
@@ -207,7 +229,9 @@ def _take_colours(found: Chunks, decoded: Decoded) -> None:
         if decoded.icc:
             return
         too_large = len(packed) > 1 << 20
-        notes.append(f"its colour profile is {'too large' if too_large else 'damaged'} and was ignored")
+        notes.append(
+            f"its colour profile is {'too large' if too_large else 'damaged'} and was ignored"
+        )
     if b"sRGB" in about:
         return
     decoded.numbers = _gamma_and_primaries(about)
@@ -234,7 +258,11 @@ def decode(data: bytes, task: Task) -> Decoded:
     _take_colours(found, decoded)
     about = exif.of_block(_exif_block(found))
     decoded.orientation, decoded.exif = exif.orientation(about), exif.kept(about, decoded.notes)
-    if not decoded.icc and decoded.numbers is None and not {b"sRGB", b"cICP", b"gAMA"} & set(found.about):
+    if (
+        not decoded.icc
+        and decoded.numbers is None
+        and not {b"sRGB", b"cICP", b"gAMA"} & set(found.about)
+    ):
         decoded.numbers = exif.colours(about) if decoded.space == "rgb" else None
     if len(found.about.get(b"pHYs", b"")) == 9:
         across, down = struct.unpack(">II", found.about[b"pHYs"][:8])
@@ -245,7 +273,11 @@ def decode(data: bytes, task: Task) -> Decoded:
 
 
 def _frames(found: Chunks) -> list[str]:
-    count = struct.unpack(">I", found.about[b"acTL"][:4])[0] if len(found.about.get(b"acTL", b"")) == 8 else 1
+    count = (
+        struct.unpack(">I", found.about[b"acTL"][:4])[0]
+        if len(found.about.get(b"acTL", b"")) == 8
+        else 1
+    )
     return [f"has {count} frames; the first one is used"] if count > 1 else []
 
 
@@ -260,11 +292,14 @@ def _deep(found: Chunks) -> Decoded:
     import imagecodecs
 
     with no_stderr():
-        samples = imagecodecs.png_decode(b"".join(found.parts))  # (H, W) or (H, W, 2 | 3 | 4) uint16
+        # (H, W) or (H, W, 2 | 3 | 4) uint16.
+        samples = imagecodecs.png_decode(b"".join(found.parts))
     samples = samples[..., None] if samples.ndim == 2 else samples
     has_alpha = samples.shape[2] in (2, 4)
     colour = samples[..., :-1] if has_alpha else samples
-    return of_arrays(colour, "gray" if colour.shape[2] == 1 else "rgb", samples[..., -1] if has_alpha else None)
+    return of_arrays(
+        colour, "gray" if colour.shape[2] == 1 else "rgb", samples[..., -1] if has_alpha else None
+    )
 
 
 class _Joined(io.RawIOBase):

@@ -1,4 +1,6 @@
-"""Probing: what a picture's header says, before anything is decoded: its size, and the memory that reading it takes."""
+"""Probing: what a picture's header says, before anything is decoded: its size, and the memory that
+reading it takes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,21 @@ from PIL import Image
 
 from impasto.errors import BadPicture, MissingExtra
 from impasto.geometry import Size
-from impasto.images import bmff, exif, formats, heif, ifds, jpeg, jpeg2000, jpegxl, netpbm, png, raw, sources, tiff
+from impasto.images import (
+    bmff,
+    exif,
+    formats,
+    heif,
+    ifds,
+    jpeg,
+    jpeg2000,
+    jpegxl,
+    netpbm,
+    png,
+    raw,
+    sources,
+    tiff,
+)
 from impasto.images.decoding import Task
 from impasto.images.finishing import STRIP
 from impasto.images.refusals import check_size, damaged, not_a_picture
@@ -23,11 +39,31 @@ from impasto.images.silence import quiet
 _RESULT, _ALPHA = 12, 4  # bytes a pixel of float32 colour and alpha
 _FILLING = 21  # bytes a pixel while colours under transparent pixels are filled in
 _PER_STRIP_PIXEL = 36  # bytes: samples, floats, their conversion and mean
-# Bytes a pixel at the peak of decoding, by Pillow's name of the format: what the library keeps, and the samples.
-_PEAK = {"WEBP": 16.8, "GIF": 2.4, "AVIF": 11, "HEIF": 16, "JPEG2000": 24, "JPEG XL": 16, "TGA": 13, "RAW": 40}
+# Bytes a pixel at the peak of decoding, by Pillow's name of the format: what the library keeps, and
+# the samples.
+_PEAK = {
+    "WEBP": 16.8,
+    "GIF": 2.4,
+    "AVIF": 11,
+    "HEIF": 16,
+    "JPEG2000": 24,
+    "JPEG XL": 16,
+    "TGA": 13,
+    "RAW": 40,
+}
 # Bytes a pixel that are kept after that, with what the library does not give back.
-_KEPT = {"WEBP": 12.4, "GIF": 2.4, "AVIF": 7, "HEIF": 8, "JPEG2000": 6, "JPEG XL": 6, "RAW": 6, "TGA": 4}
-_PILLOW = {"1": 1, "L": 1, "P": 1, "I;16": 2, "deep": 12}  # of Pillow's own storage, by mode; 4 for all others
+_KEPT = {
+    "WEBP": 12.4,
+    "GIF": 2.4,
+    "AVIF": 7,
+    "HEIF": 8,
+    "JPEG2000": 6,
+    "JPEG XL": 6,
+    "RAW": 6,
+    "TGA": 4,
+}
+# Of Pillow's own storage, by mode; 4 for all others.
+_PILLOW = {"1": 1, "L": 1, "P": 1, "I;16": 2, "deep": 12}
 
 
 @dataclass(frozen=True)
@@ -57,13 +93,16 @@ class Header:
         return Size(-(-decoded.height // box), -(-decoded.width // box))
 
     def decode_bytes(self, side: int | None = None) -> int:
-        """An estimate of the memory that ``read`` with this ``side`` takes at its peak, with what it returns.
+        """An estimate of the memory that ``read`` with this ``side`` takes at its peak, with what
+        it returns.
 
         In bytes, beside what the program held before.
         """
         decoded, result = self._decoded(side).pixels, self.read_size(side).pixels
         strip = min(decoded, STRIP) * _PER_STRIP_PIXEL
-        decoding = self.file_bytes + decoded * self.peak_per_pixel + self.size.pixels * self.unscaled
+        decoding = (
+            self.file_bytes + decoded * self.peak_per_pixel + self.size.pixels * self.unscaled
+        )
         made = _RESULT + (_ALPHA if self.has_alpha else 0)
         finishing = decoded * self.per_pixel + result * made + strip
         filling = decoded * self.per_pixel + result * (made + _FILLING) if self.has_alpha else 0
@@ -102,7 +141,9 @@ def probe(source: Any, max_megapixels: float) -> Header:
 
 
 def _of_object(source: Any, max_megapixels: float) -> Header:
-    """The same of a ``PIL.Image``, an array (H, W[, C]) or a tensor ([1,] C, H, W), which the caller holds already."""
+    """The same of a ``PIL.Image``, an array (H, W[, C]) or a tensor ([1,] C, H, W), which the
+    caller holds already.
+    """
     if isinstance(source, Image.Image):
         size, turn = Size(source.height, source.width), exif.orientation(exif.found(source))
         alpha, per_pixel = source.has_transparency_data, 4 if getattr(source, "tile", None) else 0
@@ -110,17 +151,26 @@ def _of_object(source: Any, max_megapixels: float) -> Header:
         shape = tuple(getattr(source, "shape", ()))
         is_array = isinstance(source, np.ndarray)
         if len(shape) < 2:
-            raise BadPicture(f"A picture cannot be read from a {type(source).__name__}.", "Give a path or an array.")
+            raise BadPicture(
+                f"A picture cannot be read from a {type(source).__name__}.",
+                "Give a path or an array.",
+            )
         size, turn, per_pixel = Size(*(shape[:2] if is_array else shape[-2:])), 1, 0
         alpha = shape[-1 if is_array else -3 % len(shape)] == 4 and len(shape) > 2
     check_size("The picture", size, max_megapixels)
-    return Header(_upright(size, turn), type(source).__name__, 0, per_pixel, per_pixel, alpha, False)
+    return Header(
+        _upright(size, turn), type(source).__name__, 0, per_pixel, per_pixel, alpha, False
+    )
 
 
 def stored_size(data: bytes) -> Size | None:
-    """The size in the header, before turning, where it can be had without a decoder; None elsewhere."""
+    """The size in the header, before turning, where it can be had without a decoder; None
+    elsewhere.
+    """
     with suppress(Exception):  # whatever is wrong will be said when it is decoded
-        found = next((reader(data) for signature, reader in _SIZES if data.startswith(signature)), None)
+        found = next(
+            (reader(data) for signature, reader in _SIZES if data.startswith(signature)), None
+        )
         return found if found is not None and found.pixels else None
     return None
 
@@ -131,7 +181,10 @@ def _tiff_size(data: bytes) -> Size | None:
 
 
 _SIZES: tuple[tuple[bytes, Callable[[bytes], Size | None]], ...] = (
-    (png.SIGNATURE, lambda data: Size(int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big"))),
+    (
+        png.SIGNATURE,
+        lambda data: Size(int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")),
+    ),
     (jpeg.SIGNATURE, lambda data: jpeg.frame(data).size),
     *((signature, _tiff_size) for signature in tiff.SIGNATURES),
     (jpeg2000.BOX, lambda data: jpeg2000.facts(data).size),
@@ -165,10 +218,14 @@ def _header(data: bytes, task: Task) -> Header:
         region = bmff.primary(data).shown(size)
         size = region.size if region else size
     turn = exif.orientation(exif.found(image))
-    return _plain(data, image.format or "", size, turn, alpha=image.has_transparency_data, mode=image.mode)
+    return _plain(
+        data, image.format or "", size, turn, alpha=image.has_transparency_data, mode=image.mode
+    )
 
 
-def _plain(data: bytes, kind: str, size: Size, turn: int, *, alpha: bool = False, mode: str = "RGB") -> Header:
+def _plain(
+    data: bytes, kind: str, size: Size, turn: int, *, alpha: bool = False, mode: str = "RGB"
+) -> Header:
     per_pixel = _KEPT.get(kind, _PILLOW.get(mode, 4))
     peak = _PEAK.get(kind, per_pixel)
     return Header(_upright(size, turn), kind, len(data), per_pixel, peak, alpha, False)
@@ -181,7 +238,15 @@ def _png(data: bytes, task: Task) -> Header:
         per_pixel: float = 2 * (found.channels + (found.has_key and found.channels in (1, 3)))
     else:
         per_pixel = 1 if found.channels == 1 else 4
-    return Header(_upright(found.size, png.orientation(found)), "PNG", len(data), per_pixel, per_pixel, alpha, False)
+    return Header(
+        _upright(found.size, png.orientation(found)),
+        "PNG",
+        len(data),
+        per_pixel,
+        per_pixel,
+        alpha,
+        False,
+    )
 
 
 def _jpeg(data: bytes, task: Task) -> Header:
@@ -195,7 +260,9 @@ def _jpeg(data: bytes, task: Task) -> Header:
     coefficients = sum(2 * each[1] * each[2] / (across * down) for each in found.components)
     turn = exif.orientation(exif.found(formats.header(data, task.label)))
     unscaled = coefficients if found.progressive else 0
-    return Header(_upright(found.size, turn), "JPEG", len(data), per_pixel, per_pixel, False, True, unscaled)
+    return Header(
+        _upright(found.size, turn), "JPEG", len(data), per_pixel, per_pixel, False, True, unscaled
+    )
 
 
 def _tiff(data: bytes, task: Task) -> Header:
@@ -207,8 +274,11 @@ def _tiff(data: bytes, task: Task) -> Header:
     turn, whole = 1, chosen.first(ifds.ROWS_PER_STRIP, chosen.size.height) >= chosen.size.height
     with suppress(Exception):  # Pillow does not know all TIFFs
         turn = exif.orientation(exif.found(Image.open(BytesIO(data), formats=("TIFF",))))
-    peak = per_pixel * (2 if whole and chosen.first(ifds.COMPRESSION, 1) != 1 else 1)  # a strip, and where it goes
-    return Header(_upright(chosen.size, turn), "TIFF", len(data), per_pixel, peak, channels in (2, 4), False)
+    # A strip, and where it goes.
+    peak = per_pixel * (2 if whole and chosen.first(ifds.COMPRESSION, 1) != 1 else 1)
+    return Header(
+        _upright(chosen.size, turn), "TIFF", len(data), per_pixel, peak, channels in (2, 4), False
+    )
 
 
 def _upright(size: Size, turn: int) -> Size:

@@ -1,6 +1,7 @@
 """Colour: samples of any colour space, by an ICC profile, by colorimetry or by custom, to sRGB.
 
-ICC profiles go through lcms2, at 16 bits, since eight would show as bands after a wide gamut is squeezed.
+ICC profiles go through lcms2, at 16 bits, since eight would show as bands after a wide gamut is
+squeezed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _NO_OPTIMIZATION = 0x0100
 def srgb_profile() -> bytes:
     """The sRGB profile that every saved picture carries; always the same bytes."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    # lcms2 stamps the time of day into bytes 24..36 of the header; the same picture must give the same file.
+    # lcms2 stamps the time of day into bytes 24..36 of the header; the same picture must give the
+    # same file.
     return profile[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + profile[36:]
 
 
@@ -46,8 +48,9 @@ def unit(samples: Samples) -> Pixels:
 class Conversion:
     """From samples of one picture to sRGB pixels, part by part, and what there is to say about it.
 
-    ``icc`` may be empty; ``numbers`` (used where there is no ICC profile) None. A profile that is damaged, or
-    made for another colour space, is ignored with a note. One that amounts to sRGB changes nothing, to the last bit.
+    ``icc`` may be empty; ``numbers`` (used where there is no ICC profile) None. A profile that is
+    damaged, or made for another colour space, is ignored with a note. One that amounts to sRGB
+    changes nothing, to the last bit.
     """
 
     profile: str
@@ -61,7 +64,9 @@ class Conversion:
         if icc and self._by_profile(icc):
             return
         if space == "cmyk":
-            self.notes.append("CMYK without a usable colour profile, so its colours are approximate")
+            self.notes.append(
+                "CMYK without a usable colour profile, so its colours are approximate"
+            )
         elif space == "lab":
             self.profile, self._icc = "Lab", _lab_profile()
             self.notes.append("Lab, converted to sRGB")
@@ -76,12 +81,15 @@ class Conversion:
             # A grey picture tagged with its camera's RGB profile is common.
             space: Space = "rgb" if (self._space, found) == ("gray", "rgb") else self._space
             if found != space:
-                self.notes.append(f"its colour profile ({name}) is not for {_label(space)} and was ignored")
+                self.notes.append(
+                    f"its colour profile ({name}) is not for {_label(space)} and was ignored"
+                )
                 return False
             _transform(np.zeros((1, 1, _CHANNELS[space]), np.uint8), space, icc)
             if _is_srgb(icc, space):
                 return True
-        except (RuntimeError, ValueError, OSError, ImageCms.PyCMSError):  # lcms2 reports damage as RuntimeError
+        # Lcms2 reports damage as RuntimeError.
+        except (RuntimeError, ValueError, OSError, ImageCms.PyCMSError):
             self.notes.append("its colour profile is damaged and was ignored")
             return False
         self._space, self._icc, self.profile = space, icc, name
@@ -97,26 +105,32 @@ class Conversion:
         if self._space == "cmyk":
             ink = unit(samples)
             return (1 - ink[..., :3]) * (1 - ink[..., 3:])
-        pixels = unit(samples) if self._numbers is None else self._by_numbers(self._numbers, samples)
+        pixels = (
+            unit(samples) if self._numbers is None else self._by_numbers(self._numbers, samples)
+        )
         return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
     def _by_numbers(self, numbers: Colorimetry, samples: Samples) -> Pixels:
         if samples.dtype.kind == "f":
             return numbers.to_srgb(unit(samples))
-        if samples.dtype not in self._tables:  # the curves of every possible value, instead of one for every sample
+        # The curves of every possible value, instead of one for every sample.
+        if samples.dtype not in self._tables:
             every = np.linspace(0, 1, np.iinfo(samples.dtype).max + 1, dtype=np.float32)
-            self._tables[samples.dtype] = numbers.linear(np.repeat(every[:, None], samples.shape[2], axis=1))
+            self._tables[samples.dtype] = numbers.linear(
+                np.repeat(every[:, None], samples.shape[2], axis=1)
+            )
         table = self._tables[samples.dtype]
         planes = [table[samples[..., channel], channel] for channel in range(samples.shape[2])]
         return numbers.of_linear(np.stack(planes, axis=-1))
 
 
 def _transform(samples: Samples, space: Space, icc: bytes) -> Pixels:
-    if samples.dtype.kind == "f":  # lcms2 takes floats too, but leaves the gamut with them and is six times slower
+    # Lcms2 takes floats too, but leaves the gamut with them and is six times slower.
+    if samples.dtype.kind == "f":
         samples = np.rint(unit(samples) * 65535).astype(np.uint16)
-    # Left to itself, lcms2 goes through a coarse table for anything but 8-bit RGB: measured on Adobe RGB,
-    # errors of up to 0.06 near the border of the gamut, against 0.0007 without (and 2.2 s for 12
-    # megapixels).
+    # Left to itself, lcms2 goes through a coarse table for anything but 8-bit RGB: measured on
+    # Adobe RGB, errors of up to 0.06 near the border of the gamut, against 0.0007 without (and 2.2
+    # s for 12 megapixels).
     exact = samples.dtype == np.uint8 and space == "rgb"
     import imagecodecs
 

@@ -60,17 +60,21 @@ def size(data: bytes, name: str, task: Task) -> Size:
 def decode(data: bytes, name: str, task: Task) -> Decoded:
     """The photo, developed at 16 bits with the camera's white balance, upright, in sRGB.
 
-    Raises MissingExtra without rawpy, BadPicture if LibRaw does not know the camera or the file is damaged.
+    Raises MissingExtra without rawpy, BadPicture if LibRaw does not know the camera or the file is
+    damaged.
     """
     with _opened(data, name, task) as photo:
         task.check(Size(photo.sizes.height, photo.sizes.width))
         pixels = photo.postprocess(
             use_camera_wb=True,
             output_bps=16,
-            gamma=(2.4, 12.92),  # the sRGB curve; the primaries are sRGB's unless something else is asked for
+            # The sRGB curve; the primaries are sRGB's unless something else is asked for.
+            gamma=(2.4, 12.92),
         )
     task.check(Size(*pixels.shape[:2]))
-    return of_arrays(pixels, "rgb", notes=[f"a {_what(name)}, developed with the camera's white balance"])
+    return of_arrays(
+        pixels, "rgb", notes=[f"a {_what(name)}, developed with the camera's white balance"]
+    )
 
 
 @contextmanager
@@ -90,7 +94,8 @@ def _opened(data: bytes, name: str, task: Task) -> Iterator[Any]:
         reason = error.args[0] if error.args else error
         reason = reason.decode("ascii", "replace") if isinstance(reason, bytes) else str(reason)
         raise BadPicture(
-            f"{task.label} is a {_what(name)} that cannot be developed: {reason.strip().rstrip('.')}.",
+            f"{task.label} is a {_what(name)} that cannot be developed: "
+            f"{reason.strip().rstrip('.')}.",
             f"To use it, {_ADVICE}",
         ) from None
 

@@ -1,6 +1,7 @@
 """Reading: a file, bytes, an array, a tensor or a Pillow image becomes a Picture, or a refusal.
 
-What people hand over is recognised by its content, never by its name, and its size is checked before it is decoded.
+What people hand over is recognised by its content, never by its name, and its size is checked
+before it is decoded.
 """
 
 from __future__ import annotations
@@ -32,23 +33,23 @@ _T = TypeVar("_T")
 def read(source: object, *, max_megapixels: float, side: int | None = None) -> Picture:
     """Read a picture, upright and in sRGB.
 
-    ``source`` is a path (str, Path, or an absolute one as bytes); the bytes of a file (bytes, bytearray,
-    memoryview); a binary stream, read from where it stands; a ``PIL.Image``; a numpy array (H, W) or
-    (H, W, 1 | 3 | 4); or a torch tensor (C, H, W) or (1, C, H, W) of 1, 3 or 4 channels. Arrays and tensors are
-    uint8, uint16, bool or float 0..1, of any byte order, and sRGB-encoded; a fourth channel is alpha. The
-    caller's data are never changed.
+    ``source`` is a path (str, Path, or an absolute one as bytes); the bytes of a file (bytes,
+    bytearray, memoryview); a binary stream, read from where it stands; a ``PIL.Image``; a numpy
+    array (H, W) or (H, W, 1 | 3 | 4); or a torch tensor (C, H, W) or (1, C, H, W) of 1, 3 or 4
+    channels. Arrays and tensors are uint8, uint16, bool or float 0..1, of any byte order, and
+    sRGB-encoded; a fourth channel is alpha. The caller's data are never changed.
 
-    Files are PNG, JPEG, WebP, TIFF, JPEG 2000, JPEG XL, AVIF, GIF, BMP, PSD and others of that age; HEIC with the
-    extra ``heif``, camera raw files with the extra ``raw``. Those of 16 bits are read at 16 bits. The largest page
-    of a TIFF is used, and the first frame of what moves.
+    Files are PNG, JPEG, WebP, TIFF, JPEG 2000, JPEG XL, AVIF, GIF, BMP, PSD and others of that age;
+    HEIC with the extra ``heif``, camera raw files with the extra ``raw``. Those of 16 bits are read
+    at 16 bits. The largest page of a TIFF is used, and the first frame of what moves.
 
-    ``side`` is the long side in pixels that will be needed at most. A larger picture is reduced while it is read,
-    once, by averaging whole squares of pixels, to no less than twice ``side``; ``Picture.full_size`` says what it
-    was. None: every pixel is kept.
+    ``side`` is the long side in pixels that will be needed at most. A larger picture is reduced
+    while it is read, once, by averaging whole squares of pixels, to no less than twice ``side``;
+    ``Picture.full_size`` says what it was. None: every pixel is kept.
 
     Raises:
-        BadPicture: missing, empty, damaged, no picture, more than ``max_megapixels`` million pixels (which is
-            checked before anything is decoded), values out of range.
+        BadPicture: missing, empty, damaged, no picture, more than ``max_megapixels`` million pixels
+            (which is checked before anything is decoded), values out of range.
         MissingExtra: HEIC and raw files without their extras.
     """
     if side is not None and side < 1:
@@ -60,17 +61,19 @@ def read(source: object, *, max_megapixels: float, side: int | None = None) -> P
     if isinstance(source, Image.Image):
         return _read_image(source, task)
     if isinstance(source, np.ndarray):
-        return _read_array(np.asarray(source), "array", task)  # a matrix stays of two dimensions however it is sliced
+        # A matrix stays of two dimensions however it is sliced.
+        return _read_array(np.asarray(source), "array", task)
     torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
     if torch is not None and isinstance(source, torch.Tensor):
         return _read_array(_array_of(source), "tensor", task)
     raise BadPicture(
         f"A picture cannot be read from a {type(source).__name__}.",
-        "Give a path, bytes, an open file, a PIL image, a numpy array (H, W, 3) or a torch tensor (3, H, W).",
+        "Give a path, bytes, an open file, a PIL image, a numpy array (H, W, 3) or a torch tensor "
+        "(3, H, W).",
     )
 
 
-# -- files -----------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 def _read_file(file: Any, task: Task, source: str) -> Picture:
@@ -104,7 +107,7 @@ def _guarded(task: Task, work: Callable[..., _T], *given: Any, **more: Any) -> _
             raise refusals.damaged(task.label, error) from error
 
 
-# -- other sources ---------------------------------------------------------------------------------
+# ---- other sources -------------------------------------------------------------------------------
 
 
 def _read_image(image: Image.Image, task: Task) -> Picture:
@@ -114,7 +117,10 @@ def _read_image(image: Image.Image, task: Task) -> Picture:
     is_lazy = isinstance(image, ImageFile.ImageFile) and bool(getattr(image, "tile", None))
     if (image.format == "EPS" and is_lazy) or isinstance(image, ImageFile.StubImageFile):
         # Loading it would start Ghostscript, or whatever else has been registered.
-        raise BadPicture(f"{task.label} is not a picture: it is a PostScript or other document.", "Export it as PNG first.")
+        raise BadPicture(
+            f"{task.label} is not a picture: it is a PostScript or other document.",
+            "Export it as PNG first.",
+        )
     task.check(Size(image.height, image.width))
 
     def decode() -> Decoded:
@@ -143,13 +149,19 @@ def _numbers(image: Image.Image) -> colorimetry.Colorimetry | None:
     gamma, points = image.info.get("gamma"), image.info.get("chromaticity")
     if not (gamma or points):
         return None
-    pairs = [(float(points[at]), float(points[at + 1])) for at in range(0, 8, 2)] if points else None
-    return colorimetry.of_gamma(1 / gamma if gamma else None, (pairs[0], pairs[1], pairs[2], pairs[3]) if pairs else None)
+    pairs = (
+        [(float(points[at]), float(points[at + 1])) for at in range(0, 8, 2)] if points else None
+    )
+    return colorimetry.of_gamma(
+        1 / gamma if gamma else None, (pairs[0], pairs[1], pairs[2], pairs[3]) if pairs else None
+    )
 
 
 def _read_array(array: Samples, source: str, task: Task) -> Picture:
     def refuse(reason: str, hint: str = "") -> BadPicture:
-        return BadPicture(f"The {source} of shape {array.shape} and type {array.dtype} {reason}.", hint)
+        return BadPicture(
+            f"The {source} of shape {array.shape} and type {array.dtype} {reason}.", hint
+        )
 
     samples = array[..., None] if array.ndim == 2 else array
     if samples.ndim != 3 or samples.shape[2] not in (1, 3, 4):
@@ -166,7 +178,8 @@ def _read_array(array: Samples, source: str, task: Task) -> Picture:
             decoding.check_floats(samples)
         except ValueError as error:
             raise refuse(
-                f"cannot be used: {error}", "Floats are taken as 0..1: scale them, and fill in what is no number."
+                f"cannot be used: {error}",
+                "Floats are taken as 0..1: scale them, and fill in what is no number.",
             ) from None
     elif samples.dtype.kind == "b":
         samples = decoding.full_scale(samples, [])
@@ -174,7 +187,9 @@ def _read_array(array: Samples, source: str, task: Task) -> Picture:
         raise refuse("is not uint8, uint16, bool or float 0..1", _advice(samples, source))
     has_alpha = samples.shape[2] == 4
     colour = samples[..., :3] if has_alpha else samples
-    decoded = of_arrays(colour, "gray" if colour.shape[2] == 1 else "rgb", samples[..., 3] if has_alpha else None)
+    decoded = of_arrays(
+        colour, "gray" if colour.shape[2] == 1 else "rgb", samples[..., 3] if has_alpha else None
+    )
     return finished(decoded, task, source=source)
 
 
@@ -199,8 +214,10 @@ def _array_of(tensor: torch.Tensor) -> Samples:
     try:
         planes = planes.detach().cpu()
         array: Samples = (planes.float() if planes.is_floating_point() else planes).numpy()
-    except (TypeError, NotImplementedError, RuntimeError) as error:  # sparse, quantised, without data
+    # Sparse, quantised, without data.
+    except (TypeError, NotImplementedError, RuntimeError) as error:
         raise BadPicture(
-            f"The tensor cannot be read: {str(error).rstrip('.')}.", "Give a dense tensor (3, H, W) of numbers."
+            f"The tensor cannot be read: {str(error).rstrip('.')}.",
+            "Give a dense tensor (3, H, W) of numbers.",
         ) from None
     return array.transpose(1, 2, 0)

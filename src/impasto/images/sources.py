@@ -1,4 +1,6 @@
-"""What people hand over as files: paths, bytes and open streams become bytes with a name, or a refusal."""
+"""What people hand over as files: paths, bytes and open streams become bytes with a name, or a
+refusal.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +33,15 @@ class Contents:
 
 def is_file(source: object) -> bool:
     """Whether ``contents`` takes it."""
-    return isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(source, "read")
+    return isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(
+        source, "read"
+    )
 
 
 @contextmanager
 def opened(source: Any) -> Iterator[tuple[Any, str, str]]:
-    """An open binary file at the beginning of the picture, its label and its source, of all that ``is_file`` takes.
+    """An open binary file at the beginning of the picture, its label and its source, of all that
+    ``is_file`` takes.
 
     Bytes are the picture itself, or the absolute path of a file that is there.
 
@@ -58,9 +63,13 @@ def contents(file: Any, label: str, source: str) -> Contents:
     try:
         data = file.read()
     except (OSError, ValueError) as error:  # ValueError: it is closed
-        raise BadPicture(f"{label} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+        raise BadPicture(
+            f"{label} cannot be read: {getattr(error, 'strerror', None) or error}."
+        ) from None
     if isinstance(data, str):
-        raise BadPicture(f"{label} is open as text, and a picture is bytes.", "Open it with mode 'rb'.")
+        raise BadPicture(
+            f"{label} is open as text, and a picture is bytes.", "Open it with mode 'rb'."
+        )
     if not data:
         raise BadPicture(f"{label} is empty (0 bytes).", "Copy or download it again.")
     return Contents(bytes(data), label, source)
@@ -115,9 +124,13 @@ def open_picture(path: str) -> Iterator[Any]:
     except FileNotFoundError:
         raise _missing(path) from None
     except PermissionError:
-        raise BadPicture(f"{label} may not be read: permission denied.", "Change its permissions, or copy it.") from None
+        raise BadPicture(
+            f"{label} may not be read: permission denied.", "Change its permissions, or copy it."
+        ) from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise BadPicture(f"{label} cannot be opened: {getattr(error, 'strerror', None) or error}.") from None
+        raise BadPicture(
+            f"{label} cannot be opened: {getattr(error, 'strerror', None) or error}."
+        ) from None
     with file:
         yield file
 
@@ -131,5 +144,7 @@ def _missing(path: str) -> BadPicture:
         names = [shown(name) for name in sorted(os.listdir(folder))]
     except OSError:
         names = []
-    hint = did_you_mean(shown(Path(path).name), names) or f"Looked in {shown(str(folder.resolve()))}."
+    hint = (
+        did_you_mean(shown(Path(path).name), names) or f"Looked in {shown(str(folder.resolve()))}."
+    )
     return BadPicture(f"{label} does not exist.", hint)

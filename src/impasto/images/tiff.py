@@ -1,6 +1,8 @@
-"""TIFF 6.0 and its supplements: the largest page, its samples at full depth, and what its tags say of colour.
+"""TIFF 6.0 and its supplements: the largest page, its samples at full depth, and what its tags say
+of colour.
 
-tifffile and imagecodecs decode; what they do not know (subsampled YCbCr, old JPEG) goes through libtiff.
+tifffile and imagecodecs decode; what they do not know (subsampled YCbCr, old JPEG) goes through
+libtiff.
 """
 
 from __future__ import annotations
@@ -14,7 +16,15 @@ from PIL import Image
 from impasto.errors import BadPicture
 from impasto.geometry import Size
 from impasto.images import colorimetry, exif, ifds, jpeg
-from impasto.images.decoding import Decoded, Task, decode_pillow, full_scale, of_arrays, scaled, too_many_channels
+from impasto.images.decoding import (
+    Decoded,
+    Task,
+    decode_pillow,
+    full_scale,
+    of_arrays,
+    scaled,
+    too_many_channels,
+)
 from impasto.images.profiles import Samples, Space
 from impasto.images.refusals import cut_short, not_a_picture
 from impasto.images.silence import no_stderr
@@ -24,7 +34,16 @@ if TYPE_CHECKING:
 
 SIGNATURES = ifds.TIFF
 _WHITE_IS_ZERO, _PALETTE, _SEPARATED, _YCBCR, _CIELAB, _ICCLAB = 0, 3, 5, 6, 8, 9
-_SPACES: dict[int, Space] = {0: "gray", 1: "gray", 2: "rgb", 3: "rgb", 5: "cmyk", 6: "rgb", 8: "lab", 9: "lab"}
+_SPACES: dict[int, Space] = {
+    0: "gray",
+    1: "gray",
+    2: "rgb",
+    3: "rgb",
+    5: "cmyk",
+    6: "rgb",
+    8: "lab",
+    9: "lab",
+}
 _CHANNELS: dict[Space, int] = {"gray": 1, "rgb": 3, "cmyk": 4, "lab": 3}
 _UNREAD = {10: "ITU Lab", 32844: "LogL", 32845: "LogLuv"}
 _ICC, _TRANSFER, _WHITE, _PRIMARIES, _INK_SET, _COLOR_MAP = 34675, 301, 318, 319, 332, 320
@@ -40,7 +59,9 @@ def largest(found: list[ifds.Directory]) -> ifds.Directory | None:
 
 
 def decode(data: bytes, task: Task) -> Decoded:
-    """The samples of the largest page, 1..32 bits a channel, of any layout and compression that is known."""
+    """The samples of the largest page, 1..32 bits a channel, of any layout and compression that is
+    known.
+    """
     found = ifds.directories(data)
     chosen = largest(found)
     if chosen is None:
@@ -49,7 +70,8 @@ def decode(data: bytes, task: Task) -> Decoded:
     photometric = chosen.first(ifds.PHOTOMETRIC)
     if photometric in _UNREAD:
         raise BadPicture(
-            f"{task.label} cannot be read as a picture: it is a TIFF of {_UNREAD[photometric]} colours.",
+            f"{task.label} cannot be read as a picture: it is a TIFF of {_UNREAD[photometric]} "
+            f"colours.",
             "Export it as an RGB TIFF or PNG.",
         )
     if chosen.first(ifds.CHANNELS, 1) > _MOST_CHANNELS:
@@ -164,7 +186,9 @@ def _of_page(page: TiffPage) -> Decoded:
     if photometric == _WHITE_IS_ZERO:
         colour = (1 if colour.dtype.kind == "f" else np.iinfo(colour.dtype).max) - colour
     if photometric == _SEPARATED and page.tags.valueof(_INK_SET, default=1) != 1:
-        notes.append("its inks are not cyan, magenta, yellow and black, so its colours are approximate")
+        notes.append(
+            "its inks are not cyan, magenta, yellow and black, so its colours are approximate"
+        )
     extra = int(page.extrasamples[0]) if page.extrasamples else 2
     alpha = samples[..., channels] if samples.shape[2] > channels and extra in (1, 2) else None
     icc = bytes(page.tags.valueof(_ICC, default=b"") or b"")
@@ -195,22 +219,31 @@ def _coloured(page: TiffPage, samples: Samples) -> Samples:
     colours: Samples = np.asarray(page.tags.valueof(_COLOR_MAP), np.uint16).reshape(3, -1).T
     if colours.max() < 256:  # some programs write 8-bit values
         colours = colours * np.uint16(257)
-    elif not (colours & 255).any():  # and others 256 times those, which would leave white a step short
+    # And others 256 times those, which would leave white a step short.
+    elif not (colours & 255).any():
         colours = (colours >> 8) * np.uint16(257)
     return colours[np.minimum(samples[..., 0], len(colours) - 1)]
 
 
 def _lab(samples: Samples, photometric: int, notes: list[str]) -> Samples:
-    """CIELab (a and b signed) or ICCLab (offset by half) of 8 or 16 bits, as lcms2 takes Lab of the same depth."""
+    """CIELab (a and b signed) or ICCLab (offset by half) of 8 or 16 bits, as lcms2 takes Lab of the
+    same depth.
+    """
     lab = samples[..., :3]
     if lab.dtype == np.uint8:
         return lab ^ np.array([0, 128, 128], np.uint8) if photometric == _CIELAB else lab
     if lab.dtype.kind == "f":
         light, colour = lab[..., :1] / 100 * 65535, (lab[..., 1:] + 128) * 257
     elif photometric == _CIELAB:  # L of 65535, a and b in steps of 1/256, signed
-        light, colour = lab[..., :1].astype(np.float32), (lab[..., 1:].view(np.int16) / np.float32(256) + 128) * 257
+        light, colour = (
+            lab[..., :1].astype(np.float32),
+            (lab[..., 1:].view(np.int16) / np.float32(256) + 128) * 257,
+        )
     else:  # ICC's first encoding: L of 65280, a and b in steps of 1/256 from 32768
-        light, colour = lab[..., :1] * np.float32(65535 / 65280), lab[..., 1:] * np.float32(257 / 256)
+        light, colour = (
+            lab[..., :1] * np.float32(65535 / 65280),
+            lab[..., 1:] * np.float32(257 / 256),
+        )
     return np.clip(np.rint(np.concatenate([light, colour], axis=2)), 0, 65535).astype(np.uint16)
 
 
@@ -228,7 +261,9 @@ def _by_white(decoded: Decoded, white: colorimetry.Point) -> None:
 
 
 def _numbers(page: TiffPage, bits: int) -> colorimetry.Colorimetry | None:
-    """By WhitePoint, PrimaryChromaticities and TransferFunction (TIFF 6.0, section 20); None if sRGB or not there."""
+    """By WhitePoint, PrimaryChromaticities and TransferFunction (TIFF 6.0, section 20); None if
+    sRGB or not there.
+    """
     white, primaries = _fractions(page, _WHITE, 2), _fractions(page, _PRIMARIES, 6)
     table = page.tags.valueof(_TRANSFER, default=None)
     if not (white or primaries) and table is None:
@@ -239,7 +274,9 @@ def _numbers(page: TiffPage, bits: int) -> colorimetry.Colorimetry | None:
     size = 2 ** min(bits, 16)
     if table is not None and np.size(table) in (size, 3 * size):
         tables = np.reshape(table, (-1, size))
-        curves = [colorimetry.of_table(tables[min(channel, len(tables) - 1)]) for channel in range(3)]
+        curves = [
+            colorimetry.of_table(tables[min(channel, len(tables) - 1)]) for channel in range(3)
+        ]
     found = colorimetry.Colorimetry(
         "the primaries and curves in its tags",
         (curves[0], curves[1], curves[2]),

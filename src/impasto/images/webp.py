@@ -27,7 +27,9 @@ def decode(data: bytes, task: Task) -> Decoded:
 
 
 def whole(data: bytes) -> tuple[bytes, list[str]]:
-    """The file with a right length, and without metadata that are cut off; unchanged where there is none of that."""
+    """The file with a right length, and without metadata that are cut off; unchanged where there is
+    none of that.
+    """
     end, has_image, at, dropped = 12, False, 12, False
     while at + 8 <= len(data):
         name, length = struct.unpack_from("<4sI", data, at)
@@ -42,6 +44,11 @@ def whole(data: bytes) -> tuple[bytes, list[str]]:
     declared = struct.unpack_from("<I", data, 4)[0] + 8
     if not has_image or (not dropped and declared <= len(data)):
         return data, []
-    body = data[12:end] + bytes(max(0, end - len(data)))  # the last byte may be the one that makes the length even
-    note = "its metadata are cut off and are not kept" if dropped else "its length is wrong, but the picture is whole"
+    # The last byte may be the one that makes the length even.
+    body = data[12:end] + bytes(max(0, end - len(data)))
+    note = (
+        "its metadata are cut off and are not kept"
+        if dropped
+        else "its length is wrong, but the picture is whole"
+    )
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body, [note]

@@ -1,1 +1,3 @@
-"""Convolutional networks that were trained to recognise things, used as frozen measuring instruments."""
+"""Convolutional networks that were trained to recognise things, used as frozen measuring
+instruments.
+"""

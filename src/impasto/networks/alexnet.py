@@ -1,8 +1,9 @@
 """AlexNet as a table and its forward pass: picture in, the maps after its five ReLUs out.
 
-Source: Krizhevsky, "One weird trick for parallelizing convolutional neural networks" (2014), the one-column network, with
-the widths that LPIPS was trained on. It knows its own strides and poolings; it refuses to know where its weights come from
-and what is done with the maps. No gradients are written out for it: it judges pictures and paints none.
+Source: Krizhevsky, "One weird trick for parallelizing convolutional neural networks" (2014), the
+one-column network, with the widths that LPIPS was trained on. It knows its own strides and
+poolings; it refuses to know where its weights come from and what is done with the maps. No
+gradients are written out for it: it judges pictures and paints none.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution and the ReLU after it: a square ``window``, moved by ``stride``, over zeros of width ``padding``.
+    """One convolution and the ReLU after it: a square ``window``, moved by ``stride``, over zeros
+    of width ``padding``.
 
     ``pooled``: whether a maximum over 3x3 positions with a stride of 2 comes before it.
     """
@@ -45,9 +47,13 @@ LEAST_SIDE = 31  # of a picture, in pixels: below it the second pooling finds no
 def forward(weights: Mapping[str, Tensor], picture: Tensor) -> list[Tensor]:
     """The maps (1, C, h, w) after each ReLU, of a picture (1, 3, H, W), RGB, sRGB-encoded, 0..1.
 
-    ``weights``: "conv1.weight" (O, I, n, n) and "conv1.bias" (O,) to "conv5", and "input.weight" (3, 3), "input.bias" (3,).
+    ``weights``: "conv1.weight" (O, I, n, n) and "conv1.bias" (O,) to "conv5", and "input.weight"
+    (3, 3), "input.bias" (3,).
     """
-    x = torch.einsum("oi,bihw->bohw", weights["input.weight"], picture) + weights["input.bias"][:, None, None]
+    x = (
+        torch.einsum("oi,bihw->bohw", weights["input.weight"], picture)
+        + weights["input.bias"][:, None, None]
+    )
     maps: list[Tensor] = []
     for layer in LAYERS:
         x = functional.max_pool2d(x, 3, 2) if layer.pooled else x

@@ -1,8 +1,10 @@
-"""Frozen 3x3 convolutions by the kernels that torch ships: forward with the ReLU inside, and the gradient of the input.
+"""Frozen 3x3 convolutions by the kernels that torch ships: forward with the ReLU inside, and the
+gradient of the input.
 
-It knows four ways to convolve a map, what each wants of layout and weights, and which one is meant for which shape. It
-refuses to know networks and clocks: what is fastest is found out in ``timing``. A network that is never trained needs no
-gradient of its weights, so that of its input is one more convolution: the kernel is flipped, its channel axes exchanged.
+It knows four ways to convolve a map, what each wants of layout and weights, and which one is meant
+for which shape. It refuses to know networks and clocks: what is fastest is found out in ``timing``.
+A network that is never trained needs no gradient of its weights, so that of its input is one more
+convolution: the kernel is flipped, its channel axes exchanged.
 """
 
 from __future__ import annotations
@@ -25,12 +27,13 @@ _TRANSFORMED = 4 * 64 / 36  # bytes a position: 8 x 8 numbers stand for 6 x 6
 _NNPACK_BLOCK = 6
 
 
-# ---- the methods -----------------------------------------------------------------------------------------------------
+# ---- the methods ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Method:
-    """How one map is convolved: ``convolve(x, weight, bias, padding, relu)``, with maps and weights of layout ``form``.
+    """How one map is convolved: ``convolve(x, weight, bias, padding, relu)``, with maps and weights
+    of layout ``form``.
 
     ``plain`` is what stands in for it where it is missing.
     """
@@ -44,7 +47,9 @@ class Method:
         weight = weight.contiguous(memory_format=self.form)
         if self.convolve is not _packed:
             return weight
-        return torch._C._nn.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), [1, 1], [1, 1], [1, 1], 1)
+        return torch._C._nn.mkldnn_reorder_conv2d_weight(
+            weight.to_mkldnn(), [1, 1], [1, 1], [1, 1], 1
+        )
 
 
 def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, relu: bool) -> Tensor:
@@ -53,9 +58,13 @@ def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, relu: 
 
 
 def _packed(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, relu: bool) -> Tensor:
-    """oneDNN as torch's compiler calls it: weights in its own order, once and not at every call, and the ReLU inside."""
+    """oneDNN as torch's compiler calls it: weights in its own order, once and not at every call,
+    and the ReLU inside.
+    """
     then = "relu" if relu else "none"
-    return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, [padding] * 2, [1, 1], [1, 1], 1, then, [], "")
+    return torch.ops.mkldnn._convolution_pointwise(
+        x, weight, bias, [padding] * 2, [1, 1], [1, 1], 1, then, [], ""
+    )
 
 
 def _nnpack(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, relu: bool) -> Tensor:
@@ -66,7 +75,8 @@ def _nnpack(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, relu: 
 def _in_bands(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
     """NNPACK's convolution, in bands of rows where the map is large.
 
-    It keeps its map and its output in the transformed domain, 64 / 36 of their size, in a workspace never given back.
+    It keeps its map and its output in the transformed domain, 64 / 36 of their size, in a workspace
+    never given back.
     """
     channels, (height, width) = weight.shape[0] + x.shape[1], x.shape[-2:]
     rows = int(_WORKSPACE_BYTES // (channels * (width + 2 * padding) * _TRANSFORMED))
@@ -104,20 +114,23 @@ def has(method: str, device: torch.device) -> bool:
     return True
 
 
-# ---- which method for which shape ------------------------------------------------------------------------------------
+# ---- which method for which shape ----------------------------------------------------------------
 
 
 def side(positions: int) -> int:
-    """The power of 2 that is nearest to the side of a square map of so many positions: how large a map counts as."""
+    """The power of 2 that is nearest to the side of a square map of so many positions: how large a
+    map counts as.
+    """
     return int(2 ** round(math.log2(max(positions, 1)) / 2))
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """How a network convolves: the type and layout of its maps between layers, and a method for every shape.
+    """How a network convolves: the type and layout of its maps between layers, and a method for
+    every shape.
 
-    ``methods`` hold what was found to be the fastest; ``default`` is for channels that they do not name. ``name`` is that
-    of the kernel in ``KERNELS`` with the same type and layout.
+    ``methods`` hold what was found to be the fastest; ``default`` is for channels that they do not
+    name. ``name`` is that of the kernel in ``KERNELS`` with the same type and layout.
     """
 
     name: str
@@ -134,12 +147,15 @@ class Kernel:
     def block(self) -> int:
         """The side of the squares of positions that are computed together.
 
-        Two cuts of a map give the same numbers, to the last bit, where their corners lie on whole blocks.
+        Two cuts of a map give the same numbers, to the last bit, where their corners lie on whole
+        blocks.
         """
         return _NNPACK_BLOCK if "nnpack" in {self.default, *self.methods.values()} else 1
 
     def method(self, channels_in: int, channels_out: int, positions: int) -> str:
-        """The method for a map of so many positions: that of its own side, or of the nearest one that was timed."""
+        """The method for a map of so many positions: that of its own side, or of the nearest one
+        that was timed.
+        """
         sides = [shape[2] for shape in self.methods if shape[:2] == (channels_in, channels_out)]
         if not sides:
             return self.default
@@ -155,7 +171,8 @@ class Kernel:
             sides[f"{into}>{out}"] = sides.get(f"{into}>{out}", 0) + 1
         rows = {
             method: (
-                pair if len(of) == sides[pair] else f"{pair} at {'/'.join(map(str, of))}" for pair, of in pairs.items()
+                pair if len(of) == sides[pair] else f"{pair} at {'/'.join(map(str, of))}"
+                for pair, of in pairs.items()
             )
             for method, pairs in found.items()
         }
@@ -164,7 +181,10 @@ class Kernel:
     @property
     def text(self) -> str:
         """The kernel in one line, from which ``parse`` makes it again."""
-        rows = (f"{into}>{out}@{side}={method}" for (into, out, side), method in sorted(self.methods.items()))
+        rows = (
+            f"{into}>{out}@{side}={method}"
+            for (into, out, side), method in sorted(self.methods.items())
+        )
         return " ".join((self.name, *rows))
 
     @staticmethod
@@ -197,13 +217,14 @@ KERNELS = {
 }
 
 
-# ---- a convolution ---------------------------------------------------------------------------------------------------
+# ---- a convolution -------------------------------------------------------------------------------
 
 
 class Convolution:
     """One frozen 3x3 convolution of stride 1 that keeps the size of its map.
 
-    ``weight`` is (O, I, 3, 3), ``bias`` (O,). Maps are (1, C, h, w) in the kernel's type and layout.
+    ``weight`` is (O, I, 3, 3), ``bias`` (O,). Maps are (1, C, h, w) in the kernel's type and
+    layout.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, kernel: Kernel, padding: Padding) -> None:
@@ -211,25 +232,33 @@ class Convolution:
         self.padding = padding
         self.weight = weight.to(kernel.dtype)
         self.bias = bias.to(kernel.dtype)
-        self._arranged: dict[bool, tuple[str, Tensor]] = {}  # by direction, for the method that came last
+        # By direction, for the method that came last.
+        self._arranged: dict[bool, tuple[str, Tensor]] = {}
 
     def forward(self, x: Tensor, relu: bool, positions: int | None = None) -> Tensor:
-        """(1, I, h, w) -> (1, O, h, w), with negative values set to 0 if ``relu``. The input is not kept.
+        """(1, I, h, w) -> (1, O, h, w), with negative values set to 0 if ``relu``. The input is not
+        kept.
 
-        ``positions`` are those of the whole map, where this is a part of it: another method rounds otherwise, and a ReLU
-        that falls on the other side changes a gradient.
+        ``positions`` are those of the whole map, where this is a part of it: another method rounds
+        otherwise, and a ReLU that falls on the other side changes a gradient.
         """
         if self.padding == "zero":
             return self._convolve(x, False, 1, relu, positions)
-        return self._convolve(_pad(x, self.padding), False, 0, relu, positions or x.shape[-1] * x.shape[-2])
+        return self._convolve(
+            _pad(x, self.padding), False, 0, relu, positions or x.shape[-1] * x.shape[-2]
+        )
 
     def input_gradient(self, gradient: Tensor, positions: int | None = None) -> Tensor:
-        """(1, O, h, w) -> (1, I, h, w): the gradient of the loss with respect to this convolution's input."""
+        """(1, O, h, w) -> (1, I, h, w): the gradient of the loss with respect to this convolution's
+        input.
+        """
         if self.padding == "zero":
             return self._convolve(gradient, True, 1, False, positions)
         return _fold(self._convolve(gradient, True, 2, False, positions), self.padding)
 
-    def _convolve(self, x: Tensor, back: bool, padding: int, relu: bool, positions: int | None) -> Tensor:
+    def _convolve(
+        self, x: Tensor, back: bool, padding: int, relu: bool, positions: int | None
+    ) -> Tensor:
         channels = self.weight.shape[0 if back else 1], self.weight.shape[1 if back else 0]
         name = self.kernel.method(*channels, positions or x.shape[-1] * x.shape[-2])
         name = name if has(name, x.device) else METHODS[name].plain
@@ -252,14 +281,18 @@ def workspace(kernel: Kernel, positions: int) -> int:
 
 
 def _pad(x: Tensor, padding: Padding) -> Tensor:
-    """One position more on each side. A map one position wide has no neighbour to reflect; its edge is repeated."""
+    """One position more on each side. A map one position wide has no neighbour to reflect; its edge
+    is repeated.
+    """
     if padding == "reflect" and min(x.shape[-2:]) > 1:
         return functional.pad(x, (1, 1, 1, 1), mode="reflect")
     return functional.pad(x, (1, 1, 1, 1), mode="replicate")
 
 
 def _fold(padded: Tensor, padding: Padding) -> Tensor:
-    """The adjoint of ``_pad``: (1, C, h+2, w+2) -> (1, C, h, w), what fell on the border added where it came from."""
+    """The adjoint of ``_pad``: (1, C, h+2, w+2) -> (1, C, h, w), what fell on the border added
+    where it came from.
+    """
     height, width = padded.shape[-2] - 2, padded.shape[-1] - 2
     inner = 2 if padding == "reflect" and min(height, width) > 1 else 1
     padded[..., inner, :] += padded[..., 0, :]

@@ -1,11 +1,14 @@
-"""The weights of VGG-19, VGG-16 and AlexNet as checked float32 tensors, all in one form whatever file they come from.
+"""The weights of VGG-19, VGG-16 and AlexNet as checked float32 tensors, all in one form whatever
+file they come from.
 
-It knows how the fetched files and torchvision's are laid out, and how each of them wants its input. It
-refuses to know what a network does with the tensors, and reads no file in a way that could run what is in it.
+It knows how the fetched files and torchvision's are laid out, and how each of them wants its input.
+It refuses to know what a network does with the tensors, and reads no file in a way that could run
+what is in it.
 
-The one form, for RGB in 0..1: "input.weight" (3, 3) and "input.bias" (3,) with x' = weight @ x + bias for
-each pixel, then "conv1_1.weight" (64, 3, 3, 3) as (out, in, row, column), "conv1_1.bias" (64,), and so on.
-Zero padding is meant to be zeros in x', that is after the input step. AlexNet's convolutions are "conv1" to "conv5".
+The one form, for RGB in 0..1: "input.weight" (3, 3) and "input.bias" (3,) with x' = weight @ x +
+bias for each pixel, then "conv1_1.weight" (64, 3, 3, 3) as (out, in, row, column), "conv1_1.bias"
+(64,), and so on. Zero padding is meant to be zeros in x', that is after the input step. AlexNet's
+convolutions are "conv1" to "conv5".
 """
 
 from __future__ import annotations
@@ -23,10 +26,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from impasto import assets
+from impasto.assets import catalogue
 from impasto.errors import AssetUnavailable, BadRecipe, UnknownName, did_you_mean
 from impasto.networks import alexnet
-from impasto.scratch import utf8_name
+from impasto.storage.tensors import utf8_name
 
 Tensors = dict[str, torch.Tensor]
 NetworkName = Literal["vgg19", "vgg16"]
@@ -45,32 +48,37 @@ Convolution = tuple[torch.Tensor, torch.Tensor]  # weight (O, I, h, w) and bias 
 
 
 def load(
-    name: NetworkName, *, progress: assets.Progress | None = None, file: Path | None = None
+    name: NetworkName, *, progress: catalogue.Progress | None = None, file: Path | None = None
 ) -> dict[str, torch.Tensor]:
     """The network's tensors, float32 on the CPU, named and scaled as this module's head says.
 
-    Without ``file`` they come from the cache, fetched and converted once. ``file`` may be a safetensors
-    file or a ``.pth`` state dict, with our names, torchvision's ("features.0.weight") or those of the
-    normalised VGG-19 ("0.weight"). torchvision's names are taken to want torchvision's input; weights
-    converted from Caffe can bear the same names and want another.
+    Without ``file`` they come from the cache, fetched and converted once. ``file`` may be a
+    safetensors file or a ``.pth`` state dict, with our names, torchvision's ("features.0.weight")
+    or those of the normalised VGG-19 ("0.weight"). torchvision's names are taken to want
+    torchvision's input; weights converted from Caffe can bear the same names and want another.
 
-    Raises ``BadRecipe`` for a file that is none of these, ``AssetUnavailable`` if nothing can be fetched.
+    Raises ``BadRecipe`` for a file that is none of these, ``AssetUnavailable`` if nothing can be
+    fetched.
     """
     if name not in _BLOCKS:
-        raise UnknownName(f"There is no network {name!r}; there are {', '.join(_BLOCKS)}.", did_you_mean(name, _BLOCKS))
+        raise UnknownName(
+            f"There is no network {name!r}; there are {', '.join(_BLOCKS)}.",
+            did_you_mean(name, _BLOCKS),
+        )
     if file is not None:
         return _from_file(name, Path(file))
-    source = assets.ASSETS[_ASSET[name]]
-    cached = assets.cache_dir() / f"{name}.safetensors"
+    source = catalogue.ASSETS[_ASSET[name]]
+    cached = catalogue.cache_dir() / f"{name}.safetensors"
     tensors = _read_cached(cached, name, source.sha256)
     if tensors is None:
-        tensors = _convert(name, assets.fetch(source.name, progress=progress))
+        tensors = _convert(name, catalogue.fetch(source.name, progress=progress))
         _write_cached(cached, tensors, source.sha256)
     return tensors
 
 
-def load_alexnet(*, progress: assets.Progress | None = None) -> Tensors:
-    """AlexNet's tensors, float32 on the CPU: "input.weight", "input.bias", then "conv1.weight", "conv1.bias" to "conv5".
+def load_alexnet(*, progress: catalogue.Progress | None = None) -> Tensors:
+    """AlexNet's tensors, float32 on the CPU: "input.weight", "input.bias", then "conv1.weight",
+    "conv1.bias" to "conv5".
 
     Raises ``AssetUnavailable`` if they cannot be fetched.
     """
@@ -79,14 +87,22 @@ def load_alexnet(*, progress: assets.Progress | None = None) -> Tensors:
     with _headed("alexnet", progress) as arrays:
         for number, layer in enumerate(alexnet.LAYERS):
             weight, bias = _from_flax_layer(arrays["AlexNet_0"][f"Conv_{number}"])
-            if tuple(weight.shape) != (layer.channels, layer.channels_in, layer.window, layer.window):
+            if tuple(weight.shape) != (
+                layer.channels,
+                layer.channels_in,
+                layer.window,
+                layer.window,
+            ):
                 raise ValueError(f"{layer.name}.weight is {tuple(weight.shape)}")
             tensors |= {f"{layer.name}.weight": weight, f"{layer.name}.bias": bias}
     return tensors
 
 
-def load_heads(name: HeadedName, *, progress: assets.Progress | None = None) -> tuple[torch.Tensor, ...]:
-    """The linear heads of LPIPS 0.1 on top of a network, one weight (C,) for each channel of each of its five maps.
+def load_heads(
+    name: HeadedName, *, progress: catalogue.Progress | None = None
+) -> tuple[torch.Tensor, ...]:
+    """The linear heads of LPIPS 0.1 on top of a network, one weight (C,) for each channel of each
+    of its five maps.
 
     Raises ``AssetUnavailable`` if they cannot be fetched.
     """
@@ -97,7 +113,7 @@ def load_heads(name: HeadedName, *, progress: assets.Progress | None = None) -> 
         return tuple(torch.from_numpy(kernel.reshape(-1).copy()) for kernel in kernels)
 
 
-# ---- our own files in the cache ----------------------------------------------------------------------------
+# ---- our own files in the cache ------------------------------------------------------------------
 
 
 def _read_cached(path: Path, name: str, source: str) -> Tensors | None:
@@ -114,7 +130,9 @@ def _read_cached(path: Path, name: str, source: str) -> Tensors | None:
 
 
 def _write_cached(path: Path, tensors: Tensors, source: str) -> None:
-    """Keep the tensors for the next time, in one step; a cache that cannot be written only costs time."""
+    """Keep the tensors for the next time, in one step; a cache that cannot be written only costs
+    time.
+    """
     about = {"format": _FORMAT, "source_sha256": source, "crc32": _checksum(tensors)}
     new = path.with_name(f".{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError, SafetensorError):
@@ -133,7 +151,7 @@ def _checksum(tensors: Tensors) -> str:
     return f"{crc:08x}"
 
 
-# ---- the one form ------------------------------------------------------------------------------------------
+# ---- the one form --------------------------------------------------------------------------------
 
 
 def _shapes(name: str) -> dict[str, tuple[int, ...]]:
@@ -161,7 +179,9 @@ def _misfit(name: str, tensors: Mapping[str, torch.Tensor]) -> str:
     return ""
 
 
-def _named(name: str, weight: torch.Tensor, bias: torch.Tensor, convolutions: Sequence[Convolution]) -> Tensors:
+def _named(
+    name: str, weight: torch.Tensor, bias: torch.Tensor, convolutions: Sequence[Convolution]
+) -> Tensors:
     """Put the input step and the convolutions, in the order of the layers, under our names."""
     pairs = [(weight.reshape(3, 3), bias.reshape(3)), *convolutions]
     values = [tensor.float().contiguous() for pair in pairs for tensor in pair]
@@ -180,7 +200,7 @@ def _scaling(mean: Sequence[float], deviation: Sequence[float]) -> Convolution:
     return torch.diag(scale), -scale * torch.tensor(mean, dtype=torch.float64)
 
 
-# ---- the fetched files -------------------------------------------------------------------------------------
+# ---- the fetched files ---------------------------------------------------------------------------
 
 
 def _convert(name: str, path: Path) -> Tensors:
@@ -194,9 +214,11 @@ def _convert(name: str, path: Path) -> Tensors:
 
 
 @contextlib.contextmanager
-def _headed(name: HeadedName, progress: assets.Progress | None) -> Iterator[Mapping[str, Any]]:
-    """The arrays of a network that has LPIPS heads; whoever finds that they are not what they should be raises so."""
-    path = assets.fetch(_ASSET[name], progress=progress)
+def _headed(name: HeadedName, progress: catalogue.Progress | None) -> Iterator[Mapping[str, Any]]:
+    """The arrays of a network that has LPIPS heads; whoever finds that they are not what they
+    should be raises so.
+    """
+    path = catalogue.fetch(_ASSET[name], progress=progress)
     try:
         with path.open("rb") as file:
             yield read_arrays(file)
@@ -209,7 +231,8 @@ _DAMAGED = (ValueError, KeyError, pickle.UnpicklingError, AttributeError, EOFErr
 
 def _not_what_it_should_be(path: Path, name: str, problem: Exception) -> AssetUnavailable:
     return AssetUnavailable(
-        f"{path} is not the {name} it should be: {problem}.", "Remove that file, and it is fetched again."
+        f"{path} is not the {name} it should be: {problem}.",
+        "Remove that file, and it is fetched again.",
     )
 
 
@@ -219,7 +242,9 @@ def _read_state_dict(path: Path) -> Tensors:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as problem:
         raise ValueError(f"torch cannot read it ({type(problem).__name__})") from problem
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(value, torch.Tensor) for value in state.values()
+    ):
         raise ValueError("it holds something else than tensors by name")
     return {str(key): value for key, value in state.items()}
 
@@ -227,12 +252,18 @@ def _read_state_dict(path: Path) -> Tensors:
 def _pairs(state: Mapping[str, torch.Tensor], prefix: str = "") -> list[Convolution]:
     """The weights and biases named PREFIX<number>.weight and .bias, in the order of the numbers."""
     middle = [key[len(prefix) : -len(".weight")] for key in state if key.endswith(".weight")]
-    numbers = sorted(int(text) for text in middle if text.isdigit() and f"{prefix}{text}.weight" in state)
-    return [(state[f"{prefix}{number}.weight"], state[f"{prefix}{number}.bias"]) for number in numbers]
+    numbers = sorted(
+        int(text) for text in middle if text.isdigit() and f"{prefix}{text}.weight" in state
+    )
+    return [
+        (state[f"{prefix}{number}.weight"], state[f"{prefix}{number}.bias"]) for number in numbers
+    ]
 
 
 def _from_sequential(name: str, state: Mapping[str, torch.Tensor]) -> Tensors:
-    """The layout of the normalised VGG-19: its first layer, 1x1, takes RGB in 0..1 to BGR * 255 - mean."""
+    """The layout of the normalised VGG-19: its first layer, 1x1, takes RGB in 0..1 to BGR * 255 -
+    mean.
+    """
     pairs = _pairs(state)
     if not pairs or pairs[0][0].shape != (3, 3, 1, 1):
         raise ValueError("its first layer is not the 1x1 convolution that scales the input")
@@ -290,7 +321,7 @@ def read_arrays(file: BinaryIO) -> dict[str, Any]:
     return found
 
 
-# ---- a file that the user names ----------------------------------------------------------------------------
+# ---- a file that the user names ------------------------------------------------------------------
 
 
 def _from_file(name: str, path: Path) -> Tensors:
@@ -319,5 +350,7 @@ def _from_file(name: str, path: Path) -> Tensors:
         if bad := [key for key, value in tensors.items() if not bool(value.isfinite().all())]:
             raise ValueError(f"{bad[0]} holds numbers that are not finite")
     except (OSError, SafetensorError, ValueError, KeyError) as problem:
-        raise BadRecipe(f"{path} cannot be used as the weights of {name}: {problem}.", accepted) from problem
+        raise BadRecipe(
+            f"{path} cannot be used as the weights of {name}: {problem}.", accepted
+        ) from problem
     return tensors

@@ -1,1 +1,3 @@
-"""What a picture is judged by: each objective measures additive sums over regions, then scores the whole."""
+"""What a picture is judged by: each objective measures additive sums over regions, then scores the
+whole.
+"""

@@ -1,7 +1,8 @@
 """The two verbs that every objective speaks: measure a region, score the whole.
 
-The law: the stats of the whole are the sum of the stats of the parts. Everything exact about tiles, several styles and
-several machines follows from it. This room knows how a region owns positions of a map; it refuses to know any objective.
+The law: the stats of the whole are the sum of the stats of the parts. Everything exact about tiles,
+several styles and several machines follows from it. This room knows how a region owns positions of
+a map; it refuses to know any objective.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ Stats = dict[str, Tensor]  # named sums, each additive over regions
 
 
 @dataclass(frozen=True)
-class Where:
-    """Which positions of a tile's maps are its own: the tile, and the size of the picture it is cut from."""
+class TileContext:
+    """Which positions of a tile's maps are its own: the tile, and the size of the picture it is cut
+    from.
+    """
 
     tile: Tile
     size: Size
 
     @classmethod
-    def whole(cls, size: Size) -> Where:
+    def whole(cls, size: Size) -> TileContext:
         """The one tile that is the whole picture."""
         region = Region(0, 0, *size)
         return cls(Tile(region, region), size)
@@ -36,7 +39,9 @@ class Where:
         return self.tile.core.divided(stride, self._map_size(stride))
 
     def own(self, features: Tensor, stride: int) -> Tensor:
-        """The tile's own positions of its map (1, C, h, w): a view, or the map itself where all are its own."""
+        """The tile's own positions of its map (1, C, h, w): a view, or the map itself where all are
+        its own.
+        """
         outer = self.tile.outer.divided(stride, self._map_size(stride))
         region = self.region(stride)
         if region == outer:  # a view of everything would cost two copies on the way back
@@ -48,20 +53,24 @@ class Where:
 
 
 class _Part(torch.autograd.Function):
-    """A view of a region of a map, whose gradient lies in memory as the map does; torch's own has rows before channels
-    whatever the map has, and is added to others at a twentieth of the speed.
+    """A view of a region of a map, whose gradient lies in memory as the map does; torch's own has
+    rows before channels whatever the map has, and is added to others at a twentieth of the speed.
     """
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, region: Region) -> Tensor:
         ctx.shape, ctx.region = features.shape, region
-        plain = features.is_contiguous() or not features.is_contiguous(memory_format=torch.channels_last)
+        plain = features.is_contiguous() or not features.is_contiguous(
+            memory_format=torch.channels_last
+        )
         ctx.form = torch.contiguous_format if plain else torch.channels_last
         return features[(..., *region.slices)]
 
     @staticmethod
     def backward(ctx: Any, given: Tensor) -> tuple[Tensor, None]:
-        whole = torch.empty(ctx.shape, dtype=given.dtype, device=given.device, memory_format=ctx.form).zero_()
+        whole = torch.empty(
+            ctx.shape, dtype=given.dtype, device=given.device, memory_format=ctx.form
+        ).zero_()
         whole[(..., *ctx.region.slices)] = given
         return whole, None
 
@@ -69,8 +78,9 @@ class _Part(torch.autograd.Function):
 class Objective(Protocol):
     """A term of the loss.
 
-    ``name``: what it is called in reports. ``weight``: its factor in the total. ``layers``: stride by name of the maps
-    that it reads. ``additive``: whether ``measure`` obeys the law; an objective that does not cannot be tiled.
+    ``name``: what it is called in reports. ``weight``: its factor in the total. ``layers``: stride
+    by name of the maps that it reads. ``additive``: whether ``measure`` obeys the law; an objective
+    that does not cannot be tiled.
     """
 
     @property
@@ -85,12 +95,14 @@ class Objective(Protocol):
     @property
     def additive(self) -> bool: ...
 
-    def measure(self, features: Mapping[str, Tensor], where: Where) -> Stats:
+    def measure(self, features: Mapping[str, Tensor], where: TileContext) -> Stats:
         """Differentiable sums over the positions that ``where`` owns."""
         ...
 
     def score(self, stats: Stats) -> dict[str, Tensor]:
-        """From sums over the whole picture to a number (0-d) for each layer, before ``weight``; the term is their sum."""
+        """From sums over the whole picture to a number (0-d) for each layer, before ``weight``; the
+        term is their sum.
+        """
         ...
 
 
@@ -105,16 +117,20 @@ _WIDENED = 2**19  # values of a map that are in float32 at a time
 class _Moments(torch.autograd.Function):
     """Sum and sum of outer products over the positions of a map, in float32 or better.
 
-    Its backward pass is one matrix product where the general rule would do two, and is done in the map's own type.
+    Its backward pass is one matrix product where the general rule would do two, and is done in the
+    map's own type.
     """
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, features: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, features: Tensor
+    ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(features)
         x = _positions(features)  # (n, C)
         if x.dtype in (torch.float32, torch.float64):
             return x.sum(0), x.T @ x  # (C,), (C, C)
-        # Some positions at a time: a copy of the whole map in float32 would be the largest thing there is.
+        # Some positions at a time: a copy of the whole map in float32 would be the largest thing
+        # there is.
         total = features.new_zeros(x.shape[1], dtype=torch.float32)
         outer = features.new_zeros((x.shape[1], x.shape[1]), dtype=torch.float32)
         for part in x.split(max(1, _WIDENED // x.shape[1])):
@@ -124,7 +140,9 @@ class _Moments(torch.autograd.Function):
         return total, outer
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, sum_gradient: Tensor, outer_gradient: Tensor) -> Tensor:
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, sum_gradient: Tensor, outer_gradient: Tensor
+    ) -> Tensor:
         (features,) = ctx.saved_tensors  # type: ignore[attr-defined]
         x = _positions(features)
         both = (outer_gradient + outer_gradient.T).to(x.dtype)  # d sum(x x^T) = dx x^T + x dx^T

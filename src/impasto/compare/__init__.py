@@ -1,0 +1,1 @@
+"""Score finished pictures with networks that did not paint them."""

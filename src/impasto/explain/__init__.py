@@ -1,0 +1,1 @@
+"""Show what the network sees of a photo and a painting."""

@@ -1,0 +1,1 @@
+"""The machine: devices, memory, allocator, processor load, fastest convolution."""

@@ -1,0 +1,88 @@
+"""Pictures that go in, opened: their headers are read first, and their pixels once, for the size
+that is needed.
+
+So a request that cannot be met is refused before anything is decoded, and a picture that is much
+larger than needed never lies in memory whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from dataclasses import dataclass, field, replace
+
+from impasto import images
+from impasto.assets import catalogue, museum
+from impasto.errors import DoesNotFit
+from impasto.images import Header, Picture
+from impasto.recipe import values
+from impasto.storage import names
+
+_PROGRAM_BYTES = 120 * 10**6  # Python and its libraries, before torch
+# Bytes: of less, torch decides whether there is memory enough, and says so better.
+_SMALL = 64 * 10**6
+# A path, bytes, an open file, a museum name, a PIL image, a numpy array or a torch tensor.
+Source = object
+
+
+@dataclass
+class Opened:
+    """A picture whose header has been read. ``whole``: its pixels, where they are at hand."""
+
+    source: str
+    header: Header
+    given: Source
+    max_megapixels: float
+    whole: Picture | None = None
+    _read: dict[int | None, Picture] = field(default_factory=dict)
+
+    def read(self, side: int | None, memory: int = 0) -> Picture:
+        """The picture, reduced to no less than twice the long ``side`` in px that is needed; None:
+        every pixel.
+
+        Raises:
+            BadPicture: it is damaged.
+            DoesNotFit: reading it takes more than ``memory`` bytes, where that is not 0.
+        """
+        if self.whole is not None:
+            return self.whole
+        if side not in self._read:
+            decoding = self.header.decode_bytes(side)
+            needed = decoding + _PROGRAM_BYTES
+            if memory and needed > memory and decoding > _SMALL:
+                raise DoesNotFit(
+                    f"Reading {self.source} ({self.header.size}) takes about "
+                    f"{values.bytes_text(needed)}, and --memory "
+                    f"allows {values.bytes_text(memory)}.",
+                    f"Ask for --memory {math.ceil(needed / 1e8) / 10:g}GB, or make the file "
+                    f"smaller.",
+                )
+            picture = images.read(self.given, max_megapixels=self.max_megapixels, side=side)
+            self._read[side] = (
+                replace(picture, source=self.source) if picture.source == "bytes" else picture
+            )
+        return self._read[side]
+
+
+def opened(source: Source, max_megapixels: float) -> Opened:
+    """A picture of any source; a stream is read to its end, since that can be done once.
+
+    Raises:
+        BadPicture, MissingExtra: as ``images.probe`` does.
+    """
+    name = "bytes" if isinstance(source, bytes | bytearray | memoryview) else "picture"
+    if isinstance(source, str | os.PathLike):
+        source = name = names.expanded(source)
+    elif hasattr(source, "read"):
+        found = images.contents(source)
+        name, source = found.source, found.data
+    return Opened(name, images.probe(source, max_megapixels), source, max_megapixels)
+
+
+def opened_work(work: museum.Work, progress: catalogue.Progress) -> Opened:
+    """A museum's painting; it is small, and read at once."""
+    pixels = work.read(progress=progress)
+    digest = hashlib.sha256(work.read_bytes()).hexdigest()
+    picture = Picture(pixels, alpha=None, exif=b"", profile="", source=work.slug, sha256=digest)
+    return Opened(work.slug, images.probe(pixels, math.inf), pixels, math.inf, picture)

@@ -1,0 +1,1 @@
+"""Search for the pixels that minimise the loss."""

@@ -1,0 +1,1 @@
+"""Work out sizes, memory and time before anything is painted."""

@@ -1,0 +1,1 @@
+"""Recipes: the settings of a picture, their names, ranges, defaults and files."""

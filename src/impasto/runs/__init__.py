@@ -1,0 +1,1 @@
+"""Run folders: log, checkpoints, previews, snapshots, and what is made from them."""

@@ -1,0 +1,1 @@
+"""Files and tensors on disk: atomic writes, locks, names, tensors."""

@@ -1,0 +1,1 @@
+"""Paint a photo with every combination of some settings."""
