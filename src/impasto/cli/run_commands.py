@@ -29,7 +29,7 @@ def report(
     painted.png.report.html]
     :param overwrite: Replace the file that --output names, if there is one.
     :param open: Show it in the browser.
-    :param gradients: Look at pictures of the run again for how strongly each term pulled at them.
+    :param gradients: Compute each term's gradient norm at pictures of the run.
     :param quiet: Print the path alone.
     """
     from impasto import events, images
@@ -95,7 +95,7 @@ def timelapse(
     _check_outside(target, found.folder)
     if output is not None:
         check_free(target, overwrite)
-    films.film(found, target, films.Timing(fps, seconds, hold), size)
+    films.write_film(found, target, films.Timing(fps, seconds, hold), size)
     if output is None and usual == ".webp":
         with Display(quiet=False) as display:
             display.event(

@@ -64,19 +64,20 @@ def _prepare(request: ExplainRequest, watch: Watch) -> tuple[Experiments, Explan
     network = session.network(recipe, layers, kernel, device, watch.fetch)
     experiments = Experiments(request, network, watch)
     explanation = Explanation(request, kernel.text, devices.describe(device))
-    moments = (experiments.moments(explanation.photo),)
+    photo_moments = experiments.moments(explanation.photo)
     if request.painting is None:
-        return experiments, replace(explanation, moments=moments)
+        return experiments, replace(explanation, moments=(photo_moments,))
     painting = request.painting
     pixels = images.resize(painting.pixels, painting_size(painting.size, request.size))
-    moments += (experiments.moments(pixels),)
+    painting_moments = experiments.moments(pixels)
     distances = {
         name: {
-            layer: float(STATISTICS[name](moments[0][layer], moments[1][layer]))
+            layer: float(STATISTICS[name](photo_moments[layer], painting_moments[layer]))
             for layer in STYLE_LAYERS
         }
         for name in DISTANCES
     }
+    moments = photo_moments, painting_moments
     explanation = replace(explanation, painting=pixels, moments=moments, distances=distances)
     return experiments, explanation
 
