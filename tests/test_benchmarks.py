@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from test_api import hang, paint_with_a_pocket_network
-from test_metrics import judge_with_pocket_networks
 from torch import Tensor
 
 from benchmarks import __main__ as command
@@ -32,6 +30,8 @@ from impasto.optimize import loss as problem
 from impasto.planning import schedule
 from impasto.recipe import loading
 from impasto.sweep import sweep
+from tests.support.pictures import stub_museum
+from tests.support.pocket_network import use_pocket_evaluators, use_pocket_network
 
 LAYERS = ("input", "relu1_1", "relu2_1", "relu2_2", "relu3_1")
 SETTINGS = {
@@ -462,9 +462,9 @@ def test_quality_paints_every_pair_recipe_and_strength_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     pytest.importorskip("matplotlib")
-    paint_with_a_pocket_network(monkeypatch, tmp_path)
-    judge_with_pocket_networks(monkeypatch)
-    hang(monkeypatch)
+    use_pocket_network(monkeypatch, tmp_path)
+    use_pocket_evaluators(monkeypatch)
+    stub_museum(monkeypatch)
     small = quality.Extent(
         (("chelsea", "irises"), ("coffee", "irises")), 64, ("draft", "default"), "20,80"
     )
