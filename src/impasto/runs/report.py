@@ -122,8 +122,8 @@ def _shots(history: History) -> list[Shot]:
     """Some of the run's snapshots, evenly spread, and the finished picture or else the last
     preview.
     """
-    result = runs.result(history.folder)
-    kept = spread(runs.kept_snapshots(history.folder), _MOST - (result is not None))
+    result = runs.result_file(history.folder)
+    kept = spread(runs.snapshot_files(history.folder), _MOST - (result is not None))
     found = [
         Shot(evaluations, pixels)
         for evaluations, file in kept
