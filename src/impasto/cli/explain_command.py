@@ -50,13 +50,14 @@ def explain(
     """
     from impasto import api
     from impasto.cli.display import Display
-    from impasto.explain import experiments
-    from impasto.explain import folder as exhibit
+    from impasto.explain import output_folder
+    from impasto.explain.explanation import explain as explanations
+    from impasto.explain.request import read_request
     from impasto.runs.destination import default_name, free
 
     with Display(quiet) as display, stopping() as stop:
         watch = api.Watch(event=display.event, fetch=display.fetch, stop=stop)
-        asked = experiments.question(
+        request = read_request(
             photo,
             style,
             units=unit,
@@ -66,9 +67,12 @@ def explain(
             seed=seed,
             watch=watch,
         )
-        made_up = Path(default_name(photo, [style] if style else [], "-explained"))
-        folder = exhibit.check(output or free(made_up), overwrite)
-        found = exhibit.write(experiments.explain(asked, watch), folder)
-    print(json_text(exhibit.values(found)) if json else folder / exhibit.PAGE)
-    if found.done < found.planned and stop():
+        default = Path(default_name(photo, [style] if style else [], "-explained"))
+        folder = output_folder.check(output or free(default), overwrite)
+        explanation = output_folder.write(explanations(request, watch), folder)
+    if json:
+        print(json_text(output_folder.to_dict(explanation)))
+    else:
+        print(folder / output_folder.PAGE)
+    if explanation.done < explanation.planned and stop():
         stop.exit()
