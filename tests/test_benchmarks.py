@@ -238,7 +238,7 @@ def test_a_row_is_one_line_of_a_table():
 
 def test_the_page_says_how_it_was_made_and_on_what(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
-        table.here,
+        table.kernel_cache,
         "kernel",
         lambda precision, where: KERNELS["bfloat16" if precision == "auto" else "nnpack"],
     )

@@ -425,9 +425,10 @@ def test_memory_that_runs_out_when_a_run_is_gone_on_with_loses_nothing(
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     watch, _ = stop_after(3)
     api.paint(make_request(tmp_path), output=out, run=run, watch=watch)
-    with monkeypatch.context() as patch, pytest.raises(DoesNotFit):
+    with monkeypatch.context() as patch:
         lacking(patch, State, "unpack", OUT)
-        api.paint(make_request(tmp_path), output=out, run=run)
+        with pytest.raises(DoesNotFit):
+            api.paint(make_request(tmp_path), output=out, run=run)
     assert (
         api.paint(make_request(tmp_path), output=out, run=run).pixels.tobytes()
         == whole.pixels.tobytes()
@@ -464,10 +465,8 @@ def test_a_run_that_memory_ran_out_in_is_gone_on_with_where_there_is_more(
 ):
     whole = api.paint(make_request(tmp_path))
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    with (
-        monkeypatch.context() as patch,
-        pytest.raises(OutOfMemory if where in ("grow", "make", "move") else NotSaved) as found,
-    ):
+    expected = OutOfMemory if where in ("grow", "make", "move") else NotSaved
+    with monkeypatch.context() as patch:
         if where == "grow":
             lacking(patch, upscale, "grow", error)
         elif where == "make":
@@ -478,7 +477,8 @@ def test_a_run_that_memory_ran_out_in_is_gone_on_with_where_there_is_more(
             lacking(patch, images, "from_tensor", error)
         else:
             lacking(patch, images, "save", error, first=3)
-        api.paint(make_request(tmp_path), output=out, run=run)
+        with pytest.raises(expected) as found:
+            api.paint(make_request(tmp_path), output=out, run=run)
     assert "emory" in found.value.message and "The same command goes on" in found.value.hint
     assert out.exists() == (where in ("grow", "make", "move")) and not (run / runs.RECORD).exists()
     if out.exists():

@@ -443,7 +443,7 @@ def test_a_bad_request_is_one_sentence_before_any_network(
 def test_more_than_a_hundred_are_painted_where_that_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ):
-    monkeypatch.setattr(sweep.axes, "MOST", 2)
+    monkeypatch.setattr(sweep.grid, "MOST", 2)
     assert run_command("sweep", *PAIR, "--seed", "0:2", *FAST) == 2
     assert "--yes" in capsys.readouterr().err
     assert run_command("sweep", *PAIR, "--seed", "0:2", *FAST, "--yes", "-o", "out") == 0
