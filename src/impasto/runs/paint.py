@@ -59,10 +59,8 @@ def paint(
     """
     target, callbacks = target or Target(), callbacks or Callbacks()
     if not checkpoint_seconds >= 0:
-        raise BadRecipe(
-            f"checkpoint is {checkpoint_seconds:g}, but it must be 0 or more seconds.",
-            "0 saves each step.",
-        )
+        message = f"checkpoint is {checkpoint_seconds:g}, but it must be 0 or more seconds."
+        raise BadRecipe(message, "0 saves each step.")
     started = _start(inputs, target, budget, callbacks, reuse)
     if isinstance(started, Painting):  # it was finished before
         return started
