@@ -10,7 +10,7 @@ import itertools
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,9 @@ class Display:
     def event(self, event: events.Event) -> None:
         if self.quiet:
             return
-        if isinstance(event, events.Warned):
+        if isinstance(event, events.Downloading):
+            self.fetch(event.name, event.bytes_done, event.bytes_total)
+        elif isinstance(event, events.Warned):
             self.console.print(f"note: {event.message}", markup=False)
         elif isinstance(event, events.Planned):
             self._close()
@@ -99,6 +101,17 @@ class Display:
             self._advance(event)
         elif isinstance(event, events.Finished | events.Failed):
             self._close()
+
+    def with_start(self, line: str) -> Callable[[events.Event], None]:
+        """``event``, with a line said before the network is loaded, which takes seconds."""
+
+        def on_event(event: events.Event) -> None:
+            if isinstance(event, events.InputsChecked):
+                self.say(line)
+            else:
+                self.event(event)
+
+        return on_event
 
     def _open(self, planned: Any) -> None:
         self._stages = planned.stages

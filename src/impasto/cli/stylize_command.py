@@ -8,9 +8,9 @@ painted.
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -20,13 +20,15 @@ from cyclopts import Group
 from impasto.cli.options import Folder, Output, Overwrite, as_path, option, setting
 from impasto.cli.terminal import Stop, stopping, time_of_start
 from impasto.errors import BadPicture
+from impasto.events import Callbacks
 from impasto.recipe import loading, options, records, values
 from impasto.runs.snapshots import check_kept, parse
-from impasto.storage import names as names_
 from impasto.storage.names import json_text
 
 if TYPE_CHECKING:
+    from impasto.planning.time_budget import TimeBudget
     from impasto.result import Painting
+    from impasto.runs.destination import Target
 
 
 SAMPLE = "wheat-field-with-cypresses"  # the painting of the demo
@@ -56,32 +58,29 @@ def _stylize(
     snapshots: str,
     **settings: Any,
 ) -> None:
-    from impasto import api
-    from impasto.runs.destination import default_name
+    from impasto.images.recipe_source import load_recipe
+    from impasto.planning.time_budget import TimeBudget
+    from impasto.runs.destination import Target, output_path
 
-    check_kept(parse(snapshots), not no_run)
+    shots = parse(snapshots)
+    check_kept(shots, not no_run)
     given = {name: value for name, value in settings.items() if value is not None}
-    chosen = api.load_recipe(recipe, given)
-    target = Path(names_.expanded(output))
-    named = bool(output) and not (output.endswith(("/", os.sep)) or os.path.isdir(target))
-    if not named:
-        target /= default_name(photo, style)
+    chosen = load_recipe(recipe, given)
+    file, named = output_path(output, photo, style)
+    folder = None if no_run else run
+    target = Target(file, folder, not no_run, named, overwrite, fresh, shots)
+    budget = None
+    if time:
+        budget = TimeBudget(values.duration(time), frozenset(given), time_of_start())
     _paint(
         _stdin() if photo == "-" else photo,
         list(style),
         chosen,
         target,
-        run,
-        keep_run=not no_run,
-        named=named,
-        overwrite=overwrite,
         as_json=json_,
         quiet=quiet,
-        fresh=fresh,
-        checkpoint=checkpoint,
-        within=values.duration(time) if time else None,
-        fixed=frozenset(given),
-        snapshots=snapshots,
+        budget=budget,
+        checkpoint_seconds=checkpoint,
     )
 
 
@@ -98,56 +97,36 @@ def _paint(
     photo: object,
     styles: list[str],
     recipe: records.Recipe,
-    target: Path,
-    run: Path | None,
+    target: Target,
     *,
-    keep_run: bool,
     as_json: bool,
     quiet: bool,
-    named: bool = False,
-    overwrite: bool = False,
-    fresh: bool = False,
-    checkpoint: float = loading.CHECKPOINT_SECONDS,
-    within: float | None = None,
-    fixed: frozenset[str] = frozenset(),
-    snapshots: str = "",
+    budget: TimeBudget | None = None,
+    checkpoint_seconds: float = loading.CHECKPOINT_SECONDS,
 ) -> Path:
-    """Check, say what will be done, paint, and say where it is."""
+    """Check, say what will be done, paint, and say where the picture is."""
     from impasto.cli.display import Display
 
-    begun = time_of_start()
+    names = f"{photo if isinstance(photo, str) else 'the photo'} and {', '.join(styles)}"
     with Display(quiet) as display, stopping() as stop:
-        names = f"{photo if isinstance(photo, str) else 'the photo'} and {', '.join(styles)}"
+        callbacks = Callbacks(display.with_start(f"Painting from {names}."), stop)
         with display.if_slow(f"Reading {names}."):
-            from impasto import api, images
-            from impasto.inputs import request
-            from impasto.runs.destination import free
+            from impasto import images
+            from impasto.inputs import read_inputs
+            from impasto.runs.destination import free_path
+            from impasto.runs.paint import paint
 
-            images.check_output(target if named else free(target), bits=recipe.output.bits)
-            watch = api.Watch(
-                display.event, display.fetch, stop, lambda: display.say(f"Painting from {names}.")
-            )
-            asked = request(
-                photo,
-                styles,
-                recipe,
-                watch.fetch,
-                any_size=within is not None and "size" not in fixed,
-            )
-        painting = api.paint(
-            asked,
-            output=target.absolute(),
-            run=run if keep_run else None,
-            beside=keep_run,
-            named=named,
-            overwrite=overwrite,
-            watch=watch,
-            fresh=fresh,
-            checkpoint_seconds=checkpoint,
-            within=within,
-            fixed=fixed,
-            snapshots=snapshots,
-            begun=begun,
+            assert target.output is not None
+            output = target.output if target.named else free_path(target.output)
+            images.check_output(output, bits=recipe.output.bits)
+            any_size = budget is not None and budget.chooses_size
+            inputs = read_inputs(photo, styles, recipe, callbacks.progress, any_size=any_size)
+        painting = paint(
+            inputs,
+            replace(target, output=target.output.absolute()),
+            budget=budget,
+            checkpoint_seconds=checkpoint_seconds,
+            callbacks=callbacks,
         )
     return _tell(painting, as_json, stop)
 
@@ -290,9 +269,10 @@ def plan(
     """
     from impasto import api, events
     from impasto.cli.display import Display, plan_table
+    from impasto.images.recipe_source import load_recipe
 
     settings = {"memory": memory or None, "precision": precision, "device": device}
-    chosen = api.load_recipe(
+    chosen = load_recipe(
         recipe, {name: value for name, value in settings.items() if value is not None}
     )
     asked = tuple(dict.fromkeys(size)) or (512, 1024, 2048, 4096, 0)
@@ -300,7 +280,7 @@ def plan(
         Display(quiet=False) as display,
         display.if_slow("Reading the pictures and timing this machine."),
     ):
-        found = api.plans(photo, list(style), asked, chosen, api.Watch(fetch=display.fetch))
+        found = api.plan_sizes(photo, list(style), asked, chosen, on_event=display.event)
     if json:
         rows = [
             events.to_dict(one)
@@ -326,7 +306,7 @@ def resume(run: Folder, /, *, json: bool = False, quiet: bool = False) -> None:
     from impasto.cli.display import Display
 
     with Display(quiet) as display, stopping() as stop:
-        painting = api.resume(run, api.Watch(event=display.event, fetch=display.fetch, stop=stop))
+        painting = api.resume(run, on_event=display.event, cancel=stop)
     _tell(painting, json, stop)
 
 
@@ -339,20 +319,12 @@ def demo(*, output: Output = None, overwrite: Overwrite = False, json: bool = Fa
     """
     import skimage.data
 
+    from impasto.runs.destination import Target
+
     photo, recipe = skimage.data.astronaut(), loading.load("demo")
-    target, named = output or Path("impasto-demo.png"), output is not None
-    path = _paint(
-        photo,
-        [SAMPLE],
-        recipe,
-        target,
-        None,
-        keep_run=False,
-        as_json=json,
-        quiet=False,
-        named=named,
-        overwrite=overwrite,
-    )
+    file = output or Path("impasto-demo.png")
+    target = Target(file, named=output is not None, overwrite=overwrite)
+    path = _paint(photo, [SAMPLE], recipe, target, as_json=json, quiet=False)
     if not json:
         print(f"\nNow a photo of yours:\n  impasto stylize PHOTO.jpg {SAMPLE} -o painted.png")
         print(

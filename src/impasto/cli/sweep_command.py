@@ -101,8 +101,8 @@ def in_order(typed: Sequence[str]) -> list[str]:
 
 def run(photo: str, style: str, given: Mapping[str, Any], stop: Callable[[], bool]) -> Sweep:
     """Check, say what will be painted, and paint it; ``given`` are the options that were typed."""
-    from impasto import api
     from impasto.cli.display import Display
+    from impasto.images.recipe_source import load_recipe
     from impasto.runs.destination import default_name
     from impasto.sweep import sweep as sweeping
 
@@ -119,8 +119,8 @@ def run(photo: str, style: str, given: Mapping[str, Any], stop: Callable[[], boo
                 said.add(one.message)
             display.event(one)
 
-        watch = api.Watch(event=event, fetch=display.fetch, stop=stop)
-        base = api.load_recipe(given.get("recipe", loading.DEFAULT_RECIPE), {})
+        callbacks = events.Callbacks(event, stop)
+        base = load_recipe(given.get("recipe", loading.DEFAULT_RECIPE), {})
         most = None if given.get("yes") else grid.MOST
         job = sweeping.prepare(
             photo,
@@ -128,7 +128,7 @@ def run(photo: str, style: str, given: Mapping[str, Any], stop: Callable[[], boo
             folder,
             base,
             settings,
-            watch,
+            callbacks,
             most=most,
             overwrite=bool(given.get("overwrite")),
         )
@@ -141,7 +141,7 @@ def run(photo: str, style: str, given: Mapping[str, Any], stop: Callable[[], boo
             )
             display.heading = f"{place[id(cell)]} of {len(place)}: {values}"
 
-        found = sweeping.paint(job, watch, tell)
+        found = sweeping.paint_job(job, callbacks, tell)
         if not found.complete:
             done = sum(result.file is not None for result in found.results)
             display.say(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from impasto import images
 from impasto.assets import catalogue
 from impasto.errors import BadPicture, BadRequest, memory_for
-from impasto.inputs import request
+from impasto.inputs import read_inputs
 from impasto.recipe.records import Recipe
 
 
@@ -26,10 +26,10 @@ def gradient_norms(
     if recipe.photo is None or not recipe.paintings:
         raise BadPicture("The recipe names no photo or no painting.")
     paintings = [each.path for each in recipe.paintings]
-    checked = request(recipe.photo.path, paintings, recipe, fetch)
-    if checked.recipe.sha256 != recipe.sha256:
+    inputs = read_inputs(recipe.photo.path, paintings, recipe, fetch)
+    if inputs.recipe.sha256 != recipe.sha256:
         raise BadRequest("The photo or a painting has changed since.")
-    from impasto import session
+    from impasto.session import Session
 
     with memory_for("compute the gradients"):
-        yield from session.gradients(checked, pictures, fetch)
+        yield from Session.open(inputs, fetch).gradient_norms(pictures)

@@ -164,7 +164,7 @@ def read(path: Path) -> History:
         reducer.finished,
         reducer.failed,
         tuple(reducer.notes),
-        runs.record(folder),
+        runs.read_record(folder),
         _recipe(folder),
         sum(1 for line in lines if line.strip()) - len(logged),
     )

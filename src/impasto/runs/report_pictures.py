@@ -51,8 +51,8 @@ def read_pictures(history: History) -> list[RunPicture]:
 
     They are evenly spaced snapshots and then the result. Without either it is the last preview.
     """
-    result = runs.result(history.folder)
-    snapshots = evenly_spaced(runs.kept_snapshots(history.folder), _MOST - (result is not None))
+    result = runs.result_file(history.folder)
+    snapshots = evenly_spaced(runs.snapshot_files(history.folder), _MOST - (result is not None))
     pictures = [
         RunPicture(evaluations, pixels)
         for evaluations, file in snapshots

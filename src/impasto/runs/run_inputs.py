@@ -8,7 +8,7 @@ from typing import Literal
 from impasto import images
 from impasto.assets import catalogue
 from impasto.errors import ImpastoError
-from impasto.inputs import painting
+from impasto.inputs import read_painting
 from impasto.recipe.records import Input, Recipe
 
 Role = Literal["photo", "painting"]
@@ -40,7 +40,7 @@ def _read(role: Role, source: Input, recipe: Recipe, fetch: catalogue.Progress) 
     limit = recipe.max_megapixels
     try:
         if role == "painting":
-            picture = painting(source.path, limit, fetch)
+            picture = read_painting(source.path, limit, fetch)
         else:
             picture = images.read(source.path, max_megapixels=limit)
     except ImpastoError:

@@ -135,11 +135,11 @@ def _files(history: History) -> list[Path]:
     Raises:
         BadRequest: there are no snapshots.
     """
-    snapshots = [path for _, path in runs.kept_snapshots(history.folder) if _is_readable(path)]
+    snapshots = [path for _, path in runs.snapshot_files(history.folder) if _is_readable(path)]
     if not snapshots:
         hint = "Paint it with --snapshots every=3, and add --fresh if it is painted already."
         raise BadRequest(f"The run {history.folder} has no snapshots to make a film of.", hint)
-    last, preview = runs.result(history.folder), history.folder / runs.PREVIEW
+    last, preview = runs.result_file(history.folder), history.folder / runs.PREVIEW
     if last is None and preview.is_file():
         newer = preview.stat().st_mtime > snapshots[-1].stat().st_mtime
         last = preview if newer else None
