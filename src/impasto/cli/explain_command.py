@@ -51,25 +51,24 @@ def explain(
     from impasto import api
     from impasto.cli.display import Display
     from impasto.explain import output_folder
-    from impasto.explain.explanation import explain as explanations
-    from impasto.explain.request import read_request
-    from impasto.runs.destination import default_name, free
+    from impasto.runs.destination import default_name, free_path
 
+    default = Path(default_name(photo, [style] if style else [], "-explained"))
+    folder = (output or free_path(default)).absolute()
     with Display(quiet) as display, stopping() as stop:
-        watch = api.Watch(event=display.event, fetch=display.fetch, stop=stop)
-        request = read_request(
+        explanation = api.explain(
             photo,
             style,
+            output=folder,
+            overwrite=overwrite,
             units=unit,
             network=network,
             size=size,
             iterations=iterations,
             seed=seed,
-            watch=watch,
+            on_event=display.event,
+            cancel=stop,
         )
-        default = Path(default_name(photo, [style] if style else [], "-explained"))
-        folder = output_folder.check(output or free(default), overwrite)
-        explanation = output_folder.write(explanations(request, watch), folder)
     if json:
         print(json_text(output_folder.to_dict(explanation)))
     else:

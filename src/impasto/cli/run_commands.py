@@ -5,11 +5,9 @@ It knows options and where things go if nothing is said. It refuses to know page
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from impasto.cli.options import Folder, Output, Overwrite
-from impasto.errors import CannotWrite
 
 
 def report(
@@ -32,25 +30,12 @@ def report(
     :param gradients: Look at pictures of the run again for how strongly each term pulled at them.
     :param quiet: Print the path alone.
     """
-    from impasto import events, images
+    from impasto import api
     from impasto.cli.display import Display
-    from impasto.runs import history
-    from impasto.runs import report as page
-    from impasto.runs.destination import check_free
 
-    found = history.read(run)
-    target = images.check_file(output or _beside(found.folder, ".report.html"), page.EXTENSIONS)
-    _check_outside(target, found.folder)
-    if output is not None:
-        for each in (target, *page.curve_files(target)):
-            check_free(each, overwrite)
     with Display(quiet) as display:
-        page.write(
-            found,
-            target,
-            gradients=gradients,
-            say=lambda note: display.event(events.Warned(note)),
-            fetch=display.fetch,
+        target = api.report(
+            run, output, overwrite=overwrite, gradients=gradients, on_event=display.event
         )
     if open == "yes":
         import webbrowser
@@ -83,36 +68,18 @@ def timelapse(
     least]
     :param hold: Seconds for which the last picture stays.
     """
-    from impasto import events, images
+    from impasto import api
     from impasto.cli.display import Display
-    from impasto.runs import history
-    from impasto.runs import timelapse as films
-    from impasto.runs.destination import check_free
 
-    found = history.read(run)
-    usual = ".mp4" if films.writes_mp4() else ".webp"
-    target = images.check_file(output or _beside(found.folder, usual), films.EXTENSIONS)
-    _check_outside(target, found.folder)
-    if output is not None:
-        check_free(target, overwrite)
-    films.film(found, target, films.Timing(fps, seconds, hold), size)
-    if output is None and usual == ".webp":
-        with Display(quiet=False) as display:
-            display.event(
-                events.Warned(f"The film is a WebP, since an MP4 needs PyAV: {films.INSTALL}.")
-            )
-    print(target)
-
-
-def _beside(folder: Path, ending: str) -> Path:
-    """``painted.png.run`` has ``painted.png.report.html`` beside it."""
-    folder = folder.resolve()
-    return folder.with_name(folder.name.removesuffix(".run") + ending)
-
-
-def _check_outside(target: Path, folder: Path) -> None:
-    """Raises CannotWrite for a file in a run's folder, which would be no run's any more."""
-    if folder.resolve() in target.resolve().parents:
-        raise CannotWrite(
-            f"{target} would lie in the run's folder.", "Name a place beside it with -o."
+    with Display(quiet=False) as display:
+        target = api.timelapse(
+            run,
+            output,
+            overwrite=overwrite,
+            fps=fps,
+            size=size,
+            seconds=seconds,
+            hold=hold,
+            on_event=display.event,
         )
+    print(target)

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from impasto import images
-from impasto.api import Watch
 from impasto.errors import OutOfMemory, memory_for
-from impasto.events import Event, Failed, StageDone, Stepped, Warned
+from impasto.events import Callbacks, Event, Failed, StageDone, Stepped, Warned
 from impasto.explain.feature_visualization import Unit, maximize
 from impasto.explain.patches import patch_size
 from impasto.explain.request import ExplainRequest
@@ -36,9 +35,10 @@ from impasto.explain.results import (
 from impasto.geometry import Size
 from impasto.networks.features import Network
 from impasto.objectives.moments import Moments, measure, summarise
-from impasto.optimize import loop
-from impasto.optimize.loss import Tools
-from impasto.optimize.tiling import measured
+from impasto.optimize.execution import Execution
+from impasto.optimize.loss import Problem
+from impasto.optimize.runner import run_problem
+from impasto.optimize.tiling import total_stats
 from impasto.planning.schedule import Plan, Stage
 from impasto.recipe import loading, records
 from impasto.recipe.records import Recipe
@@ -81,7 +81,7 @@ class Experiments:
 
     request: ExplainRequest
     network: Network
-    watch: Watch
+    callbacks: Callbacks
     evaluations: int = 0
 
     def __post_init__(self) -> None:
@@ -95,10 +95,13 @@ class Experiments:
     def _tensor(self, pixels: images.Pixels) -> Tensor:
         return images.to_tensor(pixels).to(self.network.input_weight.device)
 
-    def tools(self, recipe: Recipe, layers: Sequence[str], pixels: images.Pixels) -> Tools:
-        """What an optimization by some layers needs; ``pixels`` is both photo and painting."""
+    def problem(
+        self, recipe: Recipe, layers: Sequence[str], pixels: images.Pixels, plan: Plan
+    ) -> Problem:
+        """An optimization by some layers; ``pixels`` is both photo and painting."""
         cut = self.network.giving({*layers, "input"})
-        return Tools(recipe, cut, pixels, (pixels,), device=self.network.input_weight.device)
+        device = self.network.input_weight.device
+        return Problem(recipe, plan, cut, pixels, (pixels,), device=device)
 
     # ---- measuring -------------------------------------------------------------------------------
 
@@ -107,7 +110,7 @@ class Experiments:
         size = Size(*pixels.shape[:2])
         cut = self.network.giving(STYLE_LAYERS)
         strides = {name: cut.layer(name).stride for name in STYLE_LAYERS}
-        stats = measured(
+        stats = total_stats(
             self._tensor(pixels),
             cut.within(size),
             lambda maps, context: measure(maps, strides, context),
@@ -160,7 +163,7 @@ class Experiments:
                 "content_layers": dict.fromkeys(task.layers, 1.0),
             }
         )
-        pixels = self._optimized(task, self.tools(recipe, task.layers, explanation.photo))
+        pixels = self._optimized(task, recipe, explanation.photo)
         if pixels is None:
             return None
         error = float(np.sqrt(np.mean((pixels - explanation.photo) ** 2)))
@@ -174,7 +177,7 @@ class Experiments:
         recipe = self._recipe({**_STYLE_SETTINGS, "style_layers": weights})
         painting = records.Input(path=self.request.photo.source)
         recipe = recipe.model_copy(update={"paintings": (painting,)})
-        pixels = self._optimized(task, self.tools(recipe, task.layers, explanation.painting))
+        pixels = self._optimized(task, recipe, explanation.painting)
         if pixels is None:
             return None
         side = patch_size(pixels, explanation.painting)
@@ -214,15 +217,16 @@ class Experiments:
     def _recipe(self, settings: Mapping[str, object]) -> Recipe:
         return loading.with_settings(self.request.recipe, settings)
 
-    def _optimized(self, task: Task, tools: Tools) -> images.Pixels | None:
+    def _optimized(self, task: Task, recipe: Recipe, pixels: images.Pixels) -> images.Pixels | None:
         """The best picture of an optimization from noise (H, W, 3), 0..1; None if it was stopped.
 
         The final evaluation is left out: nobody needs the loss of the finished picture.
         """
         best = None
         plan = Plan((Stage(task.size, self.request.iterations),), 1.0)
-        for event, state in loop.iterate(plan, tools):
-            best = state.good()
+        problem = self.problem(recipe, task.layers, pixels, plan)
+        for event, state in run_problem(problem, Execution()):
+            best = state.at_best()
             if isinstance(event, StageDone):
                 break
             if isinstance(event, Failed):
@@ -239,13 +243,15 @@ class Experiments:
         if event.memory:
             hint = "Close other programs, or ask for a smaller --size."
             raise OutOfMemory(event.message, hint)
-        self.watch.event(Warned(f"{task.name}: {event.message} The best picture so far is shown."))
+        self.callbacks.on_event(
+            Warned(f"{task.name}: {event.message} The best picture so far is shown.")
+        )
 
     def _stopped(self, event: Event) -> bool:
         """Pass on an event, and tell whether a stop is requested."""
         self.evaluations += isinstance(event, Stepped)
-        self.watch.event(event)
-        return self.watch.stop()
+        self.callbacks.on_event(event)
+        return self.callbacks.cancel()
 
 
 def _sample_photos() -> list[images.Pixels]:

@@ -7,69 +7,71 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from impasto import images, session
-from impasto.api import Watch
+from impasto import images
 from impasto.errors import memory_for
-from impasto.events import Finished, StageDone, Started, Warned
+from impasto.events import Callbacks, Finished, StageDone, Started, Warned
 from impasto.explain import tasks
-from impasto.explain.experiments import Experiments
+from impasto.explain.experiments import CONTENT_SETTINGS, Experiments
 from impasto.explain.request import ExplainRequest
 from impasto.explain.results import CONTENT_LAYERS, DISTANCES, STYLE_LAYERS, Explanation
-from impasto.hardware import allocator, devices, kernel_cache
+from impasto.hardware import allocator, devices
+from impasto.inputs import Inputs
 from impasto.objectives.moments import STATISTICS
-from impasto.planning.schedule import painting_size
+from impasto.optimize.runner import autograd_enabled
+from impasto.planning.schedule import make_plan, painting_size
+from impasto.recipe import loading
+from impasto.session import Session
 
 
-def explain(request: ExplainRequest, watch: Watch | None = None) -> Iterator[Explanation]:
+def run_experiments(
+    request: ExplainRequest, callbacks: Callbacks | None = None
+) -> Iterator[Explanation]:
     """Yield the explanation so far after every picture.
 
-    The first has the numbers that need no optimization. To cancel, stop iterating. ``watch.stop``
+    The first has the numbers that need no optimization. To cancel, stop iterating. ``cancel``
     ends it with the pictures that are finished.
 
     Raises:
         OutOfMemory: memory ran out during the work.
     """
-    watch = watch or Watch()
+    callbacks = callbacks or Callbacks()
     begun = time.monotonic()
     with allocator.reused_memory():
-        with memory_for("begin"), session.autograd():
-            experiments, explanation = _prepare(request, watch)
+        with memory_for("begin"), autograd_enabled():
+            experiments, explanation = _prepare(request, callbacks)
             to_do = tasks.list_tasks(experiments, explanation)
-            watch.event(tasks.estimate(experiments, explanation, to_do))
+            callbacks.on_event(tasks.estimate(experiments, explanation, to_do))
         for note in _notes(request):
-            watch.event(Warned(note))
+            callbacks.on_event(Warned(note))
         seconds = time.monotonic() - begun
         yield (explanation := replace(explanation, planned=len(to_do), seconds=seconds))
         for task in to_do:
-            watch.event(Started(task.index, task.size, request.iterations, task.name))
+            callbacks.on_event(Started(task.index, task.size, request.iterations, task.name))
             entered = time.monotonic()
-            with session.autograd():
+            with autograd_enabled():
                 extended = experiments.run(task, explanation)
             if extended is None:
                 done = f"Stopped after {explanation.done} of {len(to_do)} pictures; they are kept."
-                watch.event(Warned(done))
+                callbacks.on_event(Warned(done))
                 return
-            watch.event(StageDone(task.index, task.size, time.monotonic() - entered))
+            callbacks.on_event(StageDone(task.index, task.size, time.monotonic() - entered))
             seconds = time.monotonic() - begun
             yield (explanation := replace(extended, done=task.index + 1, seconds=seconds))
-    watch.event(Finished(experiments.evaluations, math.nan, {}, explanation.seconds))
+    callbacks.on_event(Finished(experiments.evaluations, math.nan, {}, explanation.seconds))
 
 
-def _prepare(request: ExplainRequest, watch: Watch) -> tuple[Experiments, Explanation]:
+def _prepare(request: ExplainRequest, callbacks: Callbacks) -> tuple[Experiments, Explanation]:
     """Read the network, and compute statistics and distances of the pictures."""
-    recipe = request.recipe
-    device, _ = devices.device(recipe.compute.device)
-    kernel = kernel_cache.kernel(recipe.compute.precision, device)
-    layers = [*CONTENT_LAYERS, *(unit.layer for unit in request.units)]
-    network = session.network(recipe, layers, kernel, device, watch.fetch)
-    experiments = Experiments(request, network, watch)
-    explanation = Explanation(request, kernel.text, devices.describe(device))
-    moments = (experiments.moments(explanation.photo),)
+    session = _open_session(request, callbacks)
+    experiments = Experiments(request, session.problem.network, callbacks)
+    device = devices.describe(session.problem.device)
+    explanation = Explanation(request, session.kernel, device)
+    photo_moments = experiments.moments(explanation.photo)
     if request.painting is None:
-        return experiments, replace(explanation, moments=moments)
+        return experiments, replace(explanation, moments=(photo_moments,))
     painting = request.painting
     pixels = images.resize(painting.pixels, painting_size(painting.size, request.size))
-    moments += (experiments.moments(pixels),)
+    moments = (photo_moments, experiments.moments(pixels))
     distances = {
         name: {
             layer: float(STATISTICS[name](moments[0][layer], moments[1][layer]))
@@ -79,6 +81,18 @@ def _prepare(request: ExplainRequest, watch: Watch) -> tuple[Experiments, Explan
     }
     explanation = replace(explanation, painting=pixels, moments=moments, distances=distances)
     return experiments, explanation
+
+
+def _open_session(request: ExplainRequest, callbacks: Callbacks) -> Session:
+    """A session whose network has every layer that is needed."""
+    layers = [*CONTENT_LAYERS, *(unit.layer for unit in request.units)]
+    settings = {**CONTENT_SETTINGS, "content_layers": dict.fromkeys(layers, 1.0)}
+    recipe = loading.with_settings(request.recipe, settings)
+    paintings = (request.painting,) if request.painting is not None else ()
+    plan = make_plan(recipe, request.photo.size)
+    return Session.open(
+        Inputs(recipe, plan, request.photo, paintings, None, ""), callbacks.progress
+    )
 
 
 def _notes(request: ExplainRequest) -> Iterator[str]:

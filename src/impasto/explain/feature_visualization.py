@@ -22,7 +22,7 @@ from impasto.geometry import Grid, Size
 from impasto.networks import vgg
 from impasto.networks.features import Network
 from impasto.objectives.activation import Activation
-from impasto.optimize.dct import Spectrum
+from impasto.optimize.dct import DCT
 from impasto.optimize.tiling import value_and_gradient
 
 # Adam's learning rate and the standard deviation of the initial noise, as in the paper's own code.
@@ -84,15 +84,15 @@ def maximize(
     The same seed gives the same pictures.
     """
     device = network.input_weight.device
-    spectrum, generator = Spectrum(size, device=device), torch.Generator().manual_seed(seed)
-    scales = _frequency_scales(spectrum).to(device)
+    dct, generator = DCT(size, device=device), torch.Generator().manual_seed(seed)
+    scales = _frequency_scales(dct).to(device)
     coefficients = (torch.randn((1, 3, *size), generator=generator) * _NOISE).to(device)
     optimizer = torch.optim.Adam([coefficients], lr=_RATE)
     cut = network.giving({unit.convolution})
     objective = Activation(unit.convolution, cut.layer(unit.convolution).stride, unit.channel)
 
     def pixels() -> Tensor:
-        return torch.sigmoid(spectrum.picture(spectrum.scale(coefficients.clone(), scales)))
+        return torch.sigmoid(dct.picture(dct.scale(coefficients.clone(), scales)))
 
     picture = pixels()
     for _ in range(steps):
@@ -104,18 +104,18 @@ def maximize(
         value, gradient = value_and_gradient(picture, encode, [objective], Grid(size))
         # The DCT is orthonormal, so its transpose, which the backward pass needs, is its inverse.
         in_logits = gradient * picture * (1 - picture)
-        coefficients.grad = spectrum.scale(spectrum.waves(in_logits), scales)
+        coefficients.grad = dct.scale(dct.coefficients(in_logits), scales)
         optimizer.step()
         picture = pixels()
         yield -value.total, picture
 
 
-def _frequency_scales(spectrum: Spectrum) -> Tensor:
+def _frequency_scales(dct: DCT) -> Tensor:
     """(3, bands): the scale of each color axis and octave band; 1/f, as in spectra of photos."""
     # In half waves across the picture.
-    centers = [max(2.0, 0.75 * 2.0**band) for band in range(len(spectrum.shells))]
+    centers = [max(2.0, 0.75 * 2.0**band) for band in range(len(dct.bands))]
     colors = torch.tensor(_COLOR_SCALES)[:, None]
-    return colors * spectrum.size.long_side / 2 / torch.tensor(centers)
+    return colors * dct.size.long_side / 2 / torch.tensor(centers)
 
 
 def _random_transform(size: Size, generator: torch.Generator) -> Tensor:

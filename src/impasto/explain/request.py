@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from impasto import images
-from impasto.api import Watch
+from impasto.assets import catalogue
 from impasto.errors import BadRequest
 from impasto.explain.feature_visualization import Unit
 from impasto.geometry import Size
 from impasto.images.opening import Source
-from impasto.inputs import pair
+from impasto.inputs import read_pair
 from impasto.networks import vgg
-from impasto.planning.schedule import plan
+from impasto.planning.schedule import make_plan
 from impasto.recipe import loading
 from impasto.recipe.records import Recipe
 
@@ -47,7 +47,7 @@ def read_request(
     size: int = loading.EXPLAIN_SIZE,
     iterations: int = loading.EXPLAIN_ITERATIONS,
     seed: int = 0,
-    watch: Watch | None = None,
+    progress: catalogue.Progress = catalogue.silent,
 ) -> ExplainRequest:
     """Check names and numbers, then read the files. No network is read, nothing is written.
 
@@ -74,7 +74,7 @@ def read_request(
         )
     configuration = vgg.CONFIGURATION_OF[network]
     parsed = tuple(dict.fromkeys(Unit.parse(text, configuration) for text in units))
-    fetch = (watch or Watch()).fetch
-    picture, model = pair(photo, painting, recipe.max_megapixels, fetch, recipe.size)
-    size_of_photo = plan(recipe, picture.size).size
+    limit = recipe.max_megapixels
+    picture, model = read_pair(photo, painting, limit, progress, recipe.size)
+    size_of_photo = make_plan(recipe, picture.size).size
     return ExplainRequest(picture, model, parsed, recipe, iterations, size_of_photo)

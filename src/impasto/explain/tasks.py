@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from impasto import session
 from impasto.events import Planned
 from impasto.explain.experiments import CONTENT_SETTINGS, Experiments, Task
 from impasto.explain.results import CONTENT_LAYERS, STYLE_LAYERS, Explanation
 from impasto.geometry import Size
 from impasto.hardware import system_memory
 from impasto.planning import memory
-from impasto.planning import speed as speed_
 from impasto.planning.schedule import LEAST_SIDE, Plan, Stage
-from impasto.planning.speed_cache import allowance, expected
+from impasto.planning.speed import multiplications
+from impasto.planning.speed_cache import allowance, guess_seconds
 from impasto.recipe import loading
+from impasto.session import measure_speed
 
 
 def list_tasks(experiments: Experiments, explanation: Explanation) -> list[Task]:
@@ -45,18 +45,18 @@ def estimate(experiments: Experiments, explanation: Explanation, tasks: Sequence
     )
     stages = [Stage(task.size, request.iterations) for task in tasks]
     deepest = Plan(tuple(stages[:1]), 1.0)
-    tools = experiments.tools(recipe, CONTENT_LAYERS[-1:], explanation.photo)
-    seconds_allowed = allowance(expected(Plan(tuple(stages), 1.0), tools.device))
-    speed = session.timed(deepest, tools, seconds_allowed)
-    whole = speed_.work(tools.network)
+    problem = experiments.problem(recipe, CONTENT_LAYERS[-1:], explanation.photo, deepest)
+    guess = guess_seconds(Plan(tuple(stages), 1.0), problem.device)
+    speed = measure_speed(problem, allowance(guess))
+    whole = multiplications(problem.network)
     seconds = sum(
-        speed.seconds(Plan((stage,), 1.0), tools.network)
-        * speed_.work(network.giving(task.layers))
+        speed.seconds(Plan((stage,), 1.0), problem.network)
+        * multiplications(network.giving(task.layers))
         / whole
         for stage, task in zip(stages, tasks, strict=True)
     )
-    needed = memory.memory(deepest, recipe, network)
-    free = system_memory.free_memory(tools.device)
+    needed = memory.peak_bytes(deepest, recipe, network)
+    free = system_memory.free_memory(problem.device)
     sizes = tuple((stage.size, stage.steps) for stage in stages)
     device, kernel = explanation.device, network.kernel.name
     return Planned(request.size, sizes, device, kernel, round(seconds, 1), needed, free)

@@ -167,6 +167,20 @@ def _check_not_an_input(output: Path, recipe: Recipe) -> None:
         )
 
 
+def beside(run: Path, ending: str) -> Path:
+    """A file beside a run folder: ``painted.png.report.html`` for ``painted.png.run``."""
+    run = run.resolve()
+    return run.with_name(run.name.removesuffix(".run") + ending)
+
+
+def check_outside(target: Path, run: Path) -> None:
+    """Raise CannotWrite for a file inside a run folder, which only holds what a run writes."""
+    if run.resolve() in target.resolve().parents:
+        raise CannotWrite(
+            f"{target} would lie in the run's folder.", "Name a place beside it with -o."
+        )
+
+
 def free_path(path: Path) -> Path:
     """The path itself, or the first numbered one where nothing exists."""
     return next(candidate for candidate in _numbered(path) if not _exists(candidate))

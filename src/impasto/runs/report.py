@@ -232,11 +232,11 @@ def _image(pixels: images.Pixels, side: int, caption: str) -> _Shown:
     Image.fromarray((small * 255).round().astype(np.uint8)).save(
         buffer, "JPEG", quality=88, subsampling=0
     )
-    return _Shown(caption, templates.embedded("image/jpeg", buffer.getvalue()))
+    return _Shown(caption, templates.data_url("image/jpeg", buffer.getvalue()))
 
 
 def _drawn(figure: Figure) -> str:
-    return templates.embedded("image/svg+xml", curves.svg(figure))
+    return templates.data_url("image/svg+xml", curves.svg(figure))
 
 
 def _lead(history: History) -> str:
