@@ -754,7 +754,7 @@ def test_every_option_of_a_recipe_is_in_the_help_once(capsys: Captured):
 
 @pytest.mark.parametrize("name", [*options_.options()])
 def test_every_option_takes_its_own_default(name: str, monkeypatch: pytest.MonkeyPatch):
-    """What the help shows as the default can be typed, and gives the recipe that the default gives."""
+    """The default that the help shows can be typed, and gives the recipe without the option."""
     asked = []
 
     def take(

@@ -116,7 +116,7 @@ def test_a_text_holds_every_field():
 
 
 def test_two_orders_of_the_same_layers_are_one_recipe_in_every_respect():
-    """Sums of floats depend on their order, so equal recipes must hold their layers in equal order."""
+    """Sums of floats depend on their order, so equal recipes must order their layers alike."""
     one = with_settings(Recipe(), {"style-layers": {"relu5_1": 1, "relu1_1": 2}})
     other = with_settings(Recipe(), {"style-layers": {"relu1_1": 2, "relu5_1": 1}})
     assert one == other
@@ -305,9 +305,10 @@ NOT_OF_THE_PICTURE = {"memory", "max-megapixels", "output-bits", "output-quality
 @pytest.mark.parametrize("name", sorted(OPTIONS.keys() - NOT_OF_THE_PICTURE))
 def test_the_hash_changes_with_every_option(name: str):
     option = OPTIONS[name]
-    low, high = (0.0, 0.0) if option.choices or option.is_flag or isinstance(option.default, str | dict) else (
-        (1, 9) if isinstance(option.default, tuple) else bounds(option)
-    )  # fmt: skip
+    if option.choices or option.is_flag or isinstance(option.default, str | dict):
+        low, high = 0.0, 0.0
+    else:
+        low, high = (1, 9) if isinstance(option.default, tuple) else bounds(option)
     numbers = [int(low) + 1, int(high), (low + high) / 2]
     others = [
         *option.choices,

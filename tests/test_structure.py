@@ -23,23 +23,13 @@ import impasto
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(impasto.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 
 MOST_ENTRIES = 25
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
 MEDIAN_FUNCTION = 8
 LONGEST_SENTENCE = 35
-
-# Documents that still have long sentences. Empty this.
-UNEDITED_DOCUMENTS = {
-    "README.md",
-    "explain.md",
-    "files.md",
-    "findings.md",
-    "recipes.md",
-    "sweeps.md",
-}
 
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "core", "manager"}
 FORBIDDEN = re.compile(
@@ -355,19 +345,7 @@ def too_long(markdown: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(
-            path,
-            id=path.name,
-            marks=pytest.mark.xfail(strict=True, reason="it still has long sentences")
-            if path.name in UNEDITED_DOCUMENTS
-            else (),
-        )
-        for path in DOCUMENTS
-    ],
-)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_no_sentence_of_a_document_is_long(path: Path):
     assert too_long(path.read_text("utf-8")) == []
 
