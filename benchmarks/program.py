@@ -23,6 +23,7 @@ from impasto import api
 from impasto.events import Finished
 from impasto.inputs import request
 from impasto.recipe import loading
+from impasto.runs import CHECKPOINT_SECONDS
 
 OVERHEAD_ASKED = 0.03
 OVERHEAD_SIDE = 512
@@ -57,7 +58,7 @@ def overhead(how: How) -> Iterator[Row]:
             output=Path(name) / "out.png",
             run=Path(name) / "out.run",
             watch=api.Watch(event=watch),
-            checkpoint_seconds=loading.CHECKPOINT_SECONDS * share,
+            checkpoint_seconds=CHECKPOINT_SECONDS * share,
         )
     bare = ends[0] - spent.seconds
     measured = f"{spent.seconds / bare:.1%}: {spent.seconds:.2f} s on top of {bare:.1f} s, {spent.states} states written"
@@ -65,7 +66,7 @@ def overhead(how: How) -> Iterator[Row]:
         "overhead",
         f"log, states and previews of a run at {asked.plan.size}, {asked.plan.evaluations} "
         f"evaluations, "
-        f"a state every {loading.CHECKPOINT_SECONDS * share:g} s and after each size",
+        f"a state every {CHECKPOINT_SECONDS * share:g} s and after each size",
         f"below {OVERHEAD_ASKED:.0%}",
         measured,
         spent.seconds / bare < OVERHEAD_ASKED,

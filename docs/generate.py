@@ -10,7 +10,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from impasto.cli import display
+from impasto.cli import tables
 from impasto.recipe import loading, options, records
 
 HERE = Path(__file__).parent
@@ -99,9 +99,9 @@ back at the next; a search is given up for lost when it stays away for three.
 
 def settings() -> str:
     rows = []
-    for option in options.options().values():
+    for option in options.recipe_options().values():
         choices = f" One of {', '.join(map(str, option.choices))}." if option.choices else ""
-        default = f"`{option.text}`" if option.text else ""
+        default = f"`{option.default_text}`" if option.default_text else ""
         rows.append(
             f"| `{option.name}` | {default} | `{'.'.join(option.path)}` | {option.help}{choices} |"
         )
@@ -115,10 +115,8 @@ def settings() -> str:
 
 def recipes() -> str:
     found = [one for one in map(loading.load, loading.names()) if one.source]
-    rows = [
-        " | ".join(cells) for cells in (display.RECIPE_COLUMNS, *map(display.recipe_row, found))
-    ]
-    rows.insert(1, " | ".join(["---"] * len(display.RECIPE_COLUMNS)))
+    rows = [" | ".join(cells) for cells in (tables.RECIPE_COLUMNS, *map(tables.recipe_row, found))]
+    rows.insert(1, " | ".join(["---"] * len(tables.RECIPE_COLUMNS)))
     table = "\n".join(f"| {row} |" for row in rows)
     return RECIPES + table + "\n\n" + "\n".join(map(_section, found))
 

@@ -26,7 +26,7 @@ from test_api import fail_after, hang, paint_in_a_folder_of_pictures, random_pix
 import impasto
 from impasto import cli, events, images
 from impasto.assets import catalogue, museum
-from impasto.cli import display, stylize_command
+from impasto.cli import display, stylize_command, tables
 from impasto.errors import DoesNotFit
 from impasto.networks import weights
 from impasto.networks.features import Network
@@ -701,7 +701,7 @@ def test_a_time_chooses_the_size_and_the_evaluations(
         )
         (size, steps), *_ = stages()
         seconds = 1e-4 * (steps + 1) * np.prod([int(side) for side in size.split("x")])
-        assert 0.7 * values.duration(time) < seconds <= values.duration(time) or time == "1h"
+        assert 0.7 * values.parse_duration(time) < seconds <= values.duration(time) or time == "1h"
         with Image.open(path) as image:
             assert "{}x{}".format(*image.size) == size
         assert f"stages {size}:{steps}" in err
@@ -775,26 +775,80 @@ def test_another_wish_under_the_same_name_is_a_fresh_start(
 # ---- looking around ------------------------------------------------------------------------------
 
 
-def test_every_option_of_a_recipe_is_in_the_help_once(capsys: Captured):
-    assert run("stylize", "--help") == 0
-    shown = re.findall(r"^\W*(--[a-z-]+)", capsys.readouterr().out, flags=re.MULTILINE)
-    own = [
-        "--output",
-        "--overwrite",
-        "--recipe",
-        "--run",
-        "--fresh",
-        "--checkpoint",
-        "--snapshots",
-        "--time",
-        "--no-run",
-        "--json",
-        "--quiet",
+OWN_OPTIONS = {
+    "stylize": "output overwrite recipe time run no-run fresh checkpoint snapshots json quiet",
+    "sweep": "output overwrite recipe axes yes quiet",
+}
+
+
+def help_sections(command: str, flag: str, capsys: Captured) -> dict[str, list[str]]:
+    """The names of the options that the help shows, by the title of their box."""
+    assert run(command, flag) == 0
+    sections: dict[str, list[str]] = {}
+    for line in capsys.readouterr().out.splitlines():
+        if line.startswith("╭─ "):
+            names = sections.setdefault(line.strip("╭─╮ "), [])
+        elif option := re.match(r"│\W*--([a-z-]+)", line):
+            names.append(option[1])
+    return sections
+
+
+@pytest.mark.parametrize("command", OWN_OPTIONS)
+def test_the_full_help_shows_every_option_once_and_in_sections(command: str, capsys: Captured):
+    sections = help_sections(command, "--help-all", capsys)
+    assert list(sections) == ["What to paint", *options_.SECTIONS]
+    own = sections.pop("What to paint")
+    assert sorted(own) == sorted(OWN_OPTIONS[command].split())
+    shown = [(name, section) for section, names in sections.items() for name in names]
+    continued = {"no-style-enlarge", "no-single-scale", "no-solver-carry"}  # on a second line
+    assert sorted(pair for pair in shown if pair[0] not in continued) == sorted(
+        (name, option.section) for name, option in options_.recipe_options().items()
+    )
+
+
+@pytest.mark.parametrize("command", OWN_OPTIONS)
+def test_the_short_help_shows_what_people_need_and_names_the_full_one(
+    command: str, capsys: Captured
+):
+    sections = help_sections(command, "--help", capsys)
+    assert set(sections["What to paint"]) == set(OWN_OPTIONS[command].split()) - {
+        "checkpoint",
+        "snapshots",
+    }
+    assert sections["Settings"] == [
+        *("size", "strength", "seed", "style-scale", "iterations", "device", "memory")
     ]
-    assert sorted(shown) == sorted([*own, *(f"--{name}" for name in options_.options())])
+    assert run(command, "-h") == 0
+    words = " ".join(re.findall(r"[^\s│]+", capsys.readouterr().out))
+    assert f"`impasto {command} --help-all` shows every setting." in words
 
 
-@pytest.mark.parametrize("name", [*options_.options()])
+@pytest.mark.parametrize(
+    ("flag", "section"), [("--help", "Settings"), ("--help-all", "Only for published recipes")]
+)
+def test_help_may_follow_settings_that_the_short_help_leaves_out(
+    flag: str, section: str, capsys: Captured
+):
+    assert run("stylize", *PAIR, "--smooth-measure", "blur", "--snapshots", "3", flag) == 0
+    out, err = capsys.readouterr()
+    assert section in out and err == ""
+
+
+def test_a_setting_that_the_short_help_leaves_out_is_accepted(capsys: Captured):
+    options = ("--smooth-measure", "blur", "--solver-average", "0.5", "--checkpoint", "0")
+    painted(capsys, *PAIR, *OUT, *QUICK, *options)
+    recipe = loading.from_json(images.embedded_recipe("out.png") or "")
+    assert recipe.smooth.measure == "blur" and recipe.solver.average == 0.5
+
+
+def test_choices_of_published_recipes_are_told_apart(capsys: Captured):
+    assert run("stylize", "--help-all") == 0
+    words = " ".join(re.findall(r"[^\s│]+", capsys.readouterr().out))
+    assert "[choices: lbfgs, adam; only for published recipes: sgd] [default: lbfgs]" in words
+    assert "[choices: max, average] [default: max]" in words
+
+
+@pytest.mark.parametrize("name", [*options_.recipe_options()])
 def test_every_option_takes_its_own_default(name: str, monkeypatch: pytest.MonkeyPatch):
     """What the help shows as the default can be typed, and gives the recipe that the default gives."""
     asked = []
@@ -805,13 +859,13 @@ def test_every_option_takes_its_own_default(name: str, monkeypatch: pytest.Monke
         asked.append(recipe)
 
     monkeypatch.setattr(stylize_command, "_paint", take)
-    option = options_.options()[name]
+    option = options_.recipe_options()[name]
     typed = (
         [f"--no-{name}" if option.default is True else f"--{name}"]
         if option.is_flag
-        else [f"--{name}", option.text]
+        else [f"--{name}", option.default_text]
     )
-    assert run("stylize", *PAIR, *([] if option.is_flag or not option.text else typed)) == 0
+    assert run("stylize", *PAIR, *([] if option.is_flag or not option.default_text else typed)) == 0
     assert asked[0] == records.Recipe()
     if option.is_flag:
         assert run("stylize", *PAIR, *typed) == 0
@@ -931,10 +985,10 @@ def planned(**more: Any) -> events.Planned:
 
 
 def test_tiles_and_a_disk_are_said_before_the_work():
-    assert "tiles" not in display._sentence(planned()) and "disk" not in display._sentence(
+    assert "tiles" not in display.plan_sentence(planned()) and "disk" not in display.plan_sentence(
         planned()
     )
-    said = display._sentence(planned(tile=256, disk_bytes=1_500_000_000))
+    said = display.plan_sentence(planned(tile=256, disk_bytes=1_500_000_000))
     assert said.startswith("400x300 in tiles of 256 px on cpu, 2 threads [nnpack]")
     assert "about 1 min 46 s and 3.0 GB of 8.0 GB free and 1.5 GB of disk" in said
 
@@ -947,7 +1001,7 @@ def test_tiles_and_a_disk_are_in_the_table(capsys: Captured):
         DoesNotFit("That is too much.", "Less."),
     ]
     rows[2] = dataclasses.replace(rows[2], memory_bytes=16 * 10**9)
-    display.plan_table([400, 401, 402, 9000], rows)
+    tables.print_plans([400, 401, 402, 9000], rows)
     lines = capsys.readouterr().out.splitlines()
     assert re.search(r"3\.0 GB +- +whole; stages 400:30$", lines[1].rstrip())
     assert re.search(r"3\.0 GB +1\.5 GB +in tiles of 256 px; stages", lines[2])
@@ -967,4 +1021,4 @@ def test_tiles_and_a_disk_are_in_the_table(capsys: Captured):
     ],
 )
 def test_durations_are_said_for_people(seconds: float, text: str):
-    assert display.duration(seconds) == text
+    assert display.duration_text(seconds) == text

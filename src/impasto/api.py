@@ -38,7 +38,7 @@ from impasto.inputs import Request, is_file, replanned, request, requests, with_
 from impasto.recipe import loading, values
 from impasto.recipe.records import Recipe
 from impasto.result import Painting
-from impasto.runs import destination
+from impasto.runs import CHECKPOINT_SECONDS, destination
 from impasto.runs import folder as runs
 from impasto.runs import snapshots as shots
 from impasto.runs.destination import Place, Wanted
@@ -94,7 +94,7 @@ def stylize(
         BadRequest: something that was given cannot be used; nothing was started.
         Failed: the work was started and could not be ended.
     """
-    within = values.duration(seconds) if seconds is not None else None
+    within = values.parse_duration(seconds) if seconds is not None else None
     any_size = within is not None and "size" not in fields
     asked = request(content, style, load_recipe(recipe, fields), any_size=any_size)
     return paint(asked, within=within, fixed=frozenset(fields))
@@ -168,7 +168,7 @@ def load_recipe(given: Recipe | str, settings: dict[str, Any]) -> Recipe:
     if isinstance(given, Recipe):
         return loading.with_settings(given, settings)
     given = str(given)
-    path = Path(names.expanded(given))
+    path = Path(names.expand_home(given))
     if given in loading.names():
         return loading.with_settings(loading.load(given), settings)
     if path.suffix.lower() not in (".toml", ".json") and is_file(str(path)):
@@ -194,7 +194,7 @@ def paint(
     overwrite: bool = False,
     watch: Watch | None = None,
     fresh: bool = False,
-    checkpoint_seconds: float = loading.CHECKPOINT_SECONDS,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     within: float | None = None,
     fixed: Set[str] = frozenset(),
     snapshots: str | Iterable[int] = (),

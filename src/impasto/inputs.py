@@ -249,7 +249,7 @@ def _check_terms(recipe: Recipe) -> None:
             "The weights of content, style and smoothness are all 0: nothing is asked for.",
             "Raise one of them.",
         )
-    if recipe.solver.searches and recipe.solver.clamp == "yes":
+    if recipe.solver.uses_line_search and recipe.solver.clamp == "yes":
         raise BadRecipe(
             "solver-clamp is yes, but a line search goes straight, and not along the edge of what "
             "can be shown.",
@@ -323,7 +323,7 @@ def _style(given: Source) -> _Style:
         BadRecipe: a weight that is not above 0.
     """
     weight = None
-    if isinstance(given, str) and not _exists(names.expanded(given)):
+    if isinstance(given, str) and not _exists(names.expand_home(given)):
         name, colon, number = given.rpartition(":")
         if colon and name and re.fullmatch(r"\d+(\.\d*)?|\.\d+", number):
             given, weight = name, float(number)
@@ -342,7 +342,7 @@ def _work(style: Source) -> tuple[museum.Work | None, str]:
     """
     if not isinstance(style, str) or not style.strip():
         return None, ""
-    path = names.expanded(style)
+    path = names.expand_home(style)
     named = museum.named(style)
     if is_file(path):
         return (

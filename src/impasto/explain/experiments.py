@@ -26,6 +26,7 @@ from impasto import images, session
 from impasto.api import Watch
 from impasto.errors import BadRequest, OutOfMemory, memory_for
 from impasto.events import Event, Failed, Finished, Planned, StageDone, Started, Stepped, Warned
+from impasto.explain import DEFAULT_ITERATIONS, DEFAULT_SIZE
 from impasto.explain.feature_visualization import Unit, maximise
 from impasto.explain.results import (
     CONTENT_LAYERS,
@@ -75,8 +76,8 @@ def question(
     *,
     units: Sequence[str] = (),
     network: NetworkName = "vgg19",
-    size: int = loading.EXPLAIN_SIZE,
-    iterations: int = loading.EXPLAIN_ITERATIONS,
+    size: int = DEFAULT_SIZE,
+    iterations: int = DEFAULT_ITERATIONS,
     seed: int = 0,
     watch: Watch | None = None,
 ) -> Question:

@@ -131,7 +131,7 @@ def _done(index: int, state: State, recipe: Recipe, last: bool) -> State:
     picture stands by; but a line search has looked at all that it made, and the best is what it
     came to.
     """
-    end = state if last and not recipe.solver.searches else state.good()
+    end = state if last and not recipe.solver.uses_line_search else state.good()
     done = State(end.picture, index + 1, 0, end.evaluations, value=end.value, tile=end.tile)
     if last:
         return replace(done, best=end.best, lowest=end.lowest)

@@ -37,7 +37,7 @@ def make(
         else None
     )
     length = choice.rate * step_scale
-    if choice.searches:
+    if choice.uses_line_search:
         return LineSearchLBFGS(
             pixels, length, choice.history, choice.pixel_range, memory, scratch, gains
         )

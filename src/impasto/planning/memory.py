@@ -143,7 +143,7 @@ def memory(plan: Plan, recipe: Recipe, network: Network, way: ExecutionPlan = WH
     # Pixels, the best of them, gradient, direction, and two on their way in or out; those last
     # looked at; their average; where a line search sets out from.
     vectors = 6.0 + (0 < recipe.schedule.patience < plan.stages[-1].steps)
-    vectors += (recipe.solver.average > 0) + recipe.solver.searches
+    vectors += (recipe.solver.average > 0) + recipe.solver.uses_line_search
     if recipe.solver.name == "adam":
         vectors += 2
     elif recipe.solver.name == "lbfgs" and not way.history_on_disk:
