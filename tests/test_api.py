@@ -1,9 +1,4 @@
-"""The desk: what it takes, what it gives, what it leaves alone, and how a run is stopped or fails.
-
-``paint_with_a_pocket_network`` puts a network of a few channels with random weights in the place of
-the real one, so that nothing is fetched and a picture takes a tenth of a second. The other tests of
-the doors use it too.
-"""
+"""The Python API: what it accepts and returns, what it leaves alone, and how runs stop or fail."""
 
 from __future__ import annotations
 
@@ -21,7 +16,6 @@ from PIL import Image, ImageFile
 
 import impasto
 from impasto import api, events, images
-from impasto.assets import museum
 from impasto.errors import (
     BadPicture,
     BadRecipe,
@@ -33,85 +27,21 @@ from impasto.errors import (
     UnknownName,
 )
 from impasto.geometry import Size
-from impasto.hardware import kernel_cache
-from impasto.networks import vgg, weights
-from impasto.networks.convolution import KERNELS
-from impasto.networks.features import Network
+from impasto.networks import weights
 from impasto.optimize import lbfgs, loop, solver_factory
 from impasto.optimize import solver as solver_
-from impasto.planning import speed
 from impasto.recipe import loading, records
 from impasto.runs import folder as runs
+from tests.support.pictures import random_pixels, save_random, stub_museum
+from tests.support.pocket_network import return_nan_when, set_speed, use_pocket_network
 
-POCKET = ((4, 4), (6, 6), (8,) * 4, (8,) * 4, (8,) * 4)
 QUICK: dict[str, Any] = {"size": 64, "iterations": 2}
 TWO_STAGES: dict[str, Any] = {"size": 96, "iterations": (3, 3), "schedule_coarsest": 48}
 
 
-def paint_with_a_pocket_network(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """No network is fetched, no kernel is timed, and the cache and the working folder are in
-    ``folder``.
-    """
-    monkeypatch.setitem(vgg.CONFIGURATIONS, "E", POCKET)
-    monkeypatch.setattr(weights, "load", lambda name, **_: pocket_weights())
-    monkeypatch.setattr(kernel_cache, "kernel", lambda precision, where: KERNELS["conv2d"])
-    monkeypatch.setenv("IMPASTO_CACHE", str(folder / "cache"))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(folder)
-
-
-def pocket_weights() -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(7)
-    found = {"input.weight": torch.eye(3) * 2, "input.bias": -torch.ones(3)}
-    for layer in vgg.layers("E"):
-        if layer.kind == "conv":
-            scale = (2 / (9 * layer.channels_in)) ** 0.5
-            shape = (layer.channels, layer.channels_in, 3, 3)
-            found[f"{layer.name}.weight"] = torch.randn(shape, generator=generator) * scale
-            found[f"{layer.name}.bias"] = torch.randn(layer.channels, generator=generator) / 10
-    return found
-
-
-def random_pixels(
-    height: int, width: int, channels: int = 3, seed: int = 0
-) -> np.ndarray[Any, Any]:
-    """8-bit noise in patches of 4 px, so that it survives being resized."""
-    patches = np.random.default_rng(seed).integers(
-        0, 256, (-(-height // 4), -(-width // 4), channels), dtype=np.uint8
-    )
-    return patches.repeat(4, 0).repeat(4, 1)[:height, :width]
-
-
-def save_random(path: str | Path, height: int = 75, width: int = 100, seed: int = 0) -> str:
-    Image.fromarray(random_pixels(height, width, seed=seed)).save(path)
-    return str(path)
-
-
-def paint_in_a_folder_of_pictures(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """The same, with photo.png, painting.png and other.png in the folder."""
-    paint_with_a_pocket_network(monkeypatch, folder)
-    for name, seed, height, width in (
-        ("photo.png", 0, 75, 100),
-        ("painting.png", 1, 60, 80),
-        ("other.png", 2, 60, 80),
-    ):
-        save_random(name, height, width, seed)
-
-
-def hang(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every painting of the museum is the same noise, without any download."""
-    pixels = random_pixels(80, 60, seed=9).astype(np.float32) / 255
-    monkeypatch.setattr(museum.Work, "read", lambda self, *, progress=None: pixels)
-    monkeypatch.setattr(
-        museum.Work,
-        "read_bytes",
-        lambda self, *, progress=None: b"the file of " + self.slug.encode(),
-    )
-
-
 @pytest.fixture(autouse=True)
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    paint_with_a_pocket_network(monkeypatch, tmp_path)
+    use_pocket_network(monkeypatch, tmp_path)
     save_random("photo.png")
     save_random("painting.png", 60, 80, seed=1)
 
@@ -174,7 +104,7 @@ def test_a_tensor_that_takes_part_in_a_graph_is_taken():
 
 
 def test_a_museum_name_is_a_style_and_is_credited(monkeypatch: pytest.MonkeyPatch):
-    hang(monkeypatch)
+    stub_museum(monkeypatch)
     found = impasto.stylize("photo.png", "wheat-field-with-cypresses", **QUICK)
     assert found.credit.startswith("Vincent van Gogh, Wheat Field with Cypresses, 1889.")
     assert found.recipe.paintings[0].path == "wheat-field-with-cypresses"
@@ -198,7 +128,7 @@ def test_several_styles_are_blended(kind: type):
 
 
 def test_a_file_wins_over_a_painting_of_the_museum(monkeypatch: pytest.MonkeyPatch):
-    hang(monkeypatch)
+    stub_museum(monkeypatch)
     save_random("irises.png", 60, 80, seed=3)
     Path("irises").write_bytes(Path("irises.png").read_bytes())
     assert impasto.stylize("photo.png", "irises", **QUICK).credit == ""
@@ -379,17 +309,10 @@ def test_a_photo_that_is_enlarged_is_said():
 # ---- planned, and in a given time ----------------------------------------------------------------
 
 
-def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each evaluation is said to take a ten-thousandth of a second for every pixel."""
-    monkeypatch.setattr(
-        speed, "speed", lambda *_: speed.Speed((10_000, 0.0, 1.0), (20_000, 0.0, 2.0))
-    )
-
-
 def test_plans_say_what_painting_would_take_without_painting(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    slow_machine(monkeypatch)
+    set_speed(monkeypatch, 1e-4)
     before = [path for path in sorted(tmp_path.rglob("*")) if "cache" not in path.parts]
     recipe = loading.with_settings(records.Recipe(), {"memory": "700MB", "iterations": "5,3"})
     small, own, large = api.plans("photo.png", "painting.png", [64, 0, 8000], recipe)
@@ -427,7 +350,7 @@ def test_plans_refuse_what_painting_refuses():
 
 @pytest.mark.parametrize("seconds", [20, 20.0, "20", "20s"])
 def test_a_picture_in_a_given_time(monkeypatch: pytest.MonkeyPatch, seconds: float | str):
-    slow_machine(monkeypatch)
+    set_speed(monkeypatch, 1e-4)
     photo = random_pixels(300, 400)
     found = impasto.stylize(photo, "painting.png", seconds=seconds, single_scale=True)
     assert found.recipe.size == 128 and found.pixels.shape == (96, 128, 3)
@@ -445,7 +368,7 @@ def test_a_picture_in_a_given_time(monkeypatch: pytest.MonkeyPatch, seconds: flo
 def test_a_thin_photo_is_painted_in_a_given_time_at_a_size_that_it_can_have(
     monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], size: tuple[int, int]
 ):
-    slow_machine(monkeypatch)
+    set_speed(monkeypatch, 1e-4)
     photo = random_pixels(*shape)
     found = impasto.stylize(photo, "painting.png", seconds=100, iterations=1)
     assert found.pixels.shape[1] in (size[1], size[1] + 1, shape[1]) and found.pixels.shape[0] >= 32
@@ -634,17 +557,6 @@ def test_a_picture_that_was_broken_off_is_the_best_that_was_looked_at(
         np.testing.assert_array_equal(np.asarray(image), np.asarray(found.image))
 
 
-def fail_after(monkeypatch: pytest.MonkeyPatch, failing: Callable[[], bool]) -> None:
-    """Let the features be no numbers from the moment on that ``failing`` says so."""
-    call = Network.__call__
-
-    def broken(self: Network, picture: torch.Tensor, **how: Any) -> dict[str, torch.Tensor]:
-        factor = float("nan") if failing() else 1.0
-        return {name: map_ * factor for name, map_ in call(self, picture, **how).items()}
-
-    monkeypatch.setattr(Network, "__call__", broken)
-
-
 @pytest.mark.parametrize("statistics", ["wasserstein", "gram", "mean-deviation"])
 def test_a_loss_that_is_no_number_leaves_the_last_good_picture(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, statistics: str
@@ -664,7 +576,7 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_picture(
         return solver
 
     monkeypatch.setattr(loop.solver_factory, "make", make)
-    fail_after(monkeypatch, lambda: len(moved) >= 3)
+    return_nan_when(monkeypatch, lambda: len(moved) >= 3)
     seen: list[events.Event] = []
     asked = ask({"size": 64, "iterations": 9, "style_statistics": statistics})
     with pytest.raises(Diverged, match="stopped being a number") as found:
@@ -688,6 +600,6 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_picture(
 def test_a_network_of_no_numbers_at_all_is_a_failure_and_no_crash(
     monkeypatch: pytest.MonkeyPatch, statistics: str
 ):
-    fail_after(monkeypatch, lambda: True)
+    return_nan_when(monkeypatch, lambda: True)
     with pytest.raises(Failed):
         impasto.stylize("photo.png", "painting.png", style_statistics=statistics, **QUICK)

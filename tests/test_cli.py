@@ -21,19 +21,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_api import fail_after, hang, paint_in_a_folder_of_pictures, random_pixels, save_random
 
 import impasto
-from impasto import cli, events, images
+from impasto import events, images
 from impasto.assets import catalogue, museum
 from impasto.cli import display, stylize_command, tables
 from impasto.errors import DoesNotFit
 from impasto.networks import weights
-from impasto.networks.features import Network
-from impasto.planning import speed
 from impasto.recipe import loading, records, values
 from impasto.recipe import options as options_
 from impasto.runs import folder as runs
+from tests.support.file_formats import png_chunk
+from tests.support.pictures import random_pixels, read_pixels, save_random, stub_museum
+from tests.support.pocket_network import return_nan_when, set_speed, use_pocket_network_and_pictures
+from tests.support.program import folder_contents, interrupt_at, run_command, run_stylize
 
 PAIR = ("photo.png", "painting.png")
 QUICK = ("--size", "64", "--iterations", "2")
@@ -44,44 +45,10 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    paint_in_a_folder_of_pictures(monkeypatch, tmp_path)
-
-
-def run(*arguments: str) -> int:
-    """The exit code of a command."""
-    try:
-        cli.main(list(arguments))
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-def painted(
-    capsys: Captured, *arguments: str, quiet: bool = True, code: int = 0
-) -> tuple[Path, str, str]:
-    """Paint, which must end with ``code``; gives the path on the last line, all of stdout, and
-    stderr.
-    """
-    assert run("stylize", *arguments, *(["--quiet"] if quiet else [])) == code
-    out, err = capsys.readouterr()
-    return Path(out.splitlines()[-1]), out, err
-
-
-def pixels_of(path: str | Path) -> np.ndarray[Any, Any]:
-    with Image.open(path) as image:
-        return np.asarray(image)
-
-
-def listing() -> dict[str, bytes | None]:
-    """Every file here with its bytes, and every folder."""
-    return {str(path): path.read_bytes() if path.is_file() else None for path in Path().rglob("*")}
+    use_pocket_network_and_pictures(monkeypatch, tmp_path)
 
 
 # ---- bad requests --------------------------------------------------------------------------------
-
-
-def _chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
 def lay_traps() -> None:
@@ -99,7 +66,9 @@ def lay_traps() -> None:
     Image.fromarray(np.zeros((70, 90, 4), np.uint8)).save("nothing.png")
     header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
     body = (
-        _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(bytes(999))) + _chunk(b"IEND", b"")
+        png_chunk(b"IHDR", header)
+        + png_chunk(b"IDAT", zlib.compress(bytes(999)))
+        + png_chunk(b"IEND", b"")
     )
     Path("bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     Path("wrong.toml").write_text("[content]\nwieght = 1\n")
@@ -212,11 +181,11 @@ def test_a_bad_request_is_one_sentence_and_a_hint_and_leaves_no_trace(
     monkeypatch.setattr(catalogue, "fetch", load)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     arguments, words = BAD[case]
-    before = listing()
-    assert run("stylize", *arguments) == 2
+    before = folder_contents()
+    assert run_command("stylize", *arguments) == 2
     out, err = capsys.readouterr()
     check_complaint(out, err, words)
-    assert listing() == before
+    assert folder_contents() == before
 
 
 def check_complaint(out: str, err: str, words: str) -> None:
@@ -250,19 +219,21 @@ def test_a_weights_file_that_is_none_is_refused(
     monkeypatch.setattr(catalogue, "fetch", fetch)
     if content is not None:
         Path("weights.pth").write_bytes(content)
-    before = listing()
-    assert run("stylize", *PAIR, *OUT, "--weights", "weights.pth") == 2
+    before = folder_contents()
+    assert run_command("stylize", *PAIR, *OUT, "--weights", "weights.pth") == 2
     check_complaint(*capsys.readouterr(), "weights.pth")
-    assert listing() == before
+    assert folder_contents() == before
 
 
 def test_a_missing_output_folder_is_made_and_is_all_that_a_bad_request_leaves(capsys: Captured):
-    before = listing()
-    assert run("stylize", "missing.png", "painting.png", "-o", "new/folder/out.png") == 2
-    assert {name: data for name, data in listing().items() if not name.startswith("new")} == before
+    before = folder_contents()
+    assert run_command("stylize", "missing.png", "painting.png", "-o", "new/folder/out.png") == 2
+    assert {
+        name: data for name, data in folder_contents().items() if not name.startswith("new")
+    } == before
     assert [path for path in Path("new").rglob("*") if path.is_file()] == []
     capsys.readouterr()
-    path, _, _ = painted(capsys, *PAIR, "-o", "new/folder/out.png", *QUICK)
+    path, _, _ = run_stylize(capsys, *PAIR, "-o", "new/folder/out.png", *QUICK)
     assert path == Path("new/folder/out.png").absolute() and path.is_file()
 
 
@@ -291,10 +262,10 @@ def test_a_missing_output_folder_is_made_and_is_all_that_a_bad_request_leaves(ca
     ],
 )
 def test_the_other_commands_complain_alike(arguments: tuple[str, ...], capsys: Captured):
-    before = listing()
-    assert run(*arguments) == 2
+    before = folder_contents()
+    assert run_command(*arguments) == 2
     check_complaint(*capsys.readouterr(), "")
-    assert listing() == before
+    assert folder_contents() == before
 
 
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -333,7 +304,7 @@ def test_a_fetch_that_fails_is_a_failure(capsys: Captured, monkeypatch: pytest.M
         raise impasto.errors.AssetUnavailable("vgg19 could not be had.", "Copy it by hand.")
 
     monkeypatch.setattr(weights, "load", fetch)
-    assert run("stylize", *PAIR, *OUT, "--no-run") == 1
+    assert run_command("stylize", *PAIR, *OUT, "--no-run") == 1
     check_complaint(*capsys.readouterr(), "Copy it by hand.")
     assert not Path("out.png").exists()
 
@@ -344,22 +315,22 @@ def test_a_fetch_that_fails_is_a_failure(capsys: Captured, monkeypatch: pytest.M
 def test_a_limit_on_memory_that_is_too_low_is_refused_before_anything_is_written(
     options: tuple[str, ...], capsys: Captured
 ):
-    before = listing()
-    assert run("stylize", *PAIR, *OUT, "--memory", "100MB", *options) == 2
+    before = folder_contents()
+    assert run_command("stylize", *PAIR, *OUT, "--memory", "100MB", *options) == 2
     out, err = capsys.readouterr()
     check_complaint(out, err, "--memory allows 0.1 GB")
-    assert listing() == before
+    assert folder_contents() == before
     enough = re.search(r"for --memory (\S+)\.$", err.rstrip())
     assert enough, err
     size = () if "--time" not in options else ("--size", "64")
-    painted(capsys, *PAIR, *OUT, "--memory", enough[1], "--iterations", "1", *options, *size)
+    run_stylize(capsys, *PAIR, *OUT, "--memory", enough[1], "--iterations", "1", *options, *size)
 
 
 # ---- good runs -----------------------------------------------------------------------------------
 
 
 def test_a_picture_of_exactly_the_asked_size_and_its_path(capsys: Captured, tmp_path: Path):
-    path, out, err = painted(capsys, *PAIR, "-o", "out.png", *QUICK, quiet=False)
+    path, out, err = run_stylize(capsys, *PAIR, "-o", "out.png", *QUICK, quiet=False)
     assert path == tmp_path / "out.png" and out == f"{path}\n"
     with Image.open(path) as image:
         assert (image.format, image.mode, image.size) == ("PNG", "RGB", (64, 48))
@@ -377,7 +348,7 @@ def test_a_picture_of_exactly_the_asked_size_and_its_path(capsys: Captured, tmp_
 def test_the_default_name_is_made_of_both_and_lies_here(capsys: Captured, tmp_path: Path):
     Path("sub").mkdir()
     save_random("sub/some.day.png")
-    path, _, _ = painted(
+    path, _, _ = run_stylize(
         capsys, "sub/some.day.png", "painting.png", "other.png", *QUICK, "--no-run"
     )
     assert path == tmp_path / "some.day-painting-other.png" and path.is_file()
@@ -385,7 +356,7 @@ def test_the_default_name_is_made_of_both_and_lies_here(capsys: Captured, tmp_pa
 
 def test_json_is_one_object_on_the_last_line(capsys: Captured, tmp_path: Path):
     for extra in ([], ["--quiet"]):
-        assert run("stylize", *PAIR, *OUT, *QUICK, "--json", *extra) == 0
+        assert run_command("stylize", *PAIR, *OUT, *QUICK, "--json", *extra) == 0
         out, _ = capsys.readouterr()
         record = json.loads(out.splitlines()[-1])
         wanted = "output size seconds evaluations device loss peak_memory_bytes recipe_sha256"
@@ -396,20 +367,22 @@ def test_json_is_one_object_on_the_last_line(capsys: Captured, tmp_path: Path):
 
 
 def test_quiet_prints_the_path_alone(capfd: pytest.CaptureFixture[str], tmp_path: Path):
-    assert run("stylize", *PAIR, *OUT, *QUICK, "--quiet") == 0
+    assert run_command("stylize", *PAIR, *OUT, *QUICK, "--quiet") == 0
     assert capfd.readouterr() == (f"{tmp_path / 'out.png'}\n", "")
 
 
 def test_no_run_leaves_the_picture_alone(capsys: Captured):
-    before = set(listing())
-    painted(capsys, *PAIR, *OUT, *QUICK, "--no-run")
-    assert {name for name in listing() if not name.startswith("cache")} == before | {"out.png"}
+    before = set(folder_contents())
+    run_stylize(capsys, *PAIR, *OUT, *QUICK, "--no-run")
+    assert {name for name in folder_contents() if not name.startswith("cache")} == before | {
+        "out.png"
+    }
 
 
 @pytest.mark.parametrize("folder", [None, "logs/of/it"])
 def test_the_run_folder(capsys: Captured, folder: str | None):
     options = [] if folder is None else ["--run", folder]
-    _, out, _ = painted(capsys, *PAIR, *OUT, *QUICK, "--strength", "70", "--json", *options)
+    _, out, _ = run_stylize(capsys, *PAIR, *OUT, *QUICK, "--strength", "70", "--json", *options)
     record = json.loads(out)
     home = Path(folder or "out.png.run")
     assert {file.name for file in home.iterdir()} == {
@@ -425,12 +398,14 @@ def test_the_run_folder(capsys: Captured, folder: str | None):
     assert sum(isinstance(event, events.Stepped) for event in happened) == 2
     assert (home / "result.png").read_bytes() == Path("out.png").read_bytes()
     assert json.loads((home / "record.json").read_text("utf-8")) == record
-    assert pixels_of(home / "preview.jpg").shape == (48, 64, 3)
+    assert read_pixels(home / "preview.jpg").shape == (48, 64, 3)
 
 
 def test_several_styles_are_blended(capsys: Captured):
-    one = pixels_of(painted(capsys, *PAIR, "-o", "one.png", *QUICK, "--no-run")[0])
-    two = pixels_of(painted(capsys, *PAIR, "other.png", "-o", "two.png", *QUICK, "--no-run")[0])
+    one = read_pixels(run_stylize(capsys, *PAIR, "-o", "one.png", *QUICK, "--no-run")[0])
+    two = read_pixels(
+        run_stylize(capsys, *PAIR, "other.png", "-o", "two.png", *QUICK, "--no-run")[0]
+    )
     assert one.shape == two.shape
     recipe = json.loads(images.embedded_recipe("two.png") or "")
     assert [painting["path"] for painting in recipe["paintings"]] == ["painting.png", "other.png"]
@@ -439,10 +414,10 @@ def test_several_styles_are_blended(capsys: Captured):
 def test_where_the_search_starts(capsys: Captured):
     found = {}
     for init in ("content", "noise", "style", "other.png"):
-        path, _, _ = painted(
+        path, _, _ = run_stylize(
             capsys, *PAIR, "-o", f"from-{init}.png", "--init", init, *QUICK, "--no-run"
         )
-        found[init] = pixels_of(path).astype(int)
+        found[init] = read_pixels(path).astype(int)
         assert found[init].shape == (48, 64, 3)
 
     def distance(init: str, other: np.ndarray[Any, Any]) -> float:
@@ -464,7 +439,7 @@ def test_single_scale_paints_one_stage(capsys: Captured):
     options = ("--size", "96", "--schedule-coarsest", "48", "--iterations", "2")
     stages = []
     for extra in ([], ["--single-scale"]):
-        painted(capsys, *PAIR, *OUT, *options, *extra, "--overwrite")
+        run_stylize(capsys, *PAIR, *OUT, *options, *extra, "--overwrite")
         first = Path("out.png.run/events.jsonl").read_text("utf-8").splitlines()[0]
         stages.append(json.loads(first)["stages"])
     assert stages == [[[[36, 48], 2], [[72, 96], 2]], [[[72, 96], 2]]]
@@ -493,7 +468,7 @@ def test_photos_of_every_kind(kind: str, capsys: Captured):
         few.save(photo, transparency=3)
         clear = np.asarray(few) == 3
         assert clear.any()
-    path, _, err = painted(
+    path, _, err = run_stylize(
         capsys, photo, "painting.png", *OUT, "--size", "48", "--iterations", "2", quiet=False
     )
     with Image.open(path) as image:
@@ -506,25 +481,25 @@ def test_photos_of_every_kind(kind: str, capsys: Captured):
         * 255
     )
     # Two steps from that photo, right way up.
-    assert np.abs(pixels_of(path)[..., :3] - read).mean() < 25
+    assert np.abs(read_pixels(path)[..., :3] - read).mean() < 25
 
 
 def test_transparency_is_put_back(capsys: Captured):
     Image.fromarray(random_pixels(48, 64, channels=4)).save("clear.png")
-    path, _, _ = painted(
+    path, _, _ = run_stylize(
         capsys, "clear.png", "painting.png", *OUT, "--size", "0", "--iterations", "2"
     )
-    np.testing.assert_array_equal(pixels_of(path)[..., 3], pixels_of("clear.png")[..., 3])
-    flat, _, _ = painted(
+    np.testing.assert_array_equal(read_pixels(path)[..., 3], read_pixels("clear.png")[..., 3])
+    flat, _, _ = run_stylize(
         capsys, "clear.png", "painting.png", "-o", "flat.jpg", "--size", "0", "--iterations", "2"
     )
-    assert pixels_of(flat).shape == (48, 64, 3)
+    assert read_pixels(flat).shape == (48, 64, 3)
 
 
 def test_the_museum_is_credited_in_the_picture(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
-    hang(monkeypatch)
+    stub_museum(monkeypatch)
     for extension in ("png", "jpg", "webp", "tif"):
-        path, _, _ = painted(
+        path, _, _ = run_stylize(
             capsys, "photo.png", "Irises van Gogh", "-o", f"out.{extension}", *QUICK, "--no-run"
         )
         assert images.embedded_credit(path) == museum.find("irises").credit
@@ -535,27 +510,14 @@ def test_the_museum_is_credited_in_the_picture(capsys: Captured, monkeypatch: py
 # ---- stopped, and failed -------------------------------------------------------------------------
 
 
-def interrupt_after(monkeypatch: pytest.MonkeyPatch, presses: tuple[int, ...]) -> None:
-    """Press Ctrl-C during these evaluations of the network with a gradient."""
-    call, calls = Network.__call__, [0]
-
-    def pressed(self: Network, picture: torch.Tensor, **how: Any) -> dict[str, torch.Tensor]:
-        calls[0] += picture.requires_grad
-        for _ in range(presses.count(calls[0]) if picture.requires_grad else 0):
-            signal.raise_signal(signal.SIGINT)
-        return call(self, picture, **how)
-
-    monkeypatch.setattr(Network, "__call__", pressed)
-
-
 def test_ctrl_c_keeps_the_picture_so_far(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     before = signal.getsignal(signal.SIGINT)
-    interrupt_after(monkeypatch, (12,))
+    interrupt_at(monkeypatch, (12,))
     options = ("--size", "96", "--schedule-coarsest", "48", "--iterations", "30,30")
-    path, _, err = painted(capsys, *PAIR, *OUT, *options, quiet=False, code=130)
-    assert pixels_of(path).shape == (72, 96, 3)
+    path, _, err = run_stylize(capsys, *PAIR, *OUT, *options, quiet=False, code=130)
+    assert read_pixels(path).shape == (72, 96, 3)
     assert "Stopping after this step" in err and re.search(
         r"note: Stopped after \d+ of 60 evaluations", err
     )
@@ -564,8 +526,8 @@ def test_ctrl_c_keeps_the_picture_so_far(
 
 def test_ctrl_c_twice_stops_at_once(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
     before = signal.getsignal(signal.SIGINT)
-    interrupt_after(monkeypatch, (1, 1))
-    assert run("stylize", *PAIR, *OUT, *QUICK) == 130
+    interrupt_at(monkeypatch, (1, 1))
+    assert run_command("stylize", *PAIR, *OUT, *QUICK) == 130
     out, err = capsys.readouterr()
     assert out == "" and err.splitlines()[-1] == "impasto: Interrupted." and "Traceback" not in err
     assert not Path("out.png").exists() and signal.getsignal(signal.SIGINT) is before
@@ -581,13 +543,13 @@ def test_a_loss_that_is_no_number_is_a_failure_that_keeps_the_picture(
         seen[0] += 1
         return seen[0] > 25
 
-    fail_after(monkeypatch, failing)
+    return_nan_when(monkeypatch, failing)
     options = ("--size", "64", "--iterations", "40", "--style-statistics", statistics, "--quiet")
-    assert run("stylize", *PAIR, *OUT, *options) == 1
+    assert run_command("stylize", *PAIR, *OUT, *options) == 1
     out, err = capsys.readouterr()
     check_complaint(out, err, "stopped being a number")
     assert str(Path("out.png").absolute()) in err
-    assert pixels_of("out.png").shape == (48, 64, 3)
+    assert read_pixels("out.png").shape == (48, 64, 3)
     assert not Path("out.png.run", runs.RECORD).exists()
 
 
@@ -601,7 +563,7 @@ def test_memory_that_runs_out_is_said_without_a_trace(
         raise error
 
     monkeypatch.setattr(images, "read", read)
-    assert run("stylize", *PAIR, *OUT, *QUICK) == 1
+    assert run_command("stylize", *PAIR, *OUT, *QUICK) == 1
     check_complaint(*capsys.readouterr(), "Memory ran out")
 
 
@@ -609,10 +571,10 @@ def test_memory_that_runs_out_is_said_without_a_trace(
 
 
 def test_a_plan_is_a_table_of_sizes_and_paints_nothing(capsys: Captured):
-    before = listing()
-    assert run("plan", *PAIR, "--size", "64", "--size", "128", "--size", "0") == 0
+    before = folder_contents()
+    assert run_command("plan", *PAIR, "--size", "64", "--size", "128", "--size", "0") == 0
     out, err = capsys.readouterr()
-    assert err == "" and listing() == before
+    assert err == "" and folder_contents() == before
     lines = out.splitlines()
     assert lines[0].split() == ["size", "megapixels", "time", "memory", "disk", "how"]
     assert [line.split()[0] for line in lines[1:4]] == ["64x48", "128x96", "100x75"]
@@ -625,14 +587,17 @@ def test_a_plan_is_a_table_of_sizes_and_paints_nothing(capsys: Captured):
 
 
 def test_the_sizes_that_are_planned_where_none_is_named(capsys: Captured):
-    assert run("plan", *PAIR) == 0
+    assert run_command("plan", *PAIR) == 0
     assert re.findall(r"^ *(\d+x\d+)", capsys.readouterr().out, re.M) == [
         *("512x384", "1024x768", "2048x1536", "4096x3072", "100x75")
     ]
 
 
 def test_a_plan_as_json_is_a_list_of_events(capsys: Captured):
-    assert run("plan", *PAIR, "--size", "64", "--size", "96", "--json", "--recipe", "draft") == 0
+    assert (
+        run_command("plan", *PAIR, "--size", "64", "--size", "96", "--json", "--recipe", "draft")
+        == 0
+    )
     out, _ = capsys.readouterr()
     assert len(out.splitlines()) == 1
     rows = [events.from_dict(row) for row in json.loads(out)]
@@ -645,7 +610,7 @@ def test_a_plan_as_json_is_a_list_of_events(capsys: Captured):
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_size_that_does_not_fit_is_said_in_its_place(as_json: bool, capsys: Captured):
     limits = ("--size", "64", "--size", "8000", "--memory", "700MB")
-    assert run("plan", *PAIR, *limits, *(["--json"] if as_json else [])) == 0
+    assert run_command("plan", *PAIR, *limits, *(["--json"] if as_json else [])) == 0
     out, _ = capsys.readouterr()
     words = "8000x6000 needs"
     if as_json:
@@ -661,27 +626,20 @@ def test_a_size_that_does_not_fit_is_said_in_its_place(as_json: bool, capsys: Ca
 
 def test_a_thin_photo_is_planned_at_the_sizes_that_it_can_have(capsys: Captured):
     save_random("photo.png", 50, 1600)
-    assert run("plan", *PAIR) == 0
+    assert run_command("plan", *PAIR) == 0
     out, err = capsys.readouterr()
     assert err == "" and re.search(r"^ *512 .*too few for the network", out, re.M)
     assert re.findall(r"^ *(\d+x\d+)", out, re.M) == ["1024x32", "2048x64", "4096x128", "1600x50"]
-    assert run("plan", *PAIR, "--size", "100") == 2
+    assert run_command("plan", *PAIR, "--size", "100") == 2
 
 
 def test_a_plan_keeps_to_the_limit_on_memory(capsys: Captured):
     found = []
     for limit in ("0", "2GB"):
-        assert run("plan", *PAIR, "--size", "2048", "--memory", limit, "--json") == 0
+        assert run_command("plan", *PAIR, "--size", "2048", "--memory", limit, "--json") == 0
         found.append(json.loads(capsys.readouterr().out)[0])
     assert found[1]["memory_bytes"] <= 2e9 * 0.9 < found[0]["memory_bytes"]
     assert found[1]["tile"] > 0 and found[1]["seconds"] > found[0]["seconds"]
-
-
-def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each evaluation is said to take a ten-thousandth of a second for every pixel."""
-    monkeypatch.setattr(
-        speed, "speed", lambda *_: speed.Speed((10_000, 0.0, 1.0), (20_000, 0.0, 2.0))
-    )
 
 
 def stages() -> list[tuple[str, int]]:
@@ -692,16 +650,19 @@ def stages() -> list[tuple[str, int]]:
 def test_a_time_chooses_the_size_and_the_evaluations(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ):
-    slow_machine(monkeypatch)
+    set_speed(monkeypatch, 1e-4)
     save_random("photo.png", 200, 270)
     found = {}
     for time in ("20s", "100s", "1h"):
-        path, _, err = painted(
+        path, _, err = run_stylize(
             capsys, *PAIR, *OUT, "--time", time, "--single-scale", "--overwrite", quiet=False
         )
         (size, steps), *_ = stages()
         seconds = 1e-4 * (steps + 1) * np.prod([int(side) for side in size.split("x")])
-        assert 0.7 * values.parse_duration(time) < seconds <= values.duration(time) or time == "1h"
+        assert (
+            0.7 * values.parse_duration(time) < seconds <= values.parse_duration(time)
+            or time == "1h"
+        )
         with Image.open(path) as image:
             assert "{}x{}".format(*image.size) == size
         assert f"stages {size}:{steps}" in err
@@ -716,10 +677,10 @@ def test_a_time_chooses_the_size_and_the_evaluations(
 def test_what_is_named_beside_a_time_stays(
     fixed: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ):
-    slow_machine(monkeypatch)
+    set_speed(monkeypatch, 1e-4)
     save_random("photo.png", 300, 400)
     value = {"size": "64", "iterations": "2"}[fixed]
-    painted(capsys, *PAIR, *OUT, "--time", "20s", f"--{fixed}", value)
+    run_stylize(capsys, *PAIR, *OUT, "--time", "20s", f"--{fixed}", value)
     (size, steps) = stages()[-1]
     assert (size == "64x48") == (fixed == "size") and (steps == 2) == (fixed == "iterations")
 
@@ -727,22 +688,22 @@ def test_what_is_named_beside_a_time_stays(
 def test_a_run_in_a_given_time_that_was_stopped_goes_on_with_the_same_command(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ):
-    slow_machine(monkeypatch)
+    set_speed(monkeypatch, 1e-4)
     save_random("photo.png", 300, 400)
     command = (*PAIR, *OUT, "--time", "30s", "--schedule-coarsest", "64", "--checkpoint", "0")
     with pytest.MonkeyPatch.context() as patch:
-        interrupt_after(patch, (30,))
-        painted(capsys, *command, quiet=False, code=130)
+        interrupt_at(patch, (30,))
+        run_stylize(capsys, *command, quiet=False, code=130)
     begun, told = stages(), Path("out.png.run/events.jsonl").read_text("utf-8")
     assert not Path("out.png.run", runs.RECORD).exists() and len(begun) > 1
-    _, _, err = painted(capsys, *command, quiet=False)
+    _, _, err = run_stylize(capsys, *command, quiet=False)
     total = sum(steps for _, steps in begun)
     assert re.search(
         rf"note: Going on from an unfinished run after \d+ of {total} evaluations", err
     )
     assert Path("out.png.run/events.jsonl").read_text("utf-8").startswith(told)
     resumed = Path("out.png").read_bytes()
-    painted(capsys, *PAIR, *OUT, "--recipe", "out.png.run/recipe.toml", "--overwrite")
+    run_stylize(capsys, *PAIR, *OUT, "--recipe", "out.png.run/recipe.toml", "--overwrite")
     assert stages() == begun
     assert Path("out.png").read_bytes() == resumed
 
@@ -762,11 +723,11 @@ def test_another_wish_under_the_same_name_is_a_fresh_start(
     capsys: Captured,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    slow_machine(monkeypatch)
+    set_speed(monkeypatch, 1e-4)
     for wish in (first, second):
         with pytest.MonkeyPatch.context() as patch:
-            interrupt_after(patch, (5,))
-            _, _, err = painted(capsys, *PAIR, *OUT, *wish, quiet=False, code=130)
+            interrupt_at(patch, (5,))
+            _, _, err = run_stylize(capsys, *PAIR, *OUT, *wish, quiet=False, code=130)
     assert "Going on" not in err and "Stopped after" in err
     assert "held the run of another request: it is kept as out.png.run-1" in err
     assert runs.checkpoint(Path("out.png.run-1")) is not None
@@ -775,82 +736,9 @@ def test_another_wish_under_the_same_name_is_a_fresh_start(
 # ---- looking around ------------------------------------------------------------------------------
 
 
-OWN_OPTIONS = {
-    "stylize": "output overwrite recipe time run no-run fresh checkpoint snapshots json quiet",
-    "sweep": "output overwrite recipe axes yes quiet",
-}
-
-
-def help_sections(command: str, flag: str, capsys: Captured) -> dict[str, list[str]]:
-    """The names of the options that the help shows, by the title of their box."""
-    assert run(command, flag) == 0
-    sections: dict[str, list[str]] = {}
-    for line in capsys.readouterr().out.splitlines():
-        if line.startswith("╭─ "):
-            names = sections.setdefault(line.strip("╭─╮ "), [])
-        elif option := re.match(r"│\W*--([a-z-]+)", line):
-            names.append(option[1])
-    return sections
-
-
-@pytest.mark.parametrize("command", OWN_OPTIONS)
-def test_the_full_help_shows_every_option_once_and_in_sections(command: str, capsys: Captured):
-    sections = help_sections(command, "--help-all", capsys)
-    assert list(sections) == ["What to paint", *options_.SECTIONS]
-    own = sections.pop("What to paint")
-    assert sorted(own) == sorted(OWN_OPTIONS[command].split())
-    shown = [(name, section) for section, names in sections.items() for name in names]
-    continued = {"no-style-enlarge", "no-single-scale", "no-solver-carry"}  # on a second line
-    assert sorted(pair for pair in shown if pair[0] not in continued) == sorted(
-        (name, option.section) for name, option in options_.recipe_options().items()
-    )
-
-
-@pytest.mark.parametrize("command", OWN_OPTIONS)
-def test_the_short_help_shows_what_people_need_and_names_the_full_one(
-    command: str, capsys: Captured
-):
-    sections = help_sections(command, "--help", capsys)
-    assert set(sections["What to paint"]) == set(OWN_OPTIONS[command].split()) - {
-        "checkpoint",
-        "snapshots",
-    }
-    assert sections["Settings"] == [
-        *("size", "strength", "seed", "style-scale", "iterations", "device", "memory")
-    ]
-    assert run(command, "-h") == 0
-    words = " ".join(re.findall(r"[^\s│]+", capsys.readouterr().out))
-    assert f"`impasto {command} --help-all` shows every setting." in words
-
-
-@pytest.mark.parametrize(
-    ("flag", "section"), [("--help", "Settings"), ("--help-all", "Only for published recipes")]
-)
-def test_help_may_follow_settings_that_the_short_help_leaves_out(
-    flag: str, section: str, capsys: Captured
-):
-    assert run("stylize", *PAIR, "--smooth-measure", "blur", "--snapshots", "3", flag) == 0
-    out, err = capsys.readouterr()
-    assert section in out and err == ""
-
-
-def test_a_setting_that_the_short_help_leaves_out_is_accepted(capsys: Captured):
-    options = ("--smooth-measure", "blur", "--solver-average", "0.5", "--checkpoint", "0")
-    painted(capsys, *PAIR, *OUT, *QUICK, *options)
-    recipe = loading.from_json(images.embedded_recipe("out.png") or "")
-    assert recipe.smooth.measure == "blur" and recipe.solver.average == 0.5
-
-
-def test_choices_of_published_recipes_are_told_apart(capsys: Captured):
-    assert run("stylize", "--help-all") == 0
-    words = " ".join(re.findall(r"[^\s│]+", capsys.readouterr().out))
-    assert "[choices: lbfgs, adam; only for published recipes: sgd] [default: lbfgs]" in words
-    assert "[choices: max, average] [default: max]" in words
-
-
 @pytest.mark.parametrize("name", [*options_.recipe_options()])
 def test_every_option_takes_its_own_default(name: str, monkeypatch: pytest.MonkeyPatch):
-    """What the help shows as the default can be typed, and gives the recipe that the default gives."""
+    """The default that the help shows can be typed, and gives the default recipe."""
     asked = []
 
     def take(
@@ -865,10 +753,11 @@ def test_every_option_takes_its_own_default(name: str, monkeypatch: pytest.Monke
         if option.is_flag
         else [f"--{name}", option.default_text]
     )
-    assert run("stylize", *PAIR, *([] if option.is_flag or not option.default_text else typed)) == 0
+    arguments = [] if option.is_flag or not option.default_text else typed
+    assert run_command("stylize", *PAIR, *arguments) == 0
     assert asked[0] == records.Recipe()
     if option.is_flag:
-        assert run("stylize", *PAIR, *typed) == 0
+        assert run_command("stylize", *PAIR, *typed) == 0
         assert (
             asked[1]
             == loading.with_settings(records.Recipe(), {name: not option.default})
@@ -877,43 +766,43 @@ def test_every_option_takes_its_own_default(name: str, monkeypatch: pytest.Monke
 
 
 def test_the_museum_is_listed_and_searched(capsys: Captured):
-    assert run("museum") == 0
+    assert run_command("museum") == 0
     out = capsys.readouterr().out
     assert all(work.slug in out for work in museum.all_paintings()) and "174 paintings" in out
-    assert run("museum", "van", "gogh") == 0
+    assert run_command("museum", "van", "gogh") == 0
     out = capsys.readouterr().out
     assert "irises" in out and "wheat-field-with-cypresses" in out and "4 paintings" in out
     assert "ruisdael" not in out.lower()
 
 
 def test_the_museum_on_a_sheet(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    hang(monkeypatch)
-    assert run("museum", "gogh", "--sheet", "sheet.png") == 0
+    stub_museum(monkeypatch)
+    assert run_command("museum", "gogh", "--sheet", "sheet.png") == 0
     assert capsys.readouterr().out == f"{tmp_path / 'sheet.png'}\n"
-    height, width, _ = pixels_of("sheet.png").shape
+    height, width, _ = read_pixels("sheet.png").shape
     assert width > 4 * 200 and 220 < height < 400  # four in a row
 
 
 def test_recipes_are_listed_printed_and_read_back(capsys: Captured):
-    assert run("recipes") == 0
+    assert run_command("recipes") == 0
     first = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert [word for word in first if word in loading.names()] == sorted(
         loading.names(), key=lambda name: bool(loading.load(name).source)
     )
     for name in loading.names():
-        assert run("recipes", name) == 0
+        assert run_command("recipes", name) == 0
         printed = capsys.readouterr().out
         assert loading.from_toml(printed) == loading.load(name)
         Path("mine.toml").write_text(printed)
-        assert run("recipes", "mine.toml") == 0
+        assert run_command("recipes", "mine.toml") == 0
         assert capsys.readouterr().out == printed
-    painted(capsys, *PAIR, *OUT, *QUICK, "--strength", "77")
-    assert run("recipes", "out.png") == 0
+    run_stylize(capsys, *PAIR, *OUT, *QUICK, "--strength", "77")
+    assert run_command("recipes", "out.png") == 0
     assert loading.from_toml(capsys.readouterr().out).strength == 77
 
 
 def test_the_table_of_recipes_says_what_each_one_compares(capsys: Captured):
-    assert run("recipes") == 0
+    assert run_command("recipes") == 0
     out = capsys.readouterr().out
     row = next(line for line in out.splitlines() if line.startswith("cysmith"))
     for word in (
@@ -937,7 +826,7 @@ def test_the_table_of_recipes_says_what_each_one_compares(capsys: Captured):
 
 
 def test_licenses_name_every_fetched_file(capsys: Captured):
-    assert run("licenses") == 0
+    assert run_command("licenses") == 0
     out = capsys.readouterr().out
     for asset in catalogue.ASSETS.values():
         assert (
@@ -961,20 +850,20 @@ def test_fetch_fetches_everything(
         return [Path("somewhere/a"), Path("somewhere/b")]
 
     monkeypatch.setattr(catalogue, "fetch_all", fetch_all)
-    assert run("fetch", *([] if to is None else ["--to", to])) == 0
+    assert run_command("fetch", *([] if to is None else ["--to", to])) == 0
     assert asked == [None if to is None else Path(to)]
     assert "2 files are in somewhere" in capsys.readouterr().out
 
 
 def test_the_demo_paints(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    hang(monkeypatch)
+    stub_museum(monkeypatch)
     load = loading.load
     quick = loading.with_settings(load("draft"), {"iterations": 1})
     monkeypatch.setattr(loading, "load", lambda name: quick if name == "draft" else load(name))
-    assert run("demo", "--output", "demo.png", "--json") == 0
+    assert run_command("demo", "--output", "demo.png", "--json") == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert record["size"] == [512, 512] and record["output"] == str(tmp_path / "demo.png")
-    assert pixels_of("demo.png").shape == (512, 512, 3)
+    assert read_pixels("demo.png").shape == (512, 512, 3)
 
 
 def planned(**more: Any) -> events.Planned:

@@ -15,9 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from test_api import hang, paint_with_a_pocket_network, random_pixels, save_random
-from test_cli import run
-from test_metrics import judge_with_pocket_networks
 
 import impasto
 from impasto import images
@@ -26,6 +23,9 @@ from impasto.compare.evaluator import FIGURES
 from impasto.geometry import Size
 from impasto.recipe.records import Input, Recipe
 from impasto.runs import folder as runs
+from tests.support.pictures import random_pixels, save_random, stub_museum
+from tests.support.pocket_network import use_pocket_painter_and_evaluators
+from tests.support.program import run_command
 
 Captured = pytest.CaptureFixture[str]
 
@@ -34,17 +34,9 @@ SIZES = {"small.png": [64, 48], "large.png": [128, 96]}
 ENDS = ["photo itself", "painting itself"]
 
 
-def paint_and_judge_with_pocket_networks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """With a photo.png and a painting.png in the folder, which becomes the one that one stands in."""
-    paint_with_a_pocket_network(monkeypatch, folder)
-    judge_with_pocket_networks(monkeypatch)
-    save_random("photo.png", 75, 100)
-    save_random("painting.png", 60, 80, seed=1)
-
-
 @pytest.fixture(autouse=True)
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    paint_and_judge_with_pocket_networks(monkeypatch, tmp_path)
+    use_pocket_painter_and_evaluators(monkeypatch, tmp_path)
 
 
 def paint(
@@ -67,7 +59,7 @@ def sha256(name: str) -> str:
 
 def compared(capsys: Captured, *arguments: str) -> dict[str, Any]:
     """The JSON object of a command that must succeed."""
-    assert run("compare", *arguments, "--json") == 0
+    assert run_command("compare", *arguments, "--json") == 0
     out, err = capsys.readouterr()
     assert err == ""
     return json.loads(out)
@@ -79,7 +71,7 @@ def compared(capsys: Captured, *arguments: str) -> dict[str, Any]:
 def test_a_row_for_each_picture_and_two_for_the_ends(capsys: Captured):
     save_random("one.png", 48, 64, seed=3)
     save_random("two[b].png", 48, 64, seed=4)
-    assert run("compare", "one.png", "two[b].png", *PAIR) == 0
+    assert run_command("compare", "one.png", "two[b].png", *PAIR) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert err == ""
@@ -131,7 +123,7 @@ def test_json_says_what_the_figures_mean(capsys: Captured):
 
 def test_csv_has_the_directions_in_its_headings(capsys: Captured):
     save_random("a, b.png", 48, 64, seed=3)
-    assert run("compare", "a, b.png", *PAIR, "--csv") == 0
+    assert run_command("compare", "a, b.png", *PAIR, "--csv") == 0
     headings, *rows = csv.reader(io.StringIO(capsys.readouterr().out))
     assert [row[0] for row in rows] == ["a, b.png", *ENDS]
     assert {"content (lower)", "ssim (higher)", "border (near 1)"} <= set(headings)
@@ -190,7 +182,7 @@ def test_no_picture_is_enlarged_and_the_largest_size_is_the_one_in_the_help(caps
     result = images.Picture(np.zeros((300, 200, 3), np.float32), None, b"", "", "", "")
     assert scoring._looked_at(result, 1024) == Size(300, 200)
     assert scoring._looked_at(result, 150) == Size(150, 100)
-    assert run("compare", "--help") == 0
+    assert run_command("compare", "--help") == 0
     assert f"up to {scoring.LARGEST}]" in " ".join(re.findall(r"[^\s│]+", capsys.readouterr().out))
 
 
@@ -227,7 +219,7 @@ def test_the_log_of_the_run_knows_the_folders(capsys: Captured):
     Path("photo.png").rename("photos/photo.png")
     told = {"photo": Input(path="photo.png", sha256=sha256("photos/photo.png"))}
     paint("result.png", **told)
-    assert run("compare", "result.png") == 2
+    assert run_command("compare", "result.png") == 2
     capsys.readouterr()
     log = runs.beside(Path("result.png"))
     log.mkdir()
@@ -235,13 +227,13 @@ def test_the_log_of_the_run_knows_the_folders(capsys: Captured):
     (log / runs.RECIPE).write_text(Recipe(photo=whole).to_toml())
     assert compared(capsys, "result.png")["photo"] == whole.path
     (log / runs.RECIPE).write_text("no = recipe")
-    assert run("compare", "result.png") == 2
+    assert run_command("compare", "result.png") == 2
 
 
 def test_a_painting_of_the_museum_is_known_by_name(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ):
-    hang(monkeypatch)
+    stub_museum(monkeypatch)
     found = compared(capsys, paint("result.png", paintings=(Input(path="irises"),)))
     assert found["painting"] == "irises"
     assert compared(capsys, "result.png", "--style", "wheat-field-with-cypresses")[
@@ -252,7 +244,7 @@ def test_a_painting_of_the_museum_is_known_by_name(
 def test_a_recipe_of_another_version_is_no_recipe(capsys: Captured):
     pixels = random_pixels(48, 64).astype(np.float32) / 255
     images.save("strange.png", pixels, recipe='{"version": 7, "brush": "wide"}')
-    assert run("compare", "strange.png") == 2
+    assert run_command("compare", "strange.png") == 2
     assert "does not say from which photo" in capsys.readouterr().err
     assert compared(capsys, "strange.png", *PAIR)["pictures"][0]["judge"] == "vgg16"
 
@@ -300,7 +292,7 @@ def test_a_bad_request_is_refused_in_one_sentence_before_any_network(
     paint("blend.png", paintings=(Input(path="painting.png"), Input(path="other.png")))
     monkeypatch.setattr(evaluator, "Evaluator", None)
     monkeypatch.setattr(scoring, "Evaluator", None)
-    assert run("compare", *arguments) == 2
+    assert run_command("compare", *arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert words in err

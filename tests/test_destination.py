@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from test_api import hang, paint_in_a_folder_of_pictures, save_random
-from test_cli import interrupt_after, listing, painted, pixels_of, run
 
 import impasto
 from impasto import images, session
@@ -25,6 +23,9 @@ from impasto.networks.features import Network
 from impasto.recipe import loading
 from impasto.runs import folder as runs
 from impasto.runs.destination import default_name
+from tests.support.pictures import read_pixels, save_random, stub_museum
+from tests.support.pocket_network import use_pocket_network_and_pictures
+from tests.support.program import folder_contents, interrupt_at, run_command, run_stylize
 
 PAIR = ("photo.png", "painting.png")
 QUICK = ("--size", "64", "--iterations", "2")
@@ -34,7 +35,7 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    paint_in_a_folder_of_pictures(monkeypatch, tmp_path)
+    use_pocket_network_and_pictures(monkeypatch, tmp_path)
 
 
 def stopped(
@@ -42,8 +43,8 @@ def stopped(
 ) -> str:
     """Paint, with Ctrl-C in the middle; gives the lines on standard error."""
     with pytest.MonkeyPatch.context() as patch:
-        interrupt_after(patch, (evaluation,))
-        return painted(capsys, *arguments, quiet=False, code=130)[2]
+        interrupt_at(patch, (evaluation,))
+        return run_stylize(capsys, *arguments, quiet=False, code=130)[2]
 
 
 # ---- folders that are not provably a run's -------------------------------------------------------
@@ -70,16 +71,18 @@ def test_a_folder_of_the_users_own_files_is_refused_and_not_touched(
     for name in names:
         Path("mine", name).parent.mkdir(parents=True, exist_ok=True)
         Path("mine", name).write_text("strength = 20" if name == "recipe.toml" else "precious")
-    before = listing()
-    assert run("stylize", *PAIR, "-o", "out.png", "--run", "mine", *QUICK, *more) == 2
+    before = folder_contents()
+    assert run_command("stylize", *PAIR, "-o", "out.png", "--run", "mine", *QUICK, *more) == 2
     err = capsys.readouterr().err
     assert "mine is no run folder" in err and "--run DIR" in err
-    assert listing() == before
+    assert folder_contents() == before
 
 
 def test_the_folder_of_an_earlier_run_is_known_by_its_recipe_or_its_log(capsys: Captured):
     for damage in ("", "recipe", "log"):
-        painted(capsys, *PAIR, "-o", "out.png", *QUICK, "--overwrite", "--seed", str(len(damage)))
+        run_stylize(
+            capsys, *PAIR, "-o", "out.png", *QUICK, "--overwrite", "--seed", str(len(damage))
+        )
         folder = Path("out.png.run")
         if damage == "recipe":
             (folder / runs.RECIPE).write_text("size = = 3")
@@ -94,19 +97,19 @@ def test_the_folder_of_an_earlier_run_is_known_by_its_recipe_or_its_log(capsys: 
 
 
 def test_two_requests_of_one_name_leave_two_pictures(capsys: Captured):
-    first, *_ = painted(capsys, *PAIR, *QUICK, "--strength", "20")
+    first, *_ = run_stylize(capsys, *PAIR, *QUICK, "--strength", "20")
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
-    second, *_ = painted(capsys, *PAIR, *QUICK, "--strength", "90")
+    second, *_ = run_stylize(capsys, *PAIR, *QUICK, "--strength", "90")
     assert (first.name, second.name) == ("photo-painting.png", "photo-painting-2.png")
     assert {path: path.read_bytes() for path in before} == before
-    assert (pixels_of(first) != pixels_of(second)).any()
+    assert (read_pixels(first) != read_pixels(second)).any()
 
 
 @pytest.mark.parametrize("out", [(), ("-o", "out.png")])
 def test_the_same_command_says_that_it_is_done_and_where(out: tuple[str, ...], capsys: Captured):
-    first, *_ = painted(capsys, *PAIR, *QUICK, *out)
+    first, *_ = run_stylize(capsys, *PAIR, *QUICK, *out)
     before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
-    again, _, err = painted(capsys, *PAIR, *QUICK, *out, quiet=False)
+    again, _, err = run_stylize(capsys, *PAIR, *QUICK, *out, quiet=False)
     assert (
         again == first
         and f"It was painted before, in {first}" in err
@@ -116,10 +119,10 @@ def test_the_same_command_says_that_it_is_done_and_where(out: tuple[str, ...], c
 
 
 def test_a_finished_picture_that_is_gone_is_put_back_from_its_run(capsys: Captured):
-    path, *_ = painted(capsys, *PAIR, *QUICK)
+    path, *_ = run_stylize(capsys, *PAIR, *QUICK)
     data = path.read_bytes()
     path.unlink()
-    again, _, err = painted(capsys, *PAIR, *QUICK, quiet=False)
+    again, _, err = run_stylize(capsys, *PAIR, *QUICK, quiet=False)
     assert again == path and "put back" in err and path.read_bytes() == data
 
 
@@ -131,21 +134,21 @@ def test_a_named_picture_that_is_there_is_kept_unless_it_may_be_overwritten(
     if there == "a picture of the user's":
         save_random("out.png", seed=7)
     else:
-        painted(capsys, *PAIR, "-o", "out.png", *QUICK, "--strength", "20")
-    before = listing()
-    assert run("stylize", *PAIR, "-o", "out.png", *QUICK, *run_options) == 2
+        run_stylize(capsys, *PAIR, "-o", "out.png", *QUICK, "--strength", "20")
+    before = folder_contents()
+    assert run_command("stylize", *PAIR, "-o", "out.png", *QUICK, *run_options) == 2
     err = capsys.readouterr().err
     assert "out.png exists already and is kept" in err and "--overwrite" in err
-    assert listing() == before
-    path, *_ = painted(capsys, *PAIR, "-o", "out.png", *QUICK, *run_options, "--overwrite")
+    assert folder_contents() == before
+    path, *_ = run_stylize(capsys, *PAIR, "-o", "out.png", *QUICK, *run_options, "--overwrite")
     assert loading.from_json(images.embedded_recipe(path) or "").strength == 50
 
 
 def test_a_named_run_of_a_finished_picture_is_kept(capsys: Captured):
-    painted(capsys, *PAIR, "-o", "a.png", "--run", "log", *QUICK)
-    before = listing()
+    run_stylize(capsys, *PAIR, "-o", "a.png", "--run", "log", *QUICK)
+    before = folder_contents()
     assert (
-        run(
+        run_command(
             "stylize",
             *PAIR,
             "-o",
@@ -161,15 +164,15 @@ def test_a_named_run_of_a_finished_picture_is_kept(capsys: Captured):
         == 2
     )
     assert "log holds the run of a finished picture" in capsys.readouterr().err
-    assert listing() == before
+    assert folder_contents() == before
 
 
 def test_the_picture_of_another_file_type_is_another_picture(capsys: Captured):
-    painted(capsys, *PAIR, "-o", "a.jpg", *QUICK)
-    assert run("stylize", *PAIR, "-o", "a.jpg", *QUICK, "--output-quality", "60") == 2
+    run_stylize(capsys, *PAIR, "-o", "a.jpg", *QUICK)
+    assert run_command("stylize", *PAIR, "-o", "a.jpg", *QUICK, "--output-quality", "60") == 2
     assert "exists already" in capsys.readouterr().err
-    name, *_ = painted(capsys, *PAIR, *QUICK)
-    other, *_ = painted(capsys, *PAIR, *QUICK, "--output-bits", "16")
+    name, *_ = run_stylize(capsys, *PAIR, *QUICK)
+    other, *_ = run_stylize(capsys, *PAIR, *QUICK, "--output-bits", "16")
     assert (name.name, other.name) == ("photo-painting.png", "photo-painting-2.png")
 
 
@@ -193,9 +196,9 @@ def test_settings_that_do_not_decide_the_pixels_do_not_start_a_run_over(
     monkeypatch: pytest.MonkeyPatch,
 ):
     stopped(capsys, monkeypatch, *PAIR, *out, *LONG)
-    path, _, err = painted(capsys, *PAIR, *out, *LONG, *changed, quiet=False)
+    path, _, err = run_stylize(capsys, *PAIR, *out, *LONG, *changed, quiet=False)
     assert "Going on from an unfinished run after" in err
-    whole, *_ = painted(capsys, *PAIR, "-o", "whole.png", *LONG, *changed)
+    whole, *_ = run_stylize(capsys, *PAIR, "-o", "whole.png", *LONG, *changed)
     assert path.read_bytes() == whole.read_bytes()
     kept = loading.load(f"{path}.run/recipe.toml")
     assert kept == loading.load("whole.png.run/recipe.toml")
@@ -206,17 +209,17 @@ def test_an_unfinished_run_of_another_request_is_kept_under_another_name(
 ):
     stopped(capsys, monkeypatch, *PAIR, "-o", "out.png", *LONG)
     state = Path("out.png.run", runs.STATE).read_bytes()
-    _, _, err = painted(capsys, *PAIR, "-o", "out.png", *LONG, "--strength", "20", quiet=False)
+    _, _, err = run_stylize(capsys, *PAIR, "-o", "out.png", *LONG, "--strength", "20", quiet=False)
     assert re.search(
         r"note: .*out\.png\.run held the run of another request: it is kept as out\.png\.run-1\.",
         err,
     )
     assert Path("out.png.run-1", runs.STATE).read_bytes() == state
     finished = Path("out.png").read_bytes()
-    assert run("resume", "out.png.run-1", "--quiet") == 0
+    assert run_command("resume", "out.png.run-1", "--quiet") == 0
     resumed = Path(capsys.readouterr().out.strip())
     assert resumed.name == "out-2.png" and Path("out.png").read_bytes() == finished
-    whole, *_ = painted(capsys, *PAIR, "-o", "whole.png", *LONG)
+    whole, *_ = run_stylize(capsys, *PAIR, "-o", "whole.png", *LONG)
     assert resumed.read_bytes() == whole.read_bytes()
 
 
@@ -224,9 +227,9 @@ def test_with_a_made_up_name_an_unfinished_run_of_another_request_stays_where_it
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ):
     stopped(capsys, monkeypatch, *PAIR, *LONG)
-    other, *_ = painted(capsys, *PAIR, *LONG, "--strength", "20")
+    other, *_ = run_stylize(capsys, *PAIR, *LONG, "--strength", "20")
     assert other.name == "photo-painting-2.png"
-    path, _, err = painted(capsys, *PAIR, *LONG, quiet=False)
+    path, _, err = run_stylize(capsys, *PAIR, *LONG, quiet=False)
     assert path.name == "photo-painting.png" and "Going on" in err
 
 
@@ -252,14 +255,14 @@ def test_names_that_are_not_utf_8_are_painted_resumed_and_told(
         "--quiet",
     )
     with pytest.MonkeyPatch.context() as patch:
-        interrupt_after(patch, (12,))
-        assert run("stylize", *names) == 130
+        interrupt_at(patch, (12,))
+        assert run_command("stylize", *names) == 130
     assert json.loads(capsysbinary.readouterr().out)["stopped"] is True
     [folder] = Path().glob("*.run")
     kept = loading.load(str(folder / runs.RECIPE))
     assert kept.photo is not None and kept.photo.path == str(tmp_path / f"photo-{odd}")
     assert kept.schedule.start == str(tmp_path / f"start-{odd}")
-    assert run("resume", str(folder), "--json", "--quiet") == 0
+    assert run_command("resume", str(folder), "--json", "--quiet") == 0
     record = json.loads(capsysbinary.readouterr().out)
     path = Path(record["output"])
     assert (
@@ -267,13 +270,15 @@ def test_names_that_are_not_utf_8_are_painted_resumed_and_told(
         and record["stopped"] is False
     )
     assert json.loads((folder / runs.RECORD).read_text("utf-8"))["output"] == str(path)
-    assert run("stylize", *names, "-o", odd) == 0
+    assert run_command("stylize", *names, "-o", odd) == 0
     assert path.read_bytes() == Path(odd).read_bytes()
     inside = loading.from_json(images.embedded_recipe(path) or "")
     assert inside.photo is not None and inside.photo.path == f"photo-{odd}"
-    assert run("stylize", *names[:2], "--recipe", str(path), "-o", "again.png", "--quiet") == 0
+    assert (
+        run_command("stylize", *names[:2], "--recipe", str(path), "-o", "again.png", "--quiet") == 0
+    )
     assert Path("again.png").read_bytes() == path.read_bytes()
-    assert run("report", str(folder), "-o", "page.html", "--no-gradients", "--quiet") == 0
+    assert run_command("report", str(folder), "-o", "page.html", "--no-gradients", "--quiet") == 0
 
 
 def test_the_path_of_such_a_picture_comes_out_as_its_bytes(tmp_path: Path):
@@ -292,9 +297,9 @@ def test_the_path_of_such_a_picture_comes_out_as_its_bytes(tmp_path: Path):
 def test_names_as_long_as_can_be(letter: str, capsys: Captured):
     longest = letter * ((255 - 4) // len(letter.encode()))
     Path("photo.png").rename(f"{longest}.png")
-    path, *_ = painted(capsys, f"{longest}.png", "painting.png", *QUICK)
+    path, *_ = run_stylize(capsys, f"{longest}.png", "painting.png", *QUICK)
     assert path.name.endswith("-painting.png") and Path(f"{path}.run").is_dir()
-    named, *_ = painted(
+    named, *_ = run_stylize(
         capsys, f"{longest}.png", "painting.png", "-o", f"{longest}.png"[1:], *QUICK
     )
     assert named.name == f"{longest}.png"[1:]
@@ -321,7 +326,7 @@ def test_made_up_names_tell_long_names_apart():
 def test_a_folder_as_output_takes_the_made_up_name(given: str, capsys: Captured):
     if given == "made":
         Path(given).mkdir()
-    path, *_ = painted(capsys, *PAIR, "-o", given, *QUICK)
+    path, *_ = run_stylize(capsys, *PAIR, "-o", given, *QUICK)
     assert path == Path("made/photo-painting.png").absolute() and path.is_file()
 
 
@@ -331,7 +336,7 @@ def test_a_tilde_that_no_shell_replaced_is_the_home_folder(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     Path("home").mkdir()
     Path("photo.png").rename("home/photo.png")
-    path, *_ = painted(
+    path, *_ = run_stylize(
         capsys, "~/photo.png", "painting.png", "--output=~/x.png", "--run=~/log", *QUICK
     )
     assert path == tmp_path / "home/x.png" and not Path("~").exists()
@@ -341,31 +346,33 @@ def test_a_tilde_that_no_shell_replaced_is_the_home_folder(
 def test_a_folder_does_not_hide_a_painting_of_the_museum(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ):
-    hang(monkeypatch)
+    stub_museum(monkeypatch)
     Path("irises").mkdir()
-    _, _, err = painted(capsys, "photo.png", "irises", *QUICK, quiet=False)
+    _, _, err = run_stylize(capsys, "photo.png", "irises", *QUICK, quiet=False)
     assert "irises is the museum's painting; the folder of that name was not taken." in err
     Path("irises").rmdir()
     with Image.open("other.png") as image:
         image.save("irises", "PNG")
-    _, _, err = painted(capsys, "photo.png", "irises", "-o", "file.png", *QUICK, quiet=False)
+    _, _, err = run_stylize(capsys, "photo.png", "irises", "-o", "file.png", *QUICK, quiet=False)
     assert "irises is a file here; the museum's painting of that name was not taken." in err
 
 
 def test_an_output_and_a_run_that_are_the_users_own_links_stay_links(capsys: Captured):
     Path("real").mkdir()
     Path("link").symlink_to("real")
-    painted(capsys, *PAIR, "-o", "link/out.png", *QUICK)
+    run_stylize(capsys, *PAIR, "-o", "link/out.png", *QUICK)
     assert Path("link").is_symlink() and Path("real/out.png").is_file()
 
 
 def test_editing_the_picture_in_place_leaves_the_one_of_the_run(capsys: Captured):
-    path, *_ = painted(capsys, *PAIR, *QUICK)
+    path, *_ = run_stylize(capsys, *PAIR, *QUICK)
     data = path.read_bytes()
     with path.open("r+b") as file:
         file.write(b"changed")
     assert Path(f"{path}.run/result.png").read_bytes() == data
-    other, *_ = painted(capsys, *PAIR, *QUICK)  # what is there is not what was painted: it is kept
+    other, *_ = run_stylize(
+        capsys, *PAIR, *QUICK
+    )  # what is there is not what was painted: it is kept
     assert other.name == "photo-painting-2.png" and path.read_bytes().startswith(b"changed")
 
 
@@ -377,40 +384,42 @@ def test_a_finished_picture_is_replaced_by_a_finished_one_alone(
     more: tuple[str, ...], capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ):
     settings = LONG if more == ("--fresh",) else QUICK
-    painted(capsys, *PAIR, "-o", "out.png", *settings)
+    run_stylize(capsys, *PAIR, "-o", "out.png", *settings)
     before = Path("out.png").read_bytes()
     with pytest.MonkeyPatch.context() as patch:
-        interrupt_after(patch, (5,))
-        assert run("stylize", *PAIR, "-o", "out.png", *LONG, *more) == 130
+        interrupt_at(patch, (5,))
+        assert run_command("stylize", *PAIR, "-o", "out.png", *LONG, *more) == 130
     out, err = capsys.readouterr()
     assert "out.png is kept as it was; this picture is not finished." in err and out == ""
     assert Path("out.png").read_bytes() == before
-    painted(capsys, *PAIR, "-o", "out.png", *LONG, "--overwrite")
+    run_stylize(capsys, *PAIR, "-o", "out.png", *LONG, "--overwrite")
     assert (Path("out.png").read_bytes() == before) == (more == ("--fresh",))
 
 
 def test_snapshots_of_a_finished_picture_are_no_reason_to_replace_it(capsys: Captured):
-    painted(capsys, *PAIR, "-o", "out.png", *QUICK, "--output-bits", "16")
-    before = listing()
+    run_stylize(capsys, *PAIR, "-o", "out.png", *QUICK, "--output-bits", "16")
+    before = folder_contents()
     for more in ((), ("--output-bits", "16")):
-        assert run("stylize", *PAIR, "-o", "out.png", *QUICK, *more, "--snapshots", "1") == 2
+        assert (
+            run_command("stylize", *PAIR, "-o", "out.png", *QUICK, *more, "--snapshots", "1") == 2
+        )
         assert re.search(
             r"out\.png (exists|is finished) already.* is kept\.", capsys.readouterr().err
         )
-        assert listing() == before
-    other, *_ = painted(capsys, *PAIR, *QUICK)
-    again, *_ = painted(capsys, *PAIR, *QUICK, "--snapshots", "1")
+        assert folder_contents() == before
+    other, *_ = run_stylize(capsys, *PAIR, *QUICK)
+    again, *_ = run_stylize(capsys, *PAIR, *QUICK, "--snapshots", "1")
     assert (other.name, again.name) == ("photo-painting.png", "photo-painting-2.png")
 
 
 def test_an_edited_picture_is_kept_whatever_recipe_it_still_carries(capsys: Captured):
-    painted(capsys, *PAIR, "-o", "out.png", *QUICK)
+    run_stylize(capsys, *PAIR, "-o", "out.png", *QUICK)
     with Image.open("out.png") as image:
         image.load()
         image.crop((0, 0, 32, 32)).save("out.png", xmp=image.info.get("xmp"))
     before = Path("out.png").read_bytes()
     for more in ((), ("--fresh",), ("--snapshots", "1")):
-        assert run("stylize", *PAIR, "-o", "out.png", *QUICK, *more) == 2
+        assert run_command("stylize", *PAIR, "-o", "out.png", *QUICK, *more) == 2
         assert "exists already and is kept" in capsys.readouterr().err
         assert Path("out.png").read_bytes() == before
 
@@ -432,9 +441,9 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
         return call(self, picture, **how)
 
     monkeypatch.setattr(Network, "__call__", meanwhile)
-    path, _, err = painted(capsys, *PAIR, *QUICK, *out, *run_options, quiet=False)
+    path, _, err = run_stylize(capsys, *PAIR, *QUICK, *out, *run_options, quiet=False)
     assert path.name == "photo-painting-2.png" and "was written by another program meanwhile" in err
-    assert Path("photo-painting.png").read_bytes() == b"of another program" and pixels_of(
+    assert Path("photo-painting.png").read_bytes() == b"of another program" and read_pixels(
         path
     ).shape == (48, 64, 3)
 
@@ -455,13 +464,13 @@ def test_another_program_that_is_at_work_has_its_name(
 
     held: list[runs.Run] = []
     monkeypatch.setattr(session, "bench", meanwhile)
-    path, *_ = painted(capsys, *PAIR, *QUICK)
+    path, *_ = run_stylize(capsys, *PAIR, *QUICK)
     assert (
         path.name == "photo-painting-2.png"
         and Path("photo-painting-2.png.run", runs.RECORD).exists()
     )
     assert not Path("photo-painting.png").exists()
-    assert run("stylize", *PAIR, "-o", "photo-painting.png", *QUICK) == 2
+    assert run_command("stylize", *PAIR, "-o", "photo-painting.png", *QUICK) == 2
     assert "Another impasto is painting with the run folder" in capsys.readouterr().err
     held[0].close()
 
@@ -485,20 +494,22 @@ def test_a_sweep_of_other_settings_keeps_poster_and_table(
     Path("swept/sweep.csv").write_text(
         "strength,width,height,loss,evaluations,seconds,judge,file,note\n"
     )
-    before = listing()
+    before = folder_contents()
     for folder, words in (("own", "is no sweep's folder"), ("swept", "holds a sweep of strength")):
-        assert run("sweep", *PAIR, *QUICK, "--init", "content,noise", "-o", folder) == 2
-        assert words in capsys.readouterr().err and listing() == before
+        assert run_command("sweep", *PAIR, *QUICK, "--init", "content,noise", "-o", folder) == 2
+        assert words in capsys.readouterr().err and folder_contents() == before
 
 
 @pytest.mark.parametrize("command", ["report", "timelapse", "explain"])
 def test_what_a_command_makes_does_not_replace_what_is_there(command: str, capsys: Captured):
-    painted(capsys, *PAIR, "-o", "out.png", *QUICK, "--snapshots", "every=1")
+    run_stylize(capsys, *PAIR, "-o", "out.png", *QUICK, "--snapshots", "every=1")
     Path("film.webp").write_text("mine")
     Path("x-loss.png").write_text("mine")
     Path("page").mkdir()
     Path("page/poster.png").write_text("mine")
-    before = listing()
+    before = folder_contents()
     arguments = {"report": ("out.png", "-o", "x.html"), "timelapse": ("out.png", "-o", "film.webp")}
-    assert run(command, *arguments.get(command, ("photo.png", "-o", "page"))) == 2
-    assert re.search("is kept|no explanation", capsys.readouterr().err) and listing() == before
+    assert run_command(command, *arguments.get(command, ("photo.png", "-o", "page"))) == 2
+    assert (
+        re.search("is kept|no explanation", capsys.readouterr().err) and folder_contents() == before
+    )

@@ -105,6 +105,6 @@ def test_the_readme_shows_the_last_table():
         table.Row(name, what, asked, measured) for name, what, asked, measured, *_ in rows
     )
     readme = (ROOT / "README.md").read_text("utf-8")
-    assert table.within(readme, brief) == readme
+    assert table.replace_table(readme, brief) == readme
     with pytest.raises(ValueError, match="benchmarks"):
-        table.within("nothing", brief)
+        table.replace_table("nothing", brief)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_problem import LAYERS, PLAN, Wrapped, changed, pixels, tools_of
 from torch import Tensor
 
 from impasto import images
@@ -32,17 +31,27 @@ from impasto.optimize.state import State
 from impasto.optimize.tiling import Value
 from impasto.planning.schedule import Plan, Stage
 from impasto.storage.tensors import DiskStore, InMemoryTensor, MemoryStore, StoredTensor
+from tests.support.loss_setup import (
+    LAYERS,
+    PLAN,
+    WrappedNetwork,
+    make_tools,
+    smooth_pixels,
+    with_recipe,
+)
 
 Stream = list[tuple[Event, State]]
 
 
 @pytest.fixture(scope="module")
 def tools(network_of: Callable[..., Network]) -> Tools:
-    return tools_of(network_of)
+    return make_tools(network_of)
 
 
 def with_solver(tools: Tools, solver: str, **settings: object) -> Tools:
-    return changed(tools, solver=solver, solver_rate=0.5 if solver == "lbfgs" else 0.02, **settings)
+    return with_recipe(
+        tools, solver=solver, solver_rate=0.5 if solver == "lbfgs" else 0.02, **settings
+    )
 
 
 def frozen(state: State) -> State:
@@ -172,7 +181,7 @@ def test_overshoot_is_cut_before_the_last_look(tools: Tools):
 def test_the_loss_falls(tools: Tools, solver: str, start: str):
     plan = Plan((Stage(Size(20, 25), 15), Stage(Size(37, 45), 15)), 1.0)
     stream = watch(
-        changed(tools, solver=solver, solver_rate=1 if solver == "lbfgs" else 0.02, init=start),
+        with_recipe(tools, solver=solver, solver_rate=1 if solver == "lbfgs" else 0.02, init=start),
         plan=plan,
     )
     first = [event.loss for event, _ in stream if isinstance(event, Stepped) and event.step == 1]
@@ -184,7 +193,8 @@ def test_the_loss_falls(tools: Tools, solver: str, start: str):
 @pytest.mark.parametrize("statistic", ["gram", "wasserstein"])
 def test_in_tiles_it_paints_to_the_end(tools: Tools, statistic: str):
     assert (
-        kinds(watch(replace(changed(tools, style_statistics=statistic), tile=16)))[-1] == "Finished"
+        kinds(watch(replace(with_recipe(tools, style_statistics=statistic), tile=16)))[-1]
+        == "Finished"
     )
 
 
@@ -201,7 +211,7 @@ def test_a_clock_may_be_lent_and_seconds_are_its(tools: Tools):
 @pytest.mark.parametrize("start", ["content", "noise", "style"])
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 def test_same_recipe_same_bytes_whatever_torchs_own_seed(tools: Tools, solver: str, start: str):
-    mine = changed(tools, solver=solver, solver_rate=0.1, init=start)
+    mine = with_recipe(tools, solver=solver, solver_rate=0.1, init=start)
     ends = []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -221,7 +231,7 @@ def test_the_given_pictures_are_left_alone(tools: Tools):
 
 
 def test_a_state_given_is_left_alone(tools: Tools):
-    mine = changed(tools, patience=2, solver_average=0.9)
+    mine = with_recipe(tools, patience=2, solver_average=0.9)
     _, state = watch(mine)[3]
     kept = frozen(state)
     watch(mine, state)
@@ -280,7 +290,7 @@ CHOICES: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("name", CHOICES)
 def test_resumed_with_any_choice_of_the_search_it_ends_with_the_same_bytes(tools: Tools, name: str):
-    mine = changed(tools, **CHOICES[name])
+    mine = with_recipe(tools, **CHOICES[name])
     undisturbed = check_resuming(mine)
     assert raw(undisturbed[-1][1]) != raw(watch(tools)[-1][1])
     assert raw(watch(mine)[-1][1]) == raw(undisturbed[-1][1])
@@ -300,7 +310,7 @@ def test_to_stop_is_to_stop_iterating(tools: Tools):
 # ---- a search that runs away ---------------------------------------------------------------------
 
 
-class Faulty(Wrapped):
+class Faulty(WrappedNetwork):
     """A network that goes wrong from one evaluation on, ``lasting`` times; targets, without
     gradients, are not counted.
     """
@@ -489,7 +499,7 @@ def test_a_size_that_ends_astray_says_so_and_its_best_picture_is_grown(tools: To
 
 def test_a_last_move_that_ran_away_gives_place_to_the_best_picture(tools: Tools):
     for fault in ("far", "nan", "gradient"):
-        mine = changed(tools, style_statistics="gram")
+        mine = with_recipe(tools, style_statistics="gram")
         stream = watch(faulty(mine, LONG.evaluations, fault, lasting=1), plan=LONG)
         event, state = stream[-1]
         assert isinstance(event, Finished)
@@ -553,7 +563,7 @@ def test_a_size_whose_last_move_ran_away_is_not_grown_from_it(
 
 
 def test_a_best_picture_that_cutting_makes_much_worse_is_finished_all_the_same(tools: Tools):
-    mine = changed(tools, style_statistics="gram")
+    mine = with_recipe(tools, style_statistics="gram")
     stream = watch(faulty(mine, LONG.evaluations, "far", lasting=2), plan=LONG)
     event, state = stream[-1]
     best = stream[-2][1].best
@@ -577,7 +587,7 @@ def test_the_good_state_is_the_best_that_was_looked_at(tools: Tools, solver: str
 
 
 def test_a_finished_picture_whose_loss_is_no_number_is_not_called_finished(tools: Tools):
-    mine = changed(tools, style_statistics="gram")
+    mine = with_recipe(tools, style_statistics="gram")
     stream = watch(faulty(mine, 9, "nan"))
     event, state = stream[-1]
     assert isinstance(event, Failed) and "not a number" in event.message
@@ -587,7 +597,7 @@ def test_a_finished_picture_whose_loss_is_no_number_is_not_called_finished(tools
 
 
 def test_a_first_step_that_fails_gives_back_what_it_started_from(tools: Tools):
-    mine = changed(tools, style_statistics="gram")
+    mine = with_recipe(tools, style_statistics="gram")
     stream = watch(faulty(mine, 0, "nan"))
     assert kinds(stream) == ["Started", "Failed"]
     assert torch.equal(stream[-1][1].pixels, first_pixels(PLAN, mine))
@@ -595,7 +605,7 @@ def test_a_first_step_that_fails_gives_back_what_it_started_from(tools: Tools):
 
 @pytest.mark.parametrize("good", [2, 4, 6])
 def test_a_failed_run_can_go_on_from_the_state_it_left(tools: Tools, good: int):
-    mine = changed(tools, style_statistics="gram")
+    mine = with_recipe(tools, style_statistics="gram")
     plan = Plan(tuple(Stage(stage.size, stage.steps + RESTARTS) for stage in PLAN.stages), 1.0)
     event, state = watch(faulty(mine, good if good < 4 else good + RESTARTS, "nan"), plan=plan)[-1]
     assert isinstance(event, Failed)
@@ -652,7 +662,7 @@ def test_a_look_that_is_rejected_is_no_runaway(tools: Tools):
     """However high the loss is there, and whether it is a number; it is not told as the search's
     either.
     """
-    mine = changed(tools, **SEARCHING)
+    mine = with_recipe(tools, **SEARCHING)
     for fault in FAULTS:
         stream = watch(faulty(mine, 10, fault, lasting=1), plan=LONG)
         assert warnings(stream) == [] and kinds(stream) == kinds(watch(mine, plan=LONG))
@@ -662,7 +672,7 @@ def test_a_look_that_is_rejected_is_no_runaway(tools: Tools):
 
 
 def test_a_fault_that_stays_ends_a_search_along_a_line_too(tools: Tools):
-    mine, plan = changed(tools, patience=0, **SEARCHING), Plan((Stage(Size(20, 25), 60),), 1.0)
+    mine, plan = with_recipe(tools, patience=0, **SEARCHING), Plan((Stage(Size(20, 25), 60),), 1.0)
     stream = watch(faulty(mine, 6, "nan"), plan=plan)
     event, state = stream[-1]
     assert isinstance(event, Failed) and "stopped being a number" in event.message
@@ -690,7 +700,7 @@ def test_what_a_search_along_a_line_ends_with_is_the_best_that_it_looked_at(
 
     monkeypatch.setattr(problem, "evaluation", noting)
     # Whose first looks go ever farther.
-    mine = changed(tools, solver_preconditioner="none", **SEARCHING)
+    mine = with_recipe(tools, solver_preconditioner="none", **SEARCHING)
     end = watch(mine, plan=Plan((Stage(Size(20, 25), steps),), 1.0))[-1][1]
     assert torch.equal(end.pixels, min(looked[:steps], key=lambda one: one[0])[1].clamp(0, 1))
     assert len(looked) == steps + 1
@@ -699,7 +709,7 @@ def test_what_a_search_along_a_line_ends_with_is_the_best_that_it_looked_at(
 def test_an_average_is_of_the_pictures_that_were_looked_at_and_is_what_is_shown_grown_and_written(
     tools: Tools,
 ):
-    mine = changed(tools, solver="adam", solver_rate=0.02, solver_average=0.7)
+    mine = with_recipe(tools, solver="adam", solver_rate=0.02, solver_average=0.7)
     stream = watch(mine, plan=LONG)
     for stage in (0, 1):
         looked = [
@@ -732,7 +742,7 @@ def test_an_average_is_of_the_pictures_that_were_looked_at_and_is_what_is_shown_
 
 
 def test_an_average_takes_in_no_picture_that_ran_away(tools: Tools):
-    mine = changed(tools, solver="adam", solver_rate=0.02, solver_average=0.9)
+    mine = with_recipe(tools, solver="adam", solver_rate=0.02, solver_average=0.9)
     stream = watch(faulty(mine, 13, "far", lasting=MAX_HIGH_LOSSES), plan=LONG)
     at = next(index for index, (event, _) in enumerate(stream) if isinstance(event, Warned))
     before, after = stream[at - 1][1], stream[at][1]
@@ -746,8 +756,8 @@ def test_without_an_average_none_is_kept(tools: Tools):
 
 
 def test_what_adam_knows_is_carried_into_the_next_size(tools: Tools):
-    mine = changed(tools, solver="adam", solver_rate=0.02, solver_carry=True)
-    stream, afresh = watch(mine, plan=LONG), watch(changed(mine, solver_carry=False), plan=LONG)
+    mine = with_recipe(tools, solver="adam", solver_rate=0.02, solver_carry=True)
+    stream, afresh = watch(mine, plan=LONG), watch(with_recipe(mine, solver_carry=False), plan=LONG)
     at = kinds(stream).index("StageDone")
     last, done, started, stepped = (state for _, state in stream[at - 1 : at + 3])
     assert {name: kept.load().tolist() for name, kept in done.memory.items()} == {
@@ -773,7 +783,7 @@ def in_a_valley(monkeypatch: pytest.MonkeyPatch) -> None:
     """
 
     def made(size: Size, plan: Plan, tools: Tools) -> Evaluate:
-        bottom = images.to_tensor(images.resize(pixels(41, 50, 7), size))
+        bottom = images.to_tensor(images.resize(smooth_pixels(41, 50, 7), size))
         curvature = torch.logspace(-1, 0, bottom.numel()).view_as(bottom)
 
         def evaluate(picture: Tensor) -> tuple[Value, Tensor]:
@@ -790,7 +800,7 @@ LONGER = Plan((Stage(Size(20, 25), 40), Stage(Size(37, 45), 40)), 1.0)
 
 def test_a_search_at_rest_ends_its_stage_and_says_so(tools: Tools, monkeypatch: pytest.MonkeyPatch):
     in_a_valley(monkeypatch)
-    mine, patient = (changed(tools, patience=patience) for patience in (5, 0))
+    mine, patient = (with_recipe(tools, patience=patience) for patience in (5, 0))
     stream, whole = watch(mine, plan=LONGER), watch(patient, plan=LONGER)
     words = (
         r"Nothing visible has changed in 5 evaluations at .*: this size is done after (\d+) of 40\."
@@ -810,10 +820,10 @@ def test_a_search_at_rest_ends_its_stage_and_says_so(tools: Tools, monkeypatch: 
 
 
 def test_a_search_that_moves_is_let_go_on(tools: Tools):
-    moving = changed(tools, patience=2, init="noise", solver="adam", solver_rate=0.02)
+    moving = with_recipe(tools, patience=2, init="noise", solver="adam", solver_rate=0.02)
     assert warnings(watch(moving)) == []
     # By this much less, it is at rest.
-    resting = changed(moving, solver_rate=0.0002)
+    resting = with_recipe(moving, solver_rate=0.0002)
     assert len(warnings(watch(resting))) == 2
 
 
@@ -827,7 +837,9 @@ def test_half_of_an_8_bit_level_is_what_an_eye_sees(
         return lambda pixels: (Value(float(pixels.mean()), {}), torch.ones_like(pixels))
 
     monkeypatch.setattr(problem, "evaluation", made)
-    mine = changed(tools, solver="adam", solver_rate=levels / 255 / 2, patience=2, init="grey.png")
+    mine = with_recipe(
+        tools, solver="adam", solver_rate=levels / 255 / 2, patience=2, init="grey.png"
+    )
     stream = watch(replace(mine, start=np.full((41, 50, 3), 0.5, np.float32)))
     assert [message.startswith("Nothing visible") for message in warnings(stream)] == [
         True
@@ -838,7 +850,7 @@ def test_half_of_an_8_bit_level_is_what_an_eye_sees(
 def test_no_picture_is_kept_to_look_back_to_where_nobody_looks(tools: Tools):
     """A whole picture more is much where memory is short; the plan does not count it there."""
     for patience, expected in ((0, set()), (5, set()), (4, {1})):
-        stream = watch(changed(tools, patience=patience))  # stages of 4 and of 5 steps
+        stream = watch(with_recipe(tools, patience=patience))  # stages of 4 and of 5 steps
         assert {
             event.stage
             for event, state in stream
@@ -848,10 +860,10 @@ def test_no_picture_is_kept_to_look_back_to_where_nobody_looks(tools: Tools):
 
 def test_a_search_that_never_moves_rests_at_the_first_look(tools: Tools):
     still = {"content_weight": 1, "style_weight": 0, "smooth_weight": 0}
-    stream = watch(changed(tools, patience=3, **still), plan=LONGER)
+    stream = watch(with_recipe(tools, patience=3, **still), plan=LONGER)
     assert [event.step for event, _ in stream if isinstance(event, Stepped)][:3] == [1, 2, 3]
     assert kinds(stream)[4] == "Warned" and kinds(stream)[5] == "StageDone"
-    assert warnings(watch(changed(tools, patience=0, **still), plan=LONGER)) == []
+    assert warnings(watch(with_recipe(tools, patience=0, **still), plan=LONGER)) == []
 
 
 @pytest.mark.parametrize("rate", [0.6, 1.0])
@@ -860,7 +872,7 @@ def test_resumed_with_patience_it_ends_with_the_same_bytes(
     tools: Tools, monkeypatch: pytest.MonkeyPatch, rate: float, patience: int
 ):
     in_a_valley(monkeypatch)
-    mine = changed(tools, solver_rate=rate, patience=patience)
+    mine = with_recipe(tools, solver_rate=rate, patience=patience)
     undisturbed = check_resuming(mine, LONGER)
     assert len(warnings(undisturbed)) == 2  # otherwise this could not fail
 
@@ -870,7 +882,7 @@ def test_resumed_with_patience_it_ends_with_the_same_bytes(
 
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 def test_a_state_that_was_packed_and_unpacked_is_the_same(tools: Tools, solver: str):
-    mine = changed(tools, solver=solver, solver_rate=0.02, patience=2, solver_average=0.5)
+    mine = with_recipe(tools, solver=solver, solver_rate=0.02, patience=2, solver_average=0.5)
     for _, state in watch(mine):
         tensors, facts = state.pack()
         found = State.unpack(tensors, json.loads(json.dumps(facts)), torch.device("cpu"))
@@ -1226,7 +1238,7 @@ def test_pairs_that_are_remembered_go_to_disk_in_the_midst_of_a_size(tools: Tool
 def test_memory_that_runs_out_in_passing_ends_nothing(
     tools: Tools, monkeypatch: pytest.MonkeyPatch, name: str
 ):
-    mine = changed(tools, patience=2, init="noise", solver="adam", solver_rate=0.02)
+    mine = with_recipe(tools, patience=2, init="noise", solver="adam", solver_rate=0.02)
     whole = watch(mine)
     monkeypatch.setattr(
         torch, name, Greedy(getattr(torch, name), lambda call: call == 1, OUT["cpu"])

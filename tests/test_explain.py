@@ -17,8 +17,6 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
-from test_api import paint_with_a_pocket_network, save_random
-from test_cli import run
 
 from impasto import api, events, images
 from impasto.assets import museum
@@ -30,6 +28,9 @@ from impasto.geometry import Grid, Size
 from impasto.networks.features import Network
 from impasto.objectives.activation import Activation
 from impasto.optimize.tiling import value_and_gradient
+from tests.support.pictures import save_random
+from tests.support.pocket_network import use_pocket_network
+from tests.support.program import run_command
 
 SMALL: dict[str, Any] = {"size": 64, "iterations": 2}
 QUICK = ("--size", "64", "--iterations", "2")
@@ -37,7 +38,7 @@ QUICK = ("--size", "64", "--iterations", "2")
 
 @pytest.fixture
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    paint_with_a_pocket_network(monkeypatch, tmp_path)
+    use_pocket_network(monkeypatch, tmp_path)
     save_random("photo.png", 60, 80, 0)
     save_random("painting.png", 70, 60, 1)
     return tmp_path
@@ -185,9 +186,9 @@ def test_a_folder_that_cannot_be_used_is_refused(pocket: Path):
 def test_a_bad_request_ends_with_2_and_leaves_nothing(
     pocket: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert run("explain", "photo.png", "-o", "out", "--unit", "relu3_1:900", *QUICK) == 2
+    assert run_command("explain", "photo.png", "-o", "out", "--unit", "relu3_1:900", *QUICK) == 2
     assert "relu3_1 has channels 0-7" in capsys.readouterr().err
-    assert run("explain", "photo.png", "-o", "photo.png", *QUICK) == 2
+    assert run_command("explain", "photo.png", "-o", "photo.png", *QUICK) == 2
     assert not Path("out").exists()
 
 
@@ -198,7 +199,7 @@ def test_photo_and_painting_give_a_poster_a_page_and_figures(
     pocket: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert (
-        run(
+        run_command(
             "explain",
             "photo.png",
             "painting.png",
@@ -245,7 +246,7 @@ def test_photo_and_painting_give_a_poster_a_page_and_figures(
 def test_a_photo_alone_leaves_style_out_and_says_so(
     pocket: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert run("explain", "photo.png", "-o", "out", "--json", *QUICK) == 0
+    assert run_command("explain", "photo.png", "-o", "out", "--json", *QUICK) == 0
     out, err = capsys.readouterr()
     assert (
         "Without a painting" in err and "Without a painting" in Path("out/index.html").read_text()

@@ -56,8 +56,7 @@ def agree(found: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
 
 
 @given(
-    st.integers(4, 23),
-    st.integers(4, 23),
+    st.tuples(st.integers(4, 23), st.integers(4, 23)),
     st.sets(st.sampled_from(EVERY[:-1]), min_size=1),
     st.sampled_from(sorted(MODES)),
     st.sampled_from(sorted(POOLINGS)),
@@ -67,14 +66,13 @@ def test_maps_and_gradient_equal_the_plain_ones(
     weights_of: Callable[..., dict[str, Tensor]],
     network_of: Callable[..., Network],
     picture_of: Callable[..., Tensor],
-    height: int,
-    width: int,
+    size: tuple[int, int],
     wanted: set[str],
     padding: str,
     pooling: str,
     seed: int,
 ):
-    picture = picture_of(height, width, seed=seed)
+    picture = picture_of(*size, seed=seed)
     network = network_of(*wanted, padding=padding, pooling=pooling, seed=seed)
     mine, theirs = picture.clone().requires_grad_(), picture.clone().requires_grad_()
     found = network(mine)

@@ -12,44 +12,16 @@ import pytest
 
 from impasto import events
 from impasto.errors import BadRequest
-from impasto.events import Event, Failed, Finished, Planned, Stepped, Warned
-from impasto.geometry import Size
+from impasto.events import Failed, Finished, Warned
 from impasto.runs import folder as runs
 from impasto.runs import history
-
-PLANNED = Planned(
-    Size(48, 64), ((Size(24, 32), 3), (Size(48, 64), 3)), "cpu", "conv2d", 9.0, 10, 100
-)
-
-
-def step(number: int, seconds: float, loss: float = 1.0) -> Stepped:
-    stage = int(number > 3)
-    shares = {"style": {"relu1_1": loss / 4, "relu2_1": loss / 4}}
-    return Stepped(
-        stage,
-        number - 3 * stage,
-        number,
-        loss,
-        {"content": loss / 2, "style": loss / 2},
-        seconds,
-        shares,
-    )
-
-
-def written(folder: Path, *happened: Event | str) -> Path:
-    folder.mkdir(exist_ok=True)
-    lines = [
-        one if isinstance(one, str) else json.dumps({**events.to_dict(one), "time": 1e9}) + "\n"
-        for one in happened
-    ]
-    (folder / runs.EVENTS).write_text("".join(lines), "utf-8")
-    return folder
+from tests.support.run_logs import PLANNED, stepped, write_log
 
 
 def test_a_run_without_a_break(tmp_path: Path):
     done = Finished(7, 0.5, {"content": 0.5}, 7.5)
-    steps = [step(number, float(number), 10.0 - number) for number in range(1, 7)]
-    found = history.read(written(tmp_path, PLANNED, *steps[:3], Warned("so"), *steps[3:], done))
+    steps = [stepped(number, float(number), 10.0 - number) for number in range(1, 7)]
+    found = history.read(write_log(tmp_path, PLANNED, *steps[:3], Warned("so"), *steps[3:], done))
     assert [one.evaluations for one in found.steps] == list(range(1, 7))
     assert (
         found.standing == "finished after 6 of 6 evaluations"
@@ -72,9 +44,9 @@ def test_a_run_without_a_break(tmp_path: Path):
 
 def test_of_two_evaluations_of_one_number_the_later_counts_and_time_goes_on(tmp_path: Path):
     """The state that was gone on with was of evaluation 2; the log went on to 4."""
-    first = [step(number, float(number), 9.0) for number in (1, 2, 3, 4)]
-    again = [step(number, (number - 2) * 0.5, 5.0) for number in (3, 4, 5)]
-    found = history.read(written(tmp_path, PLANNED, *first, PLANNED, *again))
+    first = [stepped(number, float(number), 9.0) for number in (1, 2, 3, 4)]
+    again = [stepped(number, (number - 2) * 0.5, 5.0) for number in (3, 4, 5)]
+    found = history.read(write_log(tmp_path, PLANNED, *first, PLANNED, *again))
     assert [(one.evaluations, one.loss) for one in found.steps] == [
         (1, 9.0),
         (2, 9.0),
@@ -88,28 +60,34 @@ def test_of_two_evaluations_of_one_number_the_later_counts_and_time_goes_on(tmp_
 
 def test_a_run_that_went_on_from_its_last_evaluation_keeps_its_time(tmp_path: Path):
     done = Finished(3, 0.5, {}, 1.5)
-    found = history.read(written(tmp_path, PLANNED, step(1, 4.0), PLANNED, step(2, 1.0), done))
+    found = history.read(
+        write_log(tmp_path, PLANNED, stepped(1, 4.0), PLANNED, stepped(2, 1.0), done)
+    )
     assert [one.seconds for one in found.steps] == [4.0, 5.0] and found.seconds == 5.5
     assert found.standing == "finished early, after 2 of 6 evaluations"
 
 
 def test_damaged_lines_are_passed_over(tmp_path: Path):
-    cut = json.dumps(events.to_dict(step(2, 2.0)))[:40]
+    cut = json.dumps(events.to_dict(stepped(2, 2.0)))[:40]
     found = history.read(
-        written(tmp_path, PLANNED, "5\n[1]\nnull\n\n", '{"event": "Danced"}\n', step(1, 1.0), cut)
+        write_log(
+            tmp_path, PLANNED, "5\n[1]\nnull\n\n", '{"event": "Danced"}\n', stepped(1, 1.0), cut
+        )
     )
     assert len(found.steps) == 1 and found.unreadable == 5
     # The program that goes on writes its first line at the end of the one that was cut.
-    found = history.read(written(tmp_path, PLANNED, step(1, 1.0), cut, PLANNED, step(2, 0.5)))
+    found = history.read(
+        write_log(tmp_path, PLANNED, stepped(1, 1.0), cut, PLANNED, stepped(2, 0.5))
+    )
     assert [one.seconds for one in found.steps] == [1.0, 1.5] and found.parts == 2
 
 
 def test_how_it_stands(tmp_path: Path):
-    assert history.read(written(tmp_path, PLANNED)).standing == "stopped after 0 of 6 evaluations"
-    failed = history.read(written(tmp_path, PLANNED, step(1, 1.0), Failed("It rose.")))
+    assert history.read(write_log(tmp_path, PLANNED)).standing == "stopped after 0 of 6 evaluations"
+    failed = history.read(write_log(tmp_path, PLANNED, stepped(1, 1.0), Failed("It rose.")))
     assert failed.standing == "failed after 1 of 6 evaluations" and failed.failed is not None
     (tmp_path / runs.RECORD).write_text('{"seconds": 3}')
-    assert "its time was up" in history.read(written(tmp_path, PLANNED, step(1, 1.0))).standing
+    assert "its time was up" in history.read(write_log(tmp_path, PLANNED, stepped(1, 1.0))).standing
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path):
@@ -118,10 +96,10 @@ def test_what_is_no_run_is_refused(tmp_path: Path):
     with pytest.raises(BadRequest, match="holds no log"):
         history.read(tmp_path)
     with pytest.raises(BadRequest, match="no plan"):
-        history.read(written(tmp_path, "nonsense\n"))
+        history.read(write_log(tmp_path, "nonsense\n"))
 
 
 def test_a_picture_stands_for_the_run_beside_it(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(b"")
-    folder = written(tmp_path / "a.png.run", PLANNED)
+    folder = write_log(tmp_path / "a.png.run", PLANNED)
     assert history.find(tmp_path / "a.png") == history.find(folder) == folder

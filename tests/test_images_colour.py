@@ -14,6 +14,7 @@ import tifffile
 from PIL import ExifTags, Image, ImageCms
 
 from impasto import images
+from tests.support.file_formats import bmff_box, png_chunk
 
 STEP = 2 / 255
 
@@ -37,10 +38,6 @@ SRGB = [(0.64, 0.33), (0.30, 0.60), (0.15, 0.06)]
 D65 = (0.3127, 0.3290)
 
 
-def chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-
 def png(*chunks: tuple[bytes, bytes], samples: np.ndarray = PATCHES[None]) -> bytes:
     """A PNG of (H, W, 3) or (H, W, 1), 8 or 16 bits, with chunks before its pixels."""
     height, width, channels = samples.shape
@@ -48,7 +45,7 @@ def png(*chunks: tuple[bytes, bytes], samples: np.ndarray = PATCHES[None]) -> by
     rows = b"".join(b"\0" + row.astype(row.dtype.newbyteorder(">")).tobytes() for row in samples)
     parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)), *chunks]
     parts += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*part) for part in parts)
 
 
 def xyz(primaries: list[tuple[float, float]], white: tuple[float, float] = D65) -> np.ndarray:
@@ -415,14 +412,10 @@ def jp2(samples: np.ndarray, colour: bytes | None = None, *boxes: bytes, **more:
     at = data.index(b"colr") - 4
     inside = (
         data[start + 8 : at]
-        + box(b"colr", colour or data[at + 8 : start + length])
+        + bmff_box(b"colr", colour or data[at + 8 : start + length])
         + b"".join(boxes)
     )
-    return data[:start] + box(b"jp2h", inside) + data[start + length :]
-
-
-def box(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I4s", 8 + len(body), name) + body
+    return data[:start] + bmff_box(b"jp2h", inside) + data[start + length :]
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 16])
@@ -489,7 +482,7 @@ def test_alpha_of_a_jpeg_2000(bits, kind):
     samples = np.zeros((8, 8, 4), np.uint8 if bits == 8 else np.uint16)
     samples[..., 0], samples[..., 3] = top // 2, top // 2
     definition = struct.pack(">H12H", 4, 0, 0, 1, 1, 0, 2, 2, 0, 3, 3, kind, 0)
-    picture = read(jp2(samples, None, box(b"cdef", definition)))
+    picture = read(jp2(samples, None, bmff_box(b"cdef", definition)))
     assert picture.alpha is not None and np.abs(picture.alpha - 0.5).max() < STEP
     assert np.abs(picture.pixels[..., 0] - (0.5 if kind == 1 else 1)).max() < STEP
 
@@ -503,7 +496,10 @@ def test_the_palette_of_a_jpeg_2000(depth):
     mapping = b"".join(struct.pack(">HBB", 0, 1, column) for column in range(3))
     numbers = np.arange(7, dtype=np.uint8)[None].repeat(8, axis=0)
     data = jp2(
-        numbers, b"\1\0\0" + struct.pack(">I", 16), box(b"pclr", palette), box(b"cmap", mapping)
+        numbers,
+        b"\1\0\0" + struct.pack(">I", 16),
+        bmff_box(b"pclr", palette),
+        bmff_box(b"cmap", mapping),
     )
     picture = read(data)
     assert picture.pixels.shape == (8, 7, 3)

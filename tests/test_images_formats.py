@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import ExifTags, Image, ImageFile
-from test_images_colour import box, chunk
 
 from impasto import images
 from impasto.errors import BadPicture, MissingExtra
 from impasto.geometry import Size
+from tests.support.file_formats import bmff_box, png_chunk
 
 
 def picture(height: int = 60, width: int = 90, seed: int = 0) -> np.ndarray:
@@ -159,15 +159,15 @@ def with_chunks(data: bytes, *chunks: bytes) -> bytes:
 
 
 def compressed_text(keyword: bytes, length: int) -> bytes:
-    return chunk(b"iTXt", keyword + b"\0\1\0\0\0" + zlib.compress(b"a" * length))
+    return png_chunk(b"iTXt", keyword + b"\0\1\0\0\0" + zlib.compress(b"a" * length))
 
 
 def test_texts_that_are_too_long_are_dropped_with_a_note():
     data = saved("PNG")
     for text in (
         compressed_text(b"workflow", 2_000_000),
-        chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"a" * 2_000_000)),
-        chunk(b"tEXt", b"prompt\0" + b"a" * 2_000_000),
+        png_chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"a" * 2_000_000)),
+        png_chunk(b"tEXt", b"prompt\0" + b"a" * 2_000_000),
         # 160 MB in all.
         b"".join(compressed_text(b"x%d" % index, 2_000_000) for index in range(80)),
     ):
@@ -180,7 +180,7 @@ def test_texts_that_are_too_long_are_dropped_with_a_note():
 
 @pytest.mark.parametrize("name", [b"tEXt", b"iTXt", b"iCCP", b"eXIf", b"pHYs", b"tIME", b"zzZz"])
 def test_a_wrong_checksum_of_metadata_is_no_damage(name):
-    bad = chunk(name, b"some contents")[:-1] + b"\xff"
+    bad = png_chunk(name, b"some contents")[:-1] + b"\xff"
     found = read(with_chunks(saved("PNG"), bad))
     assert same(found, picture()) and found.notes == (
         "some of its metadata are damaged and are not kept",
@@ -223,7 +223,7 @@ def test_a_png_without_its_end_mark_is_whole(mode, tmp_path):
 def test_recipe_and_credit_are_found_beside_damaged_and_long_metadata(tmp_path):
     path = tmp_path / "x.png"
     images.save(path, picture() / np.float32(255), recipe="the recipe", credit="the credit")
-    bad = chunk(b"tEXt", b"x\0y")[:-1] + b"\0"
+    bad = png_chunk(b"tEXt", b"x\0y")[:-1] + b"\0"
     path.write_bytes(
         with_chunks(path.read_bytes(), compressed_text(b"workflow", 2_000_000), bad)[:-12]
     )
@@ -253,13 +253,15 @@ def test_exif_as_imagemagick_writes_it_turns_the_picture():
     text = b"Raw profile type exif\0\0" + zlib.compress(
         b"\nexif\n%8d\n" % len(block) + block.hex().encode() + b"\n"
     )
-    assert read(with_chunks(saved("PNG"), chunk(b"zTXt", text))).size == Size(90, 60)
+    assert read(with_chunks(saved("PNG"), png_chunk(b"zTXt", text))).size == Size(90, 60)
 
 
 def test_pixels_that_are_not_square_are_said():
     assert (
         "not square"
-        in read(with_chunks(saved("PNG"), chunk(b"pHYs", struct.pack(">IIB", 2, 1, 0)))).notes[0]
+        in read(with_chunks(saved("PNG"), png_chunk(b"pHYs", struct.pack(">IIB", 2, 1, 0)))).notes[
+            0
+        ]
     )
 
 
@@ -478,7 +480,7 @@ def test_the_primary_picture_of_a_heic():
 
 
 def clap(width: int, height: int, right: int = 0, down: int = 0) -> bytes:
-    return box(b"clap", struct.pack(">IIIIiIiI", width, 1, height, 1, right, 1, down, 1))
+    return bmff_box(b"clap", struct.pack(">IIIIiIiI", width, 1, height, 1, right, 1, down, 1))
 
 
 def with_property(data: bytes, extra: bytes) -> bytes:

@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from test_api import save_random
 
 from impasto import images
 from impasto.images import lettering
+from tests.support.pictures import save_random
 
 OWN = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # what matplotlib brings: no CJK
 CJK, HANGUL = "東京写真", "한국"

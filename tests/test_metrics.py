@@ -1,8 +1,5 @@
-"""The judges: LPIPS to its published figures, distances to closed forms, and the ends of every
-scale.
-
-``judge_with_pocket_networks`` puts networks of a few channels with random weights in the place of
-the real ones.
+"""Evaluation: LPIPS against its published figures, distances against closed forms, and both ends
+of every scale.
 """
 
 from __future__ import annotations
@@ -25,63 +22,13 @@ from impasto.compare import metrics
 from impasto.compare.evaluator import FIGURES, Evaluator, Pixels, Scores
 from impasto.errors import BadPicture
 from impasto.geometry import Size
-from impasto.networks import alexnet, vgg, weights
-
-POCKET = {
-    "D": ((4, 4), (6, 6), (8,) * 3, (8,) * 3, (8,) * 3),
-    "E": ((4, 4), (6, 6), (8,) * 4, (8,) * 4, (8,) * 4),
-}
-
-
-def judge_with_pocket_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network is fetched."""
-    for name, blocks in POCKET.items():
-        monkeypatch.setitem(vgg.CONFIGURATIONS, name, blocks)
-    widths = {
-        "vgg16": (4, 6, 8, 8, 8),
-        "alexnet": tuple(layer.channels for layer in alexnet.LAYERS),
-    }
-    monkeypatch.setattr(
-        weights, "load", lambda name, **_: pocket_weights(vgg.CONFIGURATION_OF[name])
-    )
-    monkeypatch.setattr(weights, "load_alexnet", lambda **_: pocket_alexnet())
-    monkeypatch.setattr(
-        weights,
-        "load_heads",
-        lambda name, **_: tuple(torch.full((n,), 1 / n) for n in widths[name]),
-    )
-
-
-def pocket_weights(configuration: str) -> dict[str, torch.Tensor]:
-    layers = [
-        (layer.name, layer.channels, layer.channels_in, 3)
-        for layer in vgg.layers(configuration)
-        if layer.kind == "conv"
-    ]
-    return _random(layers)
-
-
-def pocket_alexnet() -> dict[str, torch.Tensor]:
-    return _random(
-        [(layer.name, layer.channels, layer.channels_in, layer.window) for layer in alexnet.LAYERS]
-    )
-
-
-def _random(layers: list[tuple[str, int, int, int]]) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(7)
-    found = {"input.weight": torch.eye(3) * 2, "input.bias": -torch.ones(3)}
-    for name, channels, channels_in, window in layers:
-        scale = (2 / (window**2 * channels_in)) ** 0.5
-        found[f"{name}.weight"] = (
-            torch.randn((channels, channels_in, window, window), generator=generator) * scale
-        )
-        found[f"{name}.bias"] = torch.randn(channels, generator=generator) / 10
-    return found
+from impasto.networks import weights
+from tests.support.pocket_network import use_pocket_evaluators
 
 
 @pytest.fixture
 def pocket(monkeypatch: pytest.MonkeyPatch) -> None:
-    judge_with_pocket_networks(monkeypatch)
+    use_pocket_evaluators(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from test_api import POCKET, pocket_weights
 
 from impasto.errors import BadRecipe, DoesNotFit
 from impasto.geometry import Size, Tile
@@ -26,6 +25,7 @@ from impasto.planning.memory import ExecutionPlan, MemoryBudget
 from impasto.planning.schedule import LEAST_SIDE, Plan
 from impasto.recipe import loading
 from impasto.recipe.records import Recipe
+from tests.support.pocket_network import POCKET, pocket_weights
 
 CPU = torch.device("cpu")
 PHOTO = Size(300, 400)
@@ -35,12 +35,12 @@ PLENTY = 2**50
 @pytest.fixture(autouse=True, scope="module")
 def pocket() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(vgg.CONFIGURATIONS, "E", POCKET)
+        patch.setitem(vgg.CONFIGURATIONS, "E", POCKET["E"])
         yield
 
 
 def network(**how: Any) -> Network:
-    return Network(pocket_weights(), "E", {"relu1_1", "relu5_1"}, **how)
+    return Network(pocket_weights("E"), "E", {"relu1_1", "relu5_1"}, **how)
 
 
 def planned(size: int = 256, **settings: Any) -> tuple[Plan, Recipe]:
@@ -90,9 +90,9 @@ def test_memory_grows_with_what_is_kept():
 
 
 def test_a_map_that_is_looked_at_before_its_relu_is_kept_as_well():
-    channels, *_ = POCKET[0]
+    channels, *_ = POCKET["E"][0]
     without, with_it = (
-        Network(pocket_weights(), "E", {"relu5_1", *more}) for more in ((), ("conv1_1",))
+        Network(pocket_weights("E"), "E", {"relu5_1", *more}) for more in ((), ("conv1_1",))
     )
     assert memory(net=with_it) - memory(net=without) == channels * 4 * 256 * 192
 
@@ -375,9 +375,9 @@ def test_tiles_take_as_much_longer_as_there_is_more_to_compute():
 def test_time_is_the_line_through_two_timings(
     monkeypatch: pytest.MonkeyPatch, size: int, iterations: tuple[int, ...], way: ExecutionPlan
 ):
-    """On a machine whose time is known, and much too long on the first call, the estimate is exact."""
+    """The estimate is exact where the time is linear, but for a first call that is much too slow."""
     now, calls = [0.0], [0]
-    monkeypatch.setattr(planning, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
     def setup(pixels: int) -> float:
         return 0.5 + 3e-6 * pixels

@@ -7,13 +7,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from impasto import images
@@ -22,77 +19,16 @@ from impasto.networks.features import Network
 from impasto.objectives.moments import Style
 from impasto.optimize.loss import Tools, evaluation, first_pixels, objectives_for
 from impasto.planning.schedule import Plan, Stage, painting_size
-from impasto.recipe.loading import with_settings
-from impasto.recipe.records import Input, Recipe
-
-LAYERS = ("input", "relu1_1", "relu2_1", "relu2_2", "relu3_1")
-SETTINGS = {
-    "solver": "lbfgs",
-    "solver-rate": 1,
-    "solver-history": 10,
-    "content-scaling": "relative",
-    "content-layers": "relu2_2=1",
-    "style-statistics": "wasserstein",
-    "style-weight": 1,
-    "style-scale": 1,
-    "style-layers": "relu1_1=0.5,relu2_1=0.3,relu3_1=0.2",
-    "smooth-weight": 0.1,
-    "content-weight": 0.05,
-}
-PLAN = Plan((Stage(Size(20, 25), 4), Stage(Size(37, 45), 5)), 1.0)
-
-
-def pixels(height: int, width: int, seed: int) -> NDArray[np.float32]:
-    """A smooth picture with some grain; nobody may write to it."""
-    generator = np.random.default_rng(seed)
-    rows, columns = np.mgrid[0:height, 0:width]
-    waves = [np.sin(rows / a + columns / b) for a, b in generator.uniform(2, 9, (3, 2))]
-    made = 0.5 + 0.3 * np.stack(waves, -1) + generator.uniform(-0.2, 0.2, (height, width, 3))
-    made = np.clip(made, 0, 1).astype(np.float32)
-    made.flags.writeable = False
-    return made
-
-
-def tools_of(network_of: Callable[..., Network]) -> Tools:
-    """A pocket network, a photo and two paintings."""
-    base = Recipe(
-        photo=Input(path="photo"), paintings=(Input(path="one"), Input(path="two", weight=2))
-    )
-    network = network_of(*LAYERS, padding="reflect")
-    return Tools(
-        with_settings(base, SETTINGS),
-        network,
-        pixels(41, 50, 0),
-        (pixels(48, 40, 1), pixels(36, 60, 2)),
-    )
+from impasto.recipe.records import Input
+from tests.support.loss_setup import PLAN, WrappedNetwork, make_tools, smooth_pixels, with_recipe
 
 
 @pytest.fixture(scope="module")
 def tools(network_of: Callable[..., Network]) -> Tools:
-    return tools_of(network_of)
+    return make_tools(network_of)
 
 
-def changed(tools: Tools, **settings: object) -> Tools:
-    return replace(tools, recipe=with_settings(tools.recipe, settings))
-
-
-class Wrapped:
-    """A network around which something else is done; what wraps it says so in ``__call__``."""
-
-    def __init__(self, network: Network) -> None:
-        self.network = network
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.network, name)
-
-    def within(self, whole: Size) -> Callable[[Tensor], Mapping[str, Tensor]]:
-        return partial(self, whole=whole)
-
-    def __call__(self, picture: Tensor, **how: Any) -> Mapping[str, Tensor]:
-        return self.network(picture, **how)
-
-
-class Watched(Wrapped):
+class Watched(WrappedNetwork):
     """A network that notes the sides of what it looks at."""
 
     def __init__(self, network: Network) -> None:
@@ -109,7 +45,7 @@ class Watched(Wrapped):
 
 def test_another_seed_is_another_noise_and_only_noise_feels_it(tools: Tools):
     def begun(**settings: object) -> Tensor:
-        return first_pixels(PLAN, changed(tools, **settings))
+        return first_pixels(PLAN, with_recipe(tools, **settings))
 
     one, other = begun(init="noise", seed=1), begun(init="noise", seed=2)
     assert not torch.equal(one, other)
@@ -124,14 +60,14 @@ def test_another_seed_is_another_noise_and_only_noise_feels_it(tools: Tools):
 
 def test_what_the_search_starts_from(tools: Tools):
     size = Size(20, 25)
-    drawn = pixels(30, 30, 9)
+    drawn = smooth_pixels(30, 30, 9)
     mine = replace(tools, start=drawn)
     for start, source in (
         ("content", tools.photo),
         ("style", tools.paintings[0]),
         ("drawn.png", drawn),
     ):
-        found = first_pixels(PLAN, changed(mine, init=start))
+        found = first_pixels(PLAN, with_recipe(mine, init=start))
         assert torch.equal(found, images.to_tensor(images.resize(source, size)))
 
 
@@ -142,7 +78,7 @@ def drawn(tools: Tools, **settings: object) -> Tensor:
         for name, value in settings.items()
         if name != "init"
     }
-    return first_pixels(wide, changed(tools, init=settings.get("init", "noise"), **named))
+    return first_pixels(wide, with_recipe(tools, init=settings.get("init", "noise"), **named))
 
 
 def test_noise_is_spread_as_it_is_asked_to_be(tools: Tools):
@@ -194,7 +130,7 @@ def test_weights_of_nought_leave_their_terms_out(tools: Tools):
     def names(**settings: object) -> list[str]:
         return [
             objective.name
-            for objective in objectives_for(Size(20, 25), PLAN, changed(tools, **settings))
+            for objective in objectives_for(Size(20, 25), PLAN, with_recipe(tools, **settings))
         ]
 
     assert names() == ["content", "style", "smooth"]
@@ -239,7 +175,7 @@ def test_paintings_are_blended_by_their_weights(tools: Tools):
 def test_a_painting_much_larger_than_the_picture_is_looked_at_in_tiles_of_the_pictures_size(
     tools: Tools,
 ):
-    large = changed(tools, style_scale=3)
+    large = with_recipe(tools, style_scale=3)
     network = Watched(large.network)
     in_tiles = objectives_for(Size(60, 80), PLAN, replace(large, network=network))  # type: ignore[arg-type]
     assert max(map(max, network.seen)) <= 80 + 2 * 2 * large.network.halo
@@ -253,7 +189,7 @@ def test_a_painting_much_larger_than_the_picture_is_looked_at_in_tiles_of_the_pi
 
 def test_paintings_are_looked_at_in_the_size_that_the_recipe_gives_them(tools: Tools):
     network, picture = Watched(tools.network), Size(60, 80)
-    objectives_for(picture, PLAN, changed(replace(tools, network=network), style_scale=1.5))  # type: ignore[arg-type]
+    objectives_for(picture, PLAN, with_recipe(replace(tools, network=network), style_scale=1.5))  # type: ignore[arg-type]
     assert network.seen == [
         (60, 80),
         *(tuple(painting_size(Size(*p.shape[:2]), picture, 1.5)) for p in tools.paintings),
@@ -262,8 +198,8 @@ def test_paintings_are_looked_at_in_the_size_that_the_recipe_gives_them(tools: T
 
 @pytest.mark.parametrize("statistic", ["gram", "wasserstein"])
 def test_in_tiles_the_loss_is_that_of_the_whole(tools: Tools, statistic: str):
-    mine = changed(tools, style_statistics=statistic)
-    size, picture = Size(37, 45), images.to_tensor(pixels(37, 45, 5))
+    mine = with_recipe(tools, style_statistics=statistic)
+    size, picture = Size(37, 45), images.to_tensor(smooth_pixels(37, 45, 5))
     assert len(replace(mine, tile=16).grid(size)) > len(replace(mine, tile=0).grid(size)) == 1
     value, gradient = evaluation(size, PLAN, mine)(picture)
     tiled, tiled_gradient = evaluation(size, PLAN, replace(mine, tile=16))(picture)

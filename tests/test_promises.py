@@ -12,15 +12,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
-from test_api import hang, paint_with_a_pocket_network, random_pixels, save_random
 
 import impasto
 from impasto import cli, images
 from impasto.errors import CannotWrite, ImpastoError
 from impasto.recipe import loading
+from tests.support.pictures import random_pixels, read_pixels, save_random, stub_museum
+from tests.support.pocket_network import use_pocket_network
 
 PAIR = ("photo.png", "painting.png")
 QUICK = ("--size", "64", "--iterations", "3")
@@ -28,7 +28,7 @@ QUICK = ("--size", "64", "--iterations", "3")
 
 @pytest.fixture(autouse=True)
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    paint_with_a_pocket_network(monkeypatch, tmp_path)
+    use_pocket_network(monkeypatch, tmp_path)
     save_random("photo.png")
     save_random("painting.png", 60, 80, seed=1)
 
@@ -36,11 +36,6 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def paint(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     cli.main(["stylize", *arguments, "--json"])
     return dict(json.loads(capsys.readouterr().out.splitlines()[-1]))
-
-
-def pixels_of(path: str | Path) -> np.ndarray[Any, Any]:
-    with Image.open(path) as image:
-        return np.asarray(image)
 
 
 def loaded(program: str) -> list[str]:
@@ -110,7 +105,7 @@ def test_the_same_command_twice_gives_the_same_bytes(
 def test_another_seed_is_another_noise(capsys: pytest.CaptureFixture[str]):
     for seed in ("4", "5"):
         paint(capsys, *PAIR, "-o", f"{seed}.png", *QUICK, "--init", "noise", "--seed", seed)
-    assert (pixels_of("4.png") != pixels_of("5.png")).mean() > 0.5
+    assert (read_pixels("4.png") != read_pixels("5.png")).mean() > 0.5
 
 
 def test_the_folder_does_not_matter_but_the_bytes_do(capsys: pytest.CaptureFixture[str]):
@@ -278,7 +273,7 @@ def test_nothing_leaves_the_machine(
     def connect(*_: object) -> None:
         raise AssertionError("a connection was opened")
 
-    hang(monkeypatch)
+    stub_museum(monkeypatch)
     for name in ("connect", "connect_ex", "sendto", "bind"):
         monkeypatch.setattr(socket.socket, name, connect)
     monkeypatch.setattr(socket, "getaddrinfo", connect)

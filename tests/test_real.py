@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from test_tiling import parts
 
 import impasto
 from impasto import images, session
@@ -27,6 +26,7 @@ from impasto.objectives.moments import Style, measure, summarise
 from impasto.objectives.smooth import Smooth
 from impasto.optimize.tiling import Value, measured, value_and_gradient
 from impasto.recipe import loading
+from tests.support.loss_setup import targets_by_tile
 
 pytestmark = pytest.mark.network
 
@@ -156,7 +156,7 @@ def test_tiles_equal_the_whole_on_the_real_network(
         grid = network.grid(size, tile)
         objectives = [
             Content(
-                {"relu4_2": parts(maps["relu4_2"], strides["relu4_2"], grid)},
+                {"relu4_2": targets_by_tile(maps["relu4_2"], strides["relu4_2"], grid)},
                 strides,
                 {"relu4_2": 1.0},
                 "relative",

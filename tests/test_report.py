@@ -19,10 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
-from test_api import hang, paint_with_a_pocket_network, save_random
-from test_cli import run
-from test_history import PLANNED, step, written
-from test_resume import stop_after
 
 import impasto
 from impasto import api, images
@@ -33,6 +29,11 @@ from impasto.recipe import loading, records
 from impasto.runs import curves, history, retrace
 from impasto.runs import folder as runs
 from impasto.runs import report as page
+from tests.support.pictures import save_random, stub_museum
+from tests.support.pocket_network import use_pocket_network
+from tests.support.program import run_command
+from tests.support.run_logs import PLANNED, stepped, write_log
+from tests.support.small_runs import stop_after
 
 Captured = pytest.CaptureFixture[str]
 OUT, RUN, PAGE = Path("out.png"), Path("out.png.run"), Path("out.png.report.html")
@@ -40,7 +41,7 @@ OUT, RUN, PAGE = Path("out.png"), Path("out.png.run"), Path("out.png.report.html
 
 @pytest.fixture(autouse=True)
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    paint_with_a_pocket_network(monkeypatch, tmp_path)
+    use_pocket_network(monkeypatch, tmp_path)
     save_random("photo.png", 48, 64)
     save_random("painting.png", 50, 40, seed=1)
 
@@ -54,7 +55,7 @@ def paint(watch: api.Watch | None = None, style: str = "painting.png", **setting
 
 
 def report(*options: str) -> str:
-    assert run("report", str(RUN), *options, "--quiet") == 0
+    assert run_command("report", str(RUN), *options, "--quiet") == 0
     return PAGE.read_text("utf-8")
 
 
@@ -82,7 +83,10 @@ def test_a_page_holds_everything_and_needs_nothing(capsys: Captured):
 
 def test_without_gradients_and_with_another_name(capsys: Captured):
     paint()
-    assert run("report", str(OUT), "-o", "new/mine.html", "--no-gradients", "--open", "no") == 0
+    assert (
+        run_command("report", str(OUT), "-o", "new/mine.html", "--no-gradients", "--open", "no")
+        == 0
+    )
     assert "They were left out" in Path("new/mine.html").read_text("utf-8")
     names = {path.name for path in Path("new").iterdir()}
     assert (
@@ -104,7 +108,7 @@ def test_a_photo_that_is_gone_or_another_is_said(change: str):
 
 
 def test_a_painting_of_the_museum_is_shown(monkeypatch: pytest.MonkeyPatch):
-    hang(monkeypatch)
+    stub_museum(monkeypatch)
     paint(style="irises")
     assert "painting: irises" in report("--no-gradients")
 
@@ -125,14 +129,14 @@ def test_an_unfinished_run_says_where_it_stopped():
 
 
 def test_a_log_without_layers_and_a_folder_without_anything_else():
-    folder = written(
-        Path("<b>old&.run"), PLANNED, *(step(number, float(number)) for number in range(1, 7))
+    folder = write_log(
+        Path("<b>old&.run"), PLANNED, *(stepped(number, float(number)) for number in range(1, 7))
     )
     lines = [json.loads(line) for line in (folder / runs.EVENTS).read_text().splitlines()]
     for values in lines:
         values.pop("layers", None)
     (folder / runs.EVENTS).write_text("\n".join(map(json.dumps, lines)))
-    assert run("report", str(folder), "-o", "old.html") == 0
+    assert run_command("report", str(folder), "-o", "old.html") == 0
     text = Path("old.html").read_text("utf-8")
     assert "does not tell the layers" in text and "There is no recipe in the folder" in text
     assert "<h1>&lt;b&gt;old&amp;</h1>" in text and "<b>" not in text
@@ -140,8 +144,8 @@ def test_a_log_without_layers_and_a_folder_without_anything_else():
 
 
 def test_a_run_that_was_killed_before_its_first_step():
-    folder = written(Path("new.run"), PLANNED)
-    assert run("report", str(folder), "-o", "new.html") == 0
+    folder = write_log(Path("new.run"), PLANNED)
+    assert run_command("report", str(folder), "-o", "new.html") == 0
     assert "No evaluation was made" in Path("new.html").read_text("utf-8")
 
 
@@ -157,9 +161,9 @@ def test_a_run_that_was_killed_before_its_first_step():
     ],
 )
 def test_what_cannot_be_shown_is_refused(arguments: tuple[str, ...], said: str, capsys: Captured):
-    written(Path("some.run"), PLANNED)
+    write_log(Path("some.run"), PLANNED)
     before = sorted(Path().rglob("*"))
-    assert run("report", *arguments) == 2
+    assert run_command("report", *arguments) == 2
     assert said in capsys.readouterr().err and sorted(Path().rglob("*")) == before
 
 
@@ -184,8 +188,8 @@ FAR = {
 
 def logged(losses: Sequence[float], seconds: float = 1.0, folder: str = "far.run") -> Path:
     """A run of these losses; each term is a half of them and each layer a quarter."""
-    steps = [step(number, number * seconds, loss) for number, loss in enumerate(losses, 1)]
-    return written(Path(folder), PLANNED, *steps)
+    steps = [stepped(number, number * seconds, loss) for number, loss in enumerate(losses, 1)]
+    return write_log(Path(folder), PLANNED, *steps)
 
 
 @pytest.mark.parametrize("losses", FAR.values(), ids=FAR)
@@ -194,7 +198,7 @@ def test_every_loss_is_drawn_without_a_word(
     losses: list[float], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ):
     folder = logged(losses)
-    assert run("report", str(folder), "-o", "far.html") == 0
+    assert run_command("report", str(folder), "-o", "far.html") == 0
     out, err = capfd.readouterr()
     assert err == "" and out.strip() == str(Path("far.html").resolve())
     norms = {number: {"content": loss, "style": loss} for number, loss in enumerate(losses, 1)}
@@ -210,7 +214,10 @@ def test_every_loss_is_drawn_without_a_word(
 @pytest.mark.filterwarnings("error")
 def test_every_time_is_drawn_without_a_word(seconds: float, capfd: pytest.CaptureFixture[str]):
     assert (
-        run("report", str(logged([3.0, 2.0, 1.0, 3.0, 2.0, 1.0], seconds)), "-o", "far.html") == 0
+        run_command(
+            "report", str(logged([3.0, 2.0, 1.0, 3.0, 2.0, 1.0], seconds)), "-o", "far.html"
+        )
+        == 0
     )
     assert capfd.readouterr().err == ""
 
@@ -242,12 +249,12 @@ def test_any_positive_losses_are_drawn(losses: list[float]):
 
 def test_what_is_not_finite_is_left_out_and_said_once():
     logged([math.nan, 3.0, math.inf, 2.0, math.nan, 1.0])
-    assert run("report", "far.run", "-o", "far.html", "--overwrite") == 0
+    assert run_command("report", "far.run", "-o", "far.html", "--overwrite") == 0
     text = re.sub(r"data:[^\"]*", "", Path("far.html").read_text("utf-8"))
     assert text.count("not finite") == 1 and "not finite, of 3 evaluations, are left out" in text
     assert not re.search(r"\b(nan|inf)\b", text)
     logged([math.nan] * 6)
-    assert run("report", "far.run", "-o", "far.html", "--overwrite") == 0
+    assert run_command("report", "far.run", "-o", "far.html", "--overwrite") == 0
     text = re.sub(r"data:[^\"]*", "", Path("far.html").read_text("utf-8"))
     assert (
         text.count("not finite") == 1
@@ -255,7 +262,7 @@ def test_what_is_not_finite_is_left_out_and_said_once():
         and "<td>-</td>" in text
     )
     logged([3.0, 2.0])
-    assert run("report", "far.run", "-o", "far.html", "--overwrite") == 0
+    assert run_command("report", "far.run", "-o", "far.html", "--overwrite") == 0
     assert "not finite" not in Path("far.html").read_text("utf-8")
 
 
@@ -282,7 +289,7 @@ def test_a_value_between_two_that_are_left_out_is_seen():
     ]
     happened += [Stepped(1, 1, 25, 1.0, {}, 25.0)]
     lines = (
-        curves.loss(history.read(written(Path("x.run"), PLANNED, *happened)), curves.LIGHT)
+        curves.loss(history.read(write_log(Path("x.run"), PLANNED, *happened)), curves.LIGHT)
         .axes[0]
         .lines
     )
@@ -307,7 +314,7 @@ def test_a_label_far_below_the_scale_stays_beside_the_panel():
         )
         for number in range(1, 31)
     ]
-    figure = curves.loss(history.read(written(Path("x.run"), PLANNED, *happened)), curves.LIGHT)
+    figure = curves.loss(history.read(write_log(Path("x.run"), PLANNED, *happened)), curves.LIGHT)
     for axes in figure.axes:
         assert all(0 <= text.get_position()[1] <= 1.1 for text in axes.texts)
 
@@ -342,7 +349,9 @@ def test_curves_leave_matplotlib_as_it_was():
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    figure = curves.loss(history.read(written(Path("x.run"), PLANNED, step(1, 1.0))), curves.DARK)
+    figure = curves.loss(
+        history.read(write_log(Path("x.run"), PLANNED, stepped(1, 1.0))), curves.DARK
+    )
     assert curves.svg(figure).startswith(b"<?xml") and dict(matplotlib.rcParams) == before
     assert impasto.__version__
 

@@ -21,48 +21,29 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
-from test_api import paint_with_a_pocket_network, save_random
 
 from impasto import api, images, session
 from impasto.errors import CannotResume, DoesNotFit, NotSaved, OutOfMemory
 from impasto.events import Event, Planned, Stepped, Warned
 from impasto.geometry import Size
 from impasto.hardware import kernel_cache
-from impasto.inputs import request
 from impasto.networks.convolution import KERNELS, Kernel
 from impasto.networks.features import Network
 from impasto.optimize import lbfgs, loop, loss, solver_factory, upscale
 from impasto.optimize.state import State
 from impasto.planning import memory as planning
 from impasto.planning import speed
-from impasto.recipe import loading, records
+from impasto.recipe import records
 from impasto.runs import folder as runs
 from impasto.storage import tensors as scratch
 from impasto.storage.tensors import InMemoryTensor
-
-SETTINGS = {"size": 96, "iterations": "4,5", "schedule_coarsest": 48}
+from tests.support.pocket_network import use_pocket_network
+from tests.support.small_runs import make_request, stop_after
 
 
 @pytest.fixture
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    paint_with_a_pocket_network(monkeypatch, tmp_path)
-
-
-def ask(folder: Path, **settings: object) -> api.Request:
-    photo, painting = folder / "photo.png", folder / "painting.png"
-    if not photo.exists():
-        save_random(photo, 48, 64)
-        save_random(painting, 50, 40, seed=1)
-    return request(
-        str(photo), str(painting), loading.with_settings(records.Recipe(), {**SETTINGS, **settings})
-    )
-
-
-def stop_after(steps: int) -> tuple[api.Watch, list[Event]]:
-    seen: list[Event] = []
-    return api.Watch(
-        seen.append, stop=lambda: sum(isinstance(event, Stepped) for event in seen) >= steps
-    ), seen
+    use_pocket_network(monkeypatch, tmp_path)
 
 
 @pytest.mark.usefixtures("pocket")
@@ -72,14 +53,14 @@ def test_a_stopped_run_goes_on_to_the_bytes_of_an_undisturbed_one(
     tmp_path: Path, solver: str, steps: int
 ):
     settings = {"solver": solver, "solver_rate": 1 if solver == "lbfgs" else 0.02}
-    whole = api.paint(ask(tmp_path, **settings))
+    whole = api.paint(make_request(tmp_path, **settings))
     watch, _ = stop_after(steps)
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    api.paint(ask(tmp_path, **settings), output=out, run=run, watch=watch)
+    api.paint(make_request(tmp_path, **settings), output=out, run=run, watch=watch)
     assert not (run / runs.RECORD).exists()
     seen: list[Event] = []
     resumed = api.paint(
-        ask(tmp_path, **settings), output=out, run=run, watch=api.Watch(seen.append)
+        make_request(tmp_path, **settings), output=out, run=run, watch=api.Watch(seen.append)
     )
     assert resumed.pixels.tobytes() == whole.pixels.tobytes()
     assert sum(isinstance(event, Stepped) for event in seen) == 9 - steps
@@ -108,10 +89,12 @@ SEARCHES: dict[str, dict[str, object]] = {
 def test_a_stopped_run_of_any_search_goes_on_to_the_same_bytes_and_shows_its_average(
     tmp_path: Path, search: str, steps: int
 ):
-    whole = api.paint(ask(tmp_path, **SEARCHES[search]))
+    whole = api.paint(make_request(tmp_path, **SEARCHES[search]))
     watch, _ = stop_after(steps)
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    stopped = api.paint(ask(tmp_path, **SEARCHES[search]), output=out, run=run, watch=watch)
+    stopped = api.paint(
+        make_request(tmp_path, **SEARCHES[search]), output=out, run=run, watch=watch
+    )
     tensors, _ = scratch.waiting(run / runs.STATE)
     shown = tensors["average" if "average" in tensors else "best"].load()
     assert ("average" in tensors) == ("solver_average" in SEARCHES[search])
@@ -122,10 +105,10 @@ def test_a_stopped_run_of_any_search_goes_on_to_the_same_bytes_and_shows_its_ave
 
 @pytest.mark.usefixtures("pocket")
 def test_resume_by_the_folder(tmp_path: Path):
-    whole = api.paint(ask(tmp_path))
+    whole = api.paint(make_request(tmp_path))
     watch, _ = stop_after(3)
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    api.paint(ask(tmp_path), output=out, run=run, watch=watch)
+    api.paint(make_request(tmp_path), output=out, run=run, watch=watch)
     out.unlink()
     assert api.resume(run).pixels.tobytes() == whole.pixels.tobytes()
     assert out.is_file()
@@ -149,14 +132,14 @@ def test_a_run_is_gone_on_with_by_the_methods_it_began_with(
 
     monkeypatch.setattr(session, "Network", made)
     monkeypatch.setattr(kernel_cache, "kernel", lambda precision, where: begun)
-    whole = api.paint(ask(tmp_path))
+    whole = api.paint(make_request(tmp_path))
     watch, _ = stop_after(3)
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    api.paint(ask(tmp_path), output=out, run=run, watch=watch)
+    api.paint(make_request(tmp_path), output=out, run=run, watch=watch)
     monkeypatch.setattr(kernel_cache, "kernel", lambda precision, where: KERNELS["channels-last"])
     assert api.resume(run).pixels.tobytes() == whole.pixels.tobytes()
     assert used == [begun] * 3
-    api.paint(ask(tmp_path), output=out, run=run, fresh=True)
+    api.paint(make_request(tmp_path), output=out, run=run, fresh=True)
     assert used[3:] == [KERNELS["channels-last"]]
 
 
@@ -165,9 +148,9 @@ def test_a_run_is_gone_on_with_by_the_methods_it_began_with(
 def test_fresh_and_another_recipe_start_over(tmp_path: Path, more: dict[str, Any]):
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     watch, _ = stop_after(3)
-    api.paint(ask(tmp_path), output=out, run=run, watch=watch)
+    api.paint(make_request(tmp_path), output=out, run=run, watch=watch)
     seen: list[Event] = []
-    asked = ask(tmp_path, strength=more.get("strength", 50))
+    asked = make_request(tmp_path, strength=more.get("strength", 50))
     api.paint(asked, output=out, run=run, watch=api.Watch(seen.append), fresh="fresh" in more)
     assert sum(isinstance(event, Stepped) for event in seen) == 9
 
@@ -176,7 +159,7 @@ def test_fresh_and_another_recipe_start_over(tmp_path: Path, more: dict[str, Any
 def test_a_changed_photo_is_not_gone_on_with(tmp_path: Path):
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     watch, _ = stop_after(3)
-    api.paint(ask(tmp_path), output=out, run=run, watch=watch)
+    api.paint(make_request(tmp_path), output=out, run=run, watch=watch)
     Image.fromarray(np.full((48, 64, 3), 7, np.uint8)).save(tmp_path / "photo.png")
     with pytest.raises(CannotResume, match="has changed"):
         api.resume(run)
@@ -186,12 +169,15 @@ def test_a_changed_photo_is_not_gone_on_with(tmp_path: Path):
 def test_a_damaged_state_says_so(tmp_path: Path):
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     watch, _ = stop_after(3)
-    api.paint(ask(tmp_path), output=out, run=run, watch=watch)
+    api.paint(make_request(tmp_path), output=out, run=run, watch=watch)
     (run / runs.STATE).write_bytes(b"not a state")
     with pytest.raises(CannotResume, match="cannot be read") as found:
-        api.paint(ask(tmp_path), output=out, run=run)
+        api.paint(make_request(tmp_path), output=out, run=run)
     assert "--fresh" in found.value.hint
-    assert api.paint(ask(tmp_path), output=out, run=run, fresh=True).record["evaluations"] == 10
+    assert (
+        api.paint(make_request(tmp_path), output=out, run=run, fresh=True).record["evaluations"]
+        == 10
+    )
 
 
 def _cut(state: Path) -> None:
@@ -277,15 +263,21 @@ def test_a_state_that_cannot_be_gone_on_with_says_what_to_do_and_loses_nothing(
 ):
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     watch, _ = stop_after(3)
-    api.paint(ask(tmp_path), output=out, run=run, watch=watch)
+    api.paint(make_request(tmp_path), output=out, run=run, watch=watch)
     STRANGE[strange](run / runs.STATE)
     before = {path: path.read_bytes() for path in (out, *run.iterdir())}
-    for again in (lambda: api.paint(ask(tmp_path), output=out, run=run), lambda: api.resume(run)):
+    for again in (
+        lambda: api.paint(make_request(tmp_path), output=out, run=run),
+        lambda: api.resume(run),
+    ):
         with pytest.raises(CannotResume, match=r"out\.png\.run cannot be gone on with") as found:
             again()
         assert "--fresh" in found.value.hint
         assert {path: path.read_bytes() for path in (out, *run.iterdir())} == before
-    assert api.paint(ask(tmp_path), output=out, run=run, fresh=True).record["evaluations"] == 10
+    assert (
+        api.paint(make_request(tmp_path), output=out, run=run, fresh=True).record["evaluations"]
+        == 10
+    )
 
 
 @pytest.mark.usefixtures("pocket")
@@ -295,12 +287,12 @@ def test_a_run_without_the_recipe_that_it_began_with_is_not_gone_on_with(
 ):
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     watch, _ = stop_after(3)
-    api.paint(ask(tmp_path), output=out, run=run, watch=watch, **TIMED)
+    api.paint(make_request(tmp_path), output=out, run=run, watch=watch, **TIMED)
     (run / runs.RECIPE).unlink()
     if text is not None:
         (run / runs.RECIPE).write_text(text)
     for again in (
-        lambda: api.paint(ask(tmp_path), output=out, run=run, **TIMED),
+        lambda: api.paint(make_request(tmp_path), output=out, run=run, **TIMED),
         lambda: api.resume(run),
     ):
         with pytest.raises(CannotResume, match=r"recipe\.toml") as found:
@@ -315,10 +307,10 @@ def test_states_are_written_while_it_paints(tmp_path: Path, monkeypatch: pytest.
         runs.Run, "keep", lambda run, tensors, facts: written.append(facts["evaluations"])
     )
     run = tmp_path / "x.run"
-    api.paint(ask(tmp_path), run=run, checkpoint_seconds=0)
+    api.paint(make_request(tmp_path), run=run, checkpoint_seconds=0)
     assert written == [1, 2, 3, 4, 4, 5, 6, 7, 8, 9, 9]  # each step, and the end of each stage
     written.clear()
-    api.paint(ask(tmp_path), run=run, checkpoint_seconds=1e9)
+    api.paint(make_request(tmp_path), run=run, checkpoint_seconds=1e9)
     assert written == [4, 9]
 
 
@@ -335,7 +327,7 @@ def test_a_large_state_is_written_less_often(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(runs.Run, "keep", keep)
     run = runs.Run.start(tmp_path / "x.run", records.Recipe())
-    follow = api.Recorder(run, ask(tmp_path), "", checkpoint_seconds=1e-3, key="")
+    follow = api.Recorder(run, make_request(tmp_path), "", checkpoint_seconds=1e-3, key="")
     follow(Planned(Size(48, 64), (), "cpu", "conv2d", 1.0, 1, 1), State(torch.zeros(1, 3, 2, 2)))
     for step in range(1, 101):
         state = State(torch.zeros(1, 3, 2, 2), evaluations=step)
@@ -353,25 +345,29 @@ def test_a_state_may_lie_in_tiles_and_on_disk(
 ):
     """Stopped where memory was short, gone on with where it is plenty, and the other way round."""
     settings = {"solver": solver, "solver_rate": 1 if solver == "lbfgs" else 0.02, "tile": 48}
-    whole = api.paint(ask(tmp_path, **settings))
+    whole = api.paint(make_request(tmp_path, **settings))
     for first in (True, False):
         out, run = tmp_path / f"{first}.png", tmp_path / f"{first}.png.run"
         for on_disk, steps in ((first, 3), (not first, 3), (first, 9)):
             way = planning.ExecutionPlan(48, targets_on_disk=on_disk, history_on_disk=on_disk)
             monkeypatch.setattr(planning, "holding", lambda *_, way=way: way)
             watch, seen = stop_after(steps)
-            painting = api.paint(ask(tmp_path, **settings), output=out, run=run, watch=watch)
+            painting = api.paint(
+                make_request(tmp_path, **settings), output=out, run=run, watch=watch
+            )
         assert len([event for event in seen if isinstance(event, Stepped)]) == 3
         assert painting.pixels.tobytes() == whole.pixels.tobytes()
 
 
 @pytest.mark.usefixtures("pocket")
 def test_another_limit_on_memory_is_no_other_run(tmp_path: Path):
-    whole = api.paint(ask(tmp_path))
+    whole = api.paint(make_request(tmp_path))
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     for steps, memory in ((3, "4GB"), (3, "2GB"), (9, "0")):
         watch, seen = stop_after(steps)
-        painting = api.paint(ask(tmp_path, memory=memory), output=out, run=run, watch=watch)
+        painting = api.paint(
+            make_request(tmp_path, memory=memory), output=out, run=run, watch=watch
+        )
     assert sum(isinstance(event, Stepped) for event in seen) == 3
     assert painting.pixels.tobytes() == whole.pixels.tobytes()
 
@@ -413,7 +409,7 @@ def lacking(
 def test_memory_that_runs_out_before_the_first_step_is_said_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception
 ):
-    asked = ask(tmp_path)
+    asked = make_request(tmp_path)
     lacking(monkeypatch, owner, name, error)
     with pytest.raises(DoesNotFit, match="not enough memory") as found:
         api.paint(asked, output=tmp_path / "out.png", run=tmp_path / "out.png.run")
@@ -425,14 +421,18 @@ def test_memory_that_runs_out_before_the_first_step_is_said_and_nothing_is_writt
 def test_memory_that_runs_out_when_a_run_is_gone_on_with_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    whole = api.paint(ask(tmp_path))
+    whole = api.paint(make_request(tmp_path))
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     watch, _ = stop_after(3)
-    api.paint(ask(tmp_path), output=out, run=run, watch=watch)
-    with monkeypatch.context() as patch, pytest.raises(DoesNotFit):
+    api.paint(make_request(tmp_path), output=out, run=run, watch=watch)
+    with monkeypatch.context() as patch:
         lacking(patch, State, "unpack", OUT)
-        api.paint(ask(tmp_path), output=out, run=run)
-    assert api.paint(ask(tmp_path), output=out, run=run).pixels.tobytes() == whole.pixels.tobytes()
+        with pytest.raises(DoesNotFit):
+            api.paint(make_request(tmp_path), output=out, run=run)
+    assert (
+        api.paint(make_request(tmp_path), output=out, run=run).pixels.tobytes()
+        == whole.pixels.tobytes()
+    )
 
 
 @pytest.mark.usefixtures("pocket")
@@ -440,12 +440,12 @@ def test_memory_that_runs_out_when_a_run_is_gone_on_with_loses_nothing(
 def test_states_and_previews_that_memory_is_lacking_for_do_not_take_the_picture_with_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ):
-    whole = api.paint(ask(tmp_path))
+    whole = api.paint(make_request(tmp_path))
     lacking(monkeypatch, scratch, "written", error)
     lacking(monkeypatch, images, "reduced", error, last=2)  # the preview after each size
     seen: list[Event] = []
     found = api.paint(
-        ask(tmp_path),
+        make_request(tmp_path),
         output=tmp_path / "out.png",
         run=tmp_path / "out.run",
         watch=api.Watch(seen.append),
@@ -463,12 +463,10 @@ def test_states_and_previews_that_memory_is_lacking_for_do_not_take_the_picture_
 def test_a_run_that_memory_ran_out_in_is_gone_on_with_where_there_is_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
 ):
-    whole = api.paint(ask(tmp_path))
+    whole = api.paint(make_request(tmp_path))
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    with (
-        monkeypatch.context() as patch,
-        pytest.raises(OutOfMemory if where in ("grow", "make", "move") else NotSaved) as found,
-    ):
+    expected = OutOfMemory if where in ("grow", "make", "move") else NotSaved
+    with monkeypatch.context() as patch:
         if where == "grow":
             lacking(patch, upscale, "grow", error)
         elif where == "make":
@@ -479,7 +477,8 @@ def test_a_run_that_memory_ran_out_in_is_gone_on_with_where_there_is_more(
             lacking(patch, images, "from_tensor", error)
         else:
             lacking(patch, images, "save", error, first=3)
-        api.paint(ask(tmp_path), output=out, run=run)
+        with pytest.raises(expected) as found:
+            api.paint(make_request(tmp_path), output=out, run=run)
     assert "emory" in found.value.message and "The same command goes on" in found.value.hint
     assert out.exists() == (where in ("grow", "make", "move")) and not (run / runs.RECORD).exists()
     if out.exists():
@@ -487,7 +486,7 @@ def test_a_run_that_memory_ran_out_in_is_gone_on_with_where_there_is_more(
             72, 96
         )
     seen: list[Event] = []
-    again = api.paint(ask(tmp_path), output=out, run=run, watch=api.Watch(seen.append))
+    again = api.paint(make_request(tmp_path), output=out, run=run, watch=api.Watch(seen.append))
     assert again.pixels.tobytes() == whole.pixels.tobytes()
     assert sum(isinstance(event, Stepped) for event in seen) <= 5
 
@@ -498,7 +497,9 @@ def test_a_move_without_memory_is_made_again_with_what_can_wait_on_disk(
 ):
     lacking(monkeypatch, lbfgs.LBFGS, "move", OUT, first=6, last=6)
     seen: list[Event] = []
-    found = api.paint(ask(tmp_path), run=tmp_path / "out.run", watch=api.Watch(seen.append))
+    found = api.paint(
+        make_request(tmp_path), run=tmp_path / "out.run", watch=api.Watch(seen.append)
+    )
     assert [event.message for event in seen if isinstance(event, Warned)][-1].endswith(
         "with what can wait on disk."
     )
@@ -514,10 +515,13 @@ TIMED = {"within": 1000.0, "fixed": frozenset({"size", "iterations"})}
 def test_a_run_in_a_given_time_keeps_the_memory_that_is_given_now(tmp_path: Path):
     run = tmp_path / "out.png.run"
     watch, _ = stop_after(3)
-    api.paint(ask(tmp_path, memory="3GB"), run=run, watch=watch, **TIMED)
+    api.paint(make_request(tmp_path, memory="3GB"), run=run, watch=watch, **TIMED)
     with pytest.raises(DoesNotFit, match=r"allows 0\.1 GB"):
-        api.paint(ask(tmp_path, memory="100MB"), run=run, **TIMED)
-    assert api.paint(ask(tmp_path, memory="2GB"), run=run, **TIMED).record["evaluations"] == 10
+        api.paint(make_request(tmp_path, memory="100MB"), run=run, **TIMED)
+    assert (
+        api.paint(make_request(tmp_path, memory="2GB"), run=run, **TIMED).record["evaluations"]
+        == 10
+    )
 
 
 @pytest.mark.usefixtures("pocket")
@@ -525,14 +529,14 @@ def test_the_time_spent_before_an_interruption_counts_but_is_not_the_pace(tmp_pa
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     for spent, expected in ((0.0, 3), (500.0, 3), (999.9999, 1)):
         watch, _ = stop_after(6)  # in the last size, with three steps to go
-        api.paint(ask(tmp_path), output=out, run=run, watch=watch, fresh=True, **TIMED)
+        api.paint(make_request(tmp_path), output=out, run=run, watch=watch, fresh=True, **TIMED)
         kept = runs.checkpoint(run)
         assert kept is not None
         tensors = {name: InMemoryTensor(tensor.load()) for name, tensor in kept.tensors.items()}
         runs.Run(run).keep(tensors, {**kept.facts, "seconds": spent})
         seen: list[Event] = []
         painting = api.paint(
-            ask(tmp_path), output=out, run=run, watch=api.Watch(seen.append), **TIMED
+            make_request(tmp_path), output=out, run=run, watch=api.Watch(seen.append), **TIMED
         )
         assert sum(isinstance(event, Stepped) for event in seen) == expected
         assert painting.record["seconds"] >= spent
@@ -541,13 +545,15 @@ def test_the_time_spent_before_an_interruption_counts_but_is_not_the_pace(tmp_pa
 @pytest.mark.usefixtures("pocket")
 def test_a_run_in_a_given_time_is_gone_on_with_by_its_folder_and_by_its_command(tmp_path: Path):
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    whole = api.paint(ask(tmp_path))
+    whole = api.paint(make_request(tmp_path))
     watch, _ = stop_after(2)
-    api.paint(ask(tmp_path), output=out, run=run, watch=watch, **TIMED)
+    api.paint(make_request(tmp_path), output=out, run=run, watch=watch, **TIMED)
     watch, _ = stop_after(3)
     api.resume(run, watch)
     seen: list[Event] = []
-    painting = api.paint(ask(tmp_path), output=out, run=run, watch=api.Watch(seen.append), **TIMED)
+    painting = api.paint(
+        make_request(tmp_path), output=out, run=run, watch=api.Watch(seen.append), **TIMED
+    )
     assert sum(isinstance(event, Stepped) for event in seen) == 4
     assert painting.pixels.tobytes() == whole.pixels.tobytes()
 
@@ -575,9 +581,11 @@ def test_a_restart_and_a_rest_survive_an_interruption(
         run = tmp_path / f"{len(ends)}.run"
         for steps in stops:
             watch, part = stop_after(steps)
-            api.paint(ask(tmp_path, **settings), run=run, watch=watch)
+            api.paint(make_request(tmp_path, **settings), run=run, watch=watch)
             seen += part
-        ends.append(api.paint(ask(tmp_path, **settings), run=run, watch=api.Watch(seen.append)))
+        ends.append(
+            api.paint(make_request(tmp_path, **settings), run=run, watch=api.Watch(seen.append))
+        )
         said.append([event.message for event in seen if isinstance(event, Warned)])
     assert any("half the step" in message for message in said[0])
     assert any("Nothing visible has changed in 3" in message for message in said[0])
@@ -586,6 +594,8 @@ def test_a_restart_and_a_rest_survive_an_interruption(
         assert end.record["evaluations"] == ends[0].record["evaluations"] < 19
 
 
+ROOT = Path(__file__).parents[1]  # where ``tests`` can be imported
+
 # Paints in children of its own, each of which is killed at a call of any Python or C function,
 # drawn at random.
 KILLED_ANYWHERE = """
@@ -593,12 +603,13 @@ import os, random, signal, sys
 from pathlib import Path
 import pytest, torch
 sys.path.insert(0, sys.argv[1])
-from test_api import paint_with_a_pocket_network, save_random
+from tests.support.pictures import save_random
+from tests.support.pocket_network import use_pocket_network
 from impasto import cli
 from impasto.planning import speed
 
 torch.set_num_threads(1)
-paint_with_a_pocket_network(pytest.MonkeyPatch(), Path.cwd())
+use_pocket_network(pytest.MonkeyPatch(), Path.cwd())
 pytest.MonkeyPatch().setattr(speed, "speed", lambda *_: speed.Speed((100, 0.0, 1.0), (200, 0.0, 2.0)))
 save_random("photo.png", 48, 64)
 save_random("painting.png", 50, 40, seed=1)
@@ -640,7 +651,7 @@ print(killed)
 )
 def test_killed_at_any_call_at_all_it_ends_with_the_same_bytes(tmp_path: Path):
     """Also in the midst of writing a state, the picture or the record."""
-    words = [sys.executable, "-c", KILLED_ANYWHERE, str(Path(__file__).parent), "0", "16"]
+    words = [sys.executable, "-c", KILLED_ANYWHERE, str(ROOT), "0", "16"]
     done = subprocess.run(
         words, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
     )

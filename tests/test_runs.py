@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_api import paint_with_a_pocket_network, save_random
 
 from impasto import api, events, images
 from impasto.errors import BadRequest, CannotWrite
@@ -22,6 +21,8 @@ from impasto.recipe.records import Recipe
 from impasto.runs import folder as runs
 from impasto.storage import files
 from impasto.storage.tensors import InMemoryTensor
+from tests.support.pictures import save_random
+from tests.support.pocket_network import use_pocket_network
 
 NAMED = Recipe(
     photo=records.Input(path="a.png", sha256="1"),
@@ -39,7 +40,7 @@ FINISHED = events.Finished(3, 0.25, {"content": 0.25}, 1.5)
 
 @pytest.fixture(autouse=True)
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    paint_with_a_pocket_network(monkeypatch, tmp_path)
+    use_pocket_network(monkeypatch, tmp_path)
 
 
 def request(**settings: Any) -> api.Request:
@@ -244,7 +245,7 @@ def test_a_run_that_is_complete_survives_a_request_that_is_refused(
     api.paint(request(), output=output, run=folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     monkeypatch.undo()
-    paint_with_a_pocket_network(monkeypatch, tmp_path)
+    use_pocket_network(monkeypatch, tmp_path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(BadRequest):
         api.paint(request(device="cuda"), output=output, run=folder)

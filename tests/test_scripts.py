@@ -17,14 +17,15 @@ from typing import Any
 
 import pytest
 import torch
-from test_api import hang, paint_in_a_folder_of_pictures, random_pixels, save_random
-from test_cli import listing, painted, pixels_of, run
 
 from impasto import images, session
 from impasto.cli import display
 from impasto.networks.features import Network
 from impasto.planning import speed
 from impasto.recipe import loading
+from tests.support.pictures import random_pixels, read_pixels, save_random, stub_museum
+from tests.support.pocket_network import use_pocket_network_and_pictures
+from tests.support.program import folder_contents, run_command, run_stylize
 
 PAIR = ("photo.png", "painting.png")
 OUT = ("-o", "out.png")
@@ -34,7 +35,7 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    paint_in_a_folder_of_pictures(monkeypatch, tmp_path)
+    use_pocket_network_and_pictures(monkeypatch, tmp_path)
 
 
 # ---- how it ends ---------------------------------------------------------------------------------
@@ -54,15 +55,17 @@ def test_a_signal_keeps_the_picture_and_ends_as_the_signal_would(
         return call(self, picture, **how)
 
     monkeypatch.setattr(Network, "__call__", pressed)
-    assert run("stylize", *PAIR, *OUT, "--size", "64", "--iterations", "30", "--json") == code
+    assert (
+        run_command("stylize", *PAIR, *OUT, "--size", "64", "--iterations", "30", "--json") == code
+    )
     record = json.loads(capsys.readouterr().out)
     assert record["stopped"] is True and record["output"] == str(Path("out.png").absolute())
     assert any("Stopped after" in note for note in record["notes"])
-    assert pixels_of("out.png").shape == (48, 64, 3) and signal.getsignal(number) is before
+    assert read_pixels("out.png").shape == (48, 64, 3) and signal.getsignal(number) is before
 
 
 def test_a_run_that_comes_to_its_end_says_so(capsys: Captured):
-    assert run("stylize", *PAIR, *OUT, *QUICK, "--json") == 0
+    assert run_command("stylize", *PAIR, *OUT, *QUICK, "--json") == 0
     assert json.loads(capsys.readouterr().out)["stopped"] is False
 
 
@@ -95,22 +98,22 @@ def test_a_reader_that_goes_away_is_no_error_to_speak_of():
 
 
 def test_the_photo_comes_from_standard_input(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
-    whole, *_ = painted(capsys, *PAIR, *OUT, *QUICK)
+    whole, *_ = run_stylize(capsys, *PAIR, *OUT, *QUICK)
 
     class Stdin:
         buffer = io.BytesIO(Path("photo.png").read_bytes())
 
     monkeypatch.setattr(sys, "stdin", Stdin())
-    path, *_ = painted(capsys, "-", "painting.png", *QUICK)
-    assert path.name == "stdin-painting.png" and (pixels_of(path) == pixels_of(whole)).all()
+    path, *_ = run_stylize(capsys, "-", "painting.png", *QUICK)
+    assert path.name == "stdin-painting.png" and (read_pixels(path) == read_pixels(whole)).all()
 
 
 # ---- options -------------------------------------------------------------------------------------
 
 
 def test_of_an_option_that_is_given_twice_the_last_one_counts(capsys: Captured):
-    path, *_ = painted(capsys, *PAIR, "-o", "a.png", "--size", "80", *QUICK, "-o", "b.png")
-    assert path.name == "b.png" and pixels_of(path).shape == (48, 64, 3)
+    path, *_ = run_stylize(capsys, *PAIR, "-o", "a.png", "--size", "80", *QUICK, "-o", "b.png")
+    assert path.name == "b.png" and read_pixels(path).shape == (48, 64, 3)
 
 
 @pytest.mark.parametrize(
@@ -128,10 +131,15 @@ def test_of_an_option_that_is_given_twice_the_last_one_counts(capsys: Captured):
     ],
 )
 def test_what_other_programs_call_it_is_understood(option: str, hint: str, capsys: Captured):
-    before = listing()
-    assert run("stylize", *PAIR, option, "3") == 2
+    before = folder_contents()
+    assert run_command("stylize", *PAIR, option, "3") == 2
     out, err = capsys.readouterr()
-    assert option.partition("=")[0] in err and hint in err and out == "" and listing() == before
+    assert (
+        option.partition("=")[0] in err
+        and hint in err
+        and out == ""
+        and folder_contents() == before
+    )
 
 
 @pytest.mark.parametrize("given", ["2 minutes", "1:30", "90s", "1 min 30 sec"])
@@ -139,12 +147,12 @@ def test_a_time_as_people_say_it(given: str, capsys: Captured, monkeypatch: pyte
     monkeypatch.setattr(
         speed, "speed", lambda *_: speed.Speed((10_000, 0.0, 1.0), (20_000, 0.0, 2.0))
     )
-    painted(capsys, *PAIR, *OUT, "--time", given, "--size", "64", "--iterations", "1")
+    run_stylize(capsys, *PAIR, *OUT, "--time", given, "--size", "64", "--iterations", "1")
 
 
 def test_paintings_have_their_weights_with_them(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
-    hang(monkeypatch)
-    path, *_ = painted(
+    stub_museum(monkeypatch)
+    path, *_ = run_stylize(
         capsys, "photo.png", "painting.png:0.7", "other.png", "irises:.3", *OUT, *QUICK
     )
     kept = loading.from_json(images.embedded_recipe(path) or "")
@@ -154,16 +162,16 @@ def test_paintings_have_their_weights_with_them(capsys: Captured, monkeypatch: p
         ("irises", 0.3),
     ]
     Path("painting.png").rename("paint:0.5")  # a file of that very name
-    path, *_ = painted(capsys, "photo.png", "paint:0.5", "-o", "b.png", *QUICK)
+    path, *_ = run_stylize(capsys, "photo.png", "paint:0.5", "-o", "b.png", *QUICK)
     assert loading.from_json(images.embedded_recipe(path) or "").paintings[0].weight == 1
     for wrong in ("other.png:0", "other.png:0.0"):
-        assert run("stylize", "photo.png", wrong, "-o", "c.png", *QUICK) == 2
+        assert run_command("stylize", "photo.png", wrong, "-o", "c.png", *QUICK) == 2
         assert "must be above 0" in capsys.readouterr().err
 
 
 def test_weights_of_a_recipe_that_count_for_nothing_are_said(capsys: Captured):
-    painted(capsys, "photo.png", "painting.png:0.7", "other.png:0.3", *OUT, *QUICK)
-    _, _, err = painted(capsys, *PAIR, "-o", "b.png", "--recipe", "out.png", quiet=False)
+    run_stylize(capsys, "photo.png", "painting.png:0.7", "other.png:0.3", *OUT, *QUICK)
+    _, _, err = run_stylize(capsys, *PAIR, "-o", "b.png", "--recipe", "out.png", quiet=False)
     assert "The recipe weighs 2 paintings and 1 were given: their weights are equal." in err
 
 
@@ -178,20 +186,22 @@ def test_threads_and_kernel_are_those_that_are_named(
         lambda *a, **k: (seen.append(torch.get_num_threads()), call(*a, **k))[1],
     )
     assert (
-        run("stylize", *PAIR, *OUT, *QUICK, "--threads", "3", "--kernel", "channels-last", "--json")
+        run_command(
+            "stylize", *PAIR, *OUT, *QUICK, "--threads", "3", "--kernel", "channels-last", "--json"
+        )
         == 0
     )
     record = json.loads(capsys.readouterr().out)
     assert set(seen) == {3} and torch.get_num_threads() == before
     assert record["kernel"] == "channels-last"
     again = ("-o", "b.png", *QUICK, "--threads", "3", "--kernel", record["kernel"])
-    path, *_ = painted(capsys, *PAIR, *again)
+    path, *_ = run_stylize(capsys, *PAIR, *again)
     assert path.read_bytes() == Path("out.png").read_bytes().replace(b"out.png", b"b.png")
     for wrong in ("abacus", "conv2d 3>4@5=abacus"):
-        assert run("stylize", *PAIR, "-o", "c.png", *QUICK, "--kernel", wrong) == 2
+        assert run_command("stylize", *PAIR, "-o", "c.png", *QUICK, "--kernel", wrong) == 2
         assert "names no kernel" in capsys.readouterr().err
     monkeypatch.setattr(session, "has", lambda name, where: name != "nnpack")
-    assert run("stylize", *PAIR, "-o", "c.png", *QUICK, "--kernel", "nnpack") == 2
+    assert run_command("stylize", *PAIR, "-o", "c.png", *QUICK, "--kernel", "nnpack") == 2
     assert "'nnpack', which is not here" in capsys.readouterr().err
 
 
@@ -199,24 +209,27 @@ def test_threads_and_kernel_are_those_that_are_named(
 
 
 def test_a_plan_in_which_nothing_fits_is_a_refusal_that_names_the_sizes(capsys: Captured):
-    assert run("plan", *PAIR, "--size", "64", "--size", "96", "--memory", "130MB", "--json") == 2
+    assert (
+        run_command("plan", *PAIR, "--size", "64", "--size", "96", "--memory", "130MB", "--json")
+        == 2
+    )
     rows = json.loads(capsys.readouterr().out)
     assert [row["asked_size"] for row in rows] == [64, 96] and all(
         "needs" in row["error"] for row in rows
     )
-    assert run("plan", *PAIR, "--size", "64", "--memory", "130MB") == 2
-    assert run("plan", *PAIR, "--size", "64", "--size", "60000", "--json") == 0
+    assert run_command("plan", *PAIR, "--size", "64", "--memory", "130MB") == 2
+    assert run_command("plan", *PAIR, "--size", "64", "--size", "60000", "--json") == 0
 
 
 def test_the_museum_as_json(capsys: Captured):
-    assert run("museum", "gogh", "irises", "--json") == 0
+    assert run_command("museum", "gogh", "irises", "--json") == 0
     [work] = json.loads(capsys.readouterr().out)
     assert (
         work["name"] == "irises"
         and work["artist"] == "Vincent van Gogh"
         and work["licence"].startswith("CC0")
     )
-    assert run("museum", "gogh", "irises") == 0
+    assert run_command("museum", "gogh", "irises") == 0
     assert "1 painting, The" in capsys.readouterr().out
 
 
@@ -224,12 +237,12 @@ def test_progress_is_told_where_there_is_no_terminal(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(display, "_LINE_SECONDS", 0.0)
-    _, _, err = painted(capsys, *PAIR, *OUT, "--size", "64", "--iterations", "4", quiet=False)
+    _, _, err = run_stylize(capsys, *PAIR, *OUT, "--size", "64", "--iterations", "4", quiet=False)
     lines = [line for line in err.splitlines() if "done, loss" in line]
     assert len(lines) == 4 and re.fullmatch(
         r"painting 64x48: 25% done, loss [\d.]+  \d+ s left", lines[0]
     )
-    _, _, err = painted(capsys, *PAIR, "-o", "b.png", "--size", "64", "--iterations", "4")
+    _, _, err = run_stylize(capsys, *PAIR, "-o", "b.png", "--size", "64", "--iterations", "4")
     assert err == ""
 
 
@@ -242,7 +255,7 @@ def test_reading_that_takes_long_is_said(capsys: Captured, monkeypatch: pytest.M
 
     monkeypatch.setattr(images, "read", slow)
     monkeypatch.setattr(display, "_SLOW_SECONDS", 0.05)
-    _, _, err = painted(capsys, *PAIR, *OUT, *QUICK, quiet=False)
+    _, _, err = run_stylize(capsys, *PAIR, *OUT, *QUICK, quiet=False)
     assert err.splitlines()[:2] == [
         "Reading photo.png and painting.png.",
         "Painting from photo.png and painting.png.",
@@ -257,34 +270,34 @@ def test_a_file_that_a_recipe_names_is_compared_and_found_by_its_hash(
 ):
     Path("made").mkdir()
     save_random("made/start.png", 48, 64, seed=6)
-    first, *_ = painted(capsys, *PAIR, "-o", "made/out.png", *QUICK, "--init", "made/start.png")
+    first, *_ = run_stylize(capsys, *PAIR, "-o", "made/out.png", *QUICK, "--init", "made/start.png")
 
     save_random("start.png", 48, 64, seed=7)  # another one of that name, here
-    again, *_ = painted(capsys, *PAIR, "-o", "a.png", "--recipe", "made/out.png")
+    again, *_ = run_stylize(capsys, *PAIR, "-o", "a.png", "--recipe", "made/out.png")
     assert again.read_bytes() == first.read_bytes()  # that of the recipe's own folder was taken
 
     Path("made/start.png").rename("made/renamed.png")
-    again, *_ = painted(capsys, *PAIR, "-o", "b.png", "--recipe", "made/out.png")
-    assert (pixels_of(again) == pixels_of(first)).all()
+    again, *_ = run_stylize(capsys, *PAIR, "-o", "b.png", "--recipe", "made/out.png")
+    assert (read_pixels(again) == read_pixels(first)).all()
 
     Path("made/renamed.png").unlink()
-    before = listing()
-    assert run("stylize", *PAIR, "-o", "c.png", "--recipe", "made/out.png") == 2
+    before = folder_contents()
+    assert run_command("stylize", *PAIR, "-o", "c.png", "--recipe", "made/out.png") == 2
     err = capsys.readouterr().err
     assert (
         "start.png is not the file that the recipe was made with" in err
         and "--init" in err
-        and listing() == before
+        and folder_contents() == before
     )
-    other, *_ = painted(
+    other, *_ = run_stylize(
         capsys, *PAIR, "-o", "c.png", "--recipe", "made/out.png", "--init", "start.png"
     )
-    assert (pixels_of(other) != pixels_of(first)).any()
+    assert (read_pixels(other) != read_pixels(first)).any()
 
 
 def test_an_init_of_another_shape_and_a_small_painting_are_said(capsys: Captured):
     save_random("start.png", 64, 64, seed=6)
-    _, _, err = painted(
+    _, _, err = run_stylize(
         capsys,
         *PAIR,
         *OUT,
@@ -304,7 +317,7 @@ def test_an_init_of_another_shape_and_a_small_painting_are_said(capsys: Captured
     "option", ["--style-weight", "--content-weight", "--smooth-weight", "--bounds-weight"]
 )
 def test_a_weight_that_no_gradient_can_have_is_refused(option: str, capsys: Captured):
-    assert run("stylize", *PAIR, *OUT, option, "1e20") == 2
+    assert run_command("stylize", *PAIR, *OUT, option, "1e20") == 2
     assert (
         f"{option[2:]} is '1e20', but it must be less than or equal to" in capsys.readouterr().err
     )
@@ -322,12 +335,12 @@ def test_a_picture_of_many_pixels_is_read_once_and_reduced(
         return picture
 
     monkeypatch.setattr(images, "read", watched)
-    path, *_ = painted(
+    path, *_ = run_stylize(
         capsys, *PAIR, *OUT, "--size", "96", "--schedule-coarsest", "48", "--iterations", "1"
     )
     assert [name for name, _ in seen] == ["photo.png", "painting.png"]
     assert seen[0][1].full_size == (900, 1200) and 192 <= seen[0][1].size.long_side < 400
-    assert pixels_of(path).shape == (72, 96, 3)
+    assert read_pixels(path).shape == (72, 96, 3)
 
 
 def test_a_picture_too_large_to_read_is_refused_before_it_is(
@@ -335,7 +348,7 @@ def test_a_picture_too_large_to_read_is_refused_before_it_is(
 ):
     save_random("photo.png", 3000, 4000)
     monkeypatch.setattr(images, "read", lambda *_, **__: pytest.fail("it was read"))
-    assert run("stylize", *PAIR, *OUT, "--size", "0", "--memory", "200MB") == 2
+    assert run_command("stylize", *PAIR, *OUT, "--size", "0", "--memory", "200MB") == 2
     err = capsys.readouterr().err
     assert re.search(
         r"Reading photo\.png \(4000x3000\) takes about \d+ MB, and --memory allows 200 MB\.", err

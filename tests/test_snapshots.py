@@ -10,9 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_api import paint_with_a_pocket_network, random_pixels, save_random
-from test_cli import run
-from test_resume import ask, stop_after
 
 from impasto import api, images
 from impasto.errors import BadRequest, CannotWrite
@@ -21,6 +18,10 @@ from impasto.inputs import request
 from impasto.recipe import loading, records
 from impasto.runs import folder, snapshots
 from impasto.runs.snapshots import Snapshots
+from tests.support.pictures import random_pixels, save_random
+from tests.support.pocket_network import use_pocket_network
+from tests.support.program import run_command
+from tests.support.small_runs import make_request, stop_after
 
 Captured = pytest.CaptureFixture[str]
 OUT = Path("out.png")
@@ -29,7 +30,7 @@ RUN = Path("out.png.run")
 
 @pytest.fixture(autouse=True)
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    paint_with_a_pocket_network(monkeypatch, tmp_path)
+    use_pocket_network(monkeypatch, tmp_path)
 
 
 def kept() -> dict[int, bytes]:
@@ -69,21 +70,21 @@ def test_which_evaluations_are_meant():
     ["0", "-3", "x", "1.5", "every=", "every=0", "each=3", "every=3,every=4", "1;2", "9" * 5000],
 )
 def test_a_bad_number_is_refused_before_anything_is_read(bad: str, capsys: Captured):
-    assert run("stylize", "nowhere.png", "nothing.png", f"--snapshots={bad}") == 2
+    assert run_command("stylize", "nowhere.png", "nothing.png", f"--snapshots={bad}") == 2
     assert "snapshots" in capsys.readouterr().err
     assert not list(Path().glob("*.run"))
 
 
 def test_snapshots_need_a_folder(capsys: Captured):
-    assert run("stylize", "nowhere.png", "nothing.png", "--no-run", "--snapshots", "3") == 2
+    assert run_command("stylize", "nowhere.png", "nothing.png", "--no-run", "--snapshots", "3") == 2
     assert "--no-run" in capsys.readouterr().err
     with pytest.raises(CannotWrite):
-        api.paint(ask(Path()), snapshots=[3])
+        api.paint(make_request(Path()), snapshots=[3])
 
 
 @pytest.mark.parametrize("stop", [1, 4, 6])
 def test_a_snapshot_is_the_picture_of_a_run_that_was_stopped_there(stop: int):
-    whole = api.paint(ask(Path()), output=OUT, run=RUN, snapshots=range(1, 10))
+    whole = api.paint(make_request(Path()), output=OUT, run=RUN, snapshots=range(1, 10))
     assert [evaluations for evaluations, _ in folder.kept_snapshots(RUN)] == list(range(1, 10))
     assert (
         whole.record["snapshots"]["count"] == 9
@@ -92,7 +93,9 @@ def test_a_snapshot_is_the_picture_of_a_run_that_was_stopped_there(stop: int):
     shot = images.read(folder.kept_snapshots(RUN)[stop - 1][1], max_megapixels=1)
     assert max(shot.size) == (48 if stop <= 4 else 96)
     watch, _ = stop_after(stop)
-    api.paint(ask(Path()), output=Path("short.png"), run=Path("short.png.run"), watch=watch)
+    api.paint(
+        make_request(Path()), output=Path("short.png"), run=Path("short.png.run"), watch=watch
+    )
     stopped = images.read("short.png", max_megapixels=1)
     assert np.abs(images.resize(shot.pixels, stopped.size) - stopped.pixels).max() < (
         1.5 / 255 if stop <= 4 else 1e-6
@@ -100,17 +103,17 @@ def test_a_snapshot_is_the_picture_of_a_run_that_was_stopped_there(stop: int):
 
 
 def test_snapshots_do_not_change_the_picture():
-    plain = api.paint(ask(Path()), output=OUT, run=RUN)
+    plain = api.paint(make_request(Path()), output=OUT, run=RUN)
     assert "snapshots" not in plain.record and not (RUN / folder.SNAPSHOTS).exists()
     with pytest.raises(
         CannotWrite, match="finished already, without these snapshots; it is kept"
     ) as found:
-        api.paint(ask(Path()), output=OUT, run=RUN, snapshots="every=2")
+        api.paint(make_request(Path()), output=OUT, run=RUN, snapshots="every=2")
     assert "--fresh" in found.value.hint
-    again = api.paint(ask(Path()), output=OUT, run=RUN, snapshots="every=2", fresh=True)
+    again = api.paint(make_request(Path()), output=OUT, run=RUN, snapshots="every=2", fresh=True)
     assert again.pixels.tobytes() == plain.pixels.tobytes() and len(kept()) > 0
     assert (
-        api.paint(ask(Path()), output=OUT, run=RUN, snapshots="every=2").record["seconds"]
+        api.paint(make_request(Path()), output=OUT, run=RUN, snapshots="every=2").record["seconds"]
         == again.record["seconds"]
     )
 
@@ -124,7 +127,7 @@ def test_a_kill_and_a_resume_leave_the_same_set(state: int):
     class Killed(BaseException):
         pass
 
-    api.paint(ask(Path()), output=OUT, run=RUN, snapshots="every=2,5")
+    api.paint(make_request(Path()), output=OUT, run=RUN, snapshots="every=2,5")
     whole = kept()
     assert list(whole) == [2, 4, 5, 6, 8]
     keep = folder.Run.keep
@@ -139,17 +142,18 @@ def test_a_kill_and_a_resume_leave_the_same_set(state: int):
         if facts["evaluations"] == state:
             keep(log, tensors, facts)  # type: ignore[arg-type]
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folder.Run, "keep", at_once)
-        api.paint(
-            ask(Path()),
-            output=OUT,
-            run=RUN,
-            snapshots="every=2,5",
-            checkpoint_seconds=0,
-            watch=api.Watch(event),
-            fresh=True,
-        )
+        with pytest.raises(Killed):
+            api.paint(
+                make_request(Path()),
+                output=OUT,
+                run=RUN,
+                snapshots="every=2,5",
+                checkpoint_seconds=0,
+                watch=api.Watch(event),
+                fresh=True,
+            )
     assert list(kept()) == [2, 4, 5, 6]
     (RUN / folder.SNAPSHOTS / f".impasto-{'0' * 16}-{'1' * 16}.part").write_bytes(b"half")
     api.resume(RUN)  # which remembers what was asked for
@@ -158,19 +162,23 @@ def test_a_kill_and_a_resume_leave_the_same_set(state: int):
 
 
 def test_a_fresh_run_removes_those_of_an_earlier_one():
-    api.paint(ask(Path()), output=OUT, run=RUN, snapshots="every=2")
-    api.paint(ask(Path()), output=OUT, run=RUN, snapshots="5", fresh=True)
+    api.paint(make_request(Path()), output=OUT, run=RUN, snapshots="every=2")
+    api.paint(make_request(Path()), output=OUT, run=RUN, snapshots="5", fresh=True)
     assert list(kept()) == [5]
     (RUN / folder.SNAPSHOTS / "mine.png").write_bytes(b"precious")
     with pytest.raises(CannotWrite, match=r"it holds snapshots/mine\.png"):
-        api.paint(ask(Path()), output=OUT, run=RUN)
+        api.paint(make_request(Path()), output=OUT, run=RUN)
     assert list(kept()) == [5] and (RUN / folder.SNAPSHOTS / "mine.png").exists()
 
 
 def test_what_never_comes_is_said_before_the_start():
     seen: list[Event] = []
     api.paint(
-        ask(Path()), output=OUT, run=RUN, snapshots="2,300,every=50", watch=api.Watch(seen.append)
+        make_request(Path()),
+        output=OUT,
+        run=RUN,
+        snapshots="2,300,every=50",
+        watch=api.Watch(seen.append),
     )
     assert (
         isinstance(seen[1], Warned)
@@ -188,7 +196,9 @@ def test_a_folder_that_cannot_be_written_does_not_take_the_picture_with_it():
             return
         (RUN / folder.SNAPSHOTS).write_text("in the way")
 
-    api.paint(ask(Path()), output=OUT, run=RUN, snapshots="every=2", watch=api.Watch(event))
+    api.paint(
+        make_request(Path()), output=OUT, run=RUN, snapshots="every=2", watch=api.Watch(event)
+    )
     assert OUT.is_file() and "could not be written in full" in str(seen[-1])
 
 
@@ -217,7 +227,7 @@ def test_the_command_keeps_them(capsys: Captured):
         "4",
         "--json",
     )
-    assert run(*command, "--snapshots", "every=2") == 0
+    assert run_command(*command, "--snapshots", "every=2") == 0
     assert json.loads(capsys.readouterr().out)["snapshots"]["count"] == 2
     assert list(kept()) == [2, 4]
     with pytest.raises(BadRequest):

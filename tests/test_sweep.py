@@ -13,9 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_api import hang, random_pixels, save_random
-from test_cli import run
-from test_compare import paint_and_judge_with_pocket_networks
 
 import impasto
 from impasto import events, images, session
@@ -26,6 +23,9 @@ from impasto.images import lettering
 from impasto.networks import weights
 from impasto.runs import folder as runs
 from impasto.sweep import sweep
+from tests.support.pictures import random_pixels, save_random, stub_museum
+from tests.support.pocket_network import use_pocket_painter_and_evaluators
+from tests.support.program import run_command
 
 Captured = pytest.CaptureFixture[str]
 
@@ -36,7 +36,7 @@ NAMES = ["20_init-content", "20_init-noise", "80_init-content", "80_init-noise"]
 
 @pytest.fixture(autouse=True)
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    paint_and_judge_with_pocket_networks(monkeypatch, tmp_path)
+    use_pocket_painter_and_evaluators(monkeypatch, tmp_path)
 
 
 def swept(watch: impasto.Watch | None = None, **settings: Any) -> sweep.Sweep:
@@ -165,7 +165,7 @@ def test_the_network_is_read_once(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_painting_of_the_museum_and_pictures_without_files(monkeypatch: pytest.MonkeyPatch):
-    hang(monkeypatch)
+    stub_museum(monkeypatch)
     found = impasto.sweep(
         random_pixels(75, 100), "irises", "here", seed=range(2), init="noise", **QUICK
     )
@@ -324,7 +324,10 @@ FAST = ("--size", "64", "--iterations", "2")
 
 def test_the_command_says_before_what_it_will_paint_and_after_where_it_is(capsys: Captured):
     assert (
-        run("sweep", *PAIR, "--init", "content,noise", "--strength=20,80", *FAST, "-o", "out") == 0
+        run_command(
+            "sweep", *PAIR, "--init", "content,noise", "--strength=20,80", *FAST, "-o", "out"
+        )
+        == 0
     )
     out, err = capsys.readouterr()
     assert out.splitlines() == [str(Path("out/poster.png")), str(Path("out/sweep.csv"))]
@@ -334,11 +337,14 @@ def test_the_command_says_before_what_it_will_paint_and_after_where_it_is(capsys
     assert len([line for line in lines if line.startswith("note:")]) <= 1
     assert [row["init"] for row in table()[:4]] == ["content", "content", "noise", "noise"]
     assert (
-        run("sweep", *PAIR, "--init", "content,noise", "--strength=20,80", *FAST, "-o", "out") == 0
+        run_command(
+            "sweep", *PAIR, "--init", "content,noise", "--strength=20,80", *FAST, "-o", "out"
+        )
+        == 0
     )
     assert "4 of them there already" in capsys.readouterr().err
     assert (
-        run(
+        run_command(
             "sweep",
             *PAIR,
             "--init",
@@ -367,7 +373,7 @@ def test_control_c_ends_a_sweep_in_a_poster(capsys: Captured, monkeypatch: pytes
         return original(*given, **named)
 
     monkeypatch.setattr(sweep.api, "paint", paint)
-    assert run("sweep", *PAIR, "--strength", "10:90:5", *FAST, "-o", "out") == 130
+    assert run_command("sweep", *PAIR, "--strength", "10:90:5", *FAST, "-o", "out") == 130
     out, err = capsys.readouterr()
     assert "Stopping after this step" in err
     assert "1 of 5 pictures are done. The same command continues from here." in err
@@ -426,7 +432,7 @@ def test_a_bad_request_is_one_sentence_before_any_network(
     monkeypatch.setattr(weights, "load", load)
     arguments, words = BAD[case]
     before = sorted(str(path) for path in Path().rglob("*"))
-    assert run("sweep", *arguments) == 2
+    assert run_command("sweep", *arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert words in err
@@ -437,10 +443,10 @@ def test_a_bad_request_is_one_sentence_before_any_network(
 def test_more_than_a_hundred_are_painted_where_that_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ):
-    monkeypatch.setattr(sweep.axes, "MOST", 2)
-    assert run("sweep", *PAIR, "--seed", "0:2", *FAST) == 2
+    monkeypatch.setattr(sweep.grid, "MOST", 2)
+    assert run_command("sweep", *PAIR, "--seed", "0:2", *FAST) == 2
     assert "--yes" in capsys.readouterr().err
-    assert run("sweep", *PAIR, "--seed", "0:2", *FAST, "--yes", "-o", "out") == 0
+    assert run_command("sweep", *PAIR, "--seed", "0:2", *FAST, "--yes", "-o", "out") == 0
     assert len(pictures()) == 3
 
 

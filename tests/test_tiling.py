@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from impasto.geometry import Grid, Region, Size
+from impasto.geometry import Grid, Size
 from impasto.networks.features import Network
 from impasto.objectives import content
 from impasto.objectives.base import Objective, TileContext
@@ -25,23 +25,14 @@ from impasto.objectives.smooth import MEASURES, Bounds, Smooth
 from impasto.optimize.tiling import Value, measured, targets, value_and_gradient
 from impasto.storage.tensors import (
     DiskStore,
-    InMemoryTensor,
     MemoryStore,
-    StoredTensor,
     TensorStore,
 )
+from tests.support.loss_setup import targets_by_tile
 
 SCALINGS: tuple[content.Scaling, ...] = get_args(content.Scaling)
 TERMS = [*STATISTICS, *SCALINGS, *MEASURES, "bounds"]
 LAYERS = {"conv1_1": 0.5, "relu2_1": 1.0, "conv2_2": 2.0, "conv3_1": 0.25}
-
-
-def parts(map: Tensor, stride: int, grid: Grid) -> dict[Region, StoredTensor]:
-    """A whole map as the targets of each tile."""
-    return {
-        tile.core: InMemoryTensor(map[(..., *TileContext(tile, grid.size).region(stride).slices)])
-        for tile in grid
-    }
 
 
 @dataclass(frozen=True)
@@ -105,7 +96,7 @@ def bench(network_of: Callable[..., Network], picture_of: Callable[..., Tensor])
         others += [Bounds(2.0)] if term in ("bounds", "all") else []
 
         def objectives(grid: Grid) -> list[Objective]:
-            targets = {name: parts(whole[name], strides[name], grid) for name in layers}
+            targets = {name: targets_by_tile(whole[name], strides[name], grid) for name in layers}
             scalings = [scaling for scaling in SCALINGS if term in (scaling, "all")]
             return [
                 *(Content(targets, strides, layers, scaling, 0.1) for scaling in scalings),
@@ -232,7 +223,7 @@ def test_targets_in_tiles_are_the_parts_of_the_whole_map(
     found, whole = targets(photo, network, strides, grid, scratch), network(photo)
     assert set(found) == set(LAYERS)
     for name, stride in strides.items():
-        expected = parts(whole[name], stride, grid)
+        expected = targets_by_tile(whole[name], stride, grid)
         assert set(found[name]) == set(expected) == {tile.core for tile in grid}
         for core, part in expected.items():
             kept = found[name][core].load()

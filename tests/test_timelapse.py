@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_api import random_pixels
-from test_cli import run
-from test_history import PLANNED, step, written
 
 from impasto import images
 from impasto.errors import BadRequest
 from impasto.geometry import Size
 from impasto.runs import folder, snapshots
 from impasto.runs.timelapse import Timing
+from tests.support.pictures import random_pixels
+from tests.support.program import run_command
+from tests.support.run_logs import PLANNED, stepped, write_log
 
 Captured = pytest.CaptureFixture[str]
 FOLDER = Path("a.png.run")
@@ -30,7 +30,7 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     and a result.
     """
     monkeypatch.chdir(tmp_path)
-    written(FOLDER, PLANNED, *(step(number, float(number)) for number in range(1, 7)))
+    write_log(FOLDER, PLANNED, *(stepped(number, float(number)) for number in range(1, 7)))
     for number, grey in enumerate(GREYS, 1):
         size = Size(24, 32) if number <= 2 else Size(48, 64)
         shot(FOLDER / folder.SNAPSHOTS / snapshots.file_name(number), grey, size)
@@ -48,7 +48,7 @@ def shot(path: Path, grey: int, size: Size) -> None:
 
 
 def film(*options: str) -> Path:
-    assert run("timelapse", str(FOLDER), *options) == 0
+    assert run_command("timelapse", str(FOLDER), *options) == 0
     return Path(options[options.index("-o") + 1]) if "-o" in options else Path("a.png.mp4")
 
 
@@ -158,14 +158,14 @@ def test_a_snapshot_that_was_cut_short_is_left_out():
 )
 def test_what_cannot_be_made_is_refused(options: tuple[str, ...], said: str, capsys: Captured):
     before = sorted(Path().rglob("*"))
-    assert run("timelapse", str(FOLDER), *options) == 2
+    assert run_command("timelapse", str(FOLDER), *options) == 2
     assert said in capsys.readouterr().err and sorted(Path().rglob("*")) == before
 
 
 def test_a_run_without_snapshots_is_refused_with_what_to_do(capsys: Captured):
     for path in (FOLDER / folder.SNAPSHOTS).iterdir():
         path.unlink()
-    assert run("timelapse", "a.png.run", "-o", "film.gif") == 2
+    assert run_command("timelapse", "a.png.run", "-o", "film.gif") == 2
     assert "--snapshots every=3" in capsys.readouterr().err
 
 
@@ -183,26 +183,26 @@ def without_av(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_missing_library_is_named(without_av: None, capsys: Captured):
-    assert run("timelapse", "a.png.run", "-o", "film.mp4") == 2
+    assert run_command("timelapse", "a.png.run", "-o", "film.mp4") == 2
     assert "impasto[video]" in capsys.readouterr().err and not Path("film.mp4").exists()
 
 
 def test_without_a_name_and_the_library_the_film_is_a_webp_and_one_note_says_so(
     without_av: None, capsys: Captured
 ):
-    assert run("timelapse", "a.png.run") == 0
+    assert run_command("timelapse", "a.png.run") == 0
     out, err = capsys.readouterr()
     assert Path(out.strip()) == Path("a.png.webp").resolve() and not Path("a.png.mp4").exists()
     assert err.count("note:") == 1 and "pip install 'impasto[video]'" in err
     with Image.open("a.png.webp") as image:
         assert image.format == "WEBP" and image.n_frames == 5
-    assert run("timelapse", "a.png.run", "-o", "film.webp") == 0
+    assert run_command("timelapse", "a.png.run", "-o", "film.webp") == 0
     assert capsys.readouterr().err == ""
 
 
 def test_without_a_name_the_film_is_an_mp4_where_one_can_be_written(capsys: Captured):
     pytest.importorskip("av")
-    assert run("timelapse", "a.png.run") == 0
+    assert run_command("timelapse", "a.png.run") == 0
     out, err = capsys.readouterr()
     assert (
         Path(out.strip()) == Path("a.png.mp4").resolve()

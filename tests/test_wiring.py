@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_api import paint_with_a_pocket_network, save_random
 
 from impasto import images, session
 from impasto.errors import DoesNotFit
@@ -25,28 +24,22 @@ from impasto.inputs import Request, request
 from impasto.optimize import loss
 from impasto.optimize.state import State
 from impasto.planning import memory as planning
-from impasto.planning import schedule, speed
+from impasto.planning import schedule
 from impasto.recipe import loading
 from impasto.recipe.records import Recipe
 from impasto.runs.folder import Checkpoint
 from impasto.storage.tensors import DiskStore, MemoryStore
+from tests.support.pictures import save_random
+from tests.support.pocket_network import set_speed, use_pocket_network
 
 QUICK: dict[str, Any] = {"size": 96, "iterations": "3,3", "schedule_coarsest": 48}
 
 
 @pytest.fixture(autouse=True)
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    paint_with_a_pocket_network(monkeypatch, tmp_path)
+    use_pocket_network(monkeypatch, tmp_path)
     save_random("photo.png", 480, 640)
     save_random("painting.png", 60, 80, seed=1)
-
-
-def slow_machine(monkeypatch: pytest.MonkeyPatch, pixel: float = 1e-6) -> None:
-    """A machine that takes so many seconds for each pixel of an evaluation, and no time for
-    anything else.
-    """
-    found = speed.Speed((10_000, 0.0, 10_000 * pixel), (20_000, 0.0, 20_000 * pixel))
-    monkeypatch.setattr(speed, "speed", lambda *_: found)
 
 
 def free(monkeypatch: pytest.MonkeyPatch, memory: int = 2**40, disk: int = 2**40) -> None:
@@ -112,7 +105,7 @@ def test_a_photo_that_is_not_to_be_prepared_is_not_copied():
 
 
 def test_what_is_planned_is_what_will_be_done(monkeypatch: pytest.MonkeyPatch):
-    slow_machine(monkeypatch)
+    set_speed(monkeypatch, 1e-6)
     free(monkeypatch, 2**40)
     ready = bench()
     planned, way = ready.planned(ready.asked)
@@ -268,7 +261,7 @@ def cost(ready: session.Bench, asked: Request) -> float:
 def test_the_size_and_the_evaluations_fit_into_the_time(
     monkeypatch: pytest.MonkeyPatch, seconds: float
 ):
-    slow_machine(monkeypatch, 1e-4)
+    set_speed(monkeypatch, 1e-4)
     free(monkeypatch)
     ready = bench()
     found = ready.within(seconds, frozenset())
@@ -279,7 +272,7 @@ def test_the_size_and_the_evaluations_fit_into_the_time(
 
 
 def test_the_machine_is_asked_once_for_all_candidates(monkeypatch: pytest.MonkeyPatch):
-    slow_machine(monkeypatch)
+    set_speed(monkeypatch, 1e-6)
     ready, asked = bench(), [0]
 
     def changing(where: torch.device) -> int:
@@ -294,7 +287,7 @@ def test_the_machine_is_asked_once_for_all_candidates(monkeypatch: pytest.Monkey
 def test_a_size_that_is_chosen_is_of_the_long_side_and_one_that_is_named_of_the_side_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    slow_machine(monkeypatch)
+    set_speed(monkeypatch, 1e-6)
     ready = bench(side="short", size=60)
     chosen, named = ready.within(5.0, set()), ready.within(5.0, {"size"})
     assert chosen.recipe.side == "long" and chosen.plan.size.long_side == chosen.recipe.size
@@ -302,7 +295,7 @@ def test_a_size_that_is_chosen_is_of_the_long_side_and_one_that_is_named_of_the_
 
 
 def test_what_is_named_stays(monkeypatch: pytest.MonkeyPatch):
-    slow_machine(monkeypatch)
+    set_speed(monkeypatch, 1e-6)
     free(monkeypatch)
     ready = bench(size=200)
     assert ready.within(1000, frozenset({"size", "strength"})).recipe.size == 200
@@ -311,7 +304,7 @@ def test_what_is_named_stays(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_size_that_the_memory_does_not_allow_is_not_chosen(monkeypatch: pytest.MonkeyPatch):
     """However much time there is; and nothing is refused for a size that nobody asked for."""
-    slow_machine(monkeypatch)
+    set_speed(monkeypatch, 1e-6)
     free(monkeypatch, disk=0)
     roomy = bench()
     small = planning.memory(
@@ -328,7 +321,7 @@ def test_a_size_that_the_memory_does_not_allow_is_not_chosen(monkeypatch: pytest
 
 
 def test_where_no_size_is_allowed_it_is_refused(monkeypatch: pytest.MonkeyPatch):
-    slow_machine(monkeypatch)
+    set_speed(monkeypatch, 1e-6)
     ready = bench(memory="1MB")
     with pytest.raises(DoesNotFit):
         ready.planned(ready.within(1000, frozenset()))

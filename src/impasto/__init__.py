@@ -13,32 +13,48 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from impasto.api import Watch as Watch
-    from impasto.api import iterate as iterate
-    from impasto.api import load_recipe as load_recipe
+    from impasto.api import explain as explain
+    from impasto.api import fetch as fetch
+    from impasto.api import museum as museum
+    from impasto.api import plan as plan
+    from impasto.api import recipes as recipes
+    from impasto.api import report as report
+    from impasto.api import resume as resume
     from impasto.api import stylize as stylize
+    from impasto.api import timelapse as timelapse
     from impasto.compare.scoring import compare as compare
     from impasto.errors import BadRequest as BadRequest
     from impasto.errors import Failed as Failed
     from impasto.errors import ImpastoError as ImpastoError
+    from impasto.images.recipe_source import load_recipe as load_recipe
     from impasto.recipe.records import Recipe as Recipe
     from impasto.result import Painting as Painting
+    from impasto.session import Session as Session
+    from impasto.session import prepare as prepare
     from impasto.sweep.sweep import sweep as sweep
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULES = {
     "BadRequest": "impasto.errors",
     "Failed": "impasto.errors",
     "ImpastoError": "impasto.errors",
     "Painting": "impasto.result",
     "Recipe": "impasto.recipe.records",
-    "Watch": "impasto.api",
+    "Session": "impasto.session",
     "compare": "impasto.compare.scoring",
-    "iterate": "impasto.api",
-    "load_recipe": "impasto.api",
+    "explain": "impasto.api",
+    "fetch": "impasto.api",
+    "load_recipe": "impasto.images.recipe_source",
+    "museum": "impasto.api",
+    "plan": "impasto.api",
+    "prepare": "impasto.session",
+    "recipes": "impasto.api",
+    "report": "impasto.api",
+    "resume": "impasto.api",
     "stylize": "impasto.api",
     "sweep": "impasto.sweep.sweep",
+    "timelapse": "impasto.api",
 }
 
 __all__ = [
@@ -47,20 +63,28 @@ __all__ = [
     "ImpastoError",
     "Painting",
     "Recipe",
-    "Watch",
+    "Session",
     "__version__",
     "compare",
-    "iterate",
+    "explain",
+    "fetch",
     "load_recipe",
+    "museum",
+    "plan",
+    "prepare",
+    "recipes",
+    "report",
+    "resume",
     "stylize",
     "sweep",
+    "timelapse",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'impasto' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -6,6 +6,7 @@ It knows names and JSON; it refuses to know who emits an event and who watches.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,15 +90,31 @@ class Finished(Event):
 
 @dataclass(frozen=True)
 class Failed(Event):
-    """The run could not go on; the last good picture is in the state. ``memory``: for want of it."""
+    """The run could not go on; the best picture is in the state. ``memory``: it ran out."""
 
     message: str
     memory: bool = False
 
 
-KINDS = {
-    kind.__name__: kind for kind in (Planned, Started, Stepped, StageDone, Warned, Finished, Failed)
-}
+@dataclass(frozen=True)
+class InputsChecked(Event):
+    """All that can be checked before the network is loaded has been checked."""
+
+
+@dataclass(frozen=True)
+class Downloading(Event):
+    """An asset is being fetched: its name, bytes so far, and all bytes."""
+
+    name: str
+    bytes_done: int
+    bytes_total: int
+
+
+_KINDS = (
+    *(Planned, Started, Stepped, StageDone, Warned, Finished, Failed),
+    *(InputsChecked, Downloading),
+)
+KINDS = {kind.__name__: kind for kind in _KINDS}
 
 
 def to_dict(event: Event) -> dict[str, Any]:
@@ -114,3 +131,19 @@ def from_dict(values: dict[str, Any]) -> Event:
     if "stages" in fields:
         fields["stages"] = tuple((Size(*size), steps) for size, steps in fields["stages"])
     return kind(**fields)
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """How a caller follows the work and stops it. Both are called from the working thread.
+
+    ``on_event``: called with everything that happens. ``cancel``: asked between steps; the work
+    ends after the current step if it returns True.
+    """
+
+    on_event: Callable[[Event], None] = lambda event: None
+    cancel: Callable[[], bool] = lambda: False
+
+    def progress(self, name: str, bytes_done: int, bytes_total: int) -> None:
+        """Report the progress of a download as an event."""
+        self.on_event(Downloading(name, bytes_done, bytes_total))

@@ -1,429 +1,401 @@
-"""Wires the rooms together for one request: network, device, speed, plan and engine, and the stream
-that they give.
+"""One picture to paint: inputs, network, device and execution plan. Everything is assembled here.
 
-It knows in which order they are set up and what is said about it. It refuses to know output files,
-run folders' layout and options.
+session = prepare("photo.jpg", "irises", size=512)
+print(session.plan.seconds, session.plan.memory_bytes)
+for event, state in session.run():
+    ...
+session.result(state).save("painted.png")
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
-from impasto import images
+from impasto import images, inputs
 from impasto.assets import catalogue
 from impasto.errors import BadRecipe, DoesNotFit
 from impasto.events import Event, Planned, Warned
 from impasto.geometry import Size
-from impasto.hardware import allocator, devices, kernel_cache, system_memory
+from impasto.hardware import allocator, devices, system_memory
 from impasto.hardware.contention import check_process, good_neighbour
+from impasto.hardware.threads import use_threads
 from impasto.images import color_transfer
-from impasto.inputs import Request, replanned, wanted_layers
-from impasto.networks import rescale, vgg, weights
-from impasto.networks.convolution import KERNELS, Kernel, has
+from impasto.images.opening import Source
+from impasto.images.recipe_source import load_recipe
+from impasto.inputs import Inputs
+from impasto.networks.convolution import Kernel
 from impasto.networks.features import Network
 from impasto.objectives.base import Objective
-from impasto.optimize import loop, loss
-from impasto.optimize.loss import Tools
+from impasto.optimize import loss
+from impasto.optimize.checkpoint import Checkpoint
+from impasto.optimize.execution import Execution, disk_folder, make_execution
+from impasto.optimize.loss import Problem
+from impasto.optimize.runner import autograd_enabled, run_problem
 from impasto.optimize.state import State
 from impasto.optimize.tiling import value_and_gradient
-from impasto.planning import memory, time_budget
-from impasto.planning import speed as speed_
-from impasto.planning.schedule import Plan
-from impasto.planning.speed_cache import allowance, expected, measured
+from impasto.planning import memory, speed_cache, time_budget
+from impasto.planning.memory import ExecutionPlan, MemoryBudget
+from impasto.planning.network_choice import (
+    choose_kernel,
+    evaluation_key,
+    load_network,
+    network_key,
+    saved_kernel,
+)
+from impasto.planning.speed import Speed
+from impasto.planning.time_budget import TimeBudget
+from impasto.recipe.loading import DEFAULT_RECIPE
 from impasto.recipe.records import Recipe
 from impasto.recipe.values import bytes_text
-from impasto.storage.tensors import DiskStore, MemoryStore, TensorStore
+from impasto.result import Painting, painting_from_state
 
-if TYPE_CHECKING:
-    from impasto.runs.folder import Checkpoint
+
+def prepare(
+    content: Source,
+    style: Source | Sequence[Source],
+    recipe: Recipe | str = DEFAULT_RECIPE,
+    *,
+    progress: catalogue.Progress = catalogue.silent,
+    **settings: Any,
+) -> Session:
+    """Read the pictures, load the network, and choose device and convolution method.
+
+    Args:
+        content: a path, bytes, an open file, a PIL image, a numpy array (H, W, 3) or a torch
+            tensor (3, H, W).
+        style: the same, or the name of a museum painting; a list is blended.
+        recipe: a recipe, the name of one, or a file that holds one.
+        progress: called with an asset's name, bytes so far and all bytes while it is fetched.
+        settings: any setting by its option name, such as ``size=1024``.
+
+    Raises:
+        BadRequest: something that was given cannot be used.
+        AssetUnavailable: the network could not be fetched.
+    """
+    read = inputs.read_inputs(content, style, load_recipe(recipe, settings), progress)
+    return Session.open(read, progress)
 
 
 @dataclass(frozen=True)
-class Bench:
-    """A request's tools, and how fast they are here."""
+class Session:
+    """A picture that is ready to be painted.
 
-    asked: Request
-    tools: Tools
-    known: speed_.Speed | None = None
+    ``inputs``: the recipe and its pictures. ``problem``: what is minimised. ``checkpoint``: the
+    saved state that ``run`` continues from. ``measured_speed``: the speed of this machine, if it
+    is known already.
+    """
 
-    @cached_property
-    def speed(self) -> speed_.Speed:
-        """How fast these tools are here; measured when it is first asked for, in a share of the
-        plan's time.
-        """
-        return self.known or self._measured(expected(self.asked.plan, self.tools.device))
+    inputs: Inputs
+    problem: Problem
+    checkpoint: Checkpoint | None = None
+    measured_speed: Speed | None = None
 
-    def measured_for(self, seconds: float, fixed: Set[str]) -> Bench:
-        """The same, its speed measured in a share of so many seconds, in which ``fixed`` settings
-        stay.
+    @staticmethod
+    def open(
+        inputs: Inputs,
+        progress: catalogue.Progress = catalogue.silent,
+        *,
+        checkpoint: Checkpoint | None = None,
+        reuse: Session | None = None,
+    ) -> Session:
+        """Load the network, and choose device and convolution methods.
+
+        A checkpoint's convolution methods are used again: only they give the same bytes. The
+        network and speed of ``reuse`` are used again where they are the same.
 
         Raises:
-            DoesNotFit: more memory than the recipe's limit allows, even for the smallest picture.
+            CannotResume: a convolution method of the checkpoint does not exist here.
         """
-        least = time_budget.within(
-            0, self.asked.recipe, self.asked.photo.size, lambda recipe: math.inf, fixed
+        check_process()
+        recipe = inputs.recipe
+        with good_neighbour(), use_threads(recipe.compute.threads):
+            device, _ = devices.device(recipe.compute.device)
+            kernel = _kernel(recipe, device, checkpoint)
+            network = _reused_network(recipe, kernel, reuse)
+            if network is None:
+                network = load_network(recipe, recipe.used_layers, kernel, device, progress)
+            problem = Problem(
+                recipe,
+                inputs.plan,
+                network,
+                _prepared_photo(inputs),
+                tuple(painting.pixels for painting in inputs.paintings),
+                inputs.start.pixels if inputs.start is not None else None,
+                device,
+            )
+        same_speed = (
+            reuse is not None
+            and network is reuse.problem.network
+            and evaluation_key(reuse.inputs.recipe) == evaluation_key(recipe)
         )
-        memory.holding(replanned(self.asked, least).plan, least, self.tools.network, self.room())
-        return replace(self, known=self.known or self._measured(seconds))
+        speed = reuse.speed if reuse is not None and same_speed else None
+        return Session(inputs, problem, checkpoint, speed)
 
-    def _measured(self, seconds: float) -> speed_.Speed:
-        with (
-            good_neighbour(),
-            using_threads(self.asked.recipe.compute.threads),
-            allocator.reused_memory(),
-            autograd(),
-        ):
-            return timed(self.asked.plan, self.tools, allowance(seconds))
+    # ---- planning
 
     @property
-    def kernel(self) -> str:
-        """How its network convolves, every shape of it, in one line."""
-        return self.tools.network.kernel.text
-
-    def room(self) -> memory.MemoryBudget:
-        """What there is to work with now."""
-        return _room(self.asked, self.tools)
-
-    def planned(
-        self, asked: Request, first: int | None = None, room: memory.MemoryBudget | None = None
-    ) -> tuple[Planned, memory.ExecutionPlan]:
-        """What painting a request with these tools will take; with tiles of side ``first`` where
-        they fit, within ``room`` or what there is now.
+    def plan(self) -> Planned:
+        """What painting will take: size, stages, device, seconds, memory and tiles.
 
         Raises:
             DoesNotFit: more memory than the recipe's limit allows.
         """
-        network, plan, room = self.tools.network, asked.plan, room or self.room()
-        room = replace(room, inputs=room.inputs - self.asked.picture_bytes + asked.picture_bytes)
-        way = memory.holding(plan, asked.recipe, network, room, first)
-        tiles = len(network.grid(plan.size, way.tile)) > 1
+        return self._plan[0]
+
+    @property
+    def execution_plan(self) -> ExecutionPlan:
+        """Tiles, and what is stored on disk."""
+        return self._plan[1]
+
+    @cached_property
+    def _plan(self) -> tuple[Planned, ExecutionPlan]:
+        return self.plan_for(
+            self.inputs, tile=self._saved_state.tile if self._saved_state else None
+        )
+
+    @cached_property
+    def speed(self) -> Speed:
+        """The speed of this machine, measured when it is first needed."""
+        seconds = speed_cache.guess_seconds(self.inputs.plan, self.problem.device)
+        return self.measured_speed or self._measure_speed(seconds)
+
+    @property
+    def kernel(self) -> str:
+        """The convolution methods of the network in one line, as a recipe can name them."""
+        return self.problem.network.kernel.text
+
+    def memory_budget(self) -> MemoryBudget:
+        """The memory and disk that are available now."""
+        photo = self.problem.photo
+        prepared = 0 if photo is self.inputs.photo.pixels else photo.nbytes
+        return MemoryBudget(
+            free=system_memory.free_memory(self.problem.device),
+            limit=self.problem.recipe.compute.memory,
+            disk=system_memory.free_disk(disk_folder()),
+            inputs=self.inputs.picture_bytes + prepared,
+        )
+
+    def plan_for(
+        self, inputs: Inputs, budget: MemoryBudget | None = None, tile: int | None = None
+    ) -> tuple[Planned, ExecutionPlan]:
+        """What painting other inputs with this network and device will take.
+
+        ``budget``: the available memory, by default that of now. ``tile``: a tile side that is
+        preferred if it fits.
+
+        Raises:
+            DoesNotFit: more memory than the recipe's limit allows.
+            BadRecipe: tiles are asked for, and a term of the loss cannot be computed in tiles.
+        """
+        network, plan, recipe = self.problem.network, inputs.plan, inputs.recipe
+        budget = budget or self.memory_budget()
+        difference = inputs.picture_bytes - self.inputs.picture_bytes
+        budget = replace(budget, inputs=budget.inputs + difference)
+        tiling = _check_tiling(recipe)
+        execution = memory.choose_execution(plan, recipe, network, budget, tile, tiling)
+        tiled = len(network.grid(plan.size, execution.tile)) > 1
+        needed = memory.peak_bytes(plan, recipe, network, execution) + budget.inputs
         planned = Planned(
             plan.size,
             tuple((stage.size, stage.steps) for stage in plan.stages),
-            devices.describe(self.tools.device),
+            devices.describe(self.problem.device),
             network.kernel.name,
-            round(self.speed.seconds(plan, network, way), 1),
-            max(memory.memory(plan, asked.recipe, network, way) + room.inputs, asked.reading_bytes),
-            room.free,
-            way.tile if tiles else 0,
-            memory.disk(plan, asked.recipe, network, way),
+            round(self.speed.seconds(plan, network, execution), 1),
+            max(needed, inputs.reading_bytes),
+            budget.free,
+            execution.tile if tiled else 0,
+            memory.disk_bytes(plan, recipe, network, execution),
         )
-        return planned, way
+        return planned, execution
 
-    def within(self, seconds: float, fixed: Set[str]) -> Request:
-        """The request changed to the best picture that can be painted in ``seconds``; ``fixed``
-        settings stay.
+    def for_time(self, budget: TimeBudget) -> Session:
+        """The session with the size and evaluations of the best picture in a time budget.
+
+        Raises:
+            DoesNotFit: more memory than the recipe's limit allows, even for the smallest picture.
         """
+        recipe, photo, fixed = self.inputs.recipe, self.inputs.photo.size, budget.fixed
+        least = time_budget.best_recipe(0, recipe, photo, lambda _: math.inf, fixed)
+        available = self.memory_budget()
+        smallest = self.inputs.with_recipe(least).plan
+        memory.choose_execution(smallest, least, self.problem.network, available)
+        measured = self.measured_speed or self._measure_speed(budget.seconds)
+        session = replace(self, measured_speed=measured)
+        available = session.memory_budget()  # the same for all candidates
 
-        room = self.room()  # once for all candidates, which are to be compared
-
-        def cost(recipe: Recipe) -> float:
+        def cost(candidate: Recipe) -> float:
             try:
-                return self.planned(replanned(self.asked, recipe), room=room)[0].seconds
+                planned, _ = session.plan_for(self.inputs.with_recipe(candidate), available)
             except DoesNotFit:
-                return math.inf  # a smaller one may
+                return math.inf
+            return planned.seconds
 
-        recipe = time_budget.within(seconds, self.asked.recipe, self.asked.photo.size, cost, fixed)
-        return replanned(self.asked, recipe)
+        chosen = time_budget.best_recipe(budget.left, recipe, photo, cost, fixed)
+        return session._with_inputs(self.inputs.with_recipe(chosen))
+
+    def _with_inputs(self, inputs: Inputs) -> Session:
+        problem = replace(self.problem, recipe=inputs.recipe, plan=inputs.plan)
+        return replace(self, inputs=inputs, problem=problem)
+
+    def _measure_speed(self, seconds: float) -> Speed:
+        """Measure in a share of ``seconds``, under the conditions of painting."""
+        threads = self.inputs.recipe.compute.threads
+        with good_neighbour(), use_threads(threads), allocator.reused_memory(), autograd_enabled():
+            return measure_speed(self.problem, speed_cache.allowance(seconds))
+
+    # ---- painting
+
+    def run(self) -> Iterator[tuple[Event, State]]:
+        """Paint: iterate over (event, state). Stop iterating to cancel.
+
+        The first event is ``Planned``, the last ``Finished`` or ``Failed``. Gradients are computed
+        whatever autograd mode the caller is in.
+
+        Raises:
+            DoesNotFit: more memory than the recipe's limit allows.
+            CannotResume: the checkpoint is damaged, or of another plan.
+        """
+        saved = self._saved_state
+        execution = make_execution(self.execution_plan)
+        with allocator.reused_memory(execution.reuse_memory), autograd_enabled():
+            if saved is not None:
+                state = replace(saved, tile=execution.tile)
+            else:
+                pixels = loss.first_pixels(self.problem, execution)
+                state = State(pixels, tile=execution.tile)
+        events = [self.plan, *map(Warned, self._notes(state))]
+        return run_problem(self.problem, execution, state, events)
+
+    def result(self, state: State, seconds: float = 0.0) -> Painting:
+        """The picture of a state in its final size; ``seconds``: the time that it took."""
+        return painting_from_state(self.inputs, state, self.plan, seconds)
+
+    def gradient_norms(self, pictures: Sequence[images.Pixels]) -> Iterator[dict[str, float]]:
+        """Yield, for each picture, the gradient norm of each weighted term by the term's name.
+
+        The pictures, (H, W, 3) in 0..1, have sizes of the plan's stages. The norm is Euclidean,
+        over all pixels.
+        """
+        execution = make_execution(self.execution_plan)
+        objectives: dict[Size, list[Objective]] = {}
+        with allocator.reused_memory(execution.reuse_memory):
+            for picture in pictures:
+                size = Size(*picture.shape[:2])
+                with autograd_enabled():
+                    if size not in objectives:  # the last size only: targets are large
+                        objectives = {size: loss.make_objectives(size, self.problem, execution)}
+                    norms = self._norms(picture, objectives[size], execution)
+                yield norms
+
+    def _norms(
+        self, picture: images.Pixels, objectives: Sequence[Objective], execution: Execution
+    ) -> dict[str, float]:
+        size, network = Size(*picture.shape[:2]), self.problem.network
+        pixels = images.to_tensor(picture).to(self.problem.device)
+        grid, encode = execution.grid(network, size), network.within(size)
+        norms = {}
+        for objective in objectives:
+            _, gradient = value_and_gradient(
+                pixels, encode, [objective], grid, execution.tiles_in_memory
+            )
+            norms[objective.name] = float(gradient.double().norm())
+        return norms
+
+    @cached_property
+    def _saved_state(self) -> State | None:
+        """The state of the checkpoint.
+
+        Raises:
+            CannotResume: it is damaged, or not a state of this plan.
+        """
+        if self.checkpoint is None:
+            return None
+        tensors, values = self.checkpoint.tensors, self.checkpoint.values
+        try:
+            state = State.unpack(tensors, values, self.problem.device)
+        except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
+            raise self.checkpoint.rejected(f"its state cannot be read ({error})") from None
+        if not state.belongs_to(self.inputs.plan):
+            raise self.checkpoint.rejected("its state is not one of this recipe")
+        return state
+
+    def _notes(self, state: State) -> Iterator[str]:
+        """What the user should know before the first step, a sentence each."""
+        if self._saved_state is not None:
+            done = f"{state.evaluations} of {self.inputs.plan.evaluations} evaluations"
+            yield f"Continuing an unfinished run after {done}; --fresh starts over."
+            if self._saved_state.tile != state.tile:
+                yield (
+                    f"There is less memory than before: continuing in tiles of {state.tile} px, "
+                    "the same to rounding."
+                )
+        yield from self.inputs.notes
+        if self.plan.memory_bytes > self.plan.free_bytes:
+            needed, free = bytes_text(self.plan.memory_bytes), bytes_text(self.plan.free_bytes)
+            yield f"This needs about {needed} and {free} are free: a smaller --size is safer."
 
 
-def bench(
-    asked: Request,
-    fetch: catalogue.Progress,
-    kept: Checkpoint | None = None,
-    like: Bench | None = None,
-) -> Bench:
-    """Read the network, and choose device and kernel; the kernel of a state to continue from is
-    kept to.
+def _kernel(recipe: Recipe, device: torch.device, checkpoint: Checkpoint | None) -> Kernel:
+    """The convolution methods of the checkpoint, or of the recipe."""
+    if checkpoint is None:
+        return choose_kernel(recipe, device)
+    try:
+        return saved_kernel(checkpoint.values["kernel"], device)
+    except ValueError as error:
+        raise checkpoint.rejected(str(error)) from None
 
-    The network of a bench ``like`` it is taken over where it is the same, and its speed where as
-    much is to be done.
+
+def _reused_network(recipe: Recipe, kernel: Kernel, reuse: Session | None) -> Network | None:
+    """The network of another session, if it is the one that this recipe needs."""
+    if reuse is None or reuse.kernel != kernel.text:
+        return None
+    same = network_key(reuse.inputs.recipe) == network_key(recipe)
+    return reuse.problem.network if same else None
+
+
+def measure_speed(problem: Problem, seconds: float) -> Speed:
+    """The speed of this machine for a problem, cached or measured in at most ``seconds``."""
+
+    def build(size: Size) -> Callable[[], object]:
+        pixels = images.to_tensor(images.resize(problem.photo, size)).to(problem.device)
+        return partial(loss.evaluation(size, problem, Execution()), pixels)
+
+    recipe = problem.recipe
+    work = (problem.network.kernel.text, network_key(recipe), evaluation_key(recipe))
+    return speed_cache.cached_speed(problem.plan.size, build, problem.device, work, seconds)
+
+
+def _check_tiling(recipe: Recipe) -> bool:
+    """Whether the picture may be cut into tiles.
 
     Raises:
-        CannotResume: there is no such kernel here.
+        BadRecipe: tiles are asked for, and a term of the loss is not additive over tiles.
     """
-    check_process()
-    with good_neighbour(), using_threads(asked.recipe.compute.threads):
-        tools = _tools(asked, fetch, kept, like)
-    same = (
-        like is not None
-        and tools.network is like.tools.network
-        and _effort(like.asked.recipe) == _effort(asked.recipe)
-    )
-    return Bench(asked, tools, like.speed if like is not None and same else None)
-
-
-def timed(plan: Plan, tools: Tools, allowed: float) -> speed_.Speed:
-    """How fast these tools are here at a plan, measured in so many seconds or remembered (see
-    ``speed``).
-
-    Autograd is on, and freed memory kept, as while a picture is painted.
-    """
-
-    def prepare(size: Size) -> Callable[[], object]:
-        pixels = images.to_tensor(images.resize(tools.photo, size)).to(tools.device)
-        evaluate = loss.evaluation(size, plan, tools)
-        return lambda: evaluate(pixels)
-
-    work = (tools.network.kernel.text, _network_of(tools.recipe), _effort(tools.recipe))
-    return measured(plan.size, prepare, tools.device, work, allowed)
-
-
-def gradients(
-    asked: Request, pictures: Sequence[images.Pixels], fetch: catalogue.Progress = catalogue.silent
-) -> Iterator[dict[str, float]]:
-    """How strongly each term pulls at each of some pictures (H, W, 3), 0..1, of the sizes that the
-    request is painted in.
-
-    Gives, picture by picture, the Euclidean norm of the gradient of each weighted term alone with
-    respect to the pixels, by the term's name, held as the plan would be now.
-    """
-    tools = _tools(asked, fetch)
-    way = memory.holding(asked.plan, asked.recipe, tools.network, _room(asked, tools))
-    tools = held(tools, way)
-    kept: dict[Size, list[Objective]] = {}
-    with allocator.reused_memory(way.reuse):
-        for picture in pictures:
-            size = Size(*picture.shape[:2])
-            with autograd():
-                if size not in kept:
-                    kept = {size: loss.objectives_for(size, asked.plan, tools)}
-                pixels = images.to_tensor(picture).to(tools.device)
-                grid, encode = tools.grid(size), tools.network.within(size)
-                norms = {}
-                for objective in kept[size]:
-                    _, gradient = value_and_gradient(pixels, encode, [objective], grid, tools.kept)
-                    norms[objective.name] = float(gradient.double().norm())
-            yield norms
-
-
-def held(tools: Tools, way: memory.ExecutionPlan) -> Tools:
-    """The tools that hold evaluations in this way."""
-    return replace(
-        tools, tile=way.tile, kept=way.kept, reuse=way.reuse, targets=_scratch(way.targets_on_disk)
-    )
-
-
-def _room(asked: Request, tools: Tools) -> memory.MemoryBudget:
-    prepared = 0 if tools.photo is asked.photo.pixels else tools.photo.nbytes
-    return memory.MemoryBudget(
-        free=system_memory.free_memory(tools.device),
-        limit=tools.recipe.compute.memory,
-        disk=system_memory.free_disk(_scratch_folder()),
-        inputs=asked.picture_bytes + prepared,
-    )
-
-
-def _tools(
-    asked: Request,
-    fetch: catalogue.Progress,
-    kept: Checkpoint | None = None,
-    like: Bench | None = None,
-) -> Tools:
-    """Network, device and kernel of a request; the kernel of a state to go on from is kept to, as
-    is the network of a bench that is like it.
-    """
-    recipe = asked.recipe
-    where, _ = devices.device(recipe.compute.device)
-    kernel = _kept_kernel(kept, where) if kept else _kernel(recipe, where)
-    if (
-        like is not None
-        and _network_of(like.asked.recipe) == _network_of(recipe)
-        and like.kernel == kernel.text
-    ):
-        seen = like.tools.network
-    else:
-        seen = network(recipe, wanted_layers(recipe), kernel, where, fetch)
-    start = asked.start.pixels if asked.start is not None else None
-    paintings = tuple(painting.pixels for painting in asked.paintings)
-    return Tools(recipe, seen, _prepared(asked), paintings, start, where)
-
-
-def _prepared(asked: Request) -> images.Pixels:
-    """The photo as the recipe wants it before anything else; itself where it wants nothing."""
-    photo, wish = asked.photo.pixels, asked.recipe.preparation
-    if wish.median:
-        photo = images.median(photo, wish.median)
-    if wish.colours:
-        spreads = [color_transfer.spread(painting.pixels) for painting in asked.paintings]
-        weights = [painting.weight for painting in asked.recipe.paintings]
-        photo = color_transfer.towards(photo, color_transfer.mixed(spreads, weights), wish.colours)
-    return photo
-
-
-def network(
-    recipe: Recipe,
-    wanted: Iterable[str],
-    kernel: Kernel,
-    where: torch.device,
-    fetch: catalogue.Progress,
-) -> Network:
-    """The network that a recipe chose, cut after the deepest layer wanted."""
-    file = Path(recipe.network.weights) if recipe.network.weights else None
-    tensors = weights.load(recipe.network.name, progress=fetch, file=file)
-    return Network(
-        # A file is what it is.
-        tensors if file else rescale.rescaled(tensors, recipe.network.name, recipe.network.scale),
-        vgg.CONFIGURATION_OF[recipe.network.name],
-        wanted,
-        pooling=recipe.network.pooling,
-        padding=recipe.network.padding,
-        kernel=kernel,
-        device=where,
-        gain=recipe.network.gain,
-    )
-
-
-def _network_of(recipe: Recipe) -> object:
-    """What decides the network, but for its kernel."""
-    return recipe.network, sorted(wanted_layers(recipe)), recipe.compute.device
-
-
-def _effort(recipe: Recipe) -> object:
-    """What decides, for one network, how long an evaluation takes."""
-    style = recipe.style
-    terms = sorted(recipe.content.layers), sorted(style.layers), sorted(style.statistics)
-    return terms, (style.scale, style.sizing, style.enlarge)
-
-
-def _kernel(recipe: Recipe, where: torch.device) -> Kernel:
-    """The kernel that a recipe names, or else the fastest here.
-
-    Raises:
-        BadRecipe: a line that names no kernel, or one with a method that is not here.
-    """
-    named = recipe.compute.kernel
-    if named == "auto":
-        return kernel_cache.kernel(recipe.compute.precision, where)
-    hint = f"Give auto, one of {', '.join(KERNELS)}, or the line that a run's record has as kernel."
-    try:
-        kernel = Kernel.parse(named)
-    except ValueError:
-        raise BadRecipe(f"kernel is {named!r}, which names no kernel.", hint) from None
-    if missing := _missing(kernel, where):
-        raise BadRecipe(f"kernel needs the convolution {missing!r}, which is not here.", hint)
-    return kernel
-
-
-def _missing(kernel: Kernel, where: torch.device) -> str:
-    """A convolution method of a kernel that this device has not; "" if it has all."""
-    return min(
-        (name for name in {kernel.default, *kernel.methods.values()} if not has(name, where)),
-        default="",
-    )
-
-
-def _kept_kernel(kept: Checkpoint, where: torch.device) -> Kernel:
-    """The kernel that a state was made with, which alone gives its bytes."""
-    try:
-        kernel = Kernel.parse(kept.facts["kernel"])
-    except ValueError:
-        raise kept.refused("this version has not its convolutions") from None
-    if missing := _missing(kernel, where):
-        raise kept.refused(f"this machine has not its convolution, {missing}")
-    return kernel
-
-
-def stream(ready: Bench, kept: Checkpoint | None = None) -> Iterator[tuple[Event, State]]:
-    """The whole stream, ``Planned`` first, each step under autograd whatever mode the caller is in.
-
-    ``kept`` is a state to go on from; its tile and kernel are kept to, which alone give its bytes.
-    """
-    found = _wired(ready, kept)
-    threads = ready.asked.recipe.compute.threads
-    with good_neighbour() as neighbour:
-        while True:
-            with autograd(), using_threads(threads):
-                neighbour.check()
-                try:
-                    event, state = next(found)
-                except StopIteration:
-                    return
-            yield event, state
-
-
-def _wired(ready: Bench, kept: Checkpoint | None) -> Iterator[tuple[Event, State]]:
-    asked, tools = ready.asked, ready.tools
-    begun = _unpacked(kept, asked.plan, tools.device) if kept else None
-    before = begun.tile if begun else None
-    planned, way = ready.planned(asked, before)
-    disk = None if way.targets_on_disk and way.history_on_disk else partial(_scratch, True)
-    tools = replace(
-        held(tools, way), recipe=asked.recipe, history=_scratch(way.history_on_disk), disk=disk
-    )
-    with allocator.reused_memory(way.reuse):
-        state = (
-            replace(begun, tile=way.tile)
-            if begun
-            else State(loss.first_pixels(asked.plan, tools), tile=way.tile)
+    whole = [kind.name for kind in loss.objective_types(recipe) if not kind.additive]
+    if whole and recipe.compute.tile:
+        raise BadRecipe(
+            f"The {whole[0]} term needs the whole picture at once, and --tile "
+            f"{recipe.compute.tile} asks for tiles.",
+            "Leave --tile out, or choose other terms.",
         )
-        yield planned, state
-        for note in _notes(ready, planned, before, state):
-            yield Warned(note), state
-        yield from loop.iterate(asked.plan, tools, state)
+    return not whole
 
 
-def _unpacked(kept: Checkpoint, plan: Plan, where: torch.device) -> State:
-    """The state that was written down.
-
-    Raises:
-        CannotResume: it is damaged, or no state of this plan.
-    """
-    try:
-        state = State.unpack(kept.tensors, kept.facts, where)
-    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
-        raise kept.refused(f"its state cannot be read ({error})") from None
-    if not state.belongs_to(plan):
-        raise kept.refused("its state is not one of this recipe")
-    return state
-
-
-def _notes(ready: Bench, planned: Planned, before: int | None, state: State) -> Iterator[str]:
-    """What a person should know before the first step."""
-    if before is not None:
-        done = f"{state.evaluations} of {ready.asked.plan.evaluations} evaluations"
-        yield f"Going on from an unfinished run after {done}; --fresh starts over."
-        if before != state.tile:
-            yield f"There is less memory than before: going on in tiles of {state.tile} px, the same to rounding."
-    yield from ready.asked.notes
-    if planned.memory_bytes > planned.free_bytes:
-        needed, free = bytes_text(planned.memory_bytes), bytes_text(planned.free_bytes)
-        yield f"This needs about {needed} and {free} are free: a smaller --size is safer."
-
-
-def _scratch_folder() -> Path:
-    return catalogue.cache_dir() / "scratch"
-
-
-def _scratch(on_disk: bool) -> TensorStore:
-    return DiskStore(_scratch_folder()) if on_disk else MemoryStore()
-
-
-@contextmanager
-def using_threads(count: int) -> Iterator[None]:
-    """So many of torch's threads within it, and the caller's number after it; 0 changes nothing."""
-    before = torch.get_num_threads()
-    if count in (0, before):
-        yield
-        return
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def autograd() -> Iterator[None]:
-    """Gradients are tracked, also within a caller's ``no_grad`` or ``inference_mode``."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
+def _prepared_photo(inputs: Inputs) -> images.Pixels:
+    """The photo after the recipe's preparation; the photo itself if it asks for none."""
+    photo, preparation = inputs.photo.pixels, inputs.recipe.preparation
+    if preparation.median:
+        photo = images.median(photo, preparation.median)
+    if preparation.colours:
+        spreads = [color_transfer.spread(painting.pixels) for painting in inputs.paintings]
+        shares = [painting.weight for painting in inputs.recipe.paintings]
+        target = color_transfer.mixed(spreads, shares)
+        photo = color_transfer.towards(photo, target, preparation.colours)
+    return photo

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -90,7 +90,9 @@ class Display:
         """Show what an event of a run means for the progress."""
         if self.quiet:
             return
-        if isinstance(event, events.Warned):
+        if isinstance(event, events.Downloading):
+            self.fetch(event.name, event.bytes_done, event.bytes_total)
+        elif isinstance(event, events.Warned):
             self.console.print(f"note: {event.message}", markup=False)
         elif isinstance(event, events.Planned):
             self._close()
@@ -102,6 +104,17 @@ class Display:
             self._advance(event)
         elif isinstance(event, events.Finished | events.Failed):
             self._close()
+
+    def with_start(self, line: str) -> Callable[[events.Event], None]:
+        """Return ``event`` with a line printed before the slow loading of the network."""
+
+        def on_event(event: events.Event) -> None:
+            if isinstance(event, events.InputsChecked):
+                self.say(line)
+            else:
+                self.event(event)
+
+        return on_event
 
     def _open(self, planned: events.Planned) -> None:
         """Start the bar of a run."""

@@ -47,25 +47,28 @@ def explain(
     """
     from impasto import api
     from impasto.cli.display import Display
-    from impasto.explain import experiments
-    from impasto.explain import folder as exhibit
-    from impasto.runs.destination import default_name, free
+    from impasto.explain import output_folder
+    from impasto.runs.destination import default_name, free_path
 
+    default = Path(default_name(photo, [style] if style else [], "-explained"))
+    folder = (output or free_path(default)).absolute()
     with Display(quiet) as display, stopping() as stop:
-        watch = api.Watch(event=display.event, fetch=display.fetch, stop=stop)
-        asked = experiments.question(
+        explanation = api.explain(
             photo,
             style,
+            output=folder,
+            overwrite=overwrite,
             units=unit,
             network=network,
             size=size,
             iterations=iterations,
             seed=seed,
-            watch=watch,
+            on_event=display.event,
+            cancel=stop,
         )
-        made_up = Path(default_name(photo, [style] if style else [], "-explained"))
-        folder = exhibit.check(output or free(made_up), overwrite)
-        found = exhibit.write(experiments.explain(asked, watch), folder)
-    print(json_text(exhibit.values(found)) if json else folder / exhibit.PAGE)
-    if found.done < found.planned and stop():
+    if json:
+        print(json_text(output_folder.to_dict(explanation)))
+    else:
+        print(folder / output_folder.PAGE)
+    if explanation.done < explanation.planned and stop():
         stop.exit()

@@ -117,9 +117,9 @@ def recipes_(name: str = "") -> None:
     :param name: A recipe's name, a recipe file, or a picture painted by Impasto.
     """
     if name:
-        from impasto import api
+        from impasto.images.recipe_source import load_recipe
 
-        print(api.load_recipe(name, {}).to_toml(), end="")
+        print(load_recipe(name, {}).to_toml(), end="")
         return
     from impasto.cli.tables import print_recipes
 

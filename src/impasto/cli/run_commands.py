@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from impasto.cli.options import Folder, Output, Switch
-from impasto.errors import CannotWrite
 
 
 def report(
@@ -28,25 +26,12 @@ def report(
     :param gradients: Compute the gradient norm of each loss term at pictures of the run.
     :param quiet: Print the path only.
     """
-    from impasto import events, images
+    from impasto import api
     from impasto.cli.display import Display
-    from impasto.runs import history
-    from impasto.runs import report as page
-    from impasto.runs.destination import check_free
 
-    log = history.read(run)
-    target = images.check_file(output or _beside(log.folder, ".report.html"), page.EXTENSIONS)
-    _check_outside(target, log.folder)
-    if output is not None:
-        for file in (target, *page.curve_files(target)):
-            check_free(file, overwrite)
     with Display(quiet) as display:
-        page.write(
-            log,
-            target,
-            gradients=gradients,
-            say=lambda note: display.event(events.Warned(note)),
-            fetch=display.fetch,
+        target = api.report(
+            run, output, overwrite=overwrite, gradients=gradients, on_event=display.event
         )
     if open == "yes":
         import webbrowser
@@ -76,36 +61,18 @@ def timelapse(
     :param seconds: Seconds before the last picture. [default: a frame per snapshot, at least 4 s]
     :param hold: Seconds for which the last picture is shown.
     """
-    from impasto import events, images
+    from impasto import api
     from impasto.cli.display import Display
-    from impasto.runs import history
-    from impasto.runs import timelapse as film
-    from impasto.runs.destination import check_free
 
-    log = history.read(run)
-    ending = ".mp4" if film.writes_mp4() else ".webp"
-    target = images.check_file(output or _beside(log.folder, ending), film.EXTENSIONS)
-    _check_outside(target, log.folder)
-    if output is not None:
-        check_free(target, overwrite)
-    film.film(log, target, film.Timing(fps, seconds, hold), size)
-    if output is None and ending == ".webp":
-        with Display(quiet=False) as display:
-            display.event(
-                events.Warned(f"The film is a WebP, since an MP4 needs PyAV: {film.INSTALL}.")
-            )
-    print(target)
-
-
-def _beside(folder: Path, ending: str) -> Path:
-    """Return the path beside a run's folder: painted.png.report.html for painted.png.run."""
-    folder = folder.resolve()
-    return folder.with_name(folder.name.removesuffix(".run") + ending)
-
-
-def _check_outside(target: Path, folder: Path) -> None:
-    """Raise CannotWrite for a file in a run's folder, which holds only the run's own files."""
-    if folder.resolve() in target.resolve().parents:
-        raise CannotWrite(
-            f"{target} would lie in the run's folder.", "Name a place beside it with -o."
+    with Display(quiet=False) as display:
+        target = api.timelapse(
+            run,
+            output,
+            overwrite=overwrite,
+            fps=fps,
+            size=size,
+            seconds=seconds,
+            hold=hold,
+            on_event=display.event,
         )
+    print(target)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
@@ -22,13 +21,16 @@ from impasto.cli.options import (
 )
 from impasto.cli.terminal import Stop, stopping, time_of_start
 from impasto.errors import BadPicture
+from impasto.events import Callbacks
 from impasto.recipe import loading, records, values
 from impasto.runs import CHECKPOINT_SECONDS
 from impasto.runs.snapshots import check_kept, parse
-from impasto.storage.names import expand_home, json_text
+from impasto.storage.names import json_text
 
 if TYPE_CHECKING:
+    from impasto.planning.time_budget import TimeBudget
     from impasto.result import Painting
+    from impasto.runs.destination import Target
 
 
 SAMPLE = "wheat-field-with-cypresses"  # the painting of the demo
@@ -101,32 +103,36 @@ def _stylize(
 
     :param photo: The photo; - reads it from standard input.
     """
-    from impasto import api
-    from impasto.runs.destination import default_name
+    from impasto.images.recipe_source import load_recipe
+    from impasto.planning.time_budget import TimeBudget
+    from impasto.runs.destination import Target, output_path
 
-    check_kept(parse(state.snapshots), not options.no_run)
-    chosen = api.load_recipe(options.recipe, settings)
-    output = options.output
-    target = Path(expand_home(output))
-    named = bool(output) and not (output.endswith(("/", os.sep)) or os.path.isdir(target))
-    if not named:
-        target /= default_name(photo, style)
+    snapshots = parse(state.snapshots)
+    check_kept(snapshots, not options.no_run)
+    recipe = load_recipe(options.recipe, settings)
+    file, named = output_path(options.output, photo, style)
+    target = Target(
+        file,
+        run=None if options.no_run else options.run,
+        beside=not options.no_run,
+        named=named,
+        overwrite=options.overwrite,
+        fresh=options.fresh,
+        snapshots=snapshots,
+    )
+    budget = None
+    if options.time:
+        seconds = values.parse_duration(options.time)
+        budget = TimeBudget(seconds, frozenset(settings), time_of_start())
     _paint(
         _stdin() if photo == "-" else photo,
         list(style),
-        chosen,
+        recipe,
         target,
-        options.run,
-        keep_run=not options.no_run,
-        named=named,
-        overwrite=options.overwrite,
         as_json=options.json,
         quiet=options.quiet,
-        fresh=options.fresh,
-        checkpoint=state.checkpoint,
-        within=values.parse_duration(options.time) if options.time else None,
-        fixed=frozenset(settings),
-        snapshots=state.snapshots,
+        budget=budget,
+        checkpoint_seconds=state.checkpoint,
     )
 
 
@@ -143,56 +149,36 @@ def _paint(
     photo: object,
     styles: list[str],
     recipe: records.Recipe,
-    target: Path,
-    run: Path | None,
+    target: Target,
     *,
-    keep_run: bool,
     as_json: bool,
     quiet: bool,
-    named: bool = False,
-    overwrite: bool = False,
-    fresh: bool = False,
-    checkpoint: float = CHECKPOINT_SECONDS,
-    within: float | None = None,
-    fixed: frozenset[str] = frozenset(),
-    snapshots: str = "",
+    budget: TimeBudget | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Path:
-    """Check, say what will be done, paint, and say where it is."""
+    """Check, print the plan, paint, and print where the picture is."""
     from impasto.cli.display import Display
 
-    begun = time_of_start()
+    names = f"{photo if isinstance(photo, str) else 'the photo'} and {', '.join(styles)}"
     with Display(quiet) as display, stopping() as stop:
-        names = f"{photo if isinstance(photo, str) else 'the photo'} and {', '.join(styles)}"
+        callbacks = Callbacks(display.with_start(f"Painting from {names}."), stop)
         with display.if_slow(f"Reading {names}."):
-            from impasto import api, images
-            from impasto.inputs import request
-            from impasto.runs.destination import free
+            from impasto import images
+            from impasto.inputs import read_inputs
+            from impasto.runs.destination import free_path
+            from impasto.runs.paint import paint
 
-            images.check_output(target if named else free(target), bits=recipe.output.bits)
-            watch = api.Watch(
-                display.event, display.fetch, stop, lambda: display.say(f"Painting from {names}.")
-            )
-            asked = request(
-                photo,
-                styles,
-                recipe,
-                watch.fetch,
-                any_size=within is not None and "size" not in fixed,
-            )
-        painting = api.paint(
-            asked,
-            output=target.absolute(),
-            run=run if keep_run else None,
-            beside=keep_run,
-            named=named,
-            overwrite=overwrite,
-            watch=watch,
-            fresh=fresh,
-            checkpoint_seconds=checkpoint,
-            within=within,
-            fixed=fixed,
-            snapshots=snapshots,
-            begun=begun,
+            assert target.output is not None
+            output = target.output if target.named else free_path(target.output)
+            images.check_output(output, bits=recipe.output.bits)
+            any_size = budget is not None and budget.chooses_size
+            inputs = read_inputs(photo, styles, recipe, callbacks.progress, any_size=any_size)
+        painting = paint(
+            inputs,
+            replace(target, output=target.output.absolute()),
+            budget=budget,
+            checkpoint_seconds=checkpoint_seconds,
+            callbacks=callbacks,
         )
     return _tell(painting, as_json, stop)
 
@@ -232,28 +218,29 @@ def plan(
     from impasto import api, events
     from impasto.cli.display import Display
     from impasto.cli.tables import print_plans
+    from impasto.images.recipe_source import load_recipe
 
     settings = {"memory": memory or None, "precision": precision, "device": device}
-    chosen = api.load_recipe(
+    chosen = load_recipe(
         recipe, {name: value for name, value in settings.items() if value is not None}
     )
-    asked = tuple(dict.fromkeys(size)) or (512, 1024, 2048, 4096, 0)
+    sizes = tuple(dict.fromkeys(size)) or (512, 1024, 2048, 4096, 0)
     with (
         Display(quiet=False) as display,
         display.if_slow("Reading the pictures and timing this machine."),
     ):
-        found = api.plans(photo, list(style), asked, chosen, api.Watch(fetch=display.fetch))
+        plans = api.plan_sizes(photo, list(style), sizes, chosen, on_event=display.event)
     if json:
         rows = [
-            events.to_dict(one)
-            if isinstance(one, events.Planned)
-            else {"asked_size": side, "error": str(one)}
-            for side, one in zip(asked, found, strict=True)
+            events.to_dict(plan)
+            if isinstance(plan, events.Planned)
+            else {"asked_size": side, "error": str(plan)}
+            for side, plan in zip(sizes, plans, strict=True)
         ]
         print(json_text(rows))
     else:
-        print_plans(asked, found)
-    if not any(isinstance(one, events.Planned) for one in found):
+        print_plans(sizes, plans)
+    if not any(isinstance(plan, events.Planned) for plan in plans):
         sys.exit(2)
 
 
@@ -268,7 +255,7 @@ def resume(run: Folder, /, *, json: bool = False, quiet: bool = False) -> None:
     from impasto.cli.display import Display
 
     with Display(quiet) as display, stopping() as stop:
-        painting = api.resume(run, api.Watch(event=display.event, fetch=display.fetch, stop=stop))
+        painting = api.resume(run, on_event=display.event, cancel=stop)
     _tell(painting, json, stop)
 
 
@@ -281,20 +268,12 @@ def demo(*, output: Output = None, overwrite: Switch = False, json: bool = False
     """
     import skimage.data
 
+    from impasto.runs.destination import Target
+
     photo, recipe = skimage.data.astronaut(), loading.load("demo")
-    target, named = output or Path("impasto-demo.png"), output is not None
-    path = _paint(
-        photo,
-        [SAMPLE],
-        recipe,
-        target,
-        None,
-        keep_run=False,
-        as_json=json,
-        quiet=False,
-        named=named,
-        overwrite=overwrite,
-    )
+    file = output or Path("impasto-demo.png")
+    target = Target(file, named=output is not None, overwrite=overwrite)
+    path = _paint(photo, [SAMPLE], recipe, target, as_json=json, quiet=False)
     if not json:
         print(f"\nNow a photo of yours:\n  impasto stylize PHOTO.jpg {SAMPLE} -o painted.png")
         print(

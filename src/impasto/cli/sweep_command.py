@@ -59,8 +59,8 @@ def _sweep(
     :param axes: Settings of rows, columns, pages: strength,init,seed. [default: as they were typed]
     :param quiet: Print the path of the poster only.
     """
-    from impasto import api
     from impasto.cli.display import Display
+    from impasto.images.recipe_source import load_recipe
     from impasto.runs.destination import default_name
     from impasto.sweep import sweep as sweeping
 
@@ -68,19 +68,19 @@ def _sweep(
     folder = output or Path(default_name(photo, [style], "-sweep"))
     with stopping() as stop:
         with Display(quiet) as display:
-            watch = api.Watch(event=_without_repeats(display), fetch=display.fetch, stop=stop)
+            callbacks = events.Callbacks(_without_repeats(display), stop)
             job = sweeping.prepare(
                 photo,
                 style,
                 folder,
-                api.load_recipe(recipe, {}),
+                load_recipe(recipe, {}),
                 varied,
-                watch,
+                callbacks,
                 most=None if yes else grid.MOST,
                 overwrite=overwrite,
             )
             display.say(_plan_line(job))
-            result = sweeping.paint(job, watch, _heading_writer(job, display))
+            result = sweeping.paint_job(job, callbacks, _heading_writer(job, display))
             if not result.complete:
                 display.say(_unfinished_line(result))
         for path in (*result.posters, *([] if quiet else [result.table])):

@@ -23,11 +23,12 @@ from impasto.errors import BadPicture, BadRecipe, BadRequest
 from impasto.geometry import Size
 from impasto.hardware import allocator, kernel_cache
 from impasto.images.opening import Source
-from impasto.inputs import is_file, painting
+from impasto.inputs import read_painting
 from impasto.planning.schedule import painting_size
 from impasto.recipe import loading
 from impasto.recipe.records import Input, Recipe
 from impasto.runs import folder
+from impasto.storage.names import is_file
 
 LARGEST = 1024  # long side in which pictures are looked at, where nothing is said
 Role = Literal["result", "photo", "painting"]
@@ -123,7 +124,11 @@ def compare(
         if content is not None
         else _told(found, "photo", fetch)
     )
-    work = painting(style, _LIMIT, fetch) if style is not None else _told(found, "painting", fetch)
+    work = (
+        read_painting(style, _LIMIT, fetch)
+        if style is not None
+        else _told(found, "painting", fetch)
+    )
     scales: dict[tuple[Judge, Size], list[_Result]] = {}
     for result in found:
         looked = _looked_at(result.picture, size)
@@ -299,7 +304,7 @@ def _told(
         )
     [(result, given)] = told.values()
     for candidate in _candidates(result, given, role):
-        picture = painting(candidate, _LIMIT, fetch)
+        picture = read_painting(candidate, _LIMIT, fetch)
         if given.sha256 in ("", picture.sha256):
             return picture
     raise BadRequest(

@@ -7,13 +7,11 @@ larger than needed never lies in memory whole.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from dataclasses import dataclass, field, replace
 
 from impasto import images
-from impasto.assets import catalogue, museum
 from impasto.errors import DoesNotFit
 from impasto.images import Header, Picture
 from impasto.recipe import values
@@ -78,11 +76,3 @@ def opened(source: Source, max_megapixels: float) -> Opened:
         found = images.contents(source)
         name, source = found.source, found.data
     return Opened(name, images.probe(source, max_megapixels), source, max_megapixels)
-
-
-def opened_work(work: museum.Work, progress: catalogue.Progress) -> Opened:
-    """A museum's painting; it is small, and read at once."""
-    pixels = work.read(progress=progress)
-    digest = hashlib.sha256(work.read_bytes()).hexdigest()
-    picture = Picture(pixels, alpha=None, exif=b"", profile="", source=work.slug, sha256=digest)
-    return Opened(work.slug, images.probe(pixels, math.inf), pixels, math.inf, picture)

@@ -1,8 +1,4 @@
-"""Pictures as waves: the orthonormal basis in which coarse and fine, light and colour stand apart.
-
-It knows cosines, three axes of colour, and shells of waves of like length. It refuses to know what
-they are used for.
-"""
+"""Discrete cosine transform of pictures, per colour axis, grouped into octave bands."""
 
 from __future__ import annotations
 
@@ -17,20 +13,19 @@ from torch import Tensor
 
 from impasto.geometry import Size
 
-# Light, red against blue, green against both: orthogonal, and near to the axes along which photos
-# vary.
+# Lightness, red against blue, green against both: orthogonal, and close to the principal axes of
+# the colours of photos.
 _AXES = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))
-# Positions of a map that are worked on at a time, so that what is made on the way stays small.
-_STRIP = 2**17
+_STRIP = 2**17  # positions of a map that are processed at a time, to bound temporary memory
 
 
-class Spectrum:
-    """The waves of pictures of one size.
+class DCT:
+    """The orthonormal DCT-II of pictures of one size.
 
-    Each axis of colour is expanded into cosines that go on evenly beyond the border (DCT-II), so
-    that no wave runs from one edge of the picture into the opposite one. Dot products are those of
-    the pixels. A shell holds the waves whose shorter length, across or down, lies within one
-    octave; the first holds the longest.
+    The DCT continues a picture evenly beyond its border, so no frequency connects opposite edges.
+    Dot products of coefficients are those of the pixels. An octave band holds the coefficients
+    whose shorter wavelength, down or across, lies within one octave. The first band holds the
+    longest wavelengths.
     """
 
     def __init__(
@@ -40,33 +35,32 @@ class Spectrum:
         axes = torch.tensor(_AXES, dtype=torch.float64)
         self._axes = (axes / axes.norm(dim=1, keepdim=True)).to(device, dtype)  # (3, 3)
 
-    def waves(self, picture: Tensor) -> Tensor:
-        """(1, 3, H, W), by colour and position -> (1, 3, H, W), by axis and wave. The picture is
-        spent: its memory is written over, since a copy more is 290 MB at 24 megapixels.
+    def coefficients(self, picture: Tensor) -> Tensor:
+        """(1, 3, H, W) by colour and position -> (1, 3, H, W) by colour axis and frequency.
+
+        The picture is overwritten in place: a copy takes 290 MB at 24 megapixels.
         """
-        return self._cosines(_mixed(picture, self._axes), back=False)
+        return self._transform(_mix(picture, self._axes), inverse=False)
 
-    def picture(self, waves: Tensor) -> Tensor:
-        """The inverse of ``waves``, which are spent likewise."""
-        return _mixed(self._cosines(waves, back=True), self._axes.T)
+    def picture(self, coefficients: Tensor) -> Tensor:
+        """The inverse of ``coefficients``, whose argument is overwritten in place, too."""
+        return _mix(self._transform(coefficients, inverse=True), self._axes.T)
 
-    def energies(self, waves: Tensor) -> Tensor:
-        """(3, shells), float64: the sums of the squares of each axis and shell."""
-        sums = [sum(_squares(waves[part]) for part in shell) for shell in self.shells]
+    def energies(self, coefficients: Tensor) -> Tensor:
+        """(3, bands), float64: the sum of squares of each colour axis and octave band."""
+        sums = [sum(_squares(coefficients[part]) for part in band) for band in self.bands]
         return torch.stack(sums, 1)  # type: ignore[arg-type]
 
-    def scale(self, waves: Tensor, factors: Tensor) -> Tensor:
-        """The waves, each multiplied in place by the factor (3, shells) of its axis and shell."""
-        for shell, factor in zip(self.shells, factors.to(waves).unbind(1), strict=True):
-            for part in shell:
-                waves[part] *= factor[:, None, None]
-        return waves
+    def scale(self, coefficients: Tensor, factors: Tensor) -> Tensor:
+        """Multiply the coefficients in place by a factor (3, bands) per axis and band."""
+        for band, factor in zip(self.bands, factors.to(coefficients).unbind(1), strict=True):
+            for part in band:
+                coefficients[part] *= factor[:, None, None]
+        return coefficients
 
     @cached_property
-    def shells(self) -> list[list[tuple[slice | int, ...]]]:
-        """The parts of an array of waves that each shell is made of: two strips around the shell
-        before.
-        """
+    def bands(self) -> list[list[tuple[slice | int, ...]]]:
+        """The parts of a coefficient array in each octave band: two strips around the last band."""
         corners = list(_corners(self.size))
         return [
             [
@@ -76,42 +70,39 @@ class Spectrum:
             for (top, left), (bottom, right) in zip([(0, 0), *corners[:-1]], corners, strict=True)
         ]
 
-    def _cosines(self, maps: Tensor, back: bool) -> Tensor:
+    def _transform(self, maps: Tensor, inverse: bool) -> Tensor:
         if maps.device.type != "cpu":
             down, across = self._matrices
-            return down.T @ maps @ across if back else down @ maps @ across.T
-        transform = fft.idctn if back else fft.dctn
-        found = transform(
+            return down.T @ maps @ across if inverse else down @ maps @ across.T
+        transform = fft.idctn if inverse else fft.dctn
+        transformed = transform(
             maps.numpy(),
             axes=(-2, -1),
             norm="ortho",
             overwrite_x=True,
             workers=torch.get_num_threads(),
         )
-        return torch.from_numpy(np.ascontiguousarray(found))
+        return torch.from_numpy(np.ascontiguousarray(transformed))
 
     @cached_property
     def _matrices(self) -> tuple[Tensor, Tensor]:
-        """The cosines of each side, (H, H) and (W, W), a wave a row: a product of matrices is what
-        a GPU does best.
-        """
+        """The DCT matrices of both sides, (H, H) and (W, W): GPUs are best at matrix products."""
         down, across = (_matrix(side).to(self._axes) for side in self.size)
         return down, across
 
 
 def _matrix(side: int) -> Tensor:
-    wave, place = (
-        torch.arange(side, dtype=torch.float64)[:, None],
-        torch.arange(side, dtype=torch.float64),
-    )
-    cosines = torch.cos(math.pi / side * wave * (place + 0.5)) * math.sqrt(2 / side)
+    frequency = torch.arange(side, dtype=torch.float64)[:, None]
+    position = torch.arange(side, dtype=torch.float64)
+    cosines = torch.cos(math.pi / side * frequency * (position + 0.5)) * math.sqrt(2 / side)
     cosines[0] *= math.sqrt(0.5)
     return cosines
 
 
 def _corners(size: Size) -> Iterator[tuple[int, int]]:
-    """Where shells end, down and across: at the waves of 2 pixels, 4, 8, ... until one is as long
-    as the longer side.
+    """The ends of the octave bands, down and across.
+
+    They lie at wavelengths of 2, 4, 8, ... pixels, up to the length of the longer side.
     """
     octaves = max(1, math.ceil(math.log2(size.long_side)))
     before = (0, 0)
@@ -122,8 +113,8 @@ def _corners(size: Size) -> Iterator[tuple[int, int]]:
         before = corner
 
 
-def _mixed(maps: Tensor, matrix: Tensor) -> Tensor:
-    """(1, 3, H, W), its three maps replaced by their mixtures, a row of ``matrix`` (3, 3) for each."""
+def _mix(maps: Tensor, matrix: Tensor) -> Tensor:
+    """Replace the three maps of (1, 3, H, W) in place by mixtures, a row of ``matrix`` for each."""
     for rows in _strips(maps):
         rows.copy_(torch.einsum("ac,bchw->bahw", matrix, rows))
     return maps
@@ -135,5 +126,5 @@ def _squares(part: Tensor) -> Tensor:
 
 
 def _strips(maps: Tensor) -> tuple[Tensor, ...]:
-    """The maps (..., h, w) cut across into a few rows each."""
+    """The maps (..., h, w) as strips of a few rows each."""
     return maps.split(max(1, _STRIP // max(1, maps.shape[-1])), -2)

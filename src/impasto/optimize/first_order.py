@@ -9,74 +9,71 @@ import torch
 from torch import Tensor
 
 from impasto.optimize.solver import Solver
-from impasto.recipe.records import Solver as SolverChoice
+from impasto.recipe.records import Solver as SolverSettings
 from impasto.storage.tensors import InMemoryTensor, StoredTensor
 
 
 class Adam(Solver):
-    """torch's Adam, with the pixels kept within 0..1 after each move unless the choice says
-    otherwise.
+    """torch's Adam, with the pixels clamped to 0..1 after each move unless the settings say no.
 
-    Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2014); betas 0.9 and 0.99
-    as K. Crowson has them.
+    Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2014).
     """
 
     def __init__(
         self,
         pixels: Tensor,
-        choice: SolverChoice,
+        settings: SolverSettings,
         step_scale: float = 1.0,
         memory: Mapping[str, StoredTensor] | None = None,
     ) -> None:
         self.pixels = pixels
-        self._choice, self._caution = choice, step_scale
-        betas = (choice.first_decay, choice.second_decay)
-        self._optimiser = torch.optim.Adam(
-            [pixels], lr=choice.rate, betas=betas, eps=choice.epsilon
+        self._settings, self._step_scale = settings, step_scale
+        self._adam = torch.optim.Adam(
+            [pixels],
+            lr=settings.rate,
+            betas=(settings.first_decay, settings.second_decay),
+            eps=settings.epsilon,
         )
         if memory:
-            self._optimiser.state[pixels].update(
-                {name: kept.load().clone() for name, kept in memory.items()}
-            )
+            moments = {name: stored.load().clone() for name, stored in memory.items()}
+            self._adam.state[pixels].update(moments)
 
     def move(self, gradient: Tensor, loss: float = math.inf) -> None:
-        moves = int(self._optimiser.state[self.pixels].get("step", 0))
-        self._optimiser.param_groups[0]["lr"] = rate(self._choice, moves) * self._caution
+        moves = int(self._adam.state[self.pixels].get("step", 0))
+        self._adam.param_groups[0]["lr"] = decayed_rate(self._settings, moves) * self._step_scale
         self.pixels.grad = gradient
-        self._optimiser.step()
+        self._adam.step()
         self.pixels.grad = None
-        if _clamps(self._choice):
+        if clamps(self._settings):
             self.pixels.clamp_(0, 1)
 
     def memory(self) -> dict[str, StoredTensor]:
-        return {
-            name: InMemoryTensor(tensor)
-            for name, tensor in self._optimiser.state[self.pixels].items()
-        }
+        state = self._adam.state[self.pixels]
+        return {name: InMemoryTensor(tensor) for name, tensor in state.items()}
 
 
 class SGD(Solver):
-    """Gradient descent: the rate times the gradient, and the pixels within 0..1 unless the choice
-    says otherwise.
+    """Gradient descent, for published recipes only: pixels minus rate times gradient.
 
-    What remains of stochastic gradient descent (Robbins and Monro 1951) where nothing is drawn; the
-    name is the libraries'.
+    The name is the one that libraries use; nothing is stochastic here. The pixels are clamped to
+    0..1 after each move unless the settings say no.
     """
 
     def __init__(
         self,
         pixels: Tensor,
-        choice: SolverChoice,
+        settings: SolverSettings,
         step_scale: float = 1.0,
         memory: Mapping[str, StoredTensor] | None = None,
     ) -> None:
         self.pixels = pixels
-        self._choice, self._caution = choice, step_scale
+        self._settings, self._step_scale = settings, step_scale
         self._moves = int(memory["step"].load()) if memory else 0
 
     def move(self, gradient: Tensor, loss: float = math.inf) -> None:
-        self.pixels.add_(gradient, alpha=-rate(self._choice, self._moves) * self._caution)
-        if _clamps(self._choice):
+        rate = decayed_rate(self._settings, self._moves) * self._step_scale
+        self.pixels.add_(gradient, alpha=-rate)
+        if clamps(self._settings):
             self.pixels.clamp_(0, 1)
         self._moves += 1
 
@@ -84,14 +81,14 @@ class SGD(Solver):
         return {"step": InMemoryTensor(torch.tensor(self._moves))}
 
 
-def rate(choice: SolverChoice, moves: int) -> float:
-    """The step length of adam and sgd after so many moves: it decays exponentially, and not in
-    stairs.
+def decayed_rate(settings: SolverSettings, moves: int) -> float:
+    """The step length of Adam and SGD after ``moves`` moves: exponential decay, not in stairs.
 
     Source: Keras' ``ExponentialDecay``.
     """
-    return choice.rate * choice.rate_decay ** (moves / choice.rate_decay_steps)
+    return settings.rate * settings.rate_decay ** (moves / settings.rate_decay_steps)
 
 
-def _clamps(choice: SolverChoice) -> bool:
-    return choice.clamp == "yes" or (choice.clamp == "auto" and choice.name != "lbfgs")
+def clamps(settings: SolverSettings) -> bool:
+    """Whether the pixels are clamped to 0..1 after each move."""
+    return settings.clamp == "yes" or (settings.clamp == "auto" and settings.name != "lbfgs")

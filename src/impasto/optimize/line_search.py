@@ -1,8 +1,4 @@
-"""How far to go along a line: the strong Wolfe conditions, looked for one evaluation at a time.
-
-It knows heights and slopes at distances along the line, as plain numbers. It refuses to know what
-lies there.
-"""
+"""A line search for the strong Wolfe conditions, one evaluation at a time, on plain numbers."""
 
 from __future__ import annotations
 
@@ -10,20 +6,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 
-# Nocedal and Wright's numbers for quasi-Newton methods, which are torch's as well: of the fall that
-# the first slope promises so much must come true, and of its steepness so much may be left.
-LEAST_FALL, MOST_SLOPE = 1e-4, 0.9
-MAX_EVALUATIONS = 25  # at one line, as torch has it
-_FARTHEST = 10.0  # times as far as before, while nothing bounds the search
-_EDGE = 0.1  # of a bracket, at either end, where no look is worth its while
+# Nocedal and Wright's constants for quasi-Newton methods, which are torch's as well: the share of
+# the predicted decrease that must be reached, and the share of the slope that may remain.
+LEAST_DECREASE, MOST_SLOPE = 1e-4, 0.9
+MAX_EVALUATIONS = 25  # on one line; torch's value
+_EXPANSION = 10.0  # the next trial is at most so many times as far while nothing bounds the search
+_EDGE = 0.1  # share of a bracket, at either end, in which no trial is made
 
 
 @dataclass(frozen=True)
 class Point:
-    """A distance along the line, the height there, and the slope along the line."""
+    """A distance along the line, the value of the function there, and its slope."""
 
     distance: float
-    height: float
+    value: float
     slope: float
 
 
@@ -32,17 +28,17 @@ NOWHERE = Point(math.inf, math.nan, math.nan)
 
 @dataclass(frozen=True)
 class LineSearch:
-    """A search along a line that goes down from ``start``: where to look next, and what has been
-    seen.
+    """A search along a line on which the function decreases from ``start``.
 
-    Source: Nocedal and Wright, "Numerical Optimization" (2nd edition, 2006), algorithms 3.5 and 3.6
-    with the cubic interpolation of equation 3.59. They are one here: until something bounds the
-    search, ``high`` is infinitely far away. ``low`` is the lowest point that has fallen enough, at
-    first the start, and the minimum lies between it and ``high``.
+    Source: Nocedal and Wright, "Numerical Optimization" (2nd edition, 2006), algorithms 3.5 and
+    3.6 with the cubic interpolation of equation 3.59. They are one here: until something bounds
+    the search, ``high`` is infinitely far away. ``low`` is the lowest point that decreased enough,
+    at first the start, and the minimum lies between it and ``high``.
 
-    ``distance`` is where to look next, or what has been found. No step is longer than ``longest``:
-    one that fell enough is taken there, however steep it still is. A bracket narrower than
-    ``least`` is not looked into any more.
+    ``distance``: that of the next trial, or of the accepted point. ``longest``: no step is longer;
+    one that decreased enough is accepted there whatever its slope. ``least``: a bracket narrower
+    than this is not divided. ``returning``: whether the next evaluation is ``low`` again, because
+    nothing better was found. ``failed``: nothing is lower than the start.
     """
 
     start: Point
@@ -51,54 +47,44 @@ class LineSearch:
     least: float = 0.0
     low: Point = NOWHERE
     high: Point = NOWHERE
-    looks: int = 0
-    returning: bool = False  # to ``low``, since nothing better is to be had
-    found: bool = False
-    failed: bool = False  # nothing is lower than the start
+    evaluations: int = 0
+    returning: bool = False
+    accepted: bool = False
+    failed: bool = False
 
     @classmethod
-    def along(
+    def begin(
         cls,
-        height: float,
+        value: float,
         slope: float,
         first: float,
         longest: float = math.inf,
         least: float = 0.0,
     ) -> LineSearch:
-        """A search from a point with this height and slope (below 0), ``first`` being the distance
-        to look at first.
-        """
-        start = Point(0.0, height, slope)
+        """Start at a point with this value and slope (below 0); ``first``: the first distance."""
+        start = Point(0.0, value, slope)
         return cls(start, min(first, longest), longest, least, low=start)
 
-    def after(self, height: float, slope: float) -> LineSearch:
-        """The search after a look: height and slope as they are at ``distance``, numbers or not."""
-        here, low, high = Point(self.distance, height, slope), self.low, self.high
-        if not (math.isfinite(height) and math.isfinite(slope)) or self._too_high(here):
+    def after(self, value: float, slope: float) -> LineSearch:
+        """The search after an evaluation at ``distance``; value and slope may be no numbers."""
+        here, low, high = Point(self.distance, value, slope), self.low, self.high
+        if not (math.isfinite(value) and math.isfinite(slope)) or self._too_high(here):
             high = here
-        elif (
-            self.returning
-            or abs(slope) <= -MOST_SLOPE * self.start.slope
-            or here.distance >= self.longest
-        ):
-            return replace(self, low=here, looks=self.looks + 1, found=True)
+        elif self._acceptable(here):
+            return replace(self, low=here, evaluations=self.evaluations + 1, accepted=True)
         else:
             if slope * (high.distance - low.distance) >= 0:
-                high = low  # the minimum was passed on the way here
+                high = low  # the minimum lies behind
             low = here
-        seen = replace(self, low=low, high=high, looks=self.looks + 1)
-        if (
-            self.returning
-            or seen.looks >= MAX_EVALUATIONS
-            or abs(high.distance - low.distance) <= self.least
-        ):
-            return seen._back(here)
+        search = replace(self, low=low, high=high, evaluations=self.evaluations + 1)
+        if search._exhausted:
+            return search._return_to_low(here)
         if math.isfinite(high.distance):
-            return replace(seen, distance=_between(low, high))
-        return replace(seen, distance=min(_beyond(self.low, low), self.longest))
+            return replace(search, distance=_between(low, high))
+        return replace(search, distance=min(_beyond(self.low, low), self.longest))
 
-    def numbers(self) -> list[float]:
-        """Everything that it knows."""
+    def to_numbers(self) -> list[float]:
+        """The complete state as numbers."""
         return [
             float(number)
             for value in astuple(self)
@@ -106,58 +92,60 @@ class LineSearch:
         ]
 
     @classmethod
-    def of(cls, numbers: Sequence[float]) -> LineSearch:
-        """The inverse of ``numbers``."""
+    def from_numbers(cls, numbers: Sequence[float]) -> LineSearch:
+        """The inverse of ``to_numbers``."""
         start, low, high = (Point(*numbers[at : at + 3]) for at in (0, 6, 9))
         distance, longest, least = numbers[3:6]
-        looks, returning, found, failed = map(int, numbers[12:])
+        returning, accepted, failed = (bool(number) for number in numbers[13:])
+        evaluations = int(numbers[12])
         return cls(
-            start,
-            distance,
-            longest,
-            least,
-            low,
-            high,
-            looks,
-            bool(returning),
-            bool(found),
-            bool(failed),
+            *(start, distance, longest, least, low, high),
+            *(evaluations, returning, accepted, failed),
         )
 
-    def _too_high(self, here: Point) -> bool:
-        fallen = self.start.height + LEAST_FALL * here.distance * self.start.slope
-        return here.height > fallen or (here.height >= self.low.height and not self.returning)
+    @property
+    def _exhausted(self) -> bool:
+        """Whether no further trial is worth an evaluation."""
+        narrow = abs(self.high.distance - self.low.distance) <= self.least
+        return self.returning or self.evaluations >= MAX_EVALUATIONS or narrow
 
-    def _back(self, here: Point) -> LineSearch:
-        """The end of a search that comes to nothing better than ``low``, which is looked at again
-        unless we are there.
-        """
+    def _too_high(self, here: Point) -> bool:
+        enough = self.start.value + LEAST_DECREASE * here.distance * self.start.slope
+        return here.value > enough or (here.value >= self.low.value and not self.returning)
+
+    def _acceptable(self, here: Point) -> bool:
+        flat = abs(here.slope) <= -MOST_SLOPE * self.start.slope
+        return self.returning or flat or here.distance >= self.longest
+
+    def _return_to_low(self, here: Point) -> LineSearch:
+        """End with ``low``, which is evaluated again unless it is the point just evaluated."""
         if self.returning or self.low == self.start:
             return replace(self, failed=True)
-        return replace(self, distance=self.low.distance, returning=True, found=self.low == here)
+        accepted = self.low == here
+        return replace(self, distance=self.low.distance, returning=True, accepted=accepted)
 
 
 def _between(low: Point, high: Point) -> float:
-    """Where to look in a bracket, not too near to its ends."""
+    """The next trial inside a bracket, not too close to its ends."""
     first, last = sorted((low.distance, high.distance))
     edge = _EDGE * (last - first)
     return _minimum(low, high, first + edge, last - edge)
 
 
 def _beyond(before: Point, here: Point) -> float:
-    """Where to look farther out."""
+    """The next trial farther out."""
     least = here.distance + 0.01 * (here.distance - before.distance)
-    return _minimum(before, here, least, _FARTHEST * here.distance)
+    return _minimum(before, here, least, _EXPANSION * here.distance)
 
 
 def _minimum(one: Point, other: Point, least: float, most: float) -> float:
-    """That of the cubic through two points, within bounds; the middle of these where it has none."""
-    apart = other.distance - one.distance
-    bend = one.slope + other.slope - 3 * (other.height - one.height) / apart
-    square = bend * bend - one.slope * other.slope
+    """The minimum of the cubic through two points, within bounds; their middle if it has none."""
+    distance = other.distance - one.distance
+    d1 = one.slope + other.slope - 3 * (other.value - one.value) / distance
+    square = d1 * d1 - one.slope * other.slope
     if not square >= 0:
         return (least + most) / 2
-    root = math.copysign(math.sqrt(square), apart)
-    across = other.slope - one.slope + 2 * root
-    found = other.distance - apart * (other.slope + root - bend) / across if across else math.nan
-    return min(max(found, least), most) if math.isfinite(found) else (least + most) / 2
+    d2 = math.copysign(math.sqrt(square), distance)
+    divisor = other.slope - one.slope + 2 * d2
+    minimum = other.distance - distance * (other.slope + d2 - d1) / divisor if divisor else math.nan
+    return min(max(minimum, least), most) if math.isfinite(minimum) else (least + most) / 2

@@ -1,8 +1,6 @@
-"""The one loop: a plan, tools and a state in; a stream of (event, state) out.
+"""The search: a generator of (event, state) pairs over all stages of a plan.
 
-It is a generator: to cancel is to stop iterating, to resume is to pass a state. It knows when a
-search has run away or come to rest, and what to do when memory runs out. It refuses to know what is
-minimised, files and progress bars.
+Stop iterating to cancel. Pass a state to resume.
 """
 
 from __future__ import annotations
@@ -19,392 +17,365 @@ from impasto.errors import ran_out_of_memory
 from impasto.events import Event, Failed, Finished, StageDone, Started, Stepped, Warned
 from impasto.geometry import Size
 from impasto.hardware import allocator
-from impasto.optimize import loss as problem
-from impasto.optimize import solver as solver_
-from impasto.optimize import solver_factory, upscale
-from impasto.optimize.loss import Evaluate, Tools
-from impasto.optimize.solver import take_in
+from impasto.optimize import loss, solver_factory, upscale
+from impasto.optimize.execution import LEAST_TILE, Execution
+from impasto.optimize.loss import Evaluate, Problem
+from impasto.optimize.solver import Solver, add_to_average
 from impasto.optimize.state import State
-from impasto.optimize.tiling import Value
-from impasto.planning.schedule import Plan, Stage
+from impasto.optimize.tiling import LossValue
+from impasto.planning.schedule import Stage
 from impasto.recipe.records import Recipe
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Clock = Callable[[], float]
 
-# A loss this many times the lowest of its stage, looked at so many times in a row, is a search that
-# has run away. One that went too far for once has learned of it and comes back, as torch's L-BFGS
-# does in its first steps from noise.
+# A search diverges when its loss is this many times the lowest of its stage, so many evaluations
+# in a row. A single step that was too long is normal: torch's L-BFGS begins so from noise.
 DIVERGENCE_FACTOR, MAX_HIGH_LOSSES = 3.0, 3
-# Of a loss this small nothing but rounding can be said; one that was reached to the letter may even
-# lie below zero.
+# A loss this small is rounding; where every target is met it may even be below zero.
 ROUNDING = 1e-6
-# Each time, the search starts again from the best picture with half the step; after these it is not
-# the step.
-RESTARTS = 4
-# Root mean square of the changes since the last look below which no eye sees one: half of an 8-bit
-# level.
+# Each restart begins at the best pixels with half the step.
+MAX_RESTARTS = 4
+# Root mean square of a change that is invisible: half of an 8-bit level.
 INVISIBLE = 0.5 / 255
-# No tile is cut smaller than this when memory runs out.
-LEAST_TILE = 128
 
 
 def iterate(
-    plan: Plan,
-    tools: Tools,
+    problem: Problem,
+    execution: Execution | None = None,
     state: State | None = None,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Clock = time.perf_counter,
 ) -> Iterator[tuple[Event, State]]:
-    """Paint: yields (event, state) at the start and end of each stage and after every step.
+    """Search for the pixels of the lowest loss, stage by stage.
 
-    A search that runs away, to losses that stay far above its lowest or to no number, goes back to
-    the best picture and on with half the step. One that has come to rest ends its stage. What is
-    grown for the next is a stage's best picture, nobody having looked at what its last move made,
-    or where one is kept the average of those that were looked at. When memory runs out the step is
-    made again in smaller tiles, or with what can wait on disk. ``Finished`` comes with the picture
-    as it will be written, cut to 0..1, and with the loss of exactly that picture; ``Failed`` ends
-    the stream with the best picture that there was.
+    Yields (event, state) at the start and the end of each stage and after every step. A step is
+    one evaluation and one move of the solver. ``Finished`` comes with the picture as it will be
+    written, clamped to 0..1, and its loss. ``Failed`` is the last event of a search that cannot go
+    on, and comes with the best state.
+
+    A diverging search restarts from its best pixels with half the step. A converged one ends its
+    stage. The next stage starts from the stage's best pixels, or from its average. When memory
+    runs out, the step is repeated in smaller tiles or with tensors stored on disk.
     """
-    begun = clock()
+    begin = clock()
 
     def seconds() -> float:
-        return clock() - begun
+        return clock() - begin
 
-    state = state.own() if state else State(problem.first_pixels(plan, tools), tile=tools.tile)
-    evaluate = _Evaluation(plan.size, plan, tools, state.tile)
-    for index in range(state.stage, len(plan.stages)):
-        evaluate = _Evaluation(plan.stages[index].size, plan, evaluate.tools, state.tile)
-        painted = yield from _stage(index, plan, state, evaluate, seconds)
-        if painted is None:
+    execution = execution or Execution()
+    if state is None:
+        state = State(loss.first_pixels(problem, execution), tile=execution.tile)
+    else:
+        state = state.copied()
+    evaluation = _Evaluation(problem, replace(execution, tile=state.tile), problem.plan.size)
+    for index in range(state.stage, len(problem.plan.stages)):
+        size = problem.plan.stages[index].size
+        evaluation = _Evaluation(problem, evaluation.execution, size)
+        after = yield from _stage(index, state, evaluation, seconds)
+        if after is None:
             return
-        state = painted
-    yield from _finish(state, evaluate, seconds)
+        state = after
+    yield from _finish(state, evaluation, seconds)
+
+
+class _Evaluation:
+    """The loss of one size, built when it is first needed."""
+
+    def __init__(self, problem: Problem, execution: Execution, size: Size) -> None:
+        self.problem, self.execution, self.size = problem, execution, size
+        self._function: Evaluate | None = None
+
+    def function(self) -> Evaluate | None:
+        """The function from pixels to loss and gradient; None if memory ran out building it."""
+        if self._function is None:
+            self._function = _attempt(loss.evaluation, self.size, self.problem, self.execution)
+            allocator.give_back_memory()
+        return self._function
+
+    def reduce_memory(self, disk_first: bool = False) -> str:
+        """Change to an execution that needs less memory; return the change in words, or ""."""
+        self._function = None
+        tiling = loss.can_be_tiled(self.problem.recipe)
+        change = self.execution.reduced(self.problem.network, self.size, disk_first, tiling)
+        if change is None:
+            return ""
+        self.execution, message = change
+        return message
+
+
+# ---- one stage -----------------------------------------------------------------------------------
 
 
 def _stage(
-    index: int, plan: Plan, before: State, evaluate: _Evaluation, seconds: Callable[[], float]
+    index: int, before: State, evaluation: _Evaluation, seconds: Clock
 ) -> Generator[tuple[Event, State], None, State | None]:
-    """One stage from the state before it; gives the state after it, None where it failed.
+    """Run one stage; return the state after it, or None if it failed.
 
-    Large pictures are let go of as soon as they are not needed: what this function held is gone
-    when it returns.
+    Large tensors are freed as soon as they are not needed: locals of a generator stay alive.
     """
-    stage, state = plan.stages[index], before
-    allocator.give_back_memory()  # what the stage before had, before this one takes more
+    stage, state = evaluation.problem.plan.stages[index], before
+    allocator.give_back_memory()  # before this stage allocates
     if tuple(state.pixels.shape[-2:]) != tuple(stage.size):
-        grown = _attempt(_grown, state, stage.size)
-        if grown is None:
-            yield (
-                Failed(f"Memory ran out before the first step at {stage.size}.", memory=True),
-                state,
-            )
+        upscaled = _attempt(_upscaled, state, stage.size)
+        if upscaled is None:
+            message = f"Memory ran out before the first step at {stage.size}."
+            yield Failed(message, memory=True), state
             return None
-        state = grown
-        del grown
+        state = upscaled
+        del upscaled
     yield Started(index, stage.size, stage.steps), state
-    entered = seconds()
-    search = _search(index, plan, state, evaluate, seconds)
-    for event, state in search:
+    started = seconds()
+    steps = _steps(index, state, evaluation, seconds)
+    for event, state in steps:
         if isinstance(event, Failed):
             yield event, (before if state.best is None else state)
             return None
         yield event, state
-    state = _done(index, state, evaluate.tools.recipe, last=index == len(plan.stages) - 1)
-    yield StageDone(index, stage.size, seconds() - entered), state
+    last = index == len(evaluation.problem.plan.stages) - 1
+    state = _after_stage(index, state, evaluation.problem.recipe, last)
+    yield StageDone(index, stage.size, seconds() - started), state
     return state
 
 
-def _grown(state: State, size: Size) -> State:
-    """The state before the first step of a size, from that of the size before."""
-    return replace(
-        state,
-        pixels=upscale.grow(state.pixels, size),
-        memory=upscale.grow_memory(state.memory, size),
+def _upscaled(state: State, size: Size) -> State:
+    """The state before the first step of a size, from the state of a smaller one."""
+    pixels = upscale.upscale_pixels(state.pixels, size)
+    return replace(state, pixels=pixels, memory=upscale.upscale_memory(state.memory, size))
+
+
+def _after_stage(index: int, state: State, recipe: Recipe, last: bool) -> State:
+    """The state after a stage.
+
+    The pixels after the last move have not been evaluated. The last stage keeps them, with the best
+    pixels as a fallback for the final evaluation. Any other stage, and a line search, which
+    evaluates all that it accepts, ends with the best pixels.
+    """
+    end = state if last and not recipe.solver.uses_line_search else state.at_best()
+    after = State(end.picture, index + 1, 0, end.evaluations, loss=end.loss, tile=end.tile)
+    if last:
+        return replace(after, best=end.best, lowest=end.lowest)
+    return replace(after, memory=upscale.carried_memory(recipe.solver, state.memory))
+
+
+def _steps(
+    index: int, state: State, evaluation: _Evaluation, seconds: Clock
+) -> Iterator[tuple[Event, State]]:
+    """The steps of one stage, from the step of ``state`` on."""
+    stage = evaluation.problem.plan.stages[index]
+    patience = evaluation.problem.recipe.schedule.patience
+    patience = patience if patience < stage.steps else 0
+    state = replace(state, stage=index)
+    search: _Search | None = None
+    while state.step < stage.steps:
+        at = f"step {state.step + 1} of {stage.steps} at {stage.size}"
+        search = search or _attempt(_begin, state, evaluation, patience > 0)
+        outcome = _step(state, search, evaluation) if search else None
+        if outcome is None or outcome.moved is None:
+            state, search, change = _with_less_memory(state, search, outcome, evaluation)
+            if not change:
+                message = f"Memory ran out in {at}, even in tiles of {LEAST_TILE} px."
+                yield Failed(message, memory=True), state.at_best()
+                return
+            yield Warned(f"Memory ran out in {at}: continuing {change}."), state
+            continue
+        state, restart = outcome.state, ""
+        if not outcome.moved:
+            restart = f"The loss {_divergence(outcome.loss, state.lowest)} in {at}"
+            if state.best is None or state.restarts == MAX_RESTARTS:
+                yield Failed(f"{restart}."), state.at_best()
+                return
+            state, search = replace(state.at_best(), restarts=state.restarts + 1), None
+        state = replace(state, step=state.step + 1, evaluations=state.evaluations + 1)
+        stepped = _stepped(index, state, seconds())
+        state, converged = _check_convergence(state, stage, patience)
+        if restart:
+            message = f"{restart}: continuing from the best pixels so far with half the step."
+            yield Warned(message), state
+        yield stepped, state
+        if converged:
+            yield Warned(converged), state
+    if state.high_loss_streak:
+        message = f"The loss {_divergence(state.loss, state.lowest)} in the last steps at "
+        yield Warned(f"{message}{stage.size}; the best pixels are used."), state
+
+
+def _with_less_memory(
+    state: State, search: _Search | None, outcome: _Outcome | None, evaluation: _Evaluation
+) -> tuple[State, _Search | None, str]:
+    """The state and search to repeat a step with less memory, and the change in words, or ""."""
+    if outcome is not None:  # a move that was broken off leaves the solver's memory inconsistent
+        state = outcome.state.at_best()
+    history = evaluation.execution.history
+    change = evaluation.reduce_memory(disk_first=search is None or outcome is not None)
+    if outcome is not None or evaluation.execution.history is not history:
+        search = None
+    return replace(state, tile=evaluation.execution.tile) if change else state, search, change
+
+
+def _stepped(index: int, state: State, seconds: float) -> Stepped:
+    value = state.loss
+    return Stepped(
+        index, state.step, state.evaluations, value.total, value.terms, seconds, value.layers
     )
 
 
-def _done(index: int, state: State, recipe: Recipe, last: bool) -> State:
-    """The state after a stage: its picture, and what is carried into the next size or stands by for
-    the last look.
-
-    At what the last move made nobody has looked. After the last stage somebody will, and the best
-    picture stands by; but a line search has looked at all that it made, and the best is what it
-    came to.
-    """
-    end = state if last and not recipe.solver.uses_line_search else state.good()
-    done = State(end.picture, index + 1, 0, end.evaluations, value=end.value, tile=end.tile)
-    if last:
-        return replace(done, best=end.best, lowest=end.lowest)
-    return replace(done, memory=upscale.carried(recipe.solver, state.memory))
-
-
-def _search(
-    index: int, plan: Plan, state: State, evaluate: _Evaluation, seconds: Callable[[], float]
-) -> Iterator[tuple[Event, State]]:
-    """The steps of one stage, from where the state says that it stands."""
-    stage, patience = plan.stages[index], evaluate.tools.recipe.schedule.patience
-    patience = patience if patience < stage.steps else 0
-    state = replace(state, stage=index)
-    begun: _Begun | None = None
-    while state.step < stage.steps:
-        at = f"step {state.step + 1} of {stage.steps} at {stage.size}"
-        begun = begun or _attempt(_begin, state, evaluate.tools, patience > 0)
-        step = _step(state, begun, evaluate) if begun else None
-        if step is None or step.sound is None:
-            # A move that broke off has left the memory in disorder.
-            state = step.state.good() if step else state
-            tools, looked = evaluate.tools, step is not None
-            lighter = evaluate.reduce_memory(disk_first=begun is None or looked)
-            if not lighter:
-                yield (
-                    Failed(
-                        f"Memory ran out in {at}, even in tiles of {LEAST_TILE} px.", memory=True
-                    ),
-                    state.good(),
-                )
-                return
-            begun = None if looked or evaluate.tools is not tools else begun
-            state = replace(state, tile=evaluate.tile)
-            yield Warned(f"Memory ran out in {at}: going on {lighter}."), state
-            continue
-        restarted = ""
-        if not step.sound:
-            restarted = f"The loss {_ran_away(step.value, step.state.lowest)} in {at}"
-            if step.state.best is None or state.restarts == RESTARTS:
-                yield Failed(f"{restarted}."), step.state.good()
-                return
-            state, begun = replace(step.state.good(), restarts=state.restarts + 1), None
-        else:
-            state = step.state
-        state = replace(state, step=state.step + 1, evaluations=state.evaluations + 1)
-        value = state.value
-        stepped = Stepped(
-            index, state.step, state.evaluations, value.total, value.terms, seconds(), value.layers
-        )
-        state, rested = _looked_back(state, stage, patience)
-        if restarted:
-            yield (
-                Warned(f"{restarted}: going on from the best picture so far with half the step."),
-                state,
-            )
-        yield stepped, state
-        if rested:
-            yield Warned(rested), state
-    if state.high_loss_streak:
-        yield (
-            Warned(
-                f"The loss {_ran_away(state.value, state.lowest)} in the end at {stage.size}; the "
-                f"best stays."
-            ),
-            state,
-        )
+# ---- one step ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Begun:
-    """What a search takes up room for before its first step; ``best``, ``mark`` and ``average``
-    become the state's.
-    """
+class _Search:
+    """The tensors that a stage allocates before its first step; they become the state's."""
 
-    solver: solver_.Solver
+    solver: Solver
     best: Tensor
-    mark: Tensor | None
+    reference: Tensor | None
     average: Tensor | None
     decay: float  # of the average
 
 
-def _begin(state: State, tools: Tools, marked: bool) -> _Begun:
-    choice, step_scale = tools.recipe.solver, 0.5**state.restarts
+def _begin(state: State, evaluation: _Evaluation, checks_convergence: bool) -> _Search:
+    settings, step_scale = evaluation.problem.recipe.solver, 0.5**state.restarts
     pixels = state.pixels.clone()
-    solver = solver_factory.make(
-        choice, pixels, state.memory, step_scale=step_scale, scratch=tools.history
+    solver = solver_factory.make_solver(
+        settings,
+        pixels,
+        state.memory,
+        step_scale=step_scale,
+        store=evaluation.execution.history,
     )
     best = torch.empty_like(pixels) if state.best is None else state.best
-    mark = state.picture.clone() if marked and state.mark is None else state.mark
-    average = pixels.clone() if choice.average and state.average is None else state.average
-    return _Begun(solver, best, mark, average, choice.average)
+    reference, average = state.reference, state.average
+    if checks_convergence and reference is None:
+        reference = state.picture.clone()
+    if settings.average and average is None:
+        average = pixels.clone()
+    return _Search(solver, best, reference, average, settings.average)
 
 
 @dataclass(frozen=True)
-class _Step:
-    """The state after one evaluation and one move, and the value found; ``sound`` is None where the
-    move lacked memory.
+class _Outcome:
+    """The state after one evaluation and one move, and the loss that was found.
+
+    ``moved``: True; False if the loss diverged or the pixels stopped being numbers; None if memory
+    ran out in the move.
     """
 
     state: State
-    value: Value
-    sound: bool | None
+    loss: LossValue
+    moved: bool | None
 
 
-def _step(state: State, begun: _Begun, evaluate: _Evaluation) -> _Step | None:
-    """One step, which is not counted yet; None where memory ran out in the evaluation, and nothing
-    has changed.
-    """
-    solver = begun.solver
-    found = evaluate(solver.pixels)
-    if found is None:
+def _step(state: State, search: _Search, evaluation: _Evaluation) -> _Outcome | None:
+    """Evaluate and move once. Returns None if memory ran out in the evaluation."""
+    solver = search.solver
+    function = evaluation.function()
+    result = _attempt(function, solver.pixels) if function else None
+    if result is None:
         return None
-    value, gradient = found
-    state = replace(state, mark=begun.mark)
+    evaluation.execution.release_memory()
+    value, gradient = result
+    state = replace(state, reference=search.reference)
     if value.finite and value.total <= state.lowest.total:
-        state = replace(state, best=begun.best.copy_(solver.pixels), lowest=value)
-    accepted = solver.accepts(gradient, value.total)
-    if accepted:  # and not a line search's try, which may lie anywhere
-        high_loss_streak = 0 if _sound(value, state.lowest) else state.high_loss_streak + 1
-        if high_loss_streak == MAX_HIGH_LOSSES or not value.finite:
-            return _Step(state, value, False)
-        state = _averaged(replace(state, value=value, high_loss_streak=high_loss_streak), begun)
-    sound = _attempt(_move, solver, gradient, value.total)
-    if sound:
+        state = replace(state, best=search.best.copy_(solver.pixels), lowest=value)
+    if solver.accepts(gradient, value.total):  # a trial of a line search may be anywhere
+        streak = 0 if _acceptable(value, state.lowest) else state.high_loss_streak + 1
+        if streak == MAX_HIGH_LOSSES or not value.finite:
+            return _Outcome(state, value, False)
+        state = _averaged(replace(state, loss=value, high_loss_streak=streak), search)
+    moved = _attempt(_move, solver, gradient, value.total)
+    if moved:
         state = replace(state, pixels=solver.iterate, memory=solver.memory())
-    return _Step(state, value, sound)
+    return _Outcome(state, value, moved)
 
 
-def _averaged(state: State, begun: _Begun) -> State:
-    """The state with one picture more in its average, where one is kept: the one just looked at,
-    and found sound.
-    """
-    if begun.average is None or state.high_loss_streak:
+def _averaged(state: State, search: _Search) -> State:
+    """The state with the evaluated pixels added to its average, if it has one."""
+    if search.average is None or state.high_loss_streak:
         return state
     count = state.averaged + 1
-    average = take_in(begun.average, begun.solver.pixels, begun.decay, count)
+    average = add_to_average(search.average, search.solver.pixels, search.decay, count)
     return replace(state, average=average, averaged=count)
 
 
-def _move(solver: solver_.Solver, gradient: Tensor, loss: float) -> bool:
-    """Whether the move led to numbers."""
-    solver.move(gradient, loss)
+def _move(solver: Solver, gradient: Tensor, loss_value: float) -> bool:
+    """Whether the solver's move led to finite pixels."""
+    solver.move(gradient, loss_value)
     return bool(solver.pixels.isfinite().all())
 
 
-def _looked_back(state: State, stage: Stage, patience: int) -> tuple[State, str]:
-    """The state after a look whether anything still changes, where it is time for one, and what is
-    said if nothing does.
+def _check_convergence(state: State, stage: Stage, patience: int) -> tuple[State, str]:
+    """Compare with the reference every ``patience`` steps.
+
+    Returns the state, at its last step if nothing visible has changed, and a message if so.
     """
-    if (
-        state.mark is None
-        or state.high_loss_streak
-        or not patience
-        or state.step % patience
-        or state.step == stage.steps
-    ):
+    due = patience and not state.step % patience and state.step != stage.steps
+    if state.reference is None or state.high_loss_streak or not due:
         return state, ""
-    apart = _attempt(torch.dist, state.picture, state.mark)
-    step, rested = state.step, ""
-    if apart is not None and float(apart) < INVISIBLE * state.mark.numel() ** 0.5:
-        rested = f"Nothing visible has changed in {patience} evaluations at {stage.size}: this size is done after "
-        rested += f"{step} of {stage.steps}."
-        step = stage.steps  # which also holds where it is gone on with from here
-    return replace(state, step=step, mark=state.mark.copy_(state.picture)), rested
+    distance = _attempt(torch.dist, state.picture, state.reference)
+    step, message = state.step, ""
+    if distance is not None and float(distance) < INVISIBLE * state.reference.numel() ** 0.5:
+        message = f"Nothing visible has changed in {patience} evaluations at {stage.size}: this "
+        message += f"size is done after {step} of {stage.steps}."
+        step = stage.steps  # a run that resumes here does not continue the stage either
+    return replace(state, step=step, reference=state.reference.copy_(state.picture)), message
 
 
-def _finish(
-    state: State, evaluate: _Evaluation, seconds: Callable[[], float]
-) -> Iterator[tuple[Event, State]]:
-    """The loss of the picture as it will be written; the best one stands in for a last move that
-    ran away.
+# ---- the final evaluation ------------------------------------------------------------------------
 
-    Of that one no more is asked than a number: of next to nothing, cutting to 0..1 may make many
-    times as much.
+
+def _finish(state: State, evaluation: _Evaluation, seconds: Clock) -> Iterator[tuple[Event, State]]:
+    """Evaluate the picture as it will be written, or the best pixels if the last move diverged.
+
+    The best pixels only need a finite loss: clamping to 0..1 may multiply a loss that is almost 0.
     """
     for pixels in (state.pixels, state.best):
         if pixels is None:
             continue
-        while (looked := _look(pixels, evaluate)) is None:
-            lighter = evaluate.reduce_memory()
-            if not lighter:
-                message = f"Memory ran out at the last look, even in tiles of {LEAST_TILE} px."
-                yield Failed(message, memory=True), state.good()
+        while (result := _evaluate_clamped(pixels, evaluation)) is None:
+            change = evaluation.reduce_memory()
+            if not change:
+                message = "Memory ran out in the final evaluation, even in tiles of "
+                yield Failed(f"{message}{LEAST_TILE} px.", memory=True), state.at_best()
                 return
-            state = replace(state, tile=evaluate.tile)
-            yield Warned(f"Memory ran out at the last look: going on {lighter}."), state
-        cut, value = looked
+            state = replace(state, tile=evaluation.execution.tile)
+            message = f"Memory ran out in the final evaluation: continuing {change}."
+            yield Warned(message), state
+        clamped, value = result
         state = replace(state, evaluations=state.evaluations + 1)
-        if _sound(value, state.lowest) or (pixels is state.best and value.finite):
-            state = State(cut, state.stage, 0, state.evaluations, value=value, tile=evaluate.tile)
+        if _acceptable(value, state.lowest) or (pixels is state.best and value.finite):
+            tile = evaluation.execution.tile
+            state = State(clamped, state.stage, 0, state.evaluations, loss=value, tile=tile)
             yield Finished(state.evaluations, value.total, value.terms, seconds()), state
             return
-    yield Failed("The loss of the finished picture is not a number."), state.good()
+    yield Failed("The loss of the finished picture is not a number."), state.at_best()
 
 
-def _look(pixels: Tensor, evaluate: _Evaluation) -> tuple[Tensor, Value] | None:
-    """The picture cut to 0..1 and its loss; None where memory ran out."""
-    cut = _attempt(torch.clamp, pixels, 0.0, 1.0)
-    found = evaluate(cut) if cut is not None else None
-    return (cut, found[0]) if cut is not None and found is not None else None
+def _evaluate_clamped(pixels: Tensor, evaluation: _Evaluation) -> tuple[Tensor, LossValue] | None:
+    """The pixels clamped to 0..1 and their loss; None if memory ran out."""
+    clamped = _attempt(torch.clamp, pixels, 0.0, 1.0)
+    function = evaluation.function() if clamped is not None else None
+    result = _attempt(function, clamped) if function and clamped is not None else None
+    if clamped is None or result is None:
+        return None
+    evaluation.execution.release_memory()
+    return clamped, result[0]
 
 
-def _sound(value: Value, lowest: Value) -> bool:
+def _acceptable(value: LossValue, lowest: LossValue) -> bool:
     return value.finite and value.total <= DIVERGENCE_FACTOR * max(lowest.total, 0.0) + ROUNDING
 
 
-def _ran_away(value: Value, lowest: Value) -> str:
-    if value.finite and not _sound(value, lowest):
+def _divergence(value: LossValue, lowest: LossValue) -> str:
+    if value.finite and not _acceptable(value, lowest):
         return f"rose from {lowest.total:.3g} to {value.total:.3g}"
     return "stopped being a number"
 
 
-class _Evaluation:
-    """The loss and its gradient as a function of a picture of one size; None where memory ran out.
-
-    ``tools`` and ``tile`` are what it works with now.
-    """
-
-    def __init__(self, size: Size, plan: Plan, tools: Tools, tile: int) -> None:
-        self._size, self._plan = size, plan
-        self._evaluate: Evaluate | None = None
-        self.tools, self.tile = tools, tile
-
-    def __call__(self, pixels: Tensor) -> tuple[Value, Tensor] | None:
-        return _attempt(self._found, pixels)
-
-    def _found(self, pixels: Tensor) -> tuple[Value, Tensor]:
-        if self._evaluate is None:
-            self._evaluate = problem.evaluation(
-                self._size, self._plan, replace(self.tools, tile=self.tile)
-            )
-            allocator.give_back_memory()
-        found = self._evaluate(pixels)
-        self.tools.tidy()
-        return found
-
-    def reduce_memory(self, disk_first: bool = False) -> str:
-        """Hold less from here on, by the first way that is left, and say how; "" where none is."""
-        self._evaluate = None
-        allocator.give_back_memory()
-        return self._keep_one() or (
-            (self._to_disk() or self._cut()) if disk_first else (self._cut() or self._to_disk())
-        )
-
-    def _keep_one(self) -> str:
-        if self.tools.kept == 1 or len(self.tools.network.grid(self._size, self.tile)) == 1:
-            return ""
-        self.tools = replace(self.tools, kept=1)
-        return "with the maps of one tile at a time"
-
-    def _cut(self) -> str:
-        smaller = min(self.tile or self._size.long_side, self._size.long_side) // 2
-        if smaller < LEAST_TILE:
-            return ""
-        self.tile = smaller
-        return f"in tiles of {smaller} px, which give the same picture to rounding"
-
-    def _to_disk(self) -> str:
-        if self.tools.disk is None:
-            return ""
-        try:
-            targets, history = self.tools.disk(), self.tools.disk()
-        except OSError:  # as where the cache cannot be written
-            self.tools = replace(self.tools, disk=None)
-            return ""
-        self.tools = replace(self.tools, targets=targets, history=history, disk=None)
-        return "with what can wait on disk"
-
-
-def _attempt(work: Callable[P, T], *given: P.args, **named: P.kwargs) -> T | None:
-    """What the work gives; None where memory ran out in it, and all that it held is let go of."""
+def _attempt(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """The result of ``work``, or None if memory ran out; what ``work`` held is freed then."""
     try:
-        return work(*given, **named)
+        return work(*args, **kwargs)
     except (RuntimeError, MemoryError) as error:
         if not ran_out_of_memory(error):
             raise

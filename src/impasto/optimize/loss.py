@@ -1,156 +1,174 @@
-"""What is to be minimised: the terms of the loss of one size of a picture, and the pixels that a
-search sets out from.
-
-It knows the recipe, the network and the pictures as read, and what of them becomes a target. It
-refuses to know the search.
-"""
+"""What is minimised: the terms of the loss at one size, their targets, and the first pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from impasto import images
-from impasto.geometry import Grid, Size
-from impasto.hardware import allocator
+from impasto.geometry import Size
 from impasto.networks.features import Network
 from impasto.objectives.base import Objective
 from impasto.objectives.content import Content
 from impasto.objectives.moments import Moments, Style, blend, exaggerated, measure, summarise
 from impasto.objectives.smooth import Bounds, Smooth
-from impasto.optimize.tiling import Value, measured, targets, value_and_gradient
+from impasto.optimize.execution import Execution
+from impasto.optimize.tiling import (
+    Encoder,
+    LossValue,
+    store_features,
+    total_stats,
+    value_and_gradient,
+)
 from impasto.planning.schedule import Plan, painting_size
 from impasto.recipe.records import Recipe
-from impasto.storage.tensors import MemoryStore, TensorStore
 
-Evaluate = Callable[[Tensor], tuple[Value, Tensor]]  # pixels -> loss and gradient
+Evaluate = Callable[[Tensor], tuple[LossValue, Tensor]]  # pixels -> loss and gradient
+Pixels = images.Pixels
+Term = Content | Style | Smooth | Bounds
 
 
 @dataclass(frozen=True)
-class Tools:
-    """What there is to work with: the recipe, the network, the pictures as read, the device, and
-    where tensors wait.
+class Problem:
+    """What a loss is made from: recipe, stages, network, and the pictures as read.
+
+    Pictures are float32 (H, W, 3), sRGB-encoded, 0..1. ``start`` is the picture file that the
+    search starts from, where the recipe names one.
     """
 
     recipe: Recipe
+    plan: Plan
     network: Network
-    photo: images.Pixels
-    paintings: tuple[images.Pixels, ...]
-    start: images.Pixels | None = None  # the picture file to start from, where the recipe names one
+    photo: Pixels
+    paintings: tuple[Pixels, ...]
+    start: Pixels | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    tile: int = 0  # largest side of a tile in pixels; 0: the whole picture at once
-    kept: int = 1  # tiles whose maps wait for the way back
-    reuse: bool = True  # whether freed memory is kept for the next evaluation
-    targets: TensorStore = field(default_factory=MemoryStore)  # for the photo's feature maps
-    history: TensorStore = field(default_factory=MemoryStore)  # for what the search remembers
-    disk: Callable[[], TensorStore] | None = (
-        None  # makes a place for either, for when memory runs out
+
+
+def objective_types(recipe: Recipe) -> list[type[Term]]:
+    """The classes of the terms with a weight above 0, in the order of ``make_objectives``."""
+    weights: list[tuple[type[Term], float]] = [
+        (Content, recipe.content.weight),
+        (Style, recipe.style.weight),
+        (Smooth, recipe.smooth.weight),
+        (Bounds, recipe.bounds.weight),
+    ]
+    return [kind for kind, weight in weights if weight > 0]
+
+
+def can_be_tiled(recipe: Recipe) -> bool:
+    """Whether every term of the loss is additive over regions of the picture."""
+    return all(kind.additive for kind in objective_types(recipe))
+
+
+def evaluation(size: Size, problem: Problem, execution: Execution) -> Evaluate:
+    """Return the function that computes the loss and its gradient for a picture of this size."""
+    return partial(
+        value_and_gradient,
+        encode=problem.network.within(size),
+        objectives=make_objectives(size, problem, execution),
+        grid=execution.grid(problem.network, size),
+        tiles_in_memory=execution.tiles_in_memory,
     )
 
-    def grid(self, size: Size) -> Grid:
-        """How a picture of this size is cut."""
-        return self.network.grid(size, self.tile)
 
-    def tidy(self) -> None:
-        """Between maps and whole pictures: give back what the one has left before the other takes
-        more.
-        """
-        if not self.reuse:
-            allocator.give_back_memory()
-
-
-def evaluation(size: Size, plan: Plan, tools: Tools) -> Evaluate:
-    """The loss and its gradient as a function of a picture of this size."""
-    objectives = objectives_for(size, plan, tools)
-    grid = tools.grid(size)
-    encode = tools.network.within(size)
-    return lambda pixels: value_and_gradient(pixels, encode, objectives, grid, tools.kept)
+def make_objectives(size: Size, problem: Problem, execution: Execution) -> list[Objective]:
+    """Return the terms of the loss at this size, their targets measured."""
+    recipe, network = problem.recipe, problem.network
+    strides = {layer.name: layer.stride for layer in network.layers}
+    makers: dict[type[Term], Callable[[], Objective]] = {
+        Content: lambda: _content(size, problem, execution, strides),
+        Style: lambda: _style(size, problem, execution, strides),
+        Smooth: lambda: Smooth(recipe.smooth.weight, recipe.smooth.measure, recipe.smooth.scaling),
+        Bounds: lambda: Bounds(recipe.bounds.weight),
+    }
+    return [makers[kind]() for kind in objective_types(recipe)]
 
 
-def first_pixels(plan: Plan, tools: Tools) -> Tensor:
-    """What the search starts from, in the size of the first stage and within 0..1: the photo,
-    noise, the painting, or a picture, of which the recipe's share gives way to noise.
+def _content(
+    size: Size, problem: Problem, execution: Execution, strides: Mapping[str, int]
+) -> Content:
+    content, network = problem.recipe.content, problem.network
+    photo = _resized(problem.photo, size, problem, execution)
+    layers = {name: strides[name] for name in content.layers}
+    encode = _scaled_encoder(network.within(size), content.gain)
+    grid = execution.grid(network, size)
+    targets = store_features(photo, encode, layers, grid, execution.targets)
+    weight = content.weight * problem.plan.content_factor
+    return Content(targets, strides, content.layers, content.scaling, weight)
 
-    Noise is drawn on the CPU from the recipe's seed, so that it is the same on every device.
+
+def _scaled_encoder(encode: Encoder, gain: float) -> Encoder:
+    """The encoder with every feature map multiplied by ``gain``."""
+    if gain == 1:
+        return encode
+    return lambda pixels: {name: features * gain for name, features in encode(pixels).items()}
+
+
+def _style(size: Size, problem: Problem, execution: Execution, strides: Mapping[str, int]) -> Style:
+    style = problem.recipe.style
+    moments = [_moments(painting, size, problem, execution) for painting in problem.paintings]
+    target = blend(moments, [painting.weight for painting in problem.recipe.paintings])
+    target = exaggerated(target, style.gain) if style.gain != 1 else target
+    return Style(target, strides, style.layers, style.statistics, style.weight)
+
+
+def _moments(
+    painting: Pixels, size: Size, problem: Problem, execution: Execution
+) -> dict[str, Moments]:
+    """The statistics of a painting, at the size that it has for a picture of ``size``."""
+    style, network = problem.recipe.style, problem.network
+    strides = {name: network.layer(name).stride for name in style.layers}
+    original = Size(*painting.shape[:2])
+    scaled = painting_size(original, size, style.scale, style.sizing, style.enlarge)
+    pixels = _resized(painting, scaled, problem, execution)
+    # The planned memory is that of the picture, so a much larger painting is measured in tiles.
+    tile = size.long_side if scaled.pixels > 4 * size.pixels else 0
+    grid = network.grid(scaled, execution.tile or tile)
+    stats = total_stats(
+        pixels,
+        network.within(scaled),
+        lambda features, context: measure(features, strides, context),
+        grid,
+    )
+    return summarise(stats)
+
+
+def first_pixels(problem: Problem, execution: Execution) -> Tensor:
+    """Return the pixels that the search starts from, (1, 3, H, W) at the size of the first stage.
+
+    They are the photo, noise, the painting or a picture file, mixed with the recipe's share of
+    noise and within 0..1. Noise is drawn on the CPU, so that it is the same on every device.
     """
-    size, schedule = plan.stages[0].size, tools.recipe.schedule
+    size, schedule = problem.plan.stages[0].size, problem.recipe.schedule
     if schedule.start == "noise":
-        return _noise(size, tools).clamp(0, 1).to(tools.device)
-    source = {"content": tools.photo, "style": tools.paintings[0]}.get(schedule.start, tools.start)
+        return _noise(size, problem).clamp(0, 1).to(problem.device)
+    sources = {"content": problem.photo, "style": problem.paintings[0]}
+    source = sources.get(schedule.start, problem.start)
     assert source is not None
-    pixels = _scaled(source, size, tools)
+    pixels = _resized(source, size, problem, execution)
     if schedule.noise:
-        pixels = torch.lerp(pixels, _noise(size, tools).to(pixels), schedule.noise).clamp(0, 1)
+        noise = _noise(size, problem).to(pixels)
+        pixels = torch.lerp(pixels, noise, schedule.noise).clamp(0, 1)
     return pixels
 
 
-def _noise(size: Size, tools: Tools) -> Tensor:
-    """(1, 3, H, W) on the CPU, as the recipe wants it spread; not cut to 0..1."""
-    schedule = tools.recipe.schedule
-    generator = torch.Generator().manual_seed(tools.recipe.seed)
+def _noise(size: Size, problem: Problem) -> Tensor:
+    """(1, 3, H, W) on the CPU, from the recipe's seed and distribution, not clamped to 0..1."""
+    schedule = problem.recipe.schedule
+    generator = torch.Generator().manual_seed(problem.recipe.seed)
     if schedule.noise_kind == "normal":
-        drawn = torch.randn((1, 3, *size), generator=generator)
+        noise = torch.randn((1, 3, *size), generator=generator)
     else:
-        drawn = torch.rand((1, 3, *size), generator=generator) * 2 - 1
-    centre = tools.network.mean.view(1, 3, 1, 1) if schedule.noise_centre == "mean" else 0.5
-    return drawn * schedule.noise_spread + centre
+        noise = torch.rand((1, 3, *size), generator=generator) * 2 - 1
+    mean = problem.network.mean.view(1, 3, 1, 1)
+    return noise * schedule.noise_spread + (mean if schedule.noise_centre == "mean" else 0.5)
 
 
-def objectives_for(size: Size, plan: Plan, tools: Tools) -> list[Objective]:
-    """The terms of the loss for a picture of this size, their targets measured at it."""
-    recipe, network = tools.recipe, tools.network
-    strides = {layer.name: layer.stride for layer in network.layers}
-    objectives: list[Objective] = []
-    if recipe.content.weight > 0:
-        wanted = {name: strides[name] for name in recipe.content.layers}
-        encode, gain = network.within(size), recipe.content.gain
-        seen = (
-            encode
-            if gain == 1
-            else lambda pixels: {name: map * gain for name, map in encode(pixels).items()}
-        )
-        maps = targets(
-            _scaled(tools.photo, size, tools), seen, wanted, tools.grid(size), tools.targets
-        )
-        weight = recipe.content.weight * plan.content_factor
-        objectives.append(
-            Content(maps, strides, recipe.content.layers, recipe.content.scaling, weight)
-        )
-    if recipe.style.weight > 0:
-        found = [_moments(painting, size, tools) for painting in tools.paintings]
-        target = blend(found, [painting.weight for painting in recipe.paintings])
-        style = recipe.style
-        target = exaggerated(target, style.gain) if style.gain != 1 else target
-        objectives.append(Style(target, strides, style.layers, style.statistics, style.weight))
-    if recipe.smooth.weight > 0:
-        objectives.append(
-            Smooth(recipe.smooth.weight, recipe.smooth.measure, recipe.smooth.scaling)
-        )
-    if recipe.bounds.weight > 0:
-        objectives.append(Bounds(recipe.bounds.weight))
-    return objectives
-
-
-def _scaled(pixels: images.Pixels, size: Size, tools: Tools) -> Tensor:
-    tools.tidy()
-    return images.to_tensor(images.resize(pixels, size)).to(tools.device)
-
-
-def _moments(painting: images.Pixels, size: Size, tools: Tools) -> dict[str, Moments]:
-    """The statistics of a painting at the size that the recipe gives it beside a picture of this
-    size.
-    """
-    style, network = tools.recipe.style, tools.network
-    strides = {name: network.layer(name).stride for name in style.layers}
-    own = painting_size(Size(*painting.shape[:2]), size, style.scale, style.sizing, style.enlarge)
-    pixels = _scaled(painting, own, tools)
-    encode = network.within(own)
-    # A plan's memory is reckoned for the picture: a much larger painting is looked at in tiles of
-    # the picture's size.
-    grid = network.grid(own, tools.tile or (size.long_side if own.pixels > 4 * size.pixels else 0))
-    return summarise(
-        measured(pixels, encode, lambda maps, where: measure(maps, strides, where), grid)
-    )
+def _resized(pixels: Pixels, size: Size, problem: Problem, execution: Execution) -> Tensor:
+    execution.release_memory()
+    return images.to_tensor(images.resize(pixels, size)).to(problem.device)

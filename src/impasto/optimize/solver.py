@@ -1,4 +1,4 @@
-"""The interface of a search method."""
+"""The interface of a solver, and the running average of its pictures."""
 
 from __future__ import annotations
 
@@ -11,42 +11,45 @@ from impasto.storage.tensors import StoredTensor
 
 
 class Solver(Protocol):
-    """A search over pixels (1, 3, H, W) that it owns and changes in place: where the loss is to be
-    found next.
+    """A search method over pixels (1, 3, H, W), which it owns and changes in place.
+
+    ``pixels``: where the loss is to be evaluated next.
     """
 
     pixels: Tensor
 
     @property
     def iterate(self) -> Tensor:
-        """How far the search has come, from where ``memory`` goes on: the pixels, unless they are
-        only tried.
+        """The current solution, to which ``memory`` belongs.
+
+        It differs from ``pixels`` while a line search tries steps.
         """
         return self.pixels
 
     def accepts(self, gradient: Tensor, loss: float) -> bool:
-        """Whether the pixels are one of the search's steps, given gradient and loss there, and not
-        a try that is to be bettered. Nothing is changed.
+        """Whether the pixels, with this gradient and loss, are an accepted step of the search.
+
+        False for a trial of a line search that will be improved on. Nothing is changed.
         """
         return True
 
     def move(self, gradient: Tensor, loss: float = math.inf) -> None:
-        """One move, given gradient and loss at the pixels; the solver may keep and change the
-        gradient's tensor.
+        """Move the pixels once, given gradient and loss there.
+
+        The solver may keep and overwrite the gradient.
         """
         ...
 
     def memory(self) -> dict[str, StoredTensor]:
-        """Everything that the next move depends on besides the iterate, by name (not copies)."""
+        """All that the next move depends on besides the iterate, by name, without copies."""
         ...
 
 
-def take_in(average: Tensor, pixels: Tensor, decay: float, count: int) -> Tensor:
-    """The running average with one picture more, in its place; ``count`` pictures with this one,
-    which is 1 or more.
+def add_to_average(average: Tensor, pixels: Tensor, decay: float, count: int) -> Tensor:
+    """Add a picture to a running average in place; it is the ``count``-th, from 1.
 
-    The average is corrected for its beginning, as K. Crowson's is: sum_i decay^(n - i) x_i / sum_i
-    decay^(n - i). It is corrected at every step instead of when it is looked at, which takes no
-    second picture.
+    The average is corrected for its start: sum_i decay^(n-i) x_i / sum_i decay^(n-i), as in
+    K. Crowson's style-transfer-pytorch. It is corrected at every step, which needs no second
+    picture.
     """
     return average.lerp_(pixels, (1 - decay) / (1 - decay**count))

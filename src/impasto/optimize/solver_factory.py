@@ -7,40 +7,33 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from impasto.geometry import Size
-from impasto.optimize.first_order import SGD, Adam, _clamps
+from impasto.optimize.first_order import SGD, Adam, clamps
 from impasto.optimize.lbfgs import LBFGS, LineSearchLBFGS
 from impasto.optimize.preconditioner import Preconditioner
 from impasto.optimize.solver import Solver
-from impasto.recipe.records import Solver as SolverChoice
+from impasto.recipe.records import Solver as SolverSettings
 from impasto.storage.tensors import StoredTensor, TensorStore
 
 
-def make(
-    choice: SolverChoice,
+def make_solver(
+    settings: SolverSettings,
     pixels: Tensor,
     memory: Mapping[str, StoredTensor] | None = None,
     *,
     step_scale: float = 1.0,
-    scratch: TensorStore | None = None,
+    store: TensorStore | None = None,
 ) -> Solver:
-    """The solver that a recipe chose, going on from these pixels, an iterate, and ``memory`` if
-    there is one.
+    """Make the solver of a recipe, starting at ``pixels`` (1, 3, H, W).
 
-    ``step_scale`` is a factor on the rate; ``scratch`` is where a long memory waits.
+    ``memory`` is what ``Solver.memory`` returned at this iterate. ``step_scale`` is a factor on
+    the step length. ``store`` is where L-BFGS stores its history.
     """
-    if choice.name != "lbfgs":
-        return {"adam": Adam, "sgd": SGD}[choice.name](pixels, choice, step_scale, memory)
-    size = Size(*pixels.shape[-2:])
-    gains = (
-        Preconditioner(size, pixels.dtype, pixels.device, memory or {})
-        if choice.preconditioner == "learned"
-        else None
-    )
-    length = choice.rate * step_scale
-    if choice.uses_line_search:
-        return LineSearchLBFGS(
-            pixels, length, choice.history, choice.pixel_range, memory, scratch, gains
-        )
-    return LBFGS(
-        pixels, length, choice.history, choice.pixel_range, memory, scratch, gains, _clamps(choice)
-    )
+    if settings.name != "lbfgs":
+        return {"adam": Adam, "sgd": SGD}[settings.name](pixels, settings, step_scale, memory)
+    preconditioner = None
+    if settings.preconditioner == "learned":
+        size = Size(*pixels.shape[-2:])
+        preconditioner = Preconditioner(size, pixels.dtype, pixels.device, memory or {})
+    rate = settings.rate * step_scale
+    shared = (pixels, rate, settings.history, settings.pixel_range, memory, store, preconditioner)
+    return LineSearchLBFGS(*shared) if settings.uses_line_search else LBFGS(*shared, clamps(settings))

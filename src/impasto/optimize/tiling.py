@@ -1,16 +1,14 @@
-"""The loss and its pixel gradient over a grid of tiles, exact to rounding.
+"""Compute the loss and its pixel gradient over a grid of tiles, exact to rounding.
 
-Two passes. First every tile is measured and the stats are added up; the loss is a function of these
-sums alone, and its gradient with respect to them is a few small matrices. Then every tile is run
-again and the inner product of that small gradient with the tile's own stats is propagated back to
-its pixels, halo included; the sum of the tiles' pixel gradients is the gradient of the whole. The
-last tiles of the first pass are the first of the second, and the maps of as many as there is memory
-for, one at least, serve both; the whole picture is the grid of one tile.
+There are two passes. The first measures every tile and adds up the stats. The loss is a function
+of these sums alone, and its gradient with respect to them is a few small matrices. The second pass
+runs every tile again and propagates the inner product of that gradient with the tile's own stats
+back to the tile's pixels, halo included. The sum of these gradients is the gradient of the whole.
+The feature maps of the last tiles stay in memory between the passes, at least those of one. The
+whole picture is the grid of one tile.
 
-It knows grids and the measure/score contract; network and objectives are arguments. Source of the
-idea of localised gradients: Texler et al. 2022 ("Scaling Painting Style Transfer" by Galerne et
-al., 2022) with a cropped margin; adding the overlaps instead is exact with the halo that the
-network needs and no more.
+Source of the idea: Galerne, Raad, Lezama, Morel, "Scaling Painting Style Transfer" (2022), with
+cropped margins. Adding the overlaps instead is exact, with no larger halo than the network needs.
 """
 
 from __future__ import annotations
@@ -30,12 +28,11 @@ Encoder = Callable[[Tensor], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Value:
-    """The loss at a picture: its sum, each term's weighted share by objective name, and each
-    layer's share of a term.
+class LossValue:
+    """The loss of a picture.
 
-    The layers' shares are to be told, and no part of a state: a value that was written down comes
-    back without them.
+    ``total``: the sum. ``terms``: the weighted value of each term by name. ``layers``: the share
+    of each layer in a term; it is reported only, and is not part of a saved state.
     """
 
     total: float
@@ -48,91 +45,86 @@ class Value:
 
 
 def value_and_gradient(
-    picture: Tensor, encode: Encoder, objectives: Sequence[Objective], grid: Grid, kept: int = 1
-) -> tuple[Value, Tensor]:
-    """The loss of a picture (1, 3, H, W) and its gradient with respect to the pixels, of the same
-    shape and type.
+    picture: Tensor,
+    encode: Encoder,
+    objectives: Sequence[Objective],
+    grid: Grid,
+    tiles_in_memory: int = 1,
+) -> tuple[LossValue, Tensor]:
+    """Return the loss of a picture (1, 3, H, W) and its gradient, of the same shape and type.
 
-    The maps of ``kept`` tiles are held from the first pass to the second, which changes time and
-    memory and not a byte of what is found.
+    The feature maps of ``tiles_in_memory`` tiles stay in memory between the passes. That changes
+    time and memory, and no byte of the result.
     """
     tiles = list(grid)
 
-    def run(tile: Tile, track: bool) -> tuple[list[Stats], Tensor]:
-        leaf = picture.detach()[(..., *tile.outer.slices)].contiguous().requires_grad_(track)
-        return _measure(encode(leaf), objectives, TileContext(tile, grid.size)), leaf
+    def measure(tile: Tile, track: bool) -> tuple[list[Stats], Tensor]:
+        pixels = picture.detach()[(..., *tile.outer.slices)].contiguous().requires_grad_(track)
+        features, context = encode(pixels), TileContext(tile, grid.size)
+        return [objective.measure(features, context) for objective in objectives], pixels
 
     totals: list[Stats] = [{} for _ in objectives]
-    held: list[tuple[list[Stats], Tensor]] = []
-    for left, tile in zip(range(len(tiles), 0, -1), tiles, strict=True):
-        stats, leaf = run(tile, track=left <= kept)
+    stored: list[tuple[list[Stats], Tensor]] = []
+    for remaining, tile in zip(range(len(tiles), 0, -1), tiles, strict=True):
+        stats, pixels = measure(tile, track=remaining <= tiles_in_memory)
         totals = [add(total, _detached(stat)) for total, stat in zip(totals, stats, strict=True)]
-        if left <= kept:
-            held.append((stats, leaf))
-        del stats, leaf  # before the next tile's come
-    value, toward = _score(totals, objectives)
+        if remaining <= tiles_in_memory:
+            stored.append((stats, pixels))
+        del stats, pixels  # free this tile's maps before those of the next are computed
+    value, stat_gradients = _score(totals, objectives)
     gradient = torch.zeros_like(picture)
     for tile in reversed(tiles):
-        stats, leaf = held.pop() if held else run(tile, track=True)
-        gradient[(..., *tile.outer.slices)] += _propagate(stats, toward, leaf)
-        del stats, leaf
+        stats, pixels = stored.pop() if stored else measure(tile, track=True)
+        gradient[(..., *tile.outer.slices)] += _propagate(stats, stat_gradients, pixels)
+        del stats, pixels
     return value, gradient
 
 
-def measured(
+def total_stats(
     picture: Tensor,
     encode: Encoder,
     measure: Callable[[Mapping[str, Tensor], TileContext], Stats],
     grid: Grid,
 ) -> Stats:
-    """The stats of a whole picture (1, 3, H, W) by one measure, tile by tile; no gradients."""
+    """Return the stats of a picture (1, 3, H, W), added up tile by tile, without gradients."""
     total: Stats = {}
     with torch.no_grad():
         for tile in grid:
-            total = add(
-                total,
-                measure(encode(picture[(..., *tile.outer.slices)]), TileContext(tile, grid.size)),
-            )
+            features = encode(picture[(..., *tile.outer.slices)])
+            total = add(total, measure(features, TileContext(tile, grid.size)))
     return total
 
 
-def targets(
-    picture: Tensor, encode: Encoder, strides: Mapping[str, int], grid: Grid, scratch: TensorStore
+def store_features(
+    picture: Tensor, encode: Encoder, strides: Mapping[str, int], grid: Grid, store: TensorStore
 ) -> dict[str, dict[Region, StoredTensor]]:
-    """What each tile owns of the maps of some layers of a picture (1, 3, H, W), by layer and core;
-    no gradients.
+    """Store the feature maps of some layers of a picture (1, 3, H, W), without gradients.
+
+    Returns, by layer and by the core of a tile, the positions that the tile owns.
     """
-    found: dict[str, dict[Region, StoredTensor]] = {name: {} for name in strides}
+    stored: dict[str, dict[Region, StoredTensor]] = {name: {} for name in strides}
     with torch.no_grad():
         for tile in grid:
-            where = TileContext(tile, grid.size)
-            maps = encode(picture[(..., *tile.outer.slices)])
+            context = TileContext(tile, grid.size)
+            features = encode(picture[(..., *tile.outer.slices)])
             for name, stride in strides.items():
-                own = where.own(maps[name], stride)
-                # A part is copied out of its map, which would be kept whole otherwise.
-                found[name][tile.core] = scratch.keep(
-                    own if own.shape == maps[name].shape else own.clone()
-                )
-    return found
+                own = context.own(features[name], stride)
+                # A part is copied: a view would keep the whole map in memory.
+                part = own if own.shape == features[name].shape else own.clone()
+                stored[name][tile.core] = store.store(part)
+    return stored
 
 
 def _detached(stats: Stats) -> Stats:
     return {name: stat.detach() for name, stat in stats.items()}
 
 
-def _measure(
-    features: Mapping[str, Tensor], objectives: Sequence[Objective], where: TileContext
-) -> list[Stats]:
-    return [objective.measure(features, where) for objective in objectives]
-
-
 def _score(
-    measurements: Sequence[Stats], objectives: Sequence[Objective]
-) -> tuple[Value, list[Stats]]:
+    totals: Sequence[Stats], objectives: Sequence[Objective]
+) -> tuple[LossValue, list[Stats]]:
     """The loss, and its gradient with respect to every stat."""
     leaves = [
-        {name: stat.detach().requires_grad_() for name, stat in stats.items()}
-        for stats in measurements
+        {name: stat.detach().requires_grad_() for name, stat in stats.items()} for stats in totals
     ]
     terms: dict[str, Tensor] = {}
     layers: dict[str, dict[str, float]] = {}
@@ -146,22 +138,19 @@ def _score(
                 shares[layer] = shares.get(layer, 0.0) + objective.weight * float(part.detach())
         total = torch.stack([term.double() for term in terms.values()]).sum()
     flat = [stat for stats in leaves for stat in stats.values()]
-    found = iter(torch.autograd.grad(total, flat, allow_unused=True, materialize_grads=True))
-    gradients = [{name: next(found) for name in stats} for stats in leaves]
-    return Value(
-        float(total.detach()), {name: float(term.detach()) for name, term in terms.items()}, layers
-    ), gradients
+    derivatives = iter(torch.autograd.grad(total, flat, allow_unused=True, materialize_grads=True))
+    gradients = [{name: next(derivatives) for name in stats} for stats in leaves]
+    values = {name: float(term.detach()) for name, term in terms.items()}
+    return LossValue(float(total.detach()), values, layers), gradients
 
 
-def _propagate(measurements: Sequence[Stats], toward: Sequence[Stats], leaf: Tensor) -> Tensor:
-    """Back from the gradient with respect to the stats to the gradient with respect to the pixels
-    that gave them.
-    """
+def _propagate(stats: Sequence[Stats], gradients: Sequence[Stats], pixels: Tensor) -> Tensor:
+    """The gradient with respect to the pixels, from the gradient with respect to the stats."""
     pairs = [
-        (stat, gradients[name])
-        for stats, gradients in zip(measurements, toward, strict=True)
-        for name, stat in stats.items()
+        (stat, gradient[name])
+        for stat_of, gradient in zip(stats, gradients, strict=True)
+        for name, stat in stat_of.items()
         if stat.requires_grad
     ]
-    outputs, inward = zip(*pairs, strict=True)
-    return torch.autograd.grad(outputs, leaf, inward)[0]
+    outputs, grad_outputs = zip(*pairs, strict=True)
+    return torch.autograd.grad(outputs, pixels, grad_outputs)[0]

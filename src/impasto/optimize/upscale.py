@@ -4,38 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
+from torch.nn import functional
 
 from impasto.geometry import Size
-from impasto.recipe.records import Solver as SolverChoice
+from impasto.recipe.records import Solver as SolverSettings
 from impasto.storage.tensors import InMemoryTensor, StoredTensor
 
 
-def grow(pixels: Tensor, size: Size) -> Tensor:
-    """The picture (1, 3, h, w) enlarged to ``size`` for the next stage, within 0..1."""
-    return _enlarged(pixels, size, "bicubic").clamp(0, 1)
+def upscale_pixels(pixels: Tensor, size: Size) -> Tensor:
+    """Enlarge a picture (1, 3, h, w) to ``size``, within 0..1."""
+    return _resized(pixels, size, "bicubic").clamp(0, 1)
 
 
-def carried(choice: SolverChoice, memory: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """What of a memory the next size is begun with: L-BFGS's is one of this size alone."""
-    return dict(memory) if choice.carry and choice.name != "lbfgs" else {}
+def carried_memory(
+    settings: SolverSettings, memory: Mapping[str, StoredTensor]
+) -> dict[str, StoredTensor]:
+    """The part of a solver's memory that the next size starts with, at the old size.
 
-
-def grow_memory(memory: Mapping[str, StoredTensor], size: Size) -> dict[str, StoredTensor]:
-    """A memory that is carried, enlarged to ``size``: moments (1, 3, h, w), of which the second
-    stays above 0.
-
-    Source: K. Crowson's style-transfer-pytorch, which warms Adam up for the next size in this way.
+    L-BFGS starts anew at each size.
     """
-    grown = dict(memory)
+    return dict(memory) if settings.carry and settings.name != "lbfgs" else {}
+
+
+def upscale_memory(memory: Mapping[str, StoredTensor], size: Size) -> dict[str, StoredTensor]:
+    """Enlarge a carried memory to ``size``: Adam's moments (1, 3, h, w), the second kept >= 0.
+
+    Source: K. Crowson's style-transfer-pytorch.
+    """
+    enlarged = dict(memory)
     if "exp_avg" in memory:
-        grown["exp_avg"] = InMemoryTensor(_enlarged(memory["exp_avg"].load(), size, "bicubic"))
-        grown["exp_avg_sq"] = InMemoryTensor(
-            _enlarged(memory["exp_avg_sq"].load(), size, "bilinear").relu_()
-        )
-    return grown
+        first = _resized(memory["exp_avg"].load(), size, "bicubic")
+        second = _resized(memory["exp_avg_sq"].load(), size, "bilinear").relu_()
+        enlarged["exp_avg"] = InMemoryTensor(first)
+        enlarged["exp_avg_sq"] = InMemoryTensor(second)
+    return enlarged
 
 
-def _enlarged(tensor: Tensor, size: Size, mode: str) -> Tensor:
-    return torch.nn.functional.interpolate(tensor, size=tuple(size), mode=mode, align_corners=False)
+def _resized(tensor: Tensor, size: Size, mode: str) -> Tensor:
+    return functional.interpolate(tensor, size=tuple(size), mode=mode, align_corners=False)

@@ -1,8 +1,6 @@
-"""What it will cost: how fast this machine is, how a plan fits into its memory, and what can be
-done in a given time.
+"""Estimate the memory of a schedule, and choose the fastest execution that fits.
 
-It knows sizes, layer tables and timings it is given. It refuses to know pictures and what a loss is
-made of.
+The constants were measured; docs/findings.md, "Memory", has the tables.
 """
 
 from __future__ import annotations
@@ -21,29 +19,34 @@ from impasto.planning.schedule import Plan
 from impasto.recipe.records import Recipe
 
 _TILE_SIDES = (3072, 2560, 2048, 1792, 1536, 1280, 1024, 768, 512, 384, 256)
-# Python, torch and its libraries, and what those keep for themselves once they have computed.
+# Python, torch and its libraries, and the memory that these keep once they have computed.
 _PROGRAM_BYTES = 440 * 2**20
-# Times as long an evaluation takes where all its memory is asked for anew (1.75 at 4 megapixels).
+# An evaluation takes 1.7 times as long when all its memory is mapped anew (measured 1.75 at 4
+# megapixels).
 FRESH_MEMORY_FACTOR = 1.7
-_WAVES = 3  # pictures more that a preconditioned move takes for a moment
+_STEP_PICTURES = 3  # additional pictures that a preconditioned step holds for a moment
 
-# Of the memory that is free a part is left to others; of a limit that is kept a part is left for
-# what the model misses.
+# A part of the free memory is left to other programs; a part of a limit covers the model's errors.
 _SHARE_OF_FREE, _SHARE_OF_LIMIT = 0.85, 0.9
+_SHARE_OF_DISK = 0.9
 
 
 @dataclass(frozen=True)
 class ExecutionPlan:
-    """How a plan is held: the largest side of a tile (0: whole), whether freed memory is kept for
-    the next step, which is quicker and leaves gaps, what waits on disk between its uses, and how
-    many tiles' maps wait for the way back.
+    """How the evaluations of a schedule are carried out. It changes time and memory only.
+
+    ``tile``: the largest side of a tile in pixels, 0 for the whole picture at once.
+    ``reuse_memory``: keep freed memory for the next evaluation, which is faster and leaves gaps.
+    ``targets_on_disk``: store the photo's feature maps on disk. ``history_on_disk``: store the
+    solver's history there. ``tiles_in_memory``: the number of tiles whose feature maps stay in
+    memory for the backward pass.
     """
 
     tile: int = 0
-    reuse: bool = True
+    reuse_memory: bool = True
     targets_on_disk: bool = False
     history_on_disk: bool = False
-    kept: int = 1
+    tiles_in_memory: int = 1
 
 
 WHOLE = ExecutionPlan()  # the whole picture at once, in memory
@@ -51,10 +54,10 @@ WHOLE = ExecutionPlan()  # the whole picture at once, in memory
 
 @dataclass(frozen=True)
 class MemoryBudget:
-    """What there is to work with, in bytes: free memory, a limit on it (0: none), and free disk for
-    what waits there.
+    """What is available, in bytes.
 
-    ``inputs`` are the pictures as read, which lie in memory all the while.
+    ``free``: free memory. ``limit``: the limit that the recipe sets, 0 for none. ``disk``: free
+    disk for stored tensors. ``inputs``: the size of the pictures as read, which stay in memory.
     """
 
     free: int
@@ -64,184 +67,206 @@ class MemoryBudget:
 
     @property
     def usable(self) -> float:
-        """How much a plan may be expected to take."""
+        """How many bytes a schedule may be expected to take."""
         share = _SHARE_OF_FREE * self.free
         return min(share, _SHARE_OF_LIMIT * self.limit) if self.limit else share
 
 
-def holding(
-    plan: Plan, recipe: Recipe, network: Network, room: MemoryBudget, first: int | None = None
+def choose_execution(
+    plan: Plan,
+    recipe: Recipe,
+    network: Network,
+    budget: MemoryBudget,
+    tile: int | None = None,
+    tiling: bool = True,
 ) -> ExecutionPlan:
-    """The quickest way to hold a plan within the room there is; the least one where none fits and
-    no limit was given.
+    """Choose the fastest execution that fits into the budget.
 
-    A way with tiles of side ``first`` comes before all others.
+    Where none fits and the recipe sets no limit, the one with the smallest memory is returned.
+    Executions in tiles of side ``tile`` are preferred to all others. Without ``tiling`` the
+    picture is never cut.
 
     Raises:
-        DoesNotFit: not even the least fits into the limit.
+        DoesNotFit: not even the smallest fits into the recipe's limit.
     """
-    possible = [
-        _fullest(way, plan, recipe, network, room)
-        for way in _ways(recipe, first)
-        if disk(plan, recipe, network, way) <= 0.9 * room.disk
-        or disk(plan, recipe, network, way) == 0
+    candidates = [
+        _with_most_tiles(execution, plan, recipe, network, budget)
+        for execution in _candidates(recipe, tile)
+        if (tiling or execution.tile == 0)
+        and _fits_on_disk(disk_bytes(plan, recipe, network, execution), budget)
     ]
-    ways = sorted(possible, key=lambda way: (way.tile != first, _overhead(way, network, plan.size)))
-    for way in ways:
-        if memory(plan, recipe, network, way) + room.inputs <= room.usable:
-            return way
-    least = min(ways, key=lambda way: memory(plan, recipe, network, way))
-    needed = memory(plan, recipe, network, least) + room.inputs
-    if room.limit and needed > _SHARE_OF_LIMIT * room.limit:
-        enough = math.ceil(needed / _SHARE_OF_LIMIT / 1e8) / 10
-        raise DoesNotFit(
-            f"{plan.size} needs {enough:g} GB, even in the smallest tiles, and --memory allows "
-            f"{room.limit / 1e9:.3g} GB.",
-            f"Ask for a smaller --size, or for --memory {enough:g}GB.",
-        )
-    return least
+    candidates.sort(key=lambda one: (one.tile != tile, _relative_time(one, network, plan.size)))
+    for execution in candidates:
+        if peak_bytes(plan, recipe, network, execution) + budget.inputs <= budget.usable:
+            return execution
+    smallest = min(candidates, key=lambda one: peak_bytes(plan, recipe, network, one))
+    _check_limit(peak_bytes(plan, recipe, network, smallest) + budget.inputs, plan, budget)
+    return smallest
 
 
-def _ways(recipe: Recipe, first: int | None) -> Iterator[ExecutionPlan]:
-    tiles = {recipe.compute.tile} if recipe.compute.tile else {0, *_TILE_SIDES}
-    for tile in sorted(tiles | ({first} if first is not None else set())):
-        # What is kept between tiles has gaps that no model foresees: 24 megapixels took 0.8 GB
-        # more. A limit is kept to.
-        for reuse in (False,) if tile and recipe.compute.memory else (True, False):
-            for targets, history in ((False, False), (True, False), (True, True)):
-                yield ExecutionPlan(tile, reuse, targets, history)
+def _fits_on_disk(needed: int, budget: MemoryBudget) -> bool:
+    return needed == 0 or needed <= _SHARE_OF_DISK * budget.disk
 
 
-def _fullest(
-    way: ExecutionPlan, plan: Plan, recipe: Recipe, network: Network, room: MemoryBudget
-) -> ExecutionPlan:
-    """The same way with the maps of as many tiles kept as there is room for."""
-    grid = network.grid(plan.size, way.tile)
-    spare = room.usable - room.inputs - memory(plan, recipe, network, way)
-    more = int(spare // (_waiting(recipe, network, way) * grid.outer.pixels))
-    return replace(way, kept=min(len(grid), 1 + max(0, more)))
-
-
-def _overhead(way: ExecutionPlan, network: Network, size: Size) -> float:
-    """How much longer an evaluation takes than one of the whole picture in memory; what a disk adds
-    is a guess.
-    """
-    return (
-        tiled(network.grid(size, way.tile), way.kept) * (1 if way.reuse else FRESH_MEMORY_FACTOR)
-        + 0.05 * way.targets_on_disk
-        + 0.1 * way.history_on_disk
+def _check_limit(needed: int, plan: Plan, budget: MemoryBudget) -> None:
+    """Raise DoesNotFit when the smallest execution needs more than the recipe's limit."""
+    if not budget.limit or needed <= _SHARE_OF_LIMIT * budget.limit:
+        return
+    enough = math.ceil(needed / _SHARE_OF_LIMIT / 1e8) / 10
+    raise DoesNotFit(
+        f"{plan.size} needs {enough:g} GB, even in the smallest tiles, and --memory allows "
+        f"{budget.limit / 1e9:.3g} GB.",
+        f"Ask for a smaller --size, or for --memory {enough:g}GB.",
     )
 
 
-def memory(plan: Plan, recipe: Recipe, network: Network, way: ExecutionPlan = WHOLE) -> int:
-    """Bytes at the peak of a plan: what its largest stage holds, on top of the program and the
-    network.
+def _candidates(recipe: Recipe, tile: int | None) -> Iterator[ExecutionPlan]:
+    sides = {recipe.compute.tile} if recipe.compute.tile else {0, *_TILE_SIDES}
+    for side in sorted(sides | ({tile} if tile is not None else set())):
+        # Memory that is kept between tiles has gaps that the model does not predict: 24 megapixels
+        # took 0.8 GB more. With a limit it is returned to the system.
+        for reuse in (False,) if side and recipe.compute.memory else (True, False):
+            for targets, history in ((False, False), (True, False), (True, True)):
+                yield ExecutionPlan(side, reuse, targets, history)
 
-    The pictures as read come on top of it.
+
+def _with_most_tiles(
+    execution: ExecutionPlan, plan: Plan, recipe: Recipe, network: Network, budget: MemoryBudget
+) -> ExecutionPlan:
+    """The same execution, with the feature maps of as many tiles in memory as fit."""
+    grid = network.grid(plan.size, execution.tile)
+    spare = budget.usable - budget.inputs - peak_bytes(plan, recipe, network, execution)
+    tile_bytes = _stored_tile_bytes(recipe, network, execution) * grid.outer.pixels
+    return replace(execution, tiles_in_memory=min(len(grid), 1 + max(0, int(spare // tile_bytes))))
+
+
+def _relative_time(execution: ExecutionPlan, network: Network, size: Size) -> float:
+    """The time of an evaluation, relative to one of the whole picture in memory.
+
+    The shares for the disk are guesses.
     """
-    grid = network.grid(plan.size, way.tile)
-    # Pixels, the best of them, gradient, direction, and two on their way in or out; those last
-    # looked at; their average; where a line search sets out from.
-    vectors = 6.0 + (0 < recipe.schedule.patience < plan.stages[-1].steps)
-    vectors += (recipe.solver.average > 0) + recipe.solver.uses_line_search
-    if recipe.solver.name == "adam":
-        vectors += 2
-    elif recipe.solver.name == "lbfgs" and not way.history_on_disk:
-        vectors += 2 * _pairs(plan, recipe)
-    per_picture = 12 * vectors + (0 if way.targets_on_disk else _targets(recipe, network))
+    return (
+        evaluation_factor(execution, network.grid(size, execution.tile))
+        + 0.05 * execution.targets_on_disk
+        + 0.1 * execution.history_on_disk
+    )
+
+
+def evaluation_factor(execution: ExecutionPlan, grid: Grid) -> float:
+    """How much longer an evaluation takes than one of the whole picture in reused memory."""
+    memory = 1 if execution.reuse_memory else FRESH_MEMORY_FACTOR
+    return tiling_factor(grid, execution.tiles_in_memory) * memory
+
+
+def tiling_factor(grid: Grid, tiles_in_memory: int = 1) -> float:
+    """How much longer an evaluation takes in tiles.
+
+    Halos are computed as well, and all tiles but those in memory have two forward passes.
+    """
+    count = len(grid)
+    passes = (3 * count - min(tiles_in_memory, count)) / 2
+    return grid.outer.pixels / grid.size.pixels * passes
+
+
+def peak_bytes(
+    plan: Plan, recipe: Recipe, network: Network, execution: ExecutionPlan = WHOLE
+) -> int:
+    """The peak memory of a schedule in bytes: program, network and the largest stage.
+
+    The pictures as read are not included.
+    """
+    grid = network.grid(plan.size, execution.tile)
+    targets = 0 if execution.targets_on_disk else _target_bytes(recipe, network)
+    per_pixel = 12 * _pictures(plan, recipe, execution) + targets
+    tiled = len(grid) > 1
+    maps = _backward_bytes(network, tiled)
+    maps += _temporary_bytes(network, execution.reuse_memory, tiled)
+    maps += (execution.tiles_in_memory - 1) * _stored_tile_bytes(recipe, network, execution)
+    maps *= grid.outer.pixels
+    if recipe.solver.name == "lbfgs" and recipe.solver.preconditioner == "learned":
+        # The feature maps are gone when the step is made.
+        maps = max(maps, plan.size.pixels * 12 * _STEP_PICTURES)
     weights = sum(
         layer.channels * layer.channels_in * 9 * 4 * 3
         for layer in network.layers
         if layer.kind == "conv"
     )
     workspace = convolution.workspace(network.kernel, grid.outer.pixels)
-    parts = len(grid) > 1
-    maps = (
-        _held(network, parts)
-        + _coming(network, way.reuse, parts)
-        + (way.kept - 1) * _waiting(recipe, network, way)
-    )
-    maps *= grid.outer.pixels
-    if recipe.solver.name == "lbfgs" and recipe.solver.preconditioner == "learned":
-        maps = max(maps, plan.size.pixels * 12 * _WAVES)  # of which a move has no need
-    return int(maps + plan.size.pixels * per_picture) + weights + workspace + _PROGRAM_BYTES
+    return int(maps + plan.size.pixels * per_pixel) + weights + workspace + _PROGRAM_BYTES
 
 
-def disk(plan: Plan, recipe: Recipe, network: Network, way: ExecutionPlan) -> int:
-    """Bytes that wait on disk."""
-    held = _targets(recipe, network) if way.targets_on_disk else 0.0
-    if way.history_on_disk and recipe.solver.name == "lbfgs":
-        held += 12 * 2 * _pairs(plan, recipe)
-    return int(plan.size.pixels * held)
+def disk_bytes(plan: Plan, recipe: Recipe, network: Network, execution: ExecutionPlan) -> int:
+    """The bytes that are stored on disk."""
+    per_pixel = _target_bytes(recipe, network) if execution.targets_on_disk else 0.0
+    if execution.history_on_disk and recipe.solver.name == "lbfgs":
+        per_pixel += 12 * 2 * _pairs(plan, recipe)
+    return int(plan.size.pixels * per_pixel)
+
+
+def _pictures(plan: Plan, recipe: Recipe, execution: ExecutionPlan) -> float:
+    """The number of float32 pictures that the search holds."""
+    # Pixels, the best pixels, gradient, direction, and two that are read or written.
+    pictures = 6.0
+    pictures += 0 < recipe.schedule.patience < plan.stages[-1].steps  # the reference
+    pictures += recipe.solver.average > 0
+    pictures += recipe.solver.uses_line_search  # the start of the line search
+    if recipe.solver.name == "adam":
+        pictures += 2
+    elif recipe.solver.name == "lbfgs" and not execution.history_on_disk:
+        pictures += 2 * _pairs(plan, recipe)
+    return pictures
 
 
 def _pairs(plan: Plan, recipe: Recipe) -> int:
-    """How many pairs the search comes to remember in the largest stage."""
+    """The number of L-BFGS pairs in the largest stage."""
     return min(recipe.solver.history, plan.stages[-1].steps)
 
 
-def _width(network: Network) -> int:
+def _bytes_per_value(network: Network) -> int:
     return 2 if network.kernel.dtype == torch.bfloat16 else 4
 
 
-def _targets(recipe: Recipe, network: Network) -> float:
-    """Bytes a pixel of the photo's feature maps."""
-    held = [
-        layer
-        for layer in network.layers
-        if recipe.content.weight > 0 and layer.name in recipe.content.layers
-    ]
-    return sum(layer.channels * _width(network) / layer.stride**2 for layer in held)
+def _target_bytes(recipe: Recipe, network: Network) -> float:
+    """Bytes per pixel of the photo's feature maps."""
+    if recipe.content.weight <= 0:
+        return 0
+    layers = [layer for layer in network.layers if layer.name in recipe.content.layers]
+    width = _bytes_per_value(network)
+    return sum(layer.channels * width / layer.stride**2 for layer in layers)
 
 
-def _held(network: Network, parts: bool) -> float:
-    """Bytes a pixel of what the way back needs of each layer; ``parts``: of one tile among several."""
-    width = _width(network)
-    held = 0.0
+def _backward_bytes(network: Network, tiled: bool) -> float:
+    """Bytes per pixel that the backward pass needs from each layer, for a tile or the whole."""
+    width = _bytes_per_value(network)
+    total = 0.0
     for layer, following in zip(network.layers, (*network.layers[1:], None), strict=True):
         pooled = following is not None and following.kind == "pool" and network.pooling == "max"
-        # Also a map before its ReLU, or one whose maxima alone would be kept.
-        seen = layer.name in network.wanted
-        if (
-            layer.kind == "pool"
-            or (layer.kind == "relu" and (seen or not pooled))
-            or (layer.kind == "conv" and seen)
-        ):
-            held += layer.channels * width / layer.stride**2
+        # Also a map before its ReLU, or a map of which only the maxima would be needed otherwise.
+        measured = layer.name in network.wanted
+        kept_relu = layer.kind == "relu" and (measured or not pooled)
+        if layer.kind == "pool" or kept_relu or (layer.kind == "conv" and measured):
+            total += layer.channels * width / layer.stride**2
         if layer.kind == "pool" and network.pooling == "max":
-            # Which one each maximum was: a byte, or torch's own index.
-            held += (
-                layer.channels
-                * (8 if network.kernel.channels_last and not parts else 1)
-                / layer.stride**2
-            )
-    return held
+            # The index of each maximum: a byte, or torch's own eight.
+            index = 8 if network.kernel.channels_last and not tiled else 1
+            total += layer.channels * index / layer.stride**2
+    return total
 
 
-def _waiting(recipe: Recipe, network: Network, way: ExecutionPlan) -> float:
-    """Bytes a pixel of a tile whose maps wait for the way back, and with them what they were
-    compared with.
+def _stored_tile_bytes(recipe: Recipe, network: Network, execution: ExecutionPlan) -> float:
+    """Bytes per pixel of a tile whose maps stay in memory, with the targets it is compared to."""
+    targets = _target_bytes(recipe, network) if execution.targets_on_disk else 0.0
+    return _backward_bytes(network, tiled=True) + targets
+
+
+def _temporary_bytes(network: Network, reuse_memory: bool, tiled: bool) -> float:
+    """Bytes per pixel of temporary tensors, for a tile with its halo or the whole.
+
+    Measured from 512 to 2048 px, in units of the widest feature map: gradients, padded copies and
+    results, and the gaps in memory that is reused.
     """
-    return _held(network, parts=True) + (_targets(recipe, network) if way.targets_on_disk else 0.0)
-
-
-def _coming(network: Network, reuse: bool, parts: bool) -> float:
-    """Bytes a pixel of what comes and goes, of a tile with its halo; ``parts``: of one tile among
-    several.
-
-    It was measured, in widest maps, from 512 to 2048 px: gradients, padded copies and what comes
-    out of them, and where freed memory is kept the gaps that it is left with.
-    """
-    width = _width(network)
-    coming = 9.0 + 4.0 * parts if reuse else 4.0
+    width = _bytes_per_value(network)
+    maps = 9.0 + 4.0 * tiled if reuse_memory else 4.0
     if width == 2:
-        coming += 3.5 if reuse else 2.5  # statistics read the maps in float32
-    return coming * 64 * width
-
-
-def tiled(grid: Grid, kept: int = 1) -> float:
-    """How much longer an evaluation takes in tiles: halos are computed as well, and all tiles but
-    those whose maps are kept go forward twice.
-    """
-    count = len(grid)
-    return grid.outer.pixels / grid.size.pixels * (3 * count - min(kept, count)) / 2
+        maps += 3.5 if reuse_memory else 2.5  # statistics are computed in float32
+    return maps * 64 * width

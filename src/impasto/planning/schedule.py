@@ -1,9 +1,7 @@
-"""Coarse to fine as plain arithmetic: from a recipe and the photo's size to the sizes painted and
-the steps of each.
+"""Turn a recipe and the photo's size into stages: sizes, coarse to fine, and evaluations.
 
-It knows numbers; it refuses to know pixels, networks and memory. Why coarse to fine: large forms
-are cheap to settle in a small picture, so that the large one has only texture left to do, and what
-a network sees grows with the picture shrunk.
+Large forms converge fast in a small picture, and a network sees more of a picture that is small.
+So the large sizes only have texture left to paint.
 """
 
 from __future__ import annotations
@@ -16,17 +14,17 @@ from impasto.recipe.records import Recipe
 
 # Decades of content weight from strength 0 to strength 100.
 _STRENGTH_DECADES = 3.0
-_SETTLED_SIDE = 512  # long side from which on a picture looks the same at every size
+_SETTLED_SIDE = 512  # from this long side on, the same weight looks the same at every size
 
 # The coarsest layer of a VGG network halves the picture four times; below two of its positions
 # there are no statistics.
 LEAST_SIDE = 32
-LARGEST_SIDE = 2**16  # that a recipe can name
+LARGEST_SIDE = 2**16  # the largest size of a recipe
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One size of the picture, and how many evaluations are spent on it."""
+    """One size of the picture and its number of evaluations."""
 
     size: Size
     steps: int
@@ -34,7 +32,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """The stages, coarsest first, and the factor that strength and size put on the content weight."""
+    """The stages, coarsest first, and the factor that strength and size put on content."""
 
     stages: tuple[Stage, ...]
     content_factor: float
@@ -50,11 +48,11 @@ class Plan:
 
     @property
     def work(self) -> int:
-        """Pixels evaluated in all."""
+        """Pixels times evaluations, over all stages."""
         return sum(stage.size.pixels * stage.steps for stage in self.stages)
 
 
-def plan(recipe: Recipe, photo: Size) -> Plan:
+def make_plan(recipe: Recipe, photo: Size) -> Plan:
     """The stages for a photo of this size.
 
     Raises:
@@ -80,20 +78,17 @@ def plan(recipe: Recipe, photo: Size) -> Plan:
 
 
 def least_side(photo: Size, side: str = "long") -> int:
-    """The least length of a side, the long one where no other is named, at which none is too short
-    for the network.
-    """
+    """The smallest length of a ``side`` at which no side is too short for the network."""
     return -(-LEAST_SIDE * photo.side(side) // photo.short_side)
 
 
 def content_factor(strength: float, final: Size, relative: bool = True) -> float:
-    """A factor on the content weight: 1 at strength 50 for 512 px and more; equal steps of strength
-    are equal ratios.
+    """The factor on the content weight: 1 at strength 50 for 512 px and more.
 
-    From 512 px on the same weight looks the same at every size. A smaller picture is left where a
-    larger one is still at its bold first stages, and has no finer stage to bring the photo back; it
-    is held more firmly in proportion. That is for the house's ``relative`` content; a published
-    formula is left as it is published.
+    Equal steps of strength are equal ratios. From 512 px on the same weight looks the same at
+    every size. A smaller picture ends where a larger one is still at its bold first stages, so its
+    content weight grows in proportion. That applies to ``relative`` content only, which Impasto's
+    own recipes use; the published formulas are left as they are.
     """
     by_strength = 10 ** (_STRENGTH_DECADES * (50 - strength) / 100)
     return float(by_strength * (max(1.0, _SETTLED_SIDE / final.long_side) if relative else 1.0))
@@ -102,12 +97,12 @@ def content_factor(strength: float, final: Size, relative: bool = True) -> float
 def painting_size(
     painting: Size, picture: Size, scale: float = 1.0, sizing: str = "area", enlarge: bool = True
 ) -> Size:
-    """The size at which a painting is looked at, for a picture of some size.
+    """The size at which a painting's statistics are measured, for a picture of some size.
 
-    ``sizing``: its "area", one of its sides ("long", "short", "height", "width"), or the painting's
-    "own" size, times ``scale`` and in the painting's own shape; or "squash", the picture's size
-    times ``scale``, whatever shape the painting is. No side is less than a network needs. Without
-    ``enlarge`` a painting in its own shape is at most as large as it is.
+    ``sizing``: what the size is relative to, times ``scale``: the picture's "area" or one of its
+    sides ("long", "short", "height", "width"), or the painting's "own" size. The painting keeps
+    its shape. "squash" gives it the picture's size and shape. No side is smaller than a network
+    needs. Without ``enlarge`` a painting that keeps its shape is never enlarged.
     """
     if sizing == "squash":
         painting, factor = picture, scale
@@ -124,8 +119,9 @@ def painting_size(
 
 
 def _ladder(final: Size, recipe: Recipe) -> list[Size]:
-    """Sizes that grow by the factor ``growth``, down from the final one to the one nearest to the
-    coarsest asked for.
+    """Sizes that grow by the factor ``growth`` up to the final one.
+
+    The first is the one nearest to the recipe's coarsest size.
     """
     schedule = recipe.schedule
     sizes = [final]

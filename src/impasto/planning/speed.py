@@ -1,4 +1,4 @@
-"""How long an evaluation takes on this machine, measured at two small sizes."""
+"""Measure how long an evaluation takes on this machine, and extrapolate to a schedule."""
 
 from __future__ import annotations
 
@@ -11,120 +11,111 @@ import torch
 
 from impasto.geometry import Size
 from impasto.networks.features import Network
-from impasto.planning.memory import FRESH_MEMORY_FACTOR, WHOLE, ExecutionPlan, tiled
+from impasto.planning.memory import WHOLE, ExecutionPlan, evaluation_factor
 from impasto.planning.schedule import Plan, least_side
 
-_PROBE_SIDES = (128, 256)  # long sides at which the machine is timed
-# Evaluations that are timed, and as many as setting a stage up takes as long as.
-_PROBES, _SETUP = 3, 2
+# ``build(size)`` sets up a stage of that size and returns a function that makes one evaluation.
+Build = Callable[[Size], Callable[[], object]]
+
+_PROBE_SIDES = (128, 256)  # long sides in pixels at which the machine is timed
+_PROBES = 3  # timed evaluations at each size
+_SETUP = 2  # setting up a stage takes about as long as so many evaluations
 
 
-def work(network: Network) -> float:
-    """Multiplications of one look at a pixel: how much one cut of a network costs, against another."""
+def multiplications(network: Network) -> float:
+    """Multiplications per pixel of a network, to compare the cost of two networks."""
     return sum(
-        9 * row.channels_in * row.channels / row.stride**2
-        for row in network.layers
-        if row.kind == "conv"
+        9 * layer.channels_in * layer.channels / layer.stride**2
+        for layer in network.layers
+        if layer.kind == "conv"
     )
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What two small sizes took on this machine: pixels, seconds to set a stage up, and seconds of
-    one evaluation.
-    """
+    """Two measurements: pixels, seconds to set up a stage, and seconds of one evaluation."""
 
     small: tuple[int, float, float]
     large: tuple[int, float, float]
 
-    def seconds(self, plan: Plan, network: Network, way: ExecutionPlan = WHOLE) -> float:
-        """The time that a plan will take; an evaluation's is a constant and a part that grows with
-        the pixels.
+    def seconds(self, plan: Plan, network: Network, execution: ExecutionPlan = WHOLE) -> float:
+        """The time that a schedule takes, the final evaluation included.
+
+        The time of an evaluation is a constant and a part proportional to the pixels.
         """
 
         def evaluation(size: Size) -> float:
-            grid = network.grid(size, way.tile)
-            return (
-                tiled(grid, way.kept)
-                * (1 if way.reuse else FRESH_MEMORY_FACTOR)
-                * self._evaluation(size)
-            )
+            grid = network.grid(size, execution.tile)
+            return evaluation_factor(execution, grid) * self._evaluation(size)
 
         stages = sum(
             self._setup(stage.size) + evaluation(stage.size) * stage.steps for stage in plan.stages
         )
-        return stages + evaluation(plan.size)  # the finished picture is evaluated once more
+        return stages + evaluation(plan.size)
 
-    def typical(self, plan: Plan) -> float:
-        """The time of a plan that is held whole, roughly."""
+    def rough_seconds(self, plan: Plan) -> float:
+        """The time of a schedule without tiles, without the final evaluation."""
         return sum(
             self._setup(stage.size) + self._evaluation(stage.size) * stage.steps
             for stage in plan.stages
         )
 
     def _setup(self, size: Size) -> float:
-        return _along(size.pixels, self.small[0], self.small[1], self.large[0], self.large[1])
+        return _line(size.pixels, self.small[0], self.small[1], self.large[0], self.large[1])
 
     def _evaluation(self, size: Size) -> float:
-        return _along(size.pixels, self.small[0], self.small[2], self.large[0], self.large[2])
+        return _line(size.pixels, self.small[0], self.small[2], self.large[0], self.large[2])
 
 
-def speed(
-    size: Size,
-    prepare: Callable[[Size], Callable[[], object]],
-    where: torch.device,
-    allowed: float = math.inf,
+def measure_speed(
+    size: Size, build: Build, device: torch.device, seconds: float = math.inf
 ) -> Speed:
-    """Time this machine at two small sizes of the shape of ``size``, as far as that takes no more
-    than ``allowed`` seconds.
+    """Time this machine at two small sizes of the shape of ``size``, in at most ``seconds``.
 
-    ``prepare(size)`` sets up a stage of that size and gives what one evaluation of it is. Where
-    there is no time for either size, the speed is guessed; where there is time for one, it is taken
-    to be in proportion to the pixels.
+    Where there is time for one size only, the speed is taken to be proportional to the pixels.
+    Where there is time for none, it is guessed.
     """
     least = least_side(size)
     sides = dict.fromkeys(min(max(side, least), size.long_side) for side in _PROBE_SIDES)
-    found: list[tuple[int, float, float]] = []
-    pixel = guess(size, where).large[2] / size.pixels
+    measurements: list[tuple[int, float, float]] = []
+    per_pixel = guess_speed(size, device).large[2] / size.pixels
     for side in sides:
-        at = size.with_long_side(side)
-        if (_PROBES + _SETUP) * pixel * at.pixels > allowed:
+        probe = size.with_long_side(side)
+        if (_PROBES + _SETUP) * per_pixel * probe.pixels > seconds:
             break
-        begun = time.perf_counter()
-        found.append(_timed(at, prepare, where))
-        allowed -= time.perf_counter() - begun
-        pixel = found[-1][2] / at.pixels
-    return Speed(found[0], found[-1]) if found else guess(size, where)
+        start = time.perf_counter()
+        measurements.append(_measure(probe, build, device))
+        seconds -= time.perf_counter() - start
+        per_pixel = measurements[-1][2] / probe.pixels
+    if not measurements:
+        return guess_speed(size, device)
+    return Speed(measurements[0], measurements[-1])
 
 
-def guess(size: Size, where: torch.device) -> Speed:
-    """A machine's speed before anything is timed: that of two processor cores, or of a small
-    graphics processor.
-    """
-    evaluation = size.pixels * (1e-5 if where.type == "cpu" else 2e-7)
+def guess_speed(size: Size, device: torch.device) -> Speed:
+    """The speed of two processor cores, or of a small GPU, before anything is measured."""
+    evaluation = size.pixels * (1e-5 if device.type == "cpu" else 2e-7)
     point = (size.pixels, _SETUP * evaluation, evaluation)
     return Speed(point, point)
 
 
-def _timed(
-    size: Size, prepare: Callable[[Size], Callable[[], object]], where: torch.device
-) -> tuple[int, float, float]:
-    """Pixels, seconds to set up, and seconds of one evaluation: the better of two after a warm-up."""
+def _measure(size: Size, build: Build, device: torch.device) -> tuple[int, float, float]:
+    """Pixels, seconds to set up, and seconds of the fastest evaluation."""
     start = time.perf_counter()
-    evaluate = prepare(size)
+    evaluate = build(size)
     setup = time.perf_counter() - start
-    best = float("inf")
+    fastest = math.inf
     for _ in range(_PROBES):
         start = time.perf_counter()
         evaluate()
-        if where.type == "cuda":
-            torch.cuda.synchronize(where)
-        best = min(best, time.perf_counter() - start)
-    return size.pixels, setup, best
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        fastest = min(fastest, time.perf_counter() - start)
+    return size.pixels, setup, fastest
 
 
-def _along(pixels: int, small: int, at_small: float, large: int, at_large: float) -> float:
-    """The line through two measurements, at ``pixels``; it neither falls nor starts below 0."""
+def _line(pixels: int, small: int, at_small: float, large: int, at_large: float) -> float:
+    """The line through two measurements, at ``pixels``. It does not fall or start below 0."""
     slope = max(0.0, (at_large - at_small) / (large - small)) if large > small else at_large / large
     constant = max(0.0, at_large - slope * large)
     return constant + slope * pixels

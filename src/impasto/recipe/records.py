@@ -298,6 +298,14 @@ class Recipe(Record):
     compute: Compute = Compute()
     output: Output = Output()
 
+    @property
+    def used_layers(self) -> set[str]:
+        """The names of the layers that the loss needs; "input" is the picture itself."""
+        layers = set(self.content.layers) if self.content.weight > 0 else set()
+        layers |= set(self.style.layers) if self.style.weight > 0 else set()
+        pixels = self.smooth.weight > 0 or self.bounds.weight > 0
+        return layers | ({"input"} if pixels else set())
+
     def to_toml(self) -> str:
         """Return the whole recipe, defaults included, as TOML."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))

@@ -186,7 +186,7 @@ def read(folder: Path) -> History:
         told.finished,
         told.failed,
         tuple(told.notes),
-        runs.record(folder),
+        runs.read_record(folder),
         _recipe(folder),
         sum(1 for line in lines if line.strip()) - len(happened),
     )

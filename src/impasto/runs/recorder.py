@@ -1,7 +1,7 @@
-"""What becomes of a run's events: its record in memory, and in its folder log, state, previews and
-snapshots.
+"""Record a run: a consumer of the (event, state) pairs of a session.
 
-It is a consumer of the stream of events and states; painting does not depend on it.
+It writes the log, states, previews and snapshots to the run folder, and the picture at the end.
+Painting does not depend on it.
 """
 
 from __future__ import annotations
@@ -9,115 +9,184 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from impasto import images
-from impasto.events import Event, Finished, Planned, StageDone, Stepped, Warned
+from impasto.errors import NotSaved, memory_for
+from impasto.events import Event, Failed, Finished, StageDone, Stepped, Warned
 from impasto.geometry import Size
-from impasto.inputs import Request
-from impasto.runs import folder
+from impasto.runs import destination as destinations
+from impasto.runs import folder as runs
+from impasto.runs.destination import Destination
 from impasto.runs.snapshots import Snapshots
+from impasto.runs.writer import RunWriter
+from impasto.storage.files import file_sha256
 
 if TYPE_CHECKING:
     from impasto.optimize.state import State
+    from impasto.result import Painting
+    from impasto.session import Session
 
-
-_PREVIEW_SECONDS, _PREVIEW_SIDE = 20.0, 1600  # between two, and the longest side of one in pixels
-# Of a run's time, that states and previews may each take up: large ones are written less often.
+_PREVIEW_SECONDS, _PREVIEW_SIDE = 20.0, 1600  # between two previews; long side in px
+# The share of a run's time that states and previews may each take: large ones are written less
+# often.
 _WRITING_SHARE = 0.01
 
 
 @dataclass
 class Recorder:
-    """Keeps what the record of a run needs, and writes the run's log, state and previews.
+    """Records one run of a session.
 
-    ``log``: the run's folder, or None. ``output``: where the picture is to go; ``there`` identifies
-    the file there before, and ``replaces`` says whether it is one that only a finished picture may
-    replace. ``key``: the ``destination.request_key``. ``spent``: seconds of the run before it was
-    interrupted. ``kernel``: how it convolves. ``wanted``: the snapshots, and ``shooting`` the
-    seconds that they took. ``pace``: seconds of the last step. ``notes``: what was told on the way.
+    ``run``: the writer of the run folder, or None. ``key``: the ``request_key``. ``earlier``:
+    seconds of the run before it was interrupted. ``checkpoint_seconds``: seconds between two saved
+    states; 0 saves each step. ``step_seconds``: the duration of the last step. ``notes``: the
+    warnings so far. ``on_event`` is told what happens while the picture is written.
     """
 
-    log: folder.Run | None
-    asked: Request
-    output: str
-    checkpoint_seconds: float
+    session: Session
+    destination: Destination
+    run: RunWriter | None
     key: str
-    spent: float = 0.0
-    kernel: str = ""
-    wanted: Snapshots = field(default_factory=Snapshots)
-    shooting: float = 0.0
-    planned: Planned | None = None
+    snapshots: Snapshots
+    checkpoint_seconds: float
+    on_event: Callable[[Event], None]
     seconds: float = 0.0
-    pace: float = 0.0
-    next_keep: float = 0.0
-    next_preview: float = _PREVIEW_SECONDS
+    step_seconds: float = 0.0
+    snapshot_seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
-    there: tuple[int, ...] | None = None
-    replaces: bool = False
 
     def __post_init__(self) -> None:
-        self.seconds = self.spent
-        self.next_keep = self.spent + self.checkpoint_seconds
+        checkpoint = self.destination.checkpoint
+        if checkpoint is not None:
+            self.seconds = checkpoint.values["seconds"]
+            self.snapshot_seconds = checkpoint.values.get("snapshot_seconds", 0.0)
+        self._earlier = self.seconds
+        self._next_state = self.seconds + self.checkpoint_seconds
+        self._next_preview = _PREVIEW_SECONDS
+        self._output = self.destination.output
+        self._identity = destinations.identity(self._output)
 
     def __call__(self, event: Event, state: State) -> None:
-        if isinstance(event, Planned):
-            self.planned = event
+        """Record an event and its state."""
         if isinstance(event, Warned):
             self.notes.append(event.message)
         if isinstance(event, Stepped | Finished):
-            now = self.spent + event.seconds
-            self.seconds, self.pace = now, now - self.seconds
-        if self.log is None:
+            now = self._earlier + event.seconds
+            self.seconds, self.step_seconds = now, now - self.seconds
+        if self.run is None:
             return
-        self.log.note(event)
+        self.run.log(event)
         stepped, staged = isinstance(event, Stepped), isinstance(event, StageDone)
-        if isinstance(event, Stepped) and event.evaluations in self.wanted:
-            self.shoot(event.evaluations, state)  # before the state, from which a run is continued
-        if staged or (stepped and self.seconds >= self.next_keep):
-            self.keep(state)
-        if staged or (stepped and self.seconds >= self.next_preview):
-            begun = time.monotonic()
-            with self.log.trying():
-                self.log.preview(images.reduced(state.picture, _PREVIEW_SIDE))
-            self.next_preview = self.seconds + max(
-                _PREVIEW_SECONDS, (time.monotonic() - begun) / _WRITING_SHARE
-            )
+        if isinstance(event, Stepped) and event.evaluations in self.snapshots:
+            # Before the state: a run that continues from the state has the snapshot already.
+            self._save_snapshot(event.evaluations, state)
+        if staged or (stepped and self.seconds >= self._next_state):
+            self.save_state(state)
+        if staged or (stepped and self.seconds >= self._next_preview):
+            self._save_preview(state)
 
-    def shoot(self, evaluations: int, state: State) -> None:
-        """Keep the picture of a state for later."""
-        assert self.log is not None
-        begun = time.monotonic()
-        with self.log.trying():
-            pixels = np.clip(images.from_tensor(state.good().picture), 0, 1)
-            alpha = self.asked.photo.alpha
-            alpha = images.resize(alpha, Size(*pixels.shape[:2])) if alpha is not None else None
-            self.log.snapshot(evaluations, pixels, alpha)
-        self.shooting += time.monotonic() - begun
-
-    def say(self, message: str, state: State, tell: Callable[[Event], None]) -> None:
-        """Tell the log and whoever watches."""
+    def note(self, message: str, state: State) -> None:
+        """Record a warning, and tell it."""
         self(Warned(message), state)
-        tell(Warned(message))
+        self.on_event(Warned(message))
 
-    def keep(self, state: State) -> None:
-        """Write the state down, with what must be the same when it is continued."""
-        if self.log is None or self.planned is None:
+    def save_state(self, state: State) -> None:
+        """Save a state, with the values that must be the same when it is continued."""
+        if self.run is None:
             return
-        begun = time.monotonic()
-        tensors, facts = state.pack()
-        facts |= {
-            "recipe_sha256": self.asked.recipe.sha256,
-            "request": self.key,
-            "kernel": self.kernel,
-        }
-        facts |= {"snapshots": str(self.wanted), "snapshot_seconds": self.shooting}
-        self.log.keep(tensors, {**facts, "seconds": self.seconds, "output": self.output})
-        pause = (
-            max(self.checkpoint_seconds, (time.monotonic() - begun) / _WRITING_SHARE)
-            if self.checkpoint_seconds
-            else 0
+        begin = time.monotonic()
+        tensors, values = state.pack()
+        self.run.save_state(
+            tensors,
+            {
+                **values,
+                "recipe_sha256": self.session.inputs.recipe.sha256,
+                "request": self.key,
+                "kernel": self.session.kernel,
+                "snapshots": str(self.snapshots),
+                "snapshot_seconds": self.snapshot_seconds,
+                "seconds": self.seconds,
+                "output": str(self._output or ""),
+            },
         )
-        self.next_keep = self.seconds + pause
+        pause = 0.0
+        if self.checkpoint_seconds:
+            pause = max(self.checkpoint_seconds, (time.monotonic() - begin) / _WRITING_SHARE)
+        self._next_state = self.seconds + pause
+
+    def _save_preview(self, state: State) -> None:
+        assert self.run is not None
+        begin = time.monotonic()
+        with self.run.errors_recorded():
+            self.run.save_preview(images.reduced(state.picture, _PREVIEW_SIDE))
+        pause = max(_PREVIEW_SECONDS, (time.monotonic() - begin) / _WRITING_SHARE)
+        self._next_preview = self.seconds + pause
+
+    def _save_snapshot(self, evaluations: int, state: State) -> None:
+        assert self.run is not None
+        begin = time.monotonic()
+        with self.run.errors_recorded():
+            pixels = np.clip(images.from_tensor(state.at_best().picture), 0, 1)
+            alpha = self.session.inputs.photo.alpha
+            if alpha is not None:
+                alpha = images.resize(alpha, Size(*pixels.shape[:2]))
+            self.run.save_snapshot(evaluations, pixels, alpha)
+        self.snapshot_seconds += time.monotonic() - begin
+
+    # ---- the end of a run
+
+    def finish(self, state: State, failed: Failed | None, stopped: bool) -> Painting:
+        """Write the picture of the last state and complete the run; return the picture.
+
+        ``failed``: the event that ended the run early. ``stopped``: whether the user stopped it.
+        """
+        hint = continue_hint(self.run)
+        with memory_for("write the picture", NotSaved, hint):
+            painting = self.session.result(state, self.seconds)
+            painting.record.update(
+                request=self.key, kernel=self.session.kernel, stopped=stopped, notes=self.notes
+            )
+            self._output = self._write_picture(painting, complete=not stopped and failed is None)
+            if self.run is not None and self.snapshots:
+                painting.record["snapshots"] = {
+                    "after": str(self.snapshots),
+                    "count": len(runs.snapshot_files(self.run.folder)),
+                    "seconds": round(self.snapshot_seconds, 3),
+                }
+        if self.run is not None and failed is None:
+            if self._output is not None and not stopped:
+                self.run.finish(self._output, painting.record)
+            if self.run.incomplete:
+                folder = self.run.folder
+                message = f"The run folder {folder} could not be written in full; the picture is "
+                self.on_event(Warned(f"{message}whole."))
+        return painting
+
+    def _write_picture(self, painting: Painting, complete: bool) -> Path | None:
+        """Write the picture; return its path, or None if none was written.
+
+        An unfinished picture never replaces another picture. A file that another program wrote
+        meanwhile is kept.
+        """
+        output = self._output
+        if output is None:
+            return None
+        if not complete and self.destination.replaces:
+            message = f"{output} is kept as it was; this picture is not finished."
+            self.on_event(Warned(message))
+            return None
+        if destinations.identity(output) != self._identity:
+            taken, output = output, destinations.free_path(output)
+            message = f"{taken} was written by another program meanwhile; the picture is "
+            self.on_event(Warned(f"{message}{output.name}."))
+        output = painting.save_somewhere(output)
+        painting.record.update(output=str(output), output_sha256=file_sha256(output))
+        return output
+
+
+def continue_hint(run: RunWriter | None) -> str:
+    """How to continue a run that has a folder; "" without one."""
+    return "The same command continues from the last state that was saved." if run else ""

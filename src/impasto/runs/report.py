@@ -122,8 +122,8 @@ def _shots(history: History) -> list[Shot]:
     """Some of the run's snapshots, evenly spread, and the finished picture or else the last
     preview.
     """
-    result = runs.result(history.folder)
-    kept = spread(runs.kept_snapshots(history.folder), _MOST - (result is not None))
+    result = runs.result_file(history.folder)
+    kept = spread(runs.snapshot_files(history.folder), _MOST - (result is not None))
     found = [
         Shot(evaluations, pixels)
         for evaluations, file in kept
@@ -232,11 +232,11 @@ def _image(pixels: images.Pixels, side: int, caption: str) -> _Shown:
     Image.fromarray((small * 255).round().astype(np.uint8)).save(
         buffer, "JPEG", quality=88, subsampling=0
     )
-    return _Shown(caption, templates.embedded("image/jpeg", buffer.getvalue()))
+    return _Shown(caption, templates.data_url("image/jpeg", buffer.getvalue()))
 
 
 def _drawn(figure: Figure) -> str:
-    return templates.embedded("image/svg+xml", curves.svg(figure))
+    return templates.data_url("image/svg+xml", curves.svg(figure))
 
 
 def _lead(history: History) -> str:

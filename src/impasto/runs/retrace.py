@@ -14,7 +14,7 @@ from typing import Literal
 from impasto import images
 from impasto.assets import catalogue
 from impasto.errors import BadPicture, BadRequest, ImpastoError, memory_for
-from impasto.inputs import painting, request
+from impasto.inputs import read_inputs, read_painting
 from impasto.recipe.records import Input, Recipe
 
 
@@ -44,7 +44,7 @@ def _given(
     limit = recipe.max_megapixels
     try:
         found = (
-            painting(one.path, limit, fetch)
+            read_painting(one.path, limit, fetch)
             if role == "painting"
             else images.read(one.path, max_megapixels=limit)
         )
@@ -71,10 +71,10 @@ def gradients(
     """
     if recipe.photo is None or not recipe.paintings:
         raise BadPicture("The recipe names no photo or no painting.")
-    asked = request(recipe.photo.path, [one.path for one in recipe.paintings], recipe, fetch)
+    asked = read_inputs(recipe.photo.path, [one.path for one in recipe.paintings], recipe, fetch)
     if asked.recipe.sha256 != recipe.sha256:
         raise BadRequest("The photo or a painting has changed since.")
-    from impasto import session
+    from impasto.session import Session
 
     with memory_for("compute the gradients"):
-        yield from session.gradients(asked, pictures, fetch)
+        yield from Session.open(asked, fetch).gradient_norms(pictures)

@@ -132,11 +132,11 @@ def _files(history: History) -> list[Path]:
     Raises:
         BadRequest: there are no snapshots.
     """
-    kept = [path for _, path in runs.kept_snapshots(history.folder) if _reads(path)]
+    kept = [path for _, path in runs.snapshot_files(history.folder) if _reads(path)]
     if not kept:
         hint = "Paint it with --snapshots every=3, and --fresh where it is painted already."
         raise BadRequest(f"The run {history.folder} kept no snapshots to make a film of.", hint)
-    last, preview = runs.result(history.folder), history.folder / runs.PREVIEW
+    last, preview = runs.result_file(history.folder), history.folder / runs.PREVIEW
     if last is None and preview.is_file() and preview.stat().st_mtime > kept[-1].stat().st_mtime:
         last = preview
     return kept + ([last] if last is not None else [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -60,3 +61,16 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def exists(name: str) -> bool:
+    """Whether there is a file or folder of this name; a text that cannot be a name is none."""
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(name: str) -> bool:
+    """Whether there is a file of this name."""
+    return exists(name) and Path(name).is_file()

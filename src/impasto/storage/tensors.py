@@ -1,9 +1,7 @@
-"""Tensors that wait: in memory as they are, on disk until they are asked for again, or in a
-safetensors file.
+"""Store tensors in memory, in a temporary file, or in a safetensors file, and load them on demand.
 
-What a step reads once or twice need not lie in memory all the while: the photo's feature maps and
-the memory of the search are most of what a large picture holds. It knows files and bytes; it
-refuses to know what the tensors mean.
+The photo's feature maps and the solver's memory are read once or twice per evaluation. At 24
+megapixels they are most of the memory that a picture needs, so they can be stored on disk.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from torch import Tensor
 
 
 class StoredTensor(Protocol):
-    """A tensor that waits."""
+    """A tensor that can be loaded when it is needed."""
 
     @property
     def shape(self) -> torch.Size: ...
@@ -34,121 +32,135 @@ class StoredTensor(Protocol):
     def dtype(self) -> torch.dtype: ...
 
     def load(self) -> Tensor:
-        """The tensor, not to be changed. Who lets go of this record gives up its place."""
+        """Return the tensor. The caller must not change it."""
         ...
 
 
 class TensorStore(Protocol):
-    """A place for tensors to wait in."""
+    """A place where tensors are stored."""
 
-    def keep(self, tensor: Tensor) -> StoredTensor:
-        """Take a tensor in; whoever gives it does not change it any more."""
+    def store(self, tensor: Tensor) -> StoredTensor:
+        """Store a tensor. The caller must not change it afterwards."""
         ...
 
 
 @dataclass(frozen=True)
 class InMemoryTensor:
-    """A tensor in memory, or one that waits elsewhere and is wanted on ``device``."""
+    """A tensor in memory, or a stored tensor that is moved to ``device`` when it is loaded."""
 
-    kept: Tensor | StoredTensor
+    tensor: Tensor | StoredTensor
     device: torch.device | None = None
 
     @property
     def shape(self) -> torch.Size:
-        return self.kept.shape
+        return self.tensor.shape
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.kept.dtype
+        return self.tensor.dtype
 
     def load(self) -> Tensor:
-        tensor = self.kept if isinstance(self.kept, Tensor) else self.kept.load()
+        tensor = self.tensor if isinstance(self.tensor, Tensor) else self.tensor.load()
         return tensor if self.device is None else tensor.to(self.device)
 
 
 class MemoryStore:
-    """Tensors stay where they are."""
+    """Store tensors as they are, in memory."""
 
-    def keep(self, tensor: Tensor) -> StoredTensor:
+    def store(self, tensor: Tensor) -> StoredTensor:
         return InMemoryTensor(tensor)
 
 
 class DiskStore:
-    """Tensors wait in a file without a name in ``folder``; the system removes it however the
-    program ends.
+    """Store tensors in an unnamed temporary file in ``folder``.
 
-    The bytes come back as they went, layout included. What the disk has no room for stays in
-    memory.
+    The system removes the file however the program ends. A tensor is loaded with the same bytes
+    and the same memory layout. When the disk is full, tensors stay in memory.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - lives as long as this
+        # The file lives as long as this object.
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         self._end = 0
-        # Length in bytes -> offsets that may be used again.
+        # Length in bytes -> offsets of slots that may be used again.
         self._free: defaultdict[int, list[int]] = defaultdict(list)
 
-    def keep(self, tensor: Tensor) -> StoredTensor:
-        if not tensor.numel():
-            return InMemoryTensor(tensor)  # as of a tile that owns no position of a coarse map
-        plain, turned = _plain(tensor)
+    def store(self, tensor: Tensor) -> StoredTensor:
+        if not tensor.numel():  # a tile that owns no position of a coarse feature map
+            return InMemoryTensor(tensor)
+        plain, channels_last = _contiguous(tensor)
         count = plain.numel() * plain.element_size()
-        free = self._free[count]
-        reused = bool(free)
-        offset = free.pop() if reused else self._end
+        reused = bool(self._free[count])
+        offset = self._free[count].pop() if reused else self._end
         try:
             self._file.seek(offset)
-            left = _raw(plain)
-            while left:
-                left = left[self._file.write(left) :]
+            remaining = _raw_bytes(plain)
+            while remaining:
+                remaining = remaining[self._file.write(remaining) :]
         except OSError:
             if reused:
                 self.free(offset, count)
             return InMemoryTensor(tensor)
         self._end = max(self._end, offset + count)
-        return _DiskTensor(self, offset, plain.shape, plain.dtype, turned, tensor.device)
+        slot = _Slot(self, offset, count)
+        return _DiskTensor(slot, plain.shape, plain.dtype, channels_last, tensor.device)
 
     def read(self, offset: int, count: int) -> Tensor:
-        """``count`` bytes from ``offset`` as (count,) uint8."""
+        """Read ``count`` bytes from ``offset`` as a tensor (count,) of uint8."""
         self._file.seek(offset)
         return torch.from_numpy(np.fromfile(self._file, np.uint8, count))
 
     def free(self, offset: int, count: int) -> None:
-        """What lies there may be written over."""
+        """Allow this part of the file to be overwritten."""
         self._free[count].append(offset)
+
+
+class _Slot:
+    """A part of the file of a ``DiskStore``, freed once, when nothing refers to it any more.
+
+    Copies of a stored tensor share one slot: a slot that was freed twice would be given to two
+    tensors.
+    """
+
+    def __init__(self, owner: DiskStore, offset: int, count: int) -> None:
+        self._owner, self._offset, self._count = owner, offset, count
+
+    def read(self) -> Tensor:
+        return self._owner.read(self._offset, self._count)
+
+    def __copy__(self) -> _Slot:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> _Slot:
+        return self
+
+    def __del__(self) -> None:
+        self._owner.free(self._offset, self._count)
 
 
 @dataclass(frozen=True)
 class _DiskTensor:
-    scratch: DiskStore
-    offset: int
-    stored: torch.Size  # as it lies in the file
+    slot: _Slot
+    stored_shape: torch.Size
     dtype: torch.dtype
-    turned: bool  # whether its channels lie last there
+    channels_last: bool  # whether the channels are the last axis of the stored tensor
     device: torch.device
 
     @property
     def shape(self) -> torch.Size:
-        return (
-            torch.Size(self.stored[index] for index in (0, 3, 1, 2)) if self.turned else self.stored
-        )
-
-    @property
-    def _count(self) -> int:
-        return self.stored.numel() * self.dtype.itemsize
+        if not self.channels_last:
+            return self.stored_shape
+        return torch.Size(self.stored_shape[axis] for axis in (0, 3, 1, 2))
 
     def load(self) -> Tensor:
-        plain = (
-            self.scratch.read(self.offset, self._count)
-            .view(self.dtype)
-            .view(self.stored)
-            .to(self.device)
-        )
-        return plain.permute(0, 3, 1, 2) if self.turned else plain
+        stored = self.slot.read().view(self.dtype).view(self.stored_shape).to(self.device)
+        return stored.permute(0, 3, 1, 2) if self.channels_last else stored
 
-    def __del__(self) -> None:
-        self.scratch.free(self.offset, self._count)  # nobody can ask for it any more
 
+# ---- safetensors files ---------------------------------------------------------------------------
+# The library's own writer needs all tensors in memory at once, as bytes. These functions write and
+# read one tensor at a time.
 
 _NAMES = {
     torch.float64: "F64",
@@ -160,48 +172,48 @@ _NAMES = {
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 
 
-def written(
+def safetensors_parts(
     tensors: Mapping[str, StoredTensor], metadata: Mapping[str, str]
 ) -> Iterator[bytes | memoryview]:
-    """The parts of a safetensors file that holds these tensors."""
+    """Yield the consecutive parts of a safetensors file that holds these tensors."""
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     end = 0
-    for name, kept in tensors.items():
-        start, end = end, end + kept.shape.numel() * kept.dtype.itemsize
+    for name, stored in tensors.items():
+        start, end = end, end + stored.shape.numel() * stored.dtype.itemsize
         header[name] = {
-            "dtype": _NAMES[kept.dtype],
-            "shape": list(kept.shape),
+            "dtype": _NAMES[stored.dtype],
+            "shape": list(stored.shape),
             "data_offsets": [start, end],
         }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # tensors start on multiples of eight bytes
     yield len(text).to_bytes(8, "little") + text
-    for kept in tensors.values():
-        yield _raw(kept.load().detach().cpu().contiguous())
+    for stored in tensors.values():
+        yield _raw_bytes(stored.load().detach().cpu().contiguous())
 
 
-def waiting(file: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """The tensors of a safetensors file, each read when it is asked for, and the file's metadata.
+def open_safetensors(file: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """Return the tensors of a safetensors file, each read when it is loaded, and the metadata.
 
     Raises:
-        OSError, SafetensorError, KeyError: it cannot be read, is none, or holds a type that is
-            never written here.
+        OSError, SafetensorError, KeyError: the file cannot be read, is not a safetensors file, or
+            holds a type that Impasto does not write.
     """
     with utf8_name(file) as name, safe_open(name, framework="pt") as opened:
-        parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
-        found: dict[str, StoredTensor] = {
+        slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+        tensors: dict[str, StoredTensor] = {
             name: _FileTensor(file, name, torch.Size(part.get_shape()), _DTYPES[part.get_dtype()])
-            for name, part in parts.items()
+            for name, part in slices.items()
         }
-        return found, opened.metadata() or {}
+        return tensors, opened.metadata() or {}
 
 
 @contextmanager
 def utf8_name(file: Path) -> Iterator[str]:
-    """A name of ``file`` for the safetensors library, which takes none that is not UTF-8: then that
-    of an open descriptor.
+    """Provide a UTF-8 name of ``file`` for the safetensors library, which takes no other name.
 
-    Raises OSError where there is no such file. Only Linux has such names, and there /proc.
+    A name that is not UTF-8 exists on Linux only; the name of an open descriptor in /proc stands
+    for it. Raises OSError when there is no such file.
     """
     try:
         str(file).encode()
@@ -224,24 +236,23 @@ class _FileTensor:
 
     def load(self) -> Tensor:
         with utf8_name(self.file) as name, safe_open(name, framework="pt") as opened:
-            # Out of the file's mapping, which may be replaced.
+            # A copy: the file that the library maps into memory may be replaced.
             return opened.get_tensor(self.name).clone()
 
 
-def _raw(tensor: Tensor) -> memoryview:
-    """The bytes of a CPU tensor that lies in one run of memory, without a copy."""
-    # Not view(-1), which keeps the stride of a single element, whatever it is.
+def _raw_bytes(tensor: Tensor) -> memoryview:
+    """The bytes of a contiguous CPU tensor, without a copy."""
+    # view(-1) would keep the stride of a single element, whatever it is.
     return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy().data
 
 
-def _plain(tensor: Tensor) -> tuple[Tensor, bool]:
-    """The tensor on the CPU in one run of memory, and whether its channels were moved to the end
-    for that.
-    """
+def _contiguous(tensor: Tensor) -> tuple[Tensor, bool]:
+    """The tensor on the CPU, contiguous, and whether its channels were moved to the last axis."""
     tensor = tensor.detach()
-    turned = (
+    channels_last = (
         tensor.dim() == 4
         and not tensor.is_contiguous()
         and tensor.is_contiguous(memory_format=torch.channels_last)
     )
-    return (tensor.permute(0, 2, 3, 1) if turned else tensor).cpu().contiguous(), turned
+    tensor = tensor.permute(0, 2, 3, 1) if channels_last else tensor
+    return tensor.cpu().contiguous(), channels_last

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from impasto import api, images
-from impasto.api import Watch
+from impasto import images
 from impasto.compare.evaluator import FIGURES, Judge, Scores
 from impasto.compare.scoring import CachedEvaluator, Row
 from impasto.errors import (
@@ -30,20 +29,23 @@ from impasto.errors import (
     Diverged,
     memory_for,
 )
-from impasto.events import Warned
+from impasto.events import Callbacks, Event, Warned
 from impasto.geometry import Size
 from impasto.images.opening import Source
-from impasto.inputs import Request, is_file, requests, wanted_layers
+from impasto.images.recipe_source import load_recipe
+from impasto.inputs import Inputs, read_inputs_each
 from impasto.recipe import loading, values
 from impasto.recipe.records import Recipe
 from impasto.runs import folder as runs
-from impasto.runs.destination import Wanted, request_key, settle
+from impasto.runs.destination import Target, check_paths, choose_destination, request_key
+from impasto.runs.paint import paint
 from impasto.storage.files import replace_file
+from impasto.storage.names import is_file
 from impasto.sweep import grid
 from impasto.sweep.grid import Axis, Combination
 
 if TYPE_CHECKING:
-    from impasto.session import Bench
+    from impasto.session import Session
 
 
 TABLE, POSTER, RUNS = "sweep.csv", "poster", "runs"
@@ -60,7 +62,7 @@ class Cell:
     """
 
     combination: Combination
-    asked: Request
+    inputs: Inputs
     file: Path
     run: Path
     done: bool
@@ -80,7 +82,7 @@ class Job:
     fixed: tuple[str, ...]
     cells: tuple[Cell, ...]
     seconds: float = 0.0
-    ready: Bench | None = None
+    session: Session | None = None
     overwrite: bool = False
 
     @property
@@ -131,7 +133,8 @@ def sweep(
     output: str | Path,
     *,
     recipe: Recipe | str = loading.DEFAULT_RECIPE,
-    watch: Watch | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
     most: int | None = grid.MOST,
     overwrite: bool = False,
     **settings: Any,
@@ -158,13 +161,13 @@ def sweep(
         Failed: the work was started and could not be ended. What was painted is in the folder, in
             poster and table too.
     """
-    watch = watch or Watch()
-    base = api.load_recipe(recipe, {})
-    return paint(
+    callbacks = Callbacks(on_event or (lambda event: None), cancel or (lambda: False))
+    base = load_recipe(recipe, {})
+    return paint_job(
         prepare(
-            content, style, Path(output), base, settings, watch, most=most, overwrite=overwrite
+            content, style, Path(output), base, settings, callbacks, most=most, overwrite=overwrite
         ),
-        watch,
+        callbacks,
     )
 
 
@@ -174,7 +177,7 @@ def prepare(
     folder: Path,
     base: Recipe,
     settings: Mapping[str, Any],
-    watch: Watch,
+    callbacks: Callbacks,
     *,
     most: int | None = grid.MOST,
     overwrite: bool = False,
@@ -188,29 +191,31 @@ def prepare(
     """
     base, varied = grid.axes(base, settings)
     combined = grid.combinations(base, varied, most=most)
-    each = requests(content, style, [one.recipe for one in combined], watch.fetch)
+    each = read_inputs_each(content, style, [one.recipe for one in combined], callbacks.progress)
     cells = []
     for one, asked in zip(combined, each, strict=True):
-        if not isinstance(asked, Request):
+        if not isinstance(asked, Inputs):
             raise asked
         file, run = folder / f"{one.stem}.png", folder / RUNS / one.stem
         cells.append(Cell(one, asked, file, run, _is_done(file, run, asked.recipe)))
     _check_is_a_sweep(folder, varied, overwrite)
     for cell in cells:
         if not cell.done:
-            api.check_paths(cell.file, cell.run, cell.asked, cell.asked.plan.size)
-            key = request_key(cell.asked.recipe)
-            settle(Wanted(cell.file, cell.run, overwrite=overwrite), cell.asked.recipe, key)
+            recipe, target = cell.inputs.recipe, Target(cell.file, cell.run, overwrite=overwrite)
+            destination = choose_destination(target, recipe, request_key(recipe))
+            check_paths(destination, cell.inputs, cell.inputs.plan.size)
     images.check_output(folder / f"{POSTER}.png")
     several = [axis.name for axis in varied]
     given = {name.replace("_", "-"): value for name, value in settings.items()}
     fixed = tuple(
         f"{name} {values.value_text(value)}" for name, value in given.items() if name not in several
     )
-    return _timed(Job(folder, varied, fixed, tuple(cells), overwrite=overwrite), watch)
+    return _timed(Job(folder, varied, fixed, tuple(cells), overwrite=overwrite), callbacks)
 
 
-def paint(job: Job, watch: Watch, tell: Callable[[Cell], None] = lambda cell: None) -> Sweep:
+def paint_job(
+    job: Job, callbacks: Callbacks, tell: Callable[[Cell], None] = lambda cell: None
+) -> Sweep:
     """Paint what is not there yet, judge everything, and write poster and table; ``tell`` hears of
     each picture before.
 
@@ -220,20 +225,20 @@ def paint(job: Job, watch: Watch, tell: Callable[[Cell], None] = lambda cell: No
     Raises:
         Failed: memory or disk ran out. A search that diverges is no failure: its cell says so.
     """
-    book = _Book(job, watch)
+    book = _Book(job, callbacks)
     try:
         for cell in job.cells:
             if cell.done:
-                book.enter(cell, runs.record(cell.run))
-        ready = job.ready
+                book.enter(cell, runs.read_record(cell.run))
+        session = job.session
         for cell in job.pending:
-            if watch.stop():
+            if callbacks.cancel():
                 break
             tell(cell)
             before = cell.file.exists()
-            ready = _bench(cell.asked, watch, ready)
+            session = _open_session(cell.inputs, callbacks, session)
             try:
-                record = _painted(cell, watch, ready, job.overwrite)
+                record = _painted(cell, callbacks, session, job.overwrite)
             except Diverged as error:
                 if not before:  # the last good picture of a search that failed is no answer
                     cell.file.unlink(missing_ok=True)
@@ -292,38 +297,39 @@ def _check_is_a_sweep(folder: Path, axes: Sequence[Axis], overwrite: bool) -> No
 
 def _alike(cell: Cell) -> tuple[object, ...]:
     """Cells of one network and one size come together."""
-    recipe = cell.asked.recipe
+    recipe = cell.inputs.recipe
     return (
         repr(recipe.network),
-        sorted(wanted_layers(recipe)),
+        sorted(recipe.used_layers),
         recipe.compute.precision,
-        cell.asked.plan.size.pixels,
+        cell.inputs.plan.size.pixels,
     )
 
 
-def _bench(asked: Request, watch: Watch, like: Bench | None) -> Bench:
-    from impasto import session
+def _open_session(inputs: Inputs, callbacks: Callbacks, reuse: Session | None) -> Session:
+    from impasto.session import Session
 
     with memory_for("begin"):
-        return session.bench(asked, watch.fetch, like=like)
+        return Session.open(inputs, callbacks.progress, reuse=reuse)
 
 
-def _timed(job: Job, watch: Watch) -> Job:
-    """The job with the seconds that it will take, and the bench that says so."""
-    ready, seconds = None, 0.0
+def _timed(job: Job, callbacks: Callbacks) -> Job:
+    """The job with the seconds that it will take, and the last session."""
+    session, seconds = None, 0.0
     for cell in job.pending:
-        ready = _bench(cell.asked, watch, ready)
-        seconds += ready.planned(cell.asked)[0].seconds
-    return replace(job, seconds=seconds, ready=ready)
+        session = _open_session(cell.inputs, callbacks, session)
+        seconds += session.plan.seconds
+    return replace(job, seconds=seconds, session=session)
 
 
-def _painted(cell: Cell, watch: Watch, ready: Bench, overwrite: bool) -> dict[str, Any] | None:
+def _painted(
+    cell: Cell, callbacks: Callbacks, session: Session, overwrite: bool
+) -> dict[str, Any] | None:
     """Paint a cell; gives its record, or None where it was stopped: then only the state to go on
     from is left of it.
     """
-    painting = api.paint(
-        cell.asked, output=cell.file, run=cell.run, overwrite=overwrite, watch=watch, like=ready
-    )
+    target = Target(cell.file, cell.run, overwrite=overwrite)
+    painting = paint(cell.inputs, target, callbacks=callbacks, reuse=session)
     if not painting.record["stopped"]:
         return painting.record
     if painting.record["output"]:
@@ -336,11 +342,11 @@ class _Book:
     closed.
     """
 
-    def __init__(self, job: Job, watch: Watch) -> None:
-        first = job.cells[0].asked
-        self._job, self._watch = job, watch
+    def __init__(self, job: Job, callbacks: Callbacks) -> None:
+        first = job.cells[0].inputs
+        self._job, self._callbacks = job, callbacks
         self._jury: CachedEvaluator | None = CachedEvaluator(
-            first.photo, first.paintings[0], watch.fetch
+            first.photo, first.paintings[0], callbacks.progress
         )
         self._results: dict[tuple[int, ...], Result] = {}
         self._small: dict[tuple[int, ...], images.Pixels] = {}
@@ -351,8 +357,8 @@ class _Book:
         """A cell whose picture is there, or that failed as the note says."""
         result = Result(cell.combination.settings, record=record, note=note)
         if not note:
-            picture = images.read(cell.file, max_megapixels=cell.asked.recipe.max_megapixels)
-            judge, scores, note = self._judged(picture, cell.asked.recipe.network.name)
+            picture = images.read(cell.file, max_megapixels=cell.inputs.recipe.max_megapixels)
+            judge, scores, note = self._judged(picture, cell.inputs.recipe.network.name)
             result = replace(
                 result, file=cell.file, size=picture.size, judge=judge, scores=scores, note=note
             )
@@ -383,7 +389,7 @@ class _Book:
             return "", None, error.message
         except AssetUnavailable as error:
             self._jury = None
-            self._watch.event(Warned(f"The pictures are not judged: {error}"))
+            self._callbacks.on_event(Warned(f"The pictures are not judged: {error}"))
             return "", None, ""
         return judge, row.scores, ""
 
@@ -459,7 +465,7 @@ class _Book:
 
     def _poster(self, page: tuple[int, ...], settings: list[str]) -> images.Pixels:
         first, second = (*self._job.axes, None)[:2]
-        asked = self._job.cells[0].asked
+        asked = self._job.cells[0].inputs
         photo, painting = asked.photo, asked.paintings[0]
         names = [
             images.shown_name(Path(picture.source).stem, f"the {role}")

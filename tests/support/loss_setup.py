@@ -1,0 +1,93 @@
+"""A small optimization problem: a pocket network, a photo, two paintings and a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from impasto.geometry import Grid, Region, Size
+from impasto.networks.features import Network
+from impasto.objectives.base import TileContext
+from impasto.optimize.loss import Tools
+from impasto.planning.schedule import Plan, Stage
+from impasto.recipe.loading import with_settings
+from impasto.recipe.records import Input, Recipe
+from impasto.storage.tensors import InMemoryTensor, StoredTensor
+
+LAYERS = ("input", "relu1_1", "relu2_1", "relu2_2", "relu3_1")
+SETTINGS = {
+    "solver": "lbfgs",
+    "solver-rate": 1,
+    "solver-history": 10,
+    "content-scaling": "relative",
+    "content-layers": "relu2_2=1",
+    "style-statistics": "wasserstein",
+    "style-weight": 1,
+    "style-scale": 1,
+    "style-layers": "relu1_1=0.5,relu2_1=0.3,relu3_1=0.2",
+    "smooth-weight": 0.1,
+    "content-weight": 0.05,
+}
+PLAN = Plan((Stage(Size(20, 25), 4), Stage(Size(37, 45), 5)), 1.0)
+
+
+def smooth_pixels(height: int, width: int, seed: int) -> NDArray[np.float32]:
+    """A smooth picture with some grain, read-only."""
+    generator = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:height, 0:width]
+    sines = [np.sin(rows / a + columns / b) for a, b in generator.uniform(2, 9, (3, 2))]
+    pixels = 0.5 + 0.3 * np.stack(sines, -1) + generator.uniform(-0.2, 0.2, (height, width, 3))
+    pixels = np.clip(pixels, 0, 1).astype(np.float32)
+    pixels.flags.writeable = False
+    return pixels
+
+
+def make_tools(network_of: Callable[..., Network]) -> Tools:
+    """A pocket network, a photo and two paintings."""
+    base = Recipe(
+        photo=Input(path="photo"), paintings=(Input(path="one"), Input(path="two", weight=2))
+    )
+    network = network_of(*LAYERS, padding="reflect")
+    return Tools(
+        with_settings(base, SETTINGS),
+        network,
+        smooth_pixels(41, 50, 0),
+        (smooth_pixels(48, 40, 1), smooth_pixels(36, 60, 2)),
+    )
+
+
+def with_recipe(tools: Tools, **settings: object) -> Tools:
+    """The same tools with some settings of the recipe changed."""
+    return replace(tools, recipe=with_settings(tools.recipe, settings))
+
+
+class WrappedNetwork:
+    """A network whose calls a subclass may change by overriding ``__call__``."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.network, name)
+
+    def within(self, whole: Size) -> Callable[[Tensor], Mapping[str, Tensor]]:
+        return partial(self, whole=whole)
+
+    def __call__(self, picture: Tensor, **options: Any) -> Mapping[str, Tensor]:
+        return self.network(picture, **options)
+
+
+def targets_by_tile(feature_map: Tensor, stride: int, grid: Grid) -> dict[Region, StoredTensor]:
+    """A whole feature map cut into the target of each tile."""
+    return {
+        tile.core: InMemoryTensor(
+            feature_map[(..., *TileContext(tile, grid.size).region(stride).slices)]
+        )
+        for tile in grid
+    }
