@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -84,24 +85,11 @@ def stylize(
         BadRequest: something that was given cannot be used; nothing was started.
         Failed: the work was started and could not be finished.
     """
-    budget = None
-    if time is not None:
-        budget = TimeBudget(values.parse_duration(time), frozenset(settings))
-    shots = snapshot_lists.parse(snapshots)
-    snapshot_lists.check_kept(shots, bool(run))
-    file, named = None, True
-    if output is not None:
-        styles = list(style) if isinstance(style, list | tuple) else [style]
-        file, named = output_path(
-            os.fspath(output), _name(content), [_name(source) for source in styles]
-        )
-    elif run is True:
-        raise CannotWrite(
-            "run is True, but there is no output that the folder could be beside.",
-            "Give output, or a folder as run.",
-        )
-    folder = None if run is None or isinstance(run, bool) else Path(run)
-    target = Target(file, folder, run is True, named, overwrite, fresh, shots)
+    file, named = _output_path(output, content, style)
+    target = _target(Target(file, None, False, named, overwrite, fresh), run, snapshots)
+    budget = (
+        TimeBudget(values.parse_duration(time), frozenset(settings)) if time is not None else None
+    )
     callbacks = _callbacks(on_event, cancel)
     inputs = read_inputs(
         content,
@@ -110,13 +98,7 @@ def stylize(
         callbacks.progress,
         any_size=budget is not None and budget.chooses_size,
     )
-    return paint(
-        inputs,
-        target,
-        budget=budget,
-        checkpoint_seconds=checkpoint_seconds,
-        callbacks=callbacks,
-    )
+    return paint(inputs, target, budget, checkpoint_seconds, callbacks)
 
 
 def resume(
@@ -365,6 +347,31 @@ def fetch(
 
 def _callbacks(on_event: OnEvent | None, cancel: Cancel | None = None) -> Callbacks:
     return Callbacks(on_event or (lambda event: None), cancel or (lambda: False))
+
+
+def _target(
+    target: Target, run: str | os.PathLike[str] | bool | None, snapshots: str | Iterable[int]
+) -> Target:
+    """The target with its run folder and snapshots."""
+    shots = snapshot_lists.parse(snapshots)
+    snapshot_lists.check_kept(shots, bool(run))
+    if run is True and target.output is None:
+        raise CannotWrite(
+            "run is True, but there is no output that the folder could be beside.",
+            "Give output, or a folder as run.",
+        )
+    folder = None if run is None or isinstance(run, bool) else Path(run)
+    return replace(target, run=folder, beside=run is True, snapshots=shots)
+
+
+def _output_path(
+    output: str | os.PathLike[str] | None, content: Source, style: Source | Sequence[Source]
+) -> tuple[Path | None, bool]:
+    """The path of the picture, and whether the caller named it."""
+    if output is None:
+        return None, True
+    styles = list(style) if isinstance(style, list | tuple) else [style]
+    return output_path(os.fspath(output), _name(content), [_name(source) for source in styles])
 
 
 def _name(source: Source) -> str:

@@ -149,11 +149,6 @@ class Session:
         """
         return self._plan[0]
 
-    @property
-    def execution_plan(self) -> ExecutionPlan:
-        """Tiles, and what is stored on disk."""
-        return self._plan[1]
-
     @cached_property
     def _plan(self) -> tuple[Planned, ExecutionPlan]:
         return self.plan_for(
@@ -263,7 +258,7 @@ class Session:
             CannotResume: the checkpoint is damaged, or of another plan.
         """
         saved = self._saved_state
-        execution = make_execution(self.execution_plan)
+        execution = make_execution(self._plan[1])
         with allocator.reused_memory(execution.reuse_memory), autograd_enabled():
             if saved is not None:
                 state = replace(saved, tile=execution.tile)
@@ -283,7 +278,7 @@ class Session:
         The pictures, (H, W, 3) in 0..1, have sizes of the plan's stages. The norm is Euclidean,
         over all pixels.
         """
-        execution = make_execution(self.execution_plan)
+        execution = make_execution(self._plan[1])
         objectives: dict[Size, list[Objective]] = {}
         with allocator.reused_memory(execution.reuse_memory):
             for picture in pictures:
