@@ -16,12 +16,12 @@ from impasto.assets import catalogue
 from impasto.assets import museum as paintings
 from impasto.errors import BadRequest, CannotResume, CannotWrite, DoesNotFit
 from impasto.events import Callbacks, Event, Planned, Warned
-from impasto.explain import DEFAULT_ITERATIONS, DEFAULT_SIZE
 from impasto.images.opening import Source
 from impasto.images.recipe_source import load_recipe
 from impasto.inputs import Inputs, read_inputs, read_inputs_each
 from impasto.planning.time_budget import TimeBudget
 from impasto.recipe import loading, values
+from impasto.recipe.defaults import EXPLAIN_ITERATIONS, EXPLAIN_SIZE
 from impasto.recipe.loading import DEFAULT_RECIPE
 from impasto.recipe.records import Recipe
 from impasto.result import Painting
@@ -200,8 +200,8 @@ def explain(
     overwrite: bool = False,
     units: Sequence[str] = (),
     network: NetworkName = "vgg19",
-    size: int = DEFAULT_SIZE,
-    iterations: int = DEFAULT_ITERATIONS,
+    size: int = EXPLAIN_SIZE,
+    iterations: int = EXPLAIN_ITERATIONS,
     seed: int = 0,
     on_event: OnEvent | None = None,
     cancel: Cancel | None = None,

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from impasto.cli.options import Output, Switch
 from impasto.cli.terminal import stopping
-from impasto.explain import DEFAULT_ITERATIONS, DEFAULT_SIZE
+from impasto.recipe.defaults import EXPLAIN_ITERATIONS, EXPLAIN_SIZE
 from impasto.storage.names import json_text
 
 USAGE = "Usage: impasto explain PHOTO [STYLE] [OPTIONS]"
@@ -23,9 +23,9 @@ def explain(
     output: Output = None,
     overwrite: Switch = False,
     unit: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
-    size: int = DEFAULT_SIZE,
+    size: int = EXPLAIN_SIZE,
     network: Literal["vgg19", "vgg16"] = "vgg19",
-    iterations: int = DEFAULT_ITERATIONS,
+    iterations: int = EXPLAIN_ITERATIONS,
     seed: int = 0,
     json: bool = False,
     quiet: bool = False,

@@ -9,7 +9,6 @@ from typing import Literal
 from impasto import images
 from impasto.assets import catalogue
 from impasto.errors import BadRequest
-from impasto.explain import DEFAULT_ITERATIONS, DEFAULT_SIZE
 from impasto.explain.feature_visualization import Unit
 from impasto.geometry import Size
 from impasto.images.opening import Source
@@ -17,6 +16,7 @@ from impasto.inputs import read_pair
 from impasto.networks import vgg
 from impasto.planning.schedule import make_plan
 from impasto.recipe import loading
+from impasto.recipe.defaults import EXPLAIN_ITERATIONS, EXPLAIN_SIZE
 from impasto.recipe.records import Recipe
 
 NetworkName = Literal["vgg19", "vgg16"]
@@ -45,8 +45,8 @@ def read_request(
     *,
     units: Sequence[str] = (),
     network: NetworkName = "vgg19",
-    size: int = DEFAULT_SIZE,
-    iterations: int = DEFAULT_ITERATIONS,
+    size: int = EXPLAIN_SIZE,
+    iterations: int = EXPLAIN_ITERATIONS,
     seed: int = 0,
     progress: catalogue.Progress = catalogue.silent,
 ) -> ExplainRequest:
