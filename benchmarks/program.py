@@ -22,6 +22,7 @@ from benchmarks.table import Row
 from impasto.events import Callbacks, Finished
 from impasto.inputs import read_inputs
 from impasto.recipe import loading
+from impasto.runs import CHECKPOINT_SECONDS
 from impasto.runs import paint as painting
 from impasto.runs.destination import Target
 
@@ -56,7 +57,7 @@ def overhead(options: Options) -> Iterator[Row]:
             inputs,
             Target(Path(name) / "out.png", Path(name) / "out.run"),
             callbacks=Callbacks(note_end),
-            checkpoint_seconds=loading.CHECKPOINT_SECONDS * length,
+            checkpoint_seconds=CHECKPOINT_SECONDS * length,
         )
     rest = ends[0] - recording.seconds
     share = recording.seconds / rest
@@ -65,7 +66,7 @@ def overhead(options: Options) -> Iterator[Row]:
     yield Row(
         "overhead",
         f"log, states and previews of a run at {inputs.plan.size}, {inputs.plan.evaluations} "
-        f"evaluations, a state every {loading.CHECKPOINT_SECONDS * length:g} s and after each size",
+        f"evaluations, a state every {CHECKPOINT_SECONDS * length:g} s and after each size",
         f"below {OVERHEAD_TARGET:.0%}",
         measured,
         share < OVERHEAD_TARGET,

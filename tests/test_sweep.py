@@ -382,7 +382,7 @@ def test_control_c_ends_a_sweep_in_a_poster(capsys: Captured, monkeypatch: pytes
     assert run_command("sweep", *PAIR, "--strength", "10:90:5", *FAST, "-o", "out") == 130
     out, err = capsys.readouterr()
     assert "Stopping after this step" in err
-    assert "1 of 5 pictures are done. The same command goes on from here." in err
+    assert "1 of 5 pictures are done. The same command continues from here." in err
     assert pictures() == ["strength-10.png"]
     assert out.splitlines()[0] == str(Path("out/poster.png"))
 

@@ -151,7 +151,7 @@ def _after_stage(index: int, state: State, recipe: Recipe, last: bool) -> State:
     pixels as a fallback for the final evaluation. Any other stage, and a line search, which
     evaluates all that it accepts, ends with the best pixels.
     """
-    end = state if last and not recipe.solver.searches else state.at_best()
+    end = state if last and not recipe.solver.uses_line_search else state.at_best()
     after = State(end.picture, index + 1, 0, end.evaluations, loss=end.loss, tile=end.tile)
     if last:
         return replace(after, best=end.best, lowest=end.lowest)

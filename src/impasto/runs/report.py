@@ -367,9 +367,9 @@ def _changed(recipe: records.Recipe) -> list[list[str]]:
     """The settings that are not the default's, beside it."""
     plain = records.Recipe()
     return [
-        [f"--{name}", option.of(recipe) or "none", option.of(plain) or "none"]
-        for name, option in options.options().items()
-        if option.of(recipe) != option.of(plain)
+        [f"--{name}", option.value_text(recipe) or "none", option.value_text(plain) or "none"]
+        for name, option in options.recipe_options().items()
+        if option.value_text(recipe) != option.value_text(plain)
     ]
 
 
