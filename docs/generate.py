@@ -9,7 +9,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from impasto.cli import display
+from impasto.cli import tables
 from impasto.recipe import loading, options, records
 
 HERE = Path(__file__).parent
@@ -26,7 +26,11 @@ In Python a setting is a keyword argument, with underscores for dashes:
 `impasto.stylize("photo.jpg", "irises", strength=70, style_scale=1.5)`. In a recipe file it is the
 field in the third column.
 
-*Generated from `src/impasto/recipe/records.py` by `python docs/generate.py`; do not edit.*
+*Generated from the records in `src/impasto/recipe/` by `python docs/generate.py`; do not edit.*
+"""
+
+SETTINGS_TABLE = """
+## {section}
 
 | name | default | field | meaning |
 |---|---|---|---|
@@ -152,54 +156,64 @@ evaluations in a row.
 
 
 def settings() -> str:
-    rows = []
-    for option in options.options().values():
-        choices = f" One of {', '.join(map(str, option.choices))}." if option.choices else ""
-        default = f"`{option.text}`" if option.text else ""
-        rows.append(
-            f"| `{option.name}` | {default} | `{'.'.join(option.path)}` | {option.help}{choices} |"
+    """Return the page of all settings, one table for each section."""
+    tables_of_settings = "".join(
+        SETTINGS_TABLE.format(section=section)
+        + "".join(
+            _setting_row(option)
+            for option in options.recipe_options().values()
+            if option.section == section
         )
-    every = [loading.load(name) for name in loading.names()]
-    named = [f"- `{one.name}`: {one.summary}" for one in every if not one.source]
-    more = "Those of published systems are in [recipes.md](recipes.md)."
-    return (
-        SETTINGS + "\n".join(rows) + "\n\n## Named recipes\n\n" + "\n".join(named) + f"\n\n{more}\n"
+        for section in options.SECTIONS
     )
+    recipes = [loading.load(name) for name in loading.names()]
+    named = "".join(
+        f"- `{recipe.name}`: {recipe.summary}\n" for recipe in recipes if not recipe.source
+    )
+    more = "Those of published systems are in [recipes.md](recipes.md)."
+    return f"{SETTINGS}{tables_of_settings}\n## Named recipes\n\n{named}\n{more}\n"
+
+
+def _setting_row(option: options.Option) -> str:
+    """Return a row of a table of settings."""
+    choices = f" One of {option.choices_text}." if option.choices else ""
+    default = f"`{option.default_text}`" if option.default_text else ""
+    field = ".".join(option.path)
+    return f"| `{option.name}` | {default} | `{field}` | {option.help}{choices} |\n"
 
 
 def recipes() -> str:
-    found = [one for one in map(loading.load, loading.names()) if one.source]
-    rows = [
-        " | ".join(cells) for cells in (display.RECIPE_COLUMNS, *map(display.recipe_row, found))
-    ]
-    rows.insert(1, " | ".join(["---"] * len(display.RECIPE_COLUMNS)))
-    table = "\n".join(f"| {row} |" for row in rows)
-    return RECIPES + table + "\n\n" + "\n".join(map(_section, found))
+    """Return the page of the recipes of published systems."""
+    published = [recipe for recipe in map(loading.load, loading.names()) if recipe.source]
+    rows = [tables.RECIPE_COLUMNS, ["---"] * len(tables.RECIPE_COLUMNS)]
+    rows += map(tables.recipe_row, published)
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return f"{RECIPES}{table}\n" + "\n".join(map(_recipe_section, published))
 
 
-def _section(one: records.Recipe) -> str:
-    """What a recipe is, and the comments of its file."""
-    text = resources.files("impasto.recipes").joinpath(f"{one.name}.toml").read_text("utf-8")
-    title, *notes = _comments(text)
-    listed = "".join(
-        f"- {note}\n"
-        for note in notes
-        if re.search(r"\b(kept|mended|left out|filled in)\b", note, re.IGNORECASE)
+def _recipe_section(recipe: records.Recipe) -> str:
+    """Return what a recipe is, and those comments of its file that say what was changed."""
+    file = resources.files("impasto.recipe") / "published" / f"{recipe.name}.toml"
+    title, *comments = _comments(file.read_text("utf-8"))
+    changes = "".join(
+        f"- {comment}\n"
+        for comment in comments
+        if re.search(r"\b(kept|mended|left out|filled in)\b", comment, re.IGNORECASE)
     )
-    return f"## {one.name}\n\n{title}\n\n{listed}".rstrip() + "\n"
+    return f"## {recipe.name}\n\n{title}\n\n{changes}".rstrip() + "\n"
 
 
 def _comments(text: str) -> list[str]:
-    """The comments of a TOML file, lines that follow each other as one."""
-    found: list[str] = []
+    """Return the comments of a TOML file; comment lines that follow each other are one comment."""
+    comments: list[str] = []
     lines = text.splitlines()
-    for before, line in zip(["", *lines], lines, strict=False):
+    for previous, line in zip(["", *lines], lines, strict=False):
         _, mark, comment = line.partition("#")
-        if mark and line.startswith("#") and before.startswith("#"):
-            found[-1] += f" {comment.strip()}"
+        if mark and line.startswith("#") and previous.startswith("#"):
+            comments[-1] += f" {comment.strip()}"
         elif mark:
-            found.append(comment.strip())
-    return found
+            comments.append(comment.strip())
+    return comments
 
 
 PAGES = {"settings.md": settings, "recipes.md": recipes}

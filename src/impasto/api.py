@@ -21,14 +21,11 @@ from impasto.images.recipe_source import load_recipe
 from impasto.inputs import Inputs, read_inputs, read_inputs_each
 from impasto.planning.time_budget import TimeBudget
 from impasto.recipe import loading, values
-from impasto.recipe.loading import (
-    CHECKPOINT_SECONDS,
-    DEFAULT_RECIPE,
-    EXPLAIN_ITERATIONS,
-    EXPLAIN_SIZE,
-)
+from impasto.recipe.defaults import EXPLAIN_ITERATIONS, EXPLAIN_SIZE
+from impasto.recipe.loading import DEFAULT_RECIPE
 from impasto.recipe.records import Recipe
 from impasto.result import Painting
+from impasto.runs import CHECKPOINT_SECONDS
 from impasto.runs import folder as runs
 from impasto.runs import history as histories
 from impasto.runs import snapshots as snapshot_lists
@@ -90,7 +87,9 @@ def stylize(
     """
     file, named = _output_path(output, content, style)
     target = _target(Target(file, None, False, named, overwrite, fresh), run, snapshots)
-    budget = TimeBudget(values.duration(time), frozenset(settings)) if time is not None else None
+    budget = (
+        TimeBudget(values.parse_duration(time), frozenset(settings)) if time is not None else None
+    )
     callbacks = _callbacks(on_event, cancel)
     inputs = read_inputs(
         content,

@@ -1,107 +1,118 @@
-"""Options of the commands that have one for each setting of a recipe."""
+"""Options of commands: shared types, and one option for each setting of a recipe."""
 
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter, Token
 
-from impasto.recipe import options
-from impasto.storage.names import expanded
+from impasto.recipe.options import SECTIONS, Option, recipe_options
+from impasto.storage.names import expand_home
 
 
-def as_path(kind: Any, tokens: Sequence[Token]) -> Path:
-    """A path as it was typed; a shell leaves ``~`` alone in ``--output=~/painted.png``."""
-    return Path(expanded(tokens[0].value))
+def to_path(kind: Any, tokens: Sequence[Token]) -> Path:
+    """Return a typed path; shells leave the ``~`` in ``--output=~/painted.png`` as it is."""
+    return Path(expand_home(tokens[0].value))
 
 
-Output = Annotated[Path | None, Parameter(name=["--output", "-o"], converter=as_path)]
-File = Annotated[Path | None, Parameter(converter=as_path)]
-Folder = Annotated[Path, Parameter(converter=as_path)]
-Overwrite = Annotated[bool, Parameter(negative="", show_default=False)]
+File = Annotated[Path | None, Parameter(converter=to_path)]
+Folder = Annotated[Path, Parameter(converter=to_path)]
+Output = Annotated[Path | None, Parameter(name=["--output", "-o"], converter=to_path)]
+Switch = Annotated[bool, Parameter(negative="", show_default=False)]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", show_default=False)]
+# Text without a default to show in the help.
+Text = Annotated[str, Parameter(show_default=False)]
 
-# What other programs of this kind, and people, call our options.
-_SAME = {
-    "size": "image-size img-size output-size resolution width height max-size pixels resize "
-    "scale-to",
-    "iterations": "num-iterations n-iter max-iter num-steps n-steps steps epochs iters",
-    "output": "output-image output-path out save result dest destination",
-    "init": "init-image initial start-from",
-    "solver": "optimizer optimiser",
-    "solver-rate": "learning-rate lr rate step-size",
-    "smooth-weight": "tv-weight tv total-variation smoothness",
-    "network": "model net architecture",
-    "network-pooling": "pooling",
-    "device": "gpu cuda cpu mps use-gpu no-cuda backend",
-    "strength": "style-strength intensity amount alpha opacity",
-    "style-scale": "brush-size stroke-size stroke",
-    "time": "seconds minutes time-limit timeout max-time",
-    "memory": "max-memory ram vram memory-limit",
-    "quiet": "silent",
-    "overwrite": "force yes replace clobber",
-    "seed": "random-seed",
-}
-_MEANT = {word: name for name, words in _SAME.items() for word in words.split()}
-_HINTS = {
-    **dict.fromkeys(
-        ("content", "content-image", "photo", "input", "image"),
-        "The photo needs no option: it comes first.",
-    ),
-    **dict.fromkeys(
-        ("style", "style-image", "painting"),
-        "The painting needs no option: it comes after the photo.",
-    ),
-    **dict.fromkeys(
-        (
-            "preserve-color",
-            "preserve-colors",
-            "original-colors",
-            "original-colours",
-            "keep-colors",
-            "keep-colours",
-        ),
-        "The colours come from the painting; no setting keeps the photo's.",
-    ),
-    **dict.fromkeys(
-        ("style-blend-weights", "style-weights", "blend"),
-        "Weights follow the paintings: irises:0.7 wheat-fields.jpg:0.3",
-    ),
-}
+_OWN_GROUP = Group("What to paint", sort_key=0)
+_FIRST_SECTION = 1  # sort key of the first section of settings
 
 
-def unknown_option(message: str) -> tuple[str, str] | None:
-    """For a complaint about an option that there is not: what to say, and what to use instead."""
-    if message.startswith("Unknown option: -."):
-        return (
-            "- is no file here.",
-            "impasto stylize reads the photo, its first argument, from standard input as -.",
-        )
-    found = re.match(r"Unknown option: (--?([\w-]+))", message)
-    if found is None:
-        return None
-    name = found[2].replace("_", "-").lower()
-    hint = f"Did you mean --{_MEANT[name]}?" if name in _MEANT else _HINTS.get(name, "")
-    return (f"There is no option {found[1]}.", hint) if hint else None
+class Value(str):
+    """A setting as it was typed. The recipe checks it, with the same messages as the Python API."""
 
 
-def option(field: str, kind: Any, default: Any, help: str, **more: Any) -> inspect.Parameter:
-    """An option of a command; ``more`` is cyclopts' own."""
-    annotation = Annotated[kind, Parameter(help=help, **more)]
-    return inspect.Parameter(
-        field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
-    )
+def add_recipe_options(
+    command: Callable[..., None],
+    *,
+    only_common: bool,
+    help: str,
+    several_values: bool = False,
+    rare: Sequence[str] = (),
+) -> Callable[..., None]:
+    """Return the command with one option for each setting of a recipe.
 
+    Cyclopts reads the options of a command from its signature. The settings and their help stand in
+    the records of ``impasto.recipe``, so they are not repeated here: the parameter ``**settings``
+    of ``command`` is replaced by one keyword parameter for each setting. A setting that is not
+    typed is not passed.
 
-def setting(one: options.Option, kind: Any, group: Group, shown: str) -> inspect.Parameter:
-    """The option of a setting, None where it is not given; ``shown`` is the default that its help
-    tells, if any.
+    Args:
+        command: A function with the parameter ``**settings``.
+        only_common: Whether to leave out all but the common settings, for the short help. Without
+            it every setting is there, in sections.
+        help: Text above the first settings.
+        several_values: Whether a setting is text that may hold several values.
+        rare: The command's own parameters that ``only_common`` leaves out.
     """
-    help = f"{one.help} [default: {shown}]" if shown else one.help
-    field = one.name.replace("-", "_")
-    return option(
-        field, kind | None, None, help, name=f"--{one.name}", show_default=False, group=group
+
+    def extended(*args: Any, **kwargs: Any) -> None:
+        command(*args, **kwargs)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [
+        parameter.replace(annotation=Annotated[parameter.annotation, Parameter(group=_OWN_GROUP)])
+        for parameter in signature.parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        and not (only_common and parameter.name in rare)
+    ]
+    if only_common:
+        groups = dict.fromkeys(SECTIONS, Group("Settings", help=help, sort_key=_FIRST_SECTION))
+    else:
+        groups = _section_groups(help)
+    settings = [
+        _parameter(option, groups[option.section], several_values)
+        for option in recipe_options().values()
+        if option.is_common or not only_common
+    ]
+    extended.__name__, extended.__doc__ = command.__name__, command.__doc__
+    extended.__signature__ = signature.replace(parameters=[*own, *settings])  # type: ignore[attr-defined]
+    return extended
+
+
+def _section_groups(help: str) -> dict[str, Group]:
+    """Return the groups of the full help by section; the text stands above the first of them."""
+    return {
+        section: Group(section, help=help * (key == _FIRST_SECTION), sort_key=key)
+        for key, section in enumerate(SECTIONS, _FIRST_SECTION)
+    }
+
+
+def _parameter(option: Option, group: Group, several_values: bool) -> inspect.Parameter:
+    """Return the keyword parameter of a setting; its default is None, for "not typed"."""
+    kind: Any = Value
+    if not several_values and (option.is_flag or option.choices):
+        kind = bool if option.is_flag else Literal[option.choices]
+    parameter = Parameter(
+        name=f"--{option.name}",
+        help=_help(option, several_values),
+        group=group,
+        show_default=False,
+        show_choices=False,
     )
+    return inspect.Parameter(
+        option.name.replace("-", "_"),
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, parameter],
+    )
+
+
+def _help(option: Option, several_values: bool) -> str:
+    """Return the help of a setting, with its choices and its default."""
+    notes = [f"choices: {option.choices_text}"] if option.choices else []
+    if option.default_text and (option.default is not False or several_values):
+        notes.append(f"default: {option.default_text}")
+    return " ".join([option.help, *(f"[{note}]" for note in notes)])

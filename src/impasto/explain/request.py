@@ -16,6 +16,7 @@ from impasto.inputs import read_pair
 from impasto.networks import vgg
 from impasto.planning.schedule import make_plan
 from impasto.recipe import loading
+from impasto.recipe.defaults import EXPLAIN_ITERATIONS, EXPLAIN_SIZE
 from impasto.recipe.records import Recipe
 
 NetworkName = Literal["vgg19", "vgg16"]
@@ -44,8 +45,8 @@ def read_request(
     *,
     units: Sequence[str] = (),
     network: NetworkName = "vgg19",
-    size: int = loading.EXPLAIN_SIZE,
-    iterations: int = loading.EXPLAIN_ITERATIONS,
+    size: int = EXPLAIN_SIZE,
+    iterations: int = EXPLAIN_ITERATIONS,
     seed: int = 0,
     progress: catalogue.Progress = catalogue.silent,
 ) -> ExplainRequest:

@@ -27,7 +27,7 @@ from impasto.recipe.records import Recipe
 from impasto.runs import folder as runs
 from impasto.runs.snapshots import Snapshots
 from impasto.storage.files import file_sha256
-from impasto.storage.names import expanded, is_file
+from impasto.storage.names import expand_home, is_file
 
 _NAME_BYTES = 110  # of the photo's part, and of the paintings' part, of a default name
 
@@ -127,7 +127,7 @@ def output_path(output: str, photo: str, paintings: Sequence[str]) -> tuple[Path
 
     ``output``: a file; or a folder or "", where a default name is made from the sources.
     """
-    path = Path(expanded(output))
+    path = Path(expand_home(output))
     named = bool(output) and not (output.endswith(("/", os.sep)) or os.path.isdir(path))
     return (path if named else path / default_name(photo, paintings)), named
 

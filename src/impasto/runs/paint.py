@@ -14,8 +14,8 @@ from impasto.errors import BadRecipe, CannotWrite, Diverged, OutOfMemory, memory
 from impasto.events import Callbacks, Event, Failed, InputsChecked, Stepped, Warned
 from impasto.inputs import Inputs
 from impasto.planning.time_budget import TimeBudget
-from impasto.recipe.loading import CHECKPOINT_SECONDS
 from impasto.result import Painting, painting_from_file
+from impasto.runs import CHECKPOINT_SECONDS
 from impasto.runs import folder as runs
 from impasto.runs.destination import (
     Destination,

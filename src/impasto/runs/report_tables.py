@@ -115,9 +115,9 @@ def changed_settings(recipe: records.Recipe) -> Table:
     """The settings that differ from the default: name, value here, default."""
     default = records.Recipe()
     return [
-        [f"--{name}", option.of(recipe) or "none", option.of(default) or "none"]
-        for name, option in options.options().items()
-        if option.of(recipe) != option.of(default)
+        [f"--{name}", option.value_text(recipe) or "none", option.value_text(default) or "none"]
+        for name, option in options.recipe_options().items()
+        if option.value_text(recipe) != option.value_text(default)
     ]
 
 
