@@ -1,27 +1,31 @@
-"""Snapshots of a run: which are asked for, what is in them, and that a kill and a resume leave the
-same set.
-"""
+"""Snapshots of a run: parsing, contents, and the same set after a kill and a resume."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from impasto import api, images
+import impasto
+from impasto import images
 from impasto.errors import BadRequest, CannotWrite
-from impasto.events import Event, Warned
-from impasto.inputs import request
+from impasto.events import Callbacks, Event, Planned, Stepped, Warned
+from impasto.inputs import read_inputs
 from impasto.recipe import loading, records
+from impasto.result import Painting
 from impasto.runs import folder, snapshots
+from impasto.runs.destination import Target
+from impasto.runs.paint import paint as paint_inputs
 from impasto.runs.snapshots import Snapshots
+from impasto.runs.writer import RunWriter
 from tests.support.pictures import random_pixels, save_random
 from tests.support.pocket_network import use_pocket_network
 from tests.support.program import run_command
-from tests.support.small_runs import make_request, stop_after
 
 Captured = pytest.CaptureFixture[str]
 OUT = Path("out.png")
@@ -31,10 +35,41 @@ RUN = Path("out.png.run")
 @pytest.fixture(autouse=True)
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_pocket_network(monkeypatch, tmp_path)
+    save_random("photo.png", 48, 64)
+    save_random("painting.png", 50, 40, seed=1)
+
+
+def paint(
+    shots: str = "",
+    *,
+    photo: str = "photo.png",
+    output: Path = OUT,
+    fresh: bool = False,
+    callbacks: Callbacks | None = None,
+    checkpoint_seconds: float = 60,
+) -> Painting:
+    """Paint two stages of 4 and 5 steps into ``output`` and the run folder beside it."""
+    settings = {"size": 96, "iterations": "4,5", "schedule_coarsest": 48}
+    recipe = loading.with_settings(records.Recipe(), settings)
+    target = Target(output, folder.beside(output), fresh=fresh, snapshots=snapshots.parse(shots))
+    return paint_inputs(
+        read_inputs(photo, "painting.png", recipe),
+        target,
+        checkpoint_seconds=checkpoint_seconds,
+        callbacks=callbacks,
+    )
+
+
+def stop_after(steps: int) -> Callbacks:
+    """Callbacks that stop a run after so many steps."""
+    seen: list[Event] = []
+    return Callbacks(
+        seen.append, lambda: sum(isinstance(event, Stepped) for event in seen) >= steps
+    )
 
 
 def kept() -> dict[int, bytes]:
-    return {evaluations: path.read_bytes() for evaluations, path in folder.kept_snapshots(RUN)}
+    return {evaluations: path.read_bytes() for evaluations, path in folder.snapshot_files(RUN)}
 
 
 @pytest.mark.parametrize(
@@ -79,23 +114,20 @@ def test_snapshots_need_a_folder(capsys: Captured):
     assert run_command("stylize", "nowhere.png", "nothing.png", "--no-run", "--snapshots", "3") == 2
     assert "--no-run" in capsys.readouterr().err
     with pytest.raises(CannotWrite):
-        api.paint(make_request(Path()), snapshots=[3])
+        impasto.stylize("photo.png", "painting.png", snapshots=[3])
 
 
 @pytest.mark.parametrize("stop", [1, 4, 6])
 def test_a_snapshot_is_the_picture_of_a_run_that_was_stopped_there(stop: int):
-    whole = api.paint(make_request(Path()), output=OUT, run=RUN, snapshots=range(1, 10))
-    assert [evaluations for evaluations, _ in folder.kept_snapshots(RUN)] == list(range(1, 10))
+    whole = paint("every=1")
+    assert list(kept()) == list(range(1, 10))
     assert (
         whole.record["snapshots"]["count"] == 9
         and 0 < whole.record["snapshots"]["seconds"] < whole.record["seconds"]
     )
-    shot = images.read(folder.kept_snapshots(RUN)[stop - 1][1], max_megapixels=1)
+    shot = images.read(folder.snapshot_files(RUN)[stop - 1][1], max_megapixels=1)
     assert max(shot.size) == (48 if stop <= 4 else 96)
-    watch, _ = stop_after(stop)
-    api.paint(
-        make_request(Path()), output=Path("short.png"), run=Path("short.png.run"), watch=watch
-    )
+    paint(output=Path("short.png"), callbacks=stop_after(stop))
     stopped = images.read("short.png", max_megapixels=1)
     assert np.abs(images.resize(shot.pixels, stopped.size) - stopped.pixels).max() < (
         1.5 / 255 if stop <= 4 else 1e-6
@@ -103,19 +135,16 @@ def test_a_snapshot_is_the_picture_of_a_run_that_was_stopped_there(stop: int):
 
 
 def test_snapshots_do_not_change_the_picture():
-    plain = api.paint(make_request(Path()), output=OUT, run=RUN)
+    plain = paint()
     assert "snapshots" not in plain.record and not (RUN / folder.SNAPSHOTS).exists()
     with pytest.raises(
         CannotWrite, match="finished already, without these snapshots; it is kept"
     ) as found:
-        api.paint(make_request(Path()), output=OUT, run=RUN, snapshots="every=2")
+        paint("every=2")
     assert "--fresh" in found.value.hint
-    again = api.paint(make_request(Path()), output=OUT, run=RUN, snapshots="every=2", fresh=True)
+    again = paint("every=2", fresh=True)
     assert again.pixels.tobytes() == plain.pixels.tobytes() and len(kept()) > 0
-    assert (
-        api.paint(make_request(Path()), output=OUT, run=RUN, snapshots="every=2").record["seconds"]
-        == again.record["seconds"]
-    )
+    assert paint("every=2").record["seconds"] == again.record["seconds"]
 
 
 @pytest.mark.parametrize("state", [1, 3, 5])
@@ -127,89 +156,67 @@ def test_a_kill_and_a_resume_leave_the_same_set(state: int):
     class Killed(BaseException):
         pass
 
-    api.paint(make_request(Path()), output=OUT, run=RUN, snapshots="every=2,5")
+    paint("every=2,5")
     whole = kept()
     assert list(whole) == [2, 4, 5, 6, 8]
-    keep = folder.Run.keep
+    save_state = RunWriter.save_state
     seen: list[Event] = []
 
-    def event(happened: Event) -> None:
-        seen.append(happened)
-        if getattr(happened, "evaluations", 0) == 7:
+    def kill_at_7(event: Event) -> None:
+        seen.append(event)
+        if getattr(event, "evaluations", 0) == 7:
             raise Killed
 
-    def at_once(log: folder.Run, tensors: object, facts: dict[str, int]) -> None:
-        if facts["evaluations"] == state:
-            keep(log, tensors, facts)  # type: ignore[arg-type]
+    def save_only(run: RunWriter, tensors: Any, values: dict[str, Any]) -> None:
+        if values["evaluations"] == state:
+            save_state(run, tensors, values)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder.Run, "keep", at_once)
+        patch.setattr(RunWriter, "save_state", save_only)
         with pytest.raises(Killed):
-            api.paint(
-                make_request(Path()),
-                output=OUT,
-                run=RUN,
-                snapshots="every=2,5",
-                checkpoint_seconds=0,
-                watch=api.Watch(event),
-                fresh=True,
-            )
+            paint("every=2,5", checkpoint_seconds=0, callbacks=Callbacks(kill_at_7), fresh=True)
     assert list(kept()) == [2, 4, 5, 6]
     (RUN / folder.SNAPSHOTS / f".impasto-{'0' * 16}-{'1' * 16}.part").write_bytes(b"half")
-    api.resume(RUN)  # which remembers what was asked for
+    impasto.resume(RUN)  # with the snapshots of the first call
     assert kept() == whole
     assert len(list((RUN / folder.SNAPSHOTS).iterdir())) == len(whole)
 
 
 def test_a_fresh_run_removes_those_of_an_earlier_one():
-    api.paint(make_request(Path()), output=OUT, run=RUN, snapshots="every=2")
-    api.paint(make_request(Path()), output=OUT, run=RUN, snapshots="5", fresh=True)
+    paint("every=2")
+    paint("5", fresh=True)
     assert list(kept()) == [5]
     (RUN / folder.SNAPSHOTS / "mine.png").write_bytes(b"precious")
     with pytest.raises(CannotWrite, match=r"it holds snapshots/mine\.png"):
-        api.paint(make_request(Path()), output=OUT, run=RUN)
+        paint()
     assert list(kept()) == [5] and (RUN / folder.SNAPSHOTS / "mine.png").exists()
 
 
 def test_what_never_comes_is_said_before_the_start():
     seen: list[Event] = []
-    api.paint(
-        make_request(Path()),
-        output=OUT,
-        run=RUN,
-        snapshots="2,300,every=50",
-        watch=api.Watch(seen.append),
-    )
-    assert (
-        isinstance(seen[1], Warned)
-        and "has 9 evaluations: there will be no snapshot for 300,every=50" in seen[1].message
-    )
+    paint("2,300,every=50", callbacks=Callbacks(seen.append))
+    before_steps = list(itertools.takewhile(lambda event: not isinstance(event, Stepped), seen))
+    (note,) = [event.message for event in before_steps if isinstance(event, Warned)]
+    assert "has 9 evaluations: there will be no snapshot for 300,every=50" in note
     assert list(kept()) == [2]
 
 
 def test_a_folder_that_cannot_be_written_does_not_take_the_picture_with_it():
     seen: list[Event] = []
 
-    def event(happened: Event) -> None:
-        seen.append(happened)
-        if isinstance(happened, Warned) or len(seen) > 1 or not RUN.exists():
-            return
-        (RUN / folder.SNAPSHOTS).write_text("in the way")
+    def block_snapshots(event: Event) -> None:
+        seen.append(event)
+        if isinstance(event, Planned):
+            (RUN / folder.SNAPSHOTS).write_text("in the way")
 
-    api.paint(
-        make_request(Path()), output=OUT, run=RUN, snapshots="every=2", watch=api.Watch(event)
-    )
+    paint("every=2", callbacks=Callbacks(block_snapshots))
     assert OUT.is_file() and "could not be written in full" in str(seen[-1])
 
 
 def test_a_transparent_photo_has_transparent_snapshots():
     Image.fromarray(random_pixels(48, 64, channels=4)).save("cut.png")
-    painting = save_random("other.png", 50, 40, seed=1)
-    asked = request(
-        "cut.png", painting, loading.with_settings(records.Recipe(), {"size": 64, "iterations": 2})
-    )
-    api.paint(asked, output=OUT, run=RUN, snapshots=[1])
-    assert images.read(folder.kept_snapshots(RUN)[0][1], max_megapixels=1).alpha is not None
+    paint("1", photo="cut.png")
+    assert images.read(folder.snapshot_files(RUN)[0][1], max_megapixels=1).alpha is not None
 
 
 def test_the_command_keeps_them(capsys: Captured):
