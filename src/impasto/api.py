@@ -82,7 +82,6 @@ def stylize(
     if time is not None:
         budget = TimeBudget(values.duration(time), frozenset(settings))
     shots = snapshot_lists.parse(snapshots)
-    snapshot_lists.check_kept(shots, bool(run))
     file, named = None, True
     if output is not None:
         styles = list(style) if isinstance(style, list | tuple) else [style]
