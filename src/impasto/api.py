@@ -313,7 +313,7 @@ def timelapse(
     check_outside(target, history.folder)
     if output is not None:
         check_free(target, overwrite)
-    films.film(history, target, films.Timing(fps, seconds, hold), size)
+    films.write_film(history, target, films.Timing(fps, seconds, hold), size)
     if output is None and default == ".webp":
         note = f"The film is a WebP, since an MP4 needs PyAV: {films.INSTALL}."
         _callbacks(on_event).on_event(Warned(note))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 from cyclopts import Parameter
 
-from impasto.cli.options import (
+from impasto.cli.parameters import (
     File,
     Folder,
     Output,
