@@ -1,1 +1,1 @@
-"""What is measured, how, and with what: ``python -m benchmarks``, ``python -m benchmarks.quality``."""
+"""Benchmarks: run ``python -m benchmarks`` and ``python -m benchmarks.quality``."""

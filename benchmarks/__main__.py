@@ -1,11 +1,11 @@
-"""Measure what is promised, print it as a table, and keep the table as a page.
+"""Measure Impasto against its targets, print a table and write it as a page.
 
     python -m benchmarks --quick|--full [--only ROW,...] [--honest] [--keep DIR] [--out FILE]
 
-The exit status is 1 where the ratio to the yardstick (512 px and more) or the exactness of tiles
-falls short or could not be measured, 130 after Ctrl-C, else 0. Only a whole table replaces
-docs/benchmarks.md, and its short form in the README; with --only, or after Ctrl-C, the table is
-printed and goes where --out says.
+The exit status is 1 if the speedup over the baseline (512 px and more) or the exactness of tiles
+misses its target or cannot be measured, 130 after Ctrl-C, else 0. Only a complete table replaces
+docs/benchmarks.md and its short form in the README. With --only or after Ctrl-C the table is
+printed, and written where --out says.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import loss, memory, program, speed, table, tiles
-from benchmarks.scene import How
+from benchmarks.scene import Options
 from benchmarks.table import Row
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 README = PAGE.parent.parent / "README.md"
 
-ROWS: dict[str, Callable[[How], Iterator[Row]]] = {
+ROWS: dict[str, Callable[[Options], Iterator[Row]]] = {
     "step": speed.step,
     "exact": tiles.exact,
     "loss": loss.loss,
@@ -38,13 +38,13 @@ ROWS: dict[str, Callable[[How], Iterator[Row]]] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; gives the exit status."""
-    given = _parser().parse_args(arguments)
+    """Run the command line and return the exit status."""
+    parsed = _parser().parse_args(arguments)
     machine = table.machine()
     rows: list[Row] = []
     interrupted = False
     try:
-        for row in measured(given.only, How(given.full, given.honest, given.keep)):
+        for row in measure(parsed.only, Options(parsed.full, parsed.honest, parsed.keep)):
             rows.append(row)
             _say(row.name, f"{row.what}: {row.measured}")
     except KeyboardInterrupt:
@@ -55,27 +55,29 @@ def main(arguments: list[str] | None = None) -> int:
     )
     text = table.page(rows, command, machine)
     print(text)
-    whole = not interrupted and set(given.only) == set(ROWS)
-    page = given.out or (PAGE if whole else None)
+    complete = not interrupted and set(parsed.only) == set(ROWS)
+    page = parsed.out or (PAGE if complete else None)
     if page is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(text, "utf-8")
-        _say("table", f"kept as {page}")
+        _say("table", f"written to {page}")
     if page == PAGE:
-        README.write_text(table.within(README.read_text("utf-8"), table.summary(rows)), "utf-8")
+        README.write_text(
+            table.replace_table(README.read_text("utf-8"), table.summary(rows)), "utf-8"
+        )
     return 130 if interrupted else table.status(rows)
 
 
-def measured(names: list[str], how: How) -> Iterator[Row]:
-    """The rows of these names; one that fails says so and lets the others be measured."""
+def measure(names: list[str], options: Options) -> Iterator[Row]:
+    """Yield the rows of these names. A row that fails reports its error, and the others follow."""
     for name in names:
         _say(name, "...")
-        begun = time.perf_counter()
+        start = time.perf_counter()
         try:
-            yield from ROWS[name](replace(how, say=partial(_say, name)))
+            yield from ROWS[name](replace(options, say=partial(_say, name)))
         except Exception as error:
             yield table.failed(name, error)
-        _say(name, f"done in {time.perf_counter() - begun:.0f} s")
+        _say(name, f"done in {time.perf_counter() - start:.0f} s")
 
 
 def _say(name: str, text: str) -> None:
@@ -91,25 +93,29 @@ def _parser() -> argparse.ArgumentParser:
     extent.add_argument(
         "--quick",
         action="store_true",
-        help="small pictures, few pairs: under ten minutes on two cores",
+        help="small pictures, few repeats: under ten minutes on two cores",
     )
-    extent.add_argument("--full", action="store_true", help="everything, for some hours")
+    extent.add_argument("--full", action="store_true", help="everything: some hours")
     parser.add_argument(
-        "--only", type=_names, default=list(ROWS), metavar="ROW,...", help=f"of {', '.join(ROWS)}"
+        "--only",
+        type=_names,
+        default=list(ROWS),
+        metavar="ROW,...",
+        help=f"some of {', '.join(ROWS)}",
     )
     parser.add_argument(
         "--honest",
         action="store_true",
-        help="let the yardstick make its own long runs in the row loss",
+        help="run the baseline's long runs in its own process (row loss)",
     )
     parser.add_argument(
         "--keep",
         type=Path,
         metavar="DIR",
-        help="keep the yardstick's long runs there for another time",
+        help="store the baseline's long runs here and reuse them",
     )
     parser.add_argument(
-        "--out", type=Path, help=f"where the page goes [default: {PAGE.parent.name}/{PAGE.name}]"
+        "--out", type=Path, help=f"file of the page [default: {PAGE.parent.name}/{PAGE.name}]"
     )
     return parser
 

@@ -1,6 +1,4 @@
-"""How much it says that it needs, and takes: memory and time of the command line in a fresh process
-(row ``memory``).
-"""
+"""Predicted and measured memory and time of the command line in a new process (row ``memory``)."""
 
 from __future__ import annotations
 
@@ -15,58 +13,56 @@ from typing import Any
 
 import skimage.data
 
-from benchmarks.scene import PAINTING, How
+from benchmarks.scene import PAINTING, Options
 from benchmarks.table import Row
 from impasto import images
 from impasto.geometry import Size
 
-ASKED = 0.15  # between what is said and what is taken
-EVALUATIONS = 6  # of each size
+TARGET = 0.15  # largest relative difference between prediction and measurement
+EVALUATIONS = 6  # per size
 LIMIT = 4e9  # bytes
 LARGE = Size(4000, 6000)
 
 
-def memory(how: How) -> Iterator[Row]:
-    """Runs of a few evaluations, and a large one that is given little memory."""
+def memory(options: Options) -> Iterator[Row]:
+    """Runs of a few evaluations, and with --full a large picture under a memory limit."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         coffee = skimage.data.coffee().astype("float32") / 255
         photo, large = folder / "photo.png", folder / "large.png"
         images.save(photo, coffee)
-        for side in (512, 1024) if how.full else (512,):
-            how.say(f"a run at {side} px")
+        for side in (512, 1024) if options.full else (512,):
+            options.say(f"a run at {side} px")
             taken = run(folder, photo, "--size", str(side), "--iterations", str(EVALUATIONS))
-            yield from _said(f"{side} px, {EVALUATIONS} evaluations a size", taken)
-        if how.full:
+            yield from _prediction_rows(f"{side} px, {EVALUATIONS} evaluations per size", taken)
+        if options.full:
             images.save(large, images.resize(coffee, LARGE))
-            how.say(f"a run at {LARGE} in {LIMIT / 1e9:g} GB")
+            options.say(f"a run at {LARGE} in {LIMIT / 1e9:g} GB")
             limits = ("--size", "0", "--iterations", "1", "--memory", f"{LIMIT / 1e9:g}GB")
             taken = run(folder, large, *limits)
-            what = f"peak memory of {LARGE.pixels / 1e6:g} megapixels with --memory {LIMIT / 1e9:g}GB, 1 evaluation a size"
+            large_run = f"{LARGE.pixels / 1e6:g} megapixels with --memory {LIMIT / 1e9:g}GB"
             measured = f"{taken.peak / 1e9:.2f} GB in {taken.record['seconds'] / 60:.0f} minutes"
             yield Row(
                 "memory",
-                what,
-                f"at most {LIMIT / 1e9:g} GB, and it ends",
+                f"peak memory of {large_run}, 1 evaluation per size",
+                f"at most {LIMIT / 1e9:g} GB, and it finishes",
                 measured,
                 taken.peak <= LIMIT,
             )
-            yield from _said(
-                f"{LARGE.pixels / 1e6:g} megapixels, --memory {LIMIT / 1e9:g}GB", taken
-            )
+            yield from _prediction_rows(large_run, taken)
 
 
 @dataclass(frozen=True)
-class Taken:
-    """A run of the command line: its record, and the most bytes that its process held."""
+class MeasuredRun:
+    """A run of the command line: its record, and the peak memory of its process in bytes."""
 
     record: dict[str, Any]
     peak: int
 
 
-# The command line itself, and at its end what the system says that it held; another process cannot
-# ask any more then. What the record has for it can be too high: it counts what the process that
-# started this one held.
+# Runs the command line and writes the peak of its own process at the end, when no other process can
+# read it any more. The peak in the record can be too high, because it includes the memory of the
+# process that started this one.
 _PROGRAM = """
 import sys
 from impasto.cli import main
@@ -78,11 +74,11 @@ finally:
 """
 
 
-def run(folder: Path, photo: Path, *options: str, painting: str = PAINTING) -> Taken:
-    """Paint a photo by the command line in a process of its own.
+def run(folder: Path, photo: Path, *options: str, painting: str = PAINTING) -> MeasuredRun:
+    """Paint a photo with the command line in a new process.
 
     Raises:
-        RuntimeError: it did not end well.
+        RuntimeError: the command failed.
     """
     peak = folder / "peak"
     peak.unlink(missing_ok=True)
@@ -101,49 +97,50 @@ def run(folder: Path, photo: Path, *options: str, painting: str = PAINTING) -> T
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(
-            f"impasto stylize {' '.join(options)} ended with {done.returncode}: "
-            f"{_last(done.stderr)}"
+            f"impasto stylize {' '.join(options)} ended with exit code {done.returncode}: "
+            f"{_error_line(done.stderr)}"
         )
     record = json.loads(done.stdout)
-    held = (
+    peak_bytes = (
         int(peak.read_text()) * 1024
         if peak.exists() and peak.read_text()
         else int(record["peak_memory_bytes"])
     )
-    return Taken(record, held)
+    return MeasuredRun(record, peak_bytes)
 
 
-def _last(text: str) -> str:
-    """What went wrong, in one line."""
+def _error_line(text: str) -> str:
+    """The error message in ``text``, or its last line."""
     lines: Sequence[str] = [
         line for line in text.splitlines() if line.startswith("impasto:")
     ] or text.splitlines()[-1:]
-    return lines[0] if lines else "it said nothing"
+    return lines[0] if lines else "no message"
 
 
-def _said(what: str, taken: Taken) -> Iterator[Row]:
-    """Memory and time: what was said before the start, and what it came to."""
-    said, wish = taken.record["expected_memory_bytes"], f"within {ASKED:.0%}"
+def _prediction_rows(what: str, run: MeasuredRun) -> Iterator[Row]:
+    """Predicted and measured memory, and predicted and measured time."""
+    target = f"within {TARGET:.0%}"
+    predicted, peak = run.record["expected_memory_bytes"], run.peak
     yield Row(
         "memory",
-        f"memory said and taken, {what}",
-        wish,
-        f"{said / 1e9:.2f} GB and {taken.peak / 1e9:.2f} ({_more(said, taken.peak)})",
-        _near(said, taken.peak),
+        f"predicted and measured memory, {what}",
+        target,
+        f"{predicted / 1e9:.2f} and {peak / 1e9:.2f} GB ({_difference(predicted, peak)})",
+        _within_target(predicted, peak),
     )
-    said, spent = taken.record["expected_seconds"], taken.record["seconds"]
+    predicted, seconds = run.record["expected_seconds"], run.record["seconds"]
     yield Row(
         "memory",
-        f"time said and taken, {what}",
-        wish,
-        f"{said:.1f} s and {spent:.1f} ({_more(said, spent)})",
-        _near(said, spent),
+        f"predicted and measured time, {what}",
+        target,
+        f"{predicted:.1f} and {seconds:.1f} s ({_difference(predicted, seconds)})",
+        _within_target(predicted, seconds),
     )
 
 
-def _near(said: float, taken: float) -> bool:
-    return abs(taken - said) <= ASKED * said
+def _within_target(predicted: float, measured: float) -> bool:
+    return abs(measured - predicted) <= TARGET * predicted
 
 
-def _more(said: float, taken: float) -> str:
-    return f"{taken / said - 1:+.0%}"
+def _difference(predicted: float, measured: float) -> str:
+    return f"{measured / predicted - 1:+.0%}"

@@ -1,5 +1,5 @@
-"""What comes on top of painting: the run's folder (row ``overhead``), and the time until it starts
-(row ``start``).
+"""Time of everything but painting: the run's folder (row ``overhead``) and the start (row
+``start``).
 """
 
 from __future__ import annotations
@@ -17,111 +17,114 @@ from typing import Any
 
 import skimage.data
 
-from benchmarks.scene import PAINTING, PHOTO, How, clocked
+from benchmarks.scene import PAINTING, PHOTO, Options, seconds_of
 from benchmarks.table import Row
-from impasto import api
-from impasto.events import Finished
-from impasto.inputs import request
+from impasto.events import Callbacks, Finished
+from impasto.inputs import read_inputs
 from impasto.recipe import loading
+from impasto.runs import CHECKPOINT_SECONDS
+from impasto.runs import paint as painting
+from impasto.runs.destination import Target
 
-OVERHEAD_ASKED = 0.03
+OVERHEAD_TARGET = 0.03
 OVERHEAD_SIDE = 512
-QUICK_SHARE = 1 / 4  # of the run's evaluations, and of the seconds between two states
+QUICK_SHARE = 1 / 4  # of the run's evaluations and of the seconds between two states
 
-HELP_ASKED, IMPORT_ASKED = 0.4, 0.2  # seconds
-STARTS = 7
+HELP_TARGET, IMPORT_TARGET = 0.4, 0.2  # seconds
+REPEATS = 7
 
 
-def overhead(how: How) -> Iterator[Row]:
-    """The time that goes into the log, the states and the previews of a run, over that of the bare
-    search.
+def overhead(options: Options) -> Iterator[Row]:
+    """Time of writing the log, the states and the previews of a run, relative to the run's rest.
 
-    Two runs, one with a folder and one without, differ by more than that on any machine; so the
-    time is taken inside one.
+    Two runs, one with a folder and one without, differ by more than that on any machine. The time
+    is therefore measured within one run.
     """
-    share = 1.0 if how.full else QUICK_SHARE
+    length = 1.0 if options.full else QUICK_SHARE
     settings = {"size": OVERHEAD_SIDE, "device": "cpu"}
     recipe = loading.load(loading.DEFAULT_RECIPE)
-    iterations = tuple(max(1, round(count * share)) for count in recipe.schedule.iterations)
+    iterations = tuple(max(1, round(count * length)) for count in recipe.schedule.iterations)
     recipe = loading.with_settings(recipe, {**settings, "iterations": iterations})
-    asked = request(getattr(skimage.data, PHOTO)(), [PAINTING], recipe)
+    inputs = read_inputs(getattr(skimage.data, PHOTO)(), [PAINTING], recipe)
     ends: list[float] = []
 
-    def watch(event: Any) -> None:
+    def note_end(event: Any) -> None:
         if isinstance(event, Finished):
             ends.append(event.seconds)
 
-    with tempfile.TemporaryDirectory() as name, _followed() as spent:
-        api.paint(
-            asked,
-            output=Path(name) / "out.png",
-            run=Path(name) / "out.run",
-            watch=api.Watch(event=watch),
-            checkpoint_seconds=loading.CHECKPOINT_SECONDS * share,
+    with tempfile.TemporaryDirectory() as name, _timed_recorder() as recording:
+        painting.paint(
+            inputs,
+            Target(Path(name) / "out.png", Path(name) / "out.run"),
+            callbacks=Callbacks(note_end),
+            checkpoint_seconds=CHECKPOINT_SECONDS * length,
         )
-    bare = ends[0] - spent.seconds
-    measured = f"{spent.seconds / bare:.1%}: {spent.seconds:.2f} s on top of {bare:.1f} s, {spent.states} states written"
+    rest = ends[0] - recording.seconds
+    share = recording.seconds / rest
+    measured = f"{share:.1%}: {recording.seconds:.2f} s in addition to {rest:.1f} s, "
+    measured += f"{recording.states} states written"
     yield Row(
         "overhead",
-        f"log, states and previews of a run at {asked.plan.size}, {asked.plan.evaluations} "
-        f"evaluations, "
-        f"a state every {loading.CHECKPOINT_SECONDS * share:g} s and after each size",
-        f"below {OVERHEAD_ASKED:.0%}",
+        f"log, states and previews of a run at {inputs.plan.size}, {inputs.plan.evaluations} "
+        f"evaluations, a state every {CHECKPOINT_SECONDS * length:g} s and after each size",
+        f"below {OVERHEAD_TARGET:.0%}",
         measured,
-        spent.seconds / bare < OVERHEAD_ASKED,
+        share < OVERHEAD_TARGET,
     )
 
 
 @dataclass
-class Spent:
-    """Seconds spent following a run, and how many states were written."""
+class Recording:
+    """Seconds spent recording a run, and the number of states written."""
 
     seconds: float = 0.0
     states: int = 0
 
 
 @contextmanager
-def _followed() -> Iterator[Spent]:
-    """Within it, the time is taken that runs spend on what follows them."""
-    spent = Spent()
+def _timed_recorder() -> Iterator[Recording]:
+    """Time the recorder of all runs within the ``with`` statement."""
+    recording = Recording()
 
-    class Timed(api.Recorder):
+    class Timed(painting.Recorder):
         def __call__(self, event: Any, state: Any) -> None:
-            begun = time.perf_counter()
+            start = time.perf_counter()
             super().__call__(event, state)
-            spent.seconds += time.perf_counter() - begun
+            recording.seconds += time.perf_counter() - start
 
-        def keep(self, state: Any) -> None:
-            super().keep(state)
-            spent.states += 1
+        def save_state(self, state: Any) -> None:
+            super().save_state(state)
+            recording.states += 1
 
-    kept = api.Recorder
-    api.Recorder = Timed  # type: ignore[misc]
+    original = painting.Recorder
+    painting.Recorder = Timed  # type: ignore[misc]
     try:
-        yield spent
+        yield recording
     finally:
-        api.Recorder = kept  # type: ignore[misc]
+        painting.Recorder = original  # type: ignore[misc]
 
 
-def start(how: How) -> Iterator[Row]:
-    """The wall time of the least that one can ask for, the interpreter's own start included."""
+def start(options: Options) -> Iterator[Row]:
+    """Wall time of the smallest commands, including the start of the interpreter."""
     script = Path(sys.executable).parent / "impasto"
     entry = [str(script)] if script.exists() else [sys.executable, "-m", "impasto"]
-    bare = _median([sys.executable, "-c", "pass"])
-    for what, command, asked in (
-        ("`impasto --help`", [*entry, "--help"], HELP_ASKED),
-        ("`import impasto`", [sys.executable, "-c", "import impasto"], IMPORT_ASKED),
+    python = _median([sys.executable, "-c", "pass"])
+    for what, command, target in (
+        ("`impasto --help`", [*entry, "--help"], HELP_TARGET),
+        ("`import impasto`", [sys.executable, "-c", "import impasto"], IMPORT_TARGET),
     ):
         seconds = _median(command)
-        measured = f"{seconds:.2f} s, of which Python's own start {bare:.2f} s; median of {STARTS}"
-        yield Row("start", what, f"below {asked:g} s", measured, seconds < asked)
+        measured = (
+            f"{seconds:.2f} s, including {python:.2f} s for Python itself; median of {REPEATS}"
+        )
+        yield Row("start", what, f"below {target:g} s", measured, seconds < target)
 
 
 def _median(command: list[str]) -> float:
-    """Seconds of a command, after one that brings its files into memory."""
+    """Median seconds of a command, after one call that loads its files into memory."""
 
     def once() -> None:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     once()
-    return statistics.median(clocked(once) for _ in range(STARTS))
+    return statistics.median(seconds_of(once) for _ in range(REPEATS))

@@ -1,8 +1,7 @@
-"""What the rows measure on: a photo and a painting at a size, ready to be evaluated by Impasto or
-by the yardstick.
+"""Scenes: a photo and a painting at one size, evaluated by Impasto or by the baseline.
 
-The yardstick runs in a process of its own, so that neither side has the other's memory or settings.
-The two are asked in turn, so that whatever else the machine does falls on both.
+The baseline runs in its own process, so that neither side has the other's memory or settings. The
+two take turns, so that other load on the machine affects both.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,18 +25,20 @@ import skimage.data
 import torch
 from torch import Tensor
 
-from benchmarks import yardstick
-from impasto import images, session
+from benchmarks import baseline
+from impasto import images
 from impasto.geometry import Size
 from impasto.hardware import allocator
-from impasto.inputs import Request, request
+from impasto.inputs import Inputs, read_inputs
 from impasto.networks import vgg, weights
 from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
-from impasto.optimize import loss as problem
-from impasto.planning import memory as planning
+from impasto.optimize.execution import Execution, make_execution
+from impasto.optimize.loss import Problem, evaluation
 from impasto.planning import schedule
+from impasto.planning.memory import ExecutionPlan, peak_bytes
 from impasto.recipe import loading
+from impasto.session import Session
 
 PHOTO, PAINTING = "astronaut", "wheat-field-with-cypresses"
 GRAM: dict[str, Any] = {
@@ -45,18 +46,23 @@ GRAM: dict[str, Any] = {
     "content_weight": 0.03,
     "content_layers": "relu4_2=1",
 }
-PLAIN: dict[str, Any] = {}  # the default recipe's own objective
+PLAIN: dict[str, Any] = {}  # the objective of the default recipe
 
-LOSS_APART, GRADIENT_APART = 1e-4, 1e-3  # between the yardstick and Impasto, relative
+LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-3  # relative, between the baseline and Impasto
 CPU = torch.device("cpu")
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class How:
-    """How thoroughly to measure, whether the yardstick makes its long runs for real, where they are
-    kept, whom to tell.
+class Options:
+    """The options of the command line.
+
+    Args:
+        full: measure at all sizes and with more repeats.
+        honest: run the baseline's long runs in its own process.
+        keep: folder in which they are stored.
+        say: called with progress messages.
     """
 
     full: bool = False
@@ -66,58 +72,66 @@ class How:
 
     @property
     def pairs(self) -> int:
+        """Number of timed pairs."""
         return 9 if self.full else 5
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A request with its tools, at the final size, and how they would be used here."""
+    """A photo and a painting at the final size, with what evaluates them."""
 
-    asked: Request
-    tools: problem.Tools
-    bench: session.Bench
-    reuse: bool = True  # whether freed memory is kept
+    inputs: Inputs
+    problem: Problem
+    execution: Execution = field(default_factory=Execution)
+    session: Session | None = None
 
     @property
     def size(self) -> Size:
-        return self.asked.plan.size
+        return self.inputs.plan.size
 
     def evaluation(self) -> Callable[[Tensor], tuple[float, Tensor]]:
-        """Impasto's loss and gradient at this size; setting it up takes the targets' time."""
-        evaluate = problem.evaluation(self.size, self.asked.plan, self.tools)
+        """Impasto's loss and gradient as a function of the pixels. Computes the targets first."""
+        evaluate = evaluation(self.size, self.problem, self.execution)
 
-        def found(pixels: Tensor) -> tuple[float, Tensor]:
+        def total(pixels: Tensor) -> tuple[float, Tensor]:
             value, gradient = evaluate(pixels)
             return value.total, gradient
 
-        return found
+        return total
 
     @property
     def photo(self) -> Tensor:
-        """(1, 3, H, W) at this size."""
-        return images.to_tensor(images.resize(self.asked.photo.pixels, self.size))
+        """The photo (1, 3, H, W) at this size."""
+        return images.to_tensor(images.resize(self.inputs.photo.pixels, self.size))
 
     @property
-    def noisy(self) -> Tensor:
-        """The photo with noise on it: in flat areas of the photo itself maxima tie, and gradients
-        with them.
-        """
+    def noisy_photo(self) -> Tensor:
+        """The photo with noise. Without noise, maxima tie in flat areas and gradients differ."""
         generator = torch.Generator().manual_seed(1)
         return self.photo + 0.05 * torch.randn((1, 3, *self.size), generator=generator)
 
     @property
     def memory(self) -> int:
-        """Bytes that Impasto needs in all, as it says itself."""
-        way = planning.ExecutionPlan(self.tools.tile, self.reuse, kept=self.tools.kept)
-        return planning.memory(self.asked.plan, self.asked.recipe, self.tools.network, way)
+        """Bytes that Impasto predicts for this scene."""
+        execution = ExecutionPlan(
+            self.execution.tile,
+            self.execution.reuse_memory,
+            tiles_in_memory=self.execution.tiles_in_memory,
+        )
+        return peak_bytes(self.inputs.plan, self.inputs.recipe, self.problem.network, execution)
 
-    def cut(self, tile: int, kept: int = 1) -> Scene:
-        """The same in tiles of this side, of so many the maps kept for the way back; 0: whole."""
-        return replace(self, tools=replace(self.tools, tile=tile, kept=kept))
+    @property
+    def tile_count(self) -> int:
+        """The number of tiles at this size."""
+        return len(self.execution.grid(self.problem.network, self.size))
 
-    def by(self, kernel: str) -> Scene:
-        """The same with another way to convolve."""
-        recipe, before = self.asked.recipe, self.tools.network
+    def in_tiles(self, tile: int, stored: int = 1) -> Scene:
+        """The scene in tiles of this side; 0 means whole. Maps of ``stored`` tiles are stored."""
+        return replace(self, execution=replace(self.execution, tile=tile, tiles_in_memory=stored))
+
+    def with_kernel(self, kernel: str) -> Scene:
+        """The scene with another convolution kernel."""
+        recipe, before = self.inputs.recipe, self.problem.network
         if before.kernel.name == kernel:
             return self
         name = recipe.network.name
@@ -129,26 +143,24 @@ class Scene:
             padding=recipe.network.padding,
             kernel=KERNELS[kernel],
         )
-        return replace(self, tools=replace(self.tools, network=network))
+        return replace(self, problem=replace(self.problem, network=network))
 
     def planned(self) -> Scene:
-        """The same as Impasto would cut it now: whole, or in tiles that fit into the memory that is
-        free.
-        """
-        way = self.bench.planned(self.asked)[1]
-        return replace(self, tools=session.held(self.tools, way), reuse=way.reuse)
+        """The scene as Impasto plans it now: whole, or in tiles that fit into free memory."""
+        assert self.session is not None
+        return replace(self, execution=make_execution(self.session.plan_for(self.inputs)[1]))
 
     @property
-    def how(self) -> str:
-        """How it is cut."""
-        count, tools = len(self.tools.grid(self.size)), self.tools
-        if count == 1:
+    def tiling(self) -> str:
+        """The tiling in words."""
+        if self.tile_count == 1:
             return "whole"
-        afresh = "" if self.reuse else ", no freed memory"
-        return f"{count} tiles of {tools.tile} px, the maps of {tools.kept} kept{afresh}"
+        stored = f"feature maps of {self.execution.tiles_in_memory} stored"
+        fresh = "" if self.execution.reuse_memory else ", freed memory not kept"
+        return f"{self.tile_count} tiles of {self.execution.tile} px, {stored}{fresh}"
 
 
-def scene(
+def build_scene(
     size: int,
     photo: str | images.Pixels = PHOTO,
     painting: str = PAINTING,
@@ -156,8 +168,9 @@ def scene(
     precision: str = "float32",
     **settings: Any,
 ) -> Scene:
-    """A scene of this long side, in one stage, whole; ``photo`` is the name of one of
-    scikit-image's, or pixels.
+    """A scene of this long side, in one stage and whole.
+
+    ``photo`` is pixels or the name of a photo of scikit-image.
     """
     settings = {
         "size": size,
@@ -167,40 +180,38 @@ def scene(
         **settings,
     }
     source = getattr(skimage.data, photo)() if isinstance(photo, str) else photo
-    asked = request(
-        source, [painting], loading.with_settings(loading.load(loading.DEFAULT_RECIPE), settings)
-    )
-    bench = session.bench(asked, lambda name, done, total: None)
-    return Scene(asked, bench.tools, bench)
+    recipe = loading.with_settings(loading.load(loading.DEFAULT_RECIPE), settings)
+    session = Session.open(read_inputs(source, [painting], recipe))
+    return Scene(session.inputs, session.problem, session=session)
 
 
-# ---- the other side ------------------------------------------------------------------------------
+# ---- the baseline's process ----------------------------------------------------------------------
 
 
-class Rival:
-    """The yardstick for a scene, in a process of its own; to be used in a ``with`` statement."""
+class BaselineProcess:
+    """The baseline for a scene, in its own process. Use it in a ``with`` statement."""
 
     def __init__(self, scene: Scene) -> None:
-        asked = scene.asked
-        painting = asked.paintings[0].pixels
+        inputs = scene.inputs
+        painting = inputs.paintings[0].pixels
         size = schedule.painting_size(
-            Size(*painting.shape[:2]), scene.size, asked.recipe.style.scale
+            Size(*painting.shape[:2]), scene.size, inputs.recipe.style.scale
         )
-        given = (
-            asked.recipe.to_json(),
+        arguments = (
+            inputs.recipe.to_json(),
             scene.photo.numpy(),
             images.to_tensor(images.resize(painting, size)).numpy(),
-            asked.plan.content_factor,
+            inputs.plan.content_factor,
             torch.get_num_threads(),
         )
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, *given), daemon=True)
+        self._process = context.Process(target=_serve, args=(other, *arguments), daemon=True)
         self._process.start()
         other.close()
-        self._answer()  # it is there, or says why not
+        self._answer()  # ready, or raises the error of its start
 
-    def __enter__(self) -> Rival:
+    def __enter__(self) -> BaselineProcess:
         return self
 
     def __exit__(
@@ -213,38 +224,40 @@ class Rival:
         self._process.join()
         self._pipe.close()
 
-    def look_at(self, pixels: Tensor) -> None:
-        """The picture (1, 3, H, W) that is evaluated from now on."""
-        self._ask("look_at", pixels.numpy())
+    def set_picture(self, pixels: Tensor) -> None:
+        """Set the picture (1, 3, H, W) that is evaluated from now on."""
+        self._ask("set_picture", pixels.numpy())
 
     def evaluate(self) -> tuple[float, Tensor]:
-        """Loss and gradient."""
+        """Loss and gradient at the picture."""
         loss, gradient = self._ask("evaluate")
         return loss, torch.from_numpy(gradient)
 
     def seconds(self) -> float:
-        """What an evaluation takes."""
+        """Seconds of one evaluation."""
         return float(self._ask("seconds"))
 
-    def search(self, evaluations: int, say: Say) -> tuple[yardstick.Search, float]:
-        """Its whole search from the photo, for real, and the seconds that it took."""
+    def search(self, evaluations: int, say: Say) -> tuple[baseline.Search, float]:
+        """Run the whole search from the photo; returns it with its seconds."""
         self._pipe.send(("search", evaluations))
         while isinstance(answer := self._answer(), str):
             say(answer)
         losses, picture, seconds = answer
-        return yardstick.Search(losses, torch.from_numpy(picture)), seconds
+        return baseline.Search(losses, torch.from_numpy(picture)), seconds
 
-    def _ask(self, verb: str, *given: Any) -> Any:
-        self._pipe.send((verb, *given))
+    def _ask(self, command: str, *arguments: Any) -> Any:
+        self._pipe.send((command, *arguments))
         return self._answer()
 
     def _answer(self) -> Any:
         try:
             answer = self._pipe.recv()
         except EOFError:
-            raise RuntimeError("the yardstick's process ended; perhaps memory ran out") from None
+            raise RuntimeError(
+                "the baseline's process ended; it may have run out of memory"
+            ) from None
         if isinstance(answer, BaseException):
-            raise RuntimeError(f"the yardstick failed: {answer}") from answer
+            raise RuntimeError(f"the baseline failed: {answer}") from answer
         return answer
 
 
@@ -256,16 +269,14 @@ def _serve(
     content_factor: float,
     threads: int,
 ) -> None:
-    """The rival's process: sets the yardstick up, says that it is there, and answers until it is
-    ended.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the asking process decides when this one ends
+    """Build the baseline and answer commands until the parent process ends this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process decides when this one ends
     torch.set_num_threads(threads)
     start = torch.from_numpy(photo)
     pixels = start
     chosen = loading.from_json(recipe)
     try:
-        plain = yardstick.Yardstick(
+        plain = baseline.Baseline(
             chosen,
             weights.load(chosen.network.name),
             start,
@@ -274,21 +285,21 @@ def _serve(
         )
         pipe.send(True)
         while True:
-            verb, *given = pipe.recv()
-            if verb == "look_at":
-                pixels = torch.from_numpy(given[0])
+            command, *arguments = pipe.recv()
+            if command == "set_picture":
+                pixels = torch.from_numpy(arguments[0])
                 pipe.send(True)
-            elif verb == "evaluate":
+            elif command == "evaluate":
                 loss, gradient = plain(pixels)
                 pipe.send((loss, gradient.numpy()))
-            elif verb == "seconds":
-                pipe.send(clocked(partial(plain, pixels)))
-            elif verb == "search":
-                begun = time.perf_counter()
-                found = yardstick.search(plain, start, given[0], pipe.send)
-                pipe.send((found.losses, found.picture.numpy(), time.perf_counter() - begun))
+            elif command == "seconds":
+                pipe.send(seconds_of(partial(plain, pixels)))
+            elif command == "search":
+                begin = time.perf_counter()
+                result = baseline.search(plain, start, arguments[0], pipe.send)
+                pipe.send((result.losses, result.picture.numpy(), time.perf_counter() - begin))
     except EOFError:
-        return  # the asking process is gone
+        return  # the parent process is gone
     except Exception as error:
         with suppress(OSError):
             pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
@@ -297,37 +308,38 @@ def _serve(
 # ---- side by side --------------------------------------------------------------------------------
 
 
-def clocked(work: Callable[[], object]) -> float:
-    """The seconds that it takes."""
-    begun = time.perf_counter()
+def seconds_of(work: Callable[[], object]) -> float:
+    """Seconds that ``work`` takes."""
+    start = time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Seconds of two sides that took turns."""
+    """Seconds of two functions that took turns."""
 
     first: tuple[float, ...]
     second: tuple[float, ...]
 
     @property
     def ratio(self) -> float:
-        """How often the second fits into the first: the median over the pairs."""
+        """First over second: the median over the pairs."""
         return statistics.median(a / b for a, b in zip(self.first, self.second, strict=True))
 
     @property
     def medians(self) -> tuple[float, float]:
+        """Median seconds of the first and of the second."""
         return statistics.median(self.first), statistics.median(self.second)
 
     def __add__(self, other: Pairs) -> Pairs:
         return Pairs(self.first + other.first, self.second + other.second)
 
 
-def in_turn(first: Callable[[], float], second: Callable[[], float], count: int, say: Say) -> Pairs:
-    """Two sides, each of which gives its seconds, one after the other so many times, after a
-    warm-up of both.
-    """
+def alternate(
+    first: Callable[[], float], second: Callable[[], float], count: int, say: Say
+) -> Pairs:
+    """Call two functions in turn, ``count`` times each after a warm-up; both return seconds."""
     say("warming up")
     first(), second()
     pairs = Pairs((), ())
@@ -338,51 +350,52 @@ def in_turn(first: Callable[[], float], second: Callable[[], float], count: int,
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How far the two sides are apart at one picture, relatively: their losses, their gradients."""
+class Difference:
+    """Relative differences of loss and gradient at one picture."""
 
     loss: float
     gradient: float
 
     def __str__(self) -> str:
-        return f"loss {self.loss:.0e} and gradient {self.gradient:.0e} apart"
+        return f"loss differs by {self.loss:.0e} and gradient by {self.gradient:.0e}"
 
 
-def apart(found: tuple[float, Tensor], expected: tuple[float, Tensor]) -> Agreement:
-    """Relative differences of two (loss, gradient)."""
-    gradient = (found[1] - expected[1]).norm() / expected[1].norm()
-    return Agreement(abs(found[0] - expected[0]) / abs(expected[0]), float(gradient))
+def relative_difference(actual: tuple[float, Tensor], expected: tuple[float, Tensor]) -> Difference:
+    """Relative difference of two (loss, gradient)."""
+    gradient = (actual[1] - expected[1]).norm() / expected[1].norm()
+    return Difference(abs(actual[0] - expected[0]) / abs(expected[0]), float(gradient))
 
 
-class Contest:
-    """Impasto and the yardstick at one scene, their objectives compared first: ``same``, and in
-    words ``agreement``.
+class Comparison:
+    """Impasto and the baseline at one scene.
 
-    They are compared by the yardstick's own way to convolve as well: another one rounds
-    differently, which here and there makes another pixel the maximum that pooling picks, and sends
-    its gradient there. The losses must agree either way.
+    ``same`` says whether both have the same objective, and ``agreement`` says it in words. The
+    gradients are compared with conv2d, the baseline's kernel: another kernel rounds differently, so
+    that pooling sometimes picks another maximum. The losses must agree with both kernels.
 
-    Impasto keeps its memory between evaluations, as it does in a run; where that leaves the
-    yardstick too little, it gives it back after each, and takes it again with an evaluation that is
-    not timed.
+    Impasto keeps freed memory between evaluations, as in a run. If that leaves the baseline too
+    little (``crowded``), it is released after each evaluation. An untimed evaluation then allocates
+    it again.
     """
 
-    def __init__(self, scene: Scene, rival: Rival, crowded: bool = False) -> None:
-        self.scene, self.rival, self._crowded = scene, rival, crowded
-        self.pixels = scene.noisy
-        rival.look_at(self.pixels)
-        expected = rival.evaluate()
+    def __init__(self, scene: Scene, process: BaselineProcess, crowded: bool = False) -> None:
+        self.scene, self.process, self._crowded = scene, process, crowded
+        self.pixels = scene.noisy_photo
+        process.set_picture(self.pixels)
+        expected = process.evaluate()
         with allocator.reused_memory():
-            by_conv2d = apart(scene.by("conv2d").evaluation()(self.pixels), expected)
+            by_conv2d = relative_difference(
+                scene.with_kernel("conv2d").evaluation()(self.pixels), expected
+            )
         with allocator.reused_memory():
             self.evaluate = scene.evaluation()
-            timed = apart(self.evaluate(self.pixels), expected)
-        kernel = scene.tools.network.kernel
-        rounds = kernel.dtype == torch.bfloat16  # by more than that
-        self.same = by_conv2d.loss <= LOSS_APART and by_conv2d.gradient <= GRADIENT_APART
-        self.same = self.same and (timed.loss <= LOSS_APART or rounds)
+            timed = relative_difference(self.evaluate(self.pixels), expected)
+        kernel = scene.problem.network.kernel
+        rounds = kernel.dtype == torch.bfloat16  # by more than the tolerance
+        self.same = by_conv2d.loss <= LOSS_TOLERANCE and by_conv2d.gradient <= GRADIENT_TOLERANCE
+        self.same = self.same and (timed.loss <= LOSS_TOLERANCE or rounds)
         self.agreement = f"{by_conv2d}" + (
-            f" ({timed.loss:.0e} and {timed.gradient:.0e} by {kernel.name})"
+            f" ({timed.loss:.0e} and {timed.gradient:.0e} with {kernel.name})"
             if kernel.name != "conv2d"
             else ""
         )
@@ -390,23 +403,23 @@ class Contest:
             self.agreement = f"NOT THE SAME OBJECTIVE: {self.agreement}"
 
     def pairs(self, count: int, say: Say) -> Pairs:
-        """The yardstick's seconds and Impasto's."""
+        """Seconds of the baseline and of Impasto."""
         if self._crowded:
-            return in_turn(self.rival.seconds, self._seconds_from_nothing, count, say)
+            return alternate(self.process.seconds, self._seconds_after_warmup, count, say)
         with allocator.reused_memory():
-            return in_turn(self.rival.seconds, self._seconds, count, say)
+            return alternate(self.process.seconds, self._seconds, count, say)
 
     def _seconds(self) -> float:
-        return clocked(lambda: self.evaluate(self.pixels))
+        return seconds_of(lambda: self.evaluate(self.pixels))
 
-    def _seconds_from_nothing(self) -> float:
+    def _seconds_after_warmup(self) -> float:
         with allocator.reused_memory():
             self.evaluate(self.pixels)
             return self._seconds()
 
 
 @contextmanager
-def contest(scene: Scene, crowded: bool = False) -> Iterator[Contest]:
-    """Impasto against the yardstick at a scene."""
-    with Rival(scene) as rival:
-        yield Contest(scene, rival, crowded)
+def compare_with_baseline(scene: Scene, crowded: bool = False) -> Iterator[Comparison]:
+    """Impasto and the baseline at a scene, ready to be timed."""
+    with BaselineProcess(scene) as process:
+        yield Comparison(scene, process, crowded)

@@ -1,4 +1,4 @@
-"""How fast: an evaluation against the yardstick's (row ``step``), and over growing pictures (row
+"""Time of one evaluation: speedup over the baseline (row ``step``), and time per megapixel (row
 ``growth``).
 """
 
@@ -10,97 +10,107 @@ from typing import Any
 
 import skimage.data
 
-from benchmarks import yardstick
-from benchmarks.scene import CPU, GRAM, PLAIN, How, Scene, clocked, contest, scene
+from benchmarks import baseline
+from benchmarks.scene import (
+    CPU,
+    GRAM,
+    PLAIN,
+    Options,
+    Scene,
+    build_scene,
+    compare_with_baseline,
+    seconds_of,
+)
 from benchmarks.table import Row
 from impasto.hardware import allocator, kernel_cache, system_memory
 from impasto.networks import weights
 
-STEP_ASKED, STEP_AIM = 1.8, 2.5
+STEP_TARGET, STEP_GOAL = 1.8, 2.5
 STEP_SIDES, STEP_SIDES_FULL = (256, 512), (256, 512, 1024, 2048)
-STEP_SIDE = 512  # of what is measured at one size alone
-STEP_ASKED_FROM = 512  # px of long side; below, what is done once for a layer weighs too much
-GROWTH_ASKED = 1.15
+STEP_SIDE = 512  # for what is measured at one size only
+STEP_TARGET_FROM = 512  # px of long side; below it, fixed costs per layer weigh too much
+GROWTH_TARGET = 1.15
 GROWTH_MEGAPIXELS, GROWTH_MEGAPIXELS_FULL = (0.25, 1.0), (1.0, 4.0, 16.0)
 
 
-def step(how: How) -> Iterator[Row]:
-    """Value and pixel gradient of VGG-19 to relu5_1, in megapixel-iterations a second.
+def step(options: Options) -> Iterator[Row]:
+    """Loss and pixel gradient of VGG-19 to relu5_1, in megapixel-iterations per second.
 
-    As Impasto does it where nobody asks for a precision; in float32 besides, where that is not the
-    same.
+    Measured with precision ``auto``, and also in float32 where that is another kernel.
     """
-    for side in STEP_SIDES_FULL if how.full else STEP_SIDES:
-        yield _step(how, "Gram", GRAM, side, asked=side >= STEP_ASKED_FROM)
-    yield _step(how, "default", PLAIN, STEP_SIDE, asked=False)
+    for side in STEP_SIDES_FULL if options.full else STEP_SIDES:
+        yield _step(options, "Gram", GRAM, side, has_target=side >= STEP_TARGET_FROM)
+    yield _step(options, "default", PLAIN, STEP_SIDE, has_target=False)
     if kernel_cache.kernel("auto", CPU) != kernel_cache.kernel("float32", CPU):
-        yield _step(how, "Gram", GRAM, STEP_SIDE, asked=False, precision="float32")
+        yield _step(options, "Gram", GRAM, STEP_SIDE, has_target=False, precision="float32")
 
 
 def _step(
-    how: How,
+    options: Options,
     objective: str,
     settings: dict[str, Any],
     side: int,
     *,
-    asked: bool,
+    has_target: bool,
     precision: str = "auto",
 ) -> Row:
-    made = scene(side, precision=precision, **settings).planned()
-    how_cut = "" if made.how == "whole" else f", {made.how}"
-    what = f"one evaluation at {made.size}, {objective} objective, {made.tools.network.kernel.name}{how_cut}"
-    wish = f"at least {STEP_ASKED}x (aim {STEP_AIM}x)" if asked else ""
-    recipe = made.asked.recipe
-    needed = yardstick.needs(recipe, weights.load(recipe.network.name), made.size.pixels)
+    scene = build_scene(side, precision=precision, **settings).planned()
+    kernel = scene.problem.network.kernel.name
+    what = f"speedup of an evaluation at {scene.size}, {objective} objective, {kernel}"
+    what += "" if scene.tiling == "whole" else f", {scene.tiling}"
+    target = f"at least {STEP_TARGET}x (goal {STEP_GOAL}x)" if has_target else ""
+    recipe = scene.inputs.recipe
+    needed = baseline.needs(recipe, weights.load(recipe.network.name), scene.size.pixels)
     free = system_memory.free_memory(CPU)
     if needed > 0.95 * free:
-        needs = f"the yardstick needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} are free"
-        return Row("step", what, wish, f"skipped: {needs}")
-    with contest(made, crowded=needed + made.memory > 0.9 * free) as sides:
-        pairs = sides.pairs(how.pairs, how.say)
-    theirs, ours = (made.size.pixels / 1e6 / seconds for seconds in pairs.medians)
-    speeds = f"{ours:.3f} against {theirs:.3f} megapixel-iterations a second"
-    measured = f"{pairs.ratio:.2f}x: {speeds}, {how.pairs} pairs; {sides.agreement}"
-    holds = pairs.ratio >= STEP_ASKED if asked else None
-    return Row("step", what, wish, measured, holds if sides.same else False)
+        needs = f"the baseline needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} are free"
+        return Row("step", what, target, f"skipped: {needs}")
+    crowded = needed + scene.memory > 0.9 * free
+    with compare_with_baseline(scene, crowded=crowded) as comparison:
+        pairs = comparison.pairs(options.pairs, options.say)
+    theirs, ours = (scene.size.pixels / 1e6 / seconds for seconds in pairs.medians)
+    speeds = f"{ours:.3f} against {theirs:.3f} megapixel-iterations per second"
+    measured = f"{pairs.ratio:.2f}x: {speeds}, {options.pairs} pairs; {comparison.agreement}"
+    met = pairs.ratio >= STEP_TARGET if has_target else None
+    return Row("step", what, target, measured, met if comparison.same else False)
 
 
-def growth(how: How) -> Iterator[Row]:
-    """Seconds for a megapixel, up the sizes and down again: a machine that slows down meanwhile
-    does so for all of them.
+def growth(options: Options) -> Iterator[Row]:
+    """Seconds per megapixel, over growing and then shrinking sizes.
+
+    A machine that slows down in the meantime thus affects all sizes.
     """
-    wanted = GROWTH_MEGAPIXELS_FULL if how.full else GROWTH_MEGAPIXELS
+    sizes = GROWTH_MEGAPIXELS_FULL if options.full else GROWTH_MEGAPIXELS
     photo = skimage.data.coffee()
-    found: dict[float, list[float]] = {megapixels: [] for megapixels in wanted}
-    cuts: dict[float, str] = {}
-    for megapixels in (*wanted, *reversed(wanted[:-1])):
+    seconds_at: dict[float, list[float]] = {megapixels: [] for megapixels in sizes}
+    tilings: dict[float, str] = {}
+    for megapixels in (*sizes, *reversed(sizes[:-1])):
         side = round((megapixels * 1e6 * photo.shape[1] / photo.shape[0]) ** 0.5)
-        made = scene(side, photo, precision="auto").planned()
-        cuts[megapixels] = made.how
-        for seconds in _seconds(made, 3):
-            found[megapixels].append(seconds / made.size.pixels * 1e6)
-            how.say(
-                f"{megapixels:g} MP, {cuts[megapixels]}: {found[megapixels][-1]:.2f} s a megapixel"
-            )
-    typical = {megapixels: statistics.median(values) for megapixels, values in found.items()}
+        scene = build_scene(side, photo, precision="auto").planned()
+        tilings[megapixels] = scene.tiling
+        for seconds in _seconds(scene, 3):
+            per_megapixel = seconds / scene.size.pixels * 1e6
+            seconds_at[megapixels].append(per_megapixel)
+            options.say(f"{megapixels:g} MP, {scene.tiling}: {per_megapixel:.2f} s per megapixel")
+    typical = {megapixels: statistics.median(values) for megapixels, values in seconds_at.items()}
     spread = max(typical.values()) / min(typical.values())
     each = ", ".join(
-        f"{value:.2f} at {megapixels:g} MP ({cuts[megapixels]})"
+        f"{value:.2f} at {megapixels:g} MP ({tilings[megapixels]})"
         for megapixels, value in typical.items()
     )
     yield Row(
         "growth",
-        "seconds a megapixel of one evaluation, cut as Impasto plans it",
-        f"the most at most {GROWTH_ASKED} times the least",
-        f"{spread:.2f} times: {each}",
-        spread <= GROWTH_ASKED,
+        "seconds per megapixel of an evaluation, with the planned tiling",
+        f"largest at most {GROWTH_TARGET}x the smallest",
+        f"{spread:.2f}x: {each}",
+        spread <= GROWTH_TARGET,
     )
 
 
-def _seconds(made: Scene, count: int) -> Iterator[float]:
-    """The seconds of so many evaluations, after one that is not timed."""
-    with allocator.reused_memory(made.reuse):
-        evaluate, pixels = made.evaluation(), made.noisy
+def _seconds(scene: Scene, count: int) -> Iterator[float]:
+    """Yield the seconds of ``count`` evaluations, after an untimed one."""
+    with allocator.reused_memory(scene.execution.reuse_memory):
+        evaluate, pixels = scene.evaluation(), scene.noisy_photo
         evaluate(pixels)
         for _ in range(count):
-            yield clocked(lambda: evaluate(pixels))
+            yield seconds_of(lambda: evaluate(pixels))

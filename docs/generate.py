@@ -1,7 +1,6 @@
-"""Writes docs/settings.md and docs/recipes.md from the recipes' own fields and comments: ``python
-docs/generate.py``.
+"""Write docs/settings.md and docs/recipes.md from the recipe records and the recipe files.
 
-A test holds that both are current.
+Run ``python docs/generate.py``. A test checks that both pages are current.
 """
 
 from __future__ import annotations
@@ -10,17 +9,28 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from impasto.cli import display
+from impasto.cli import tables
 from impasto.recipe import loading, options, records
 
 HERE = Path(__file__).parent
 
 SETTINGS = """# Settings
 
-Made from the fields of `impasto/recipe.py` by `python docs/generate.py`; do not edit.
+Every setting, with its default, its range and its name in a recipe file. For example:
 
-On the command line each is `--NAME VALUE` of `impasto stylize`, in Python `impasto.stylize(photo, style, NAME=VALUE)` with
-underscores for dashes, in a recipe file the field that the third column names.
+```sh
+impasto stylize photo.jpg irises --strength 70 --size 1024
+```
+
+In Python a setting is a keyword argument, with underscores for dashes:
+`impasto.stylize("photo.jpg", "irises", strength=70, style_scale=1.5)`. In a recipe file it is the
+field in the third column.
+
+*Generated from the records in `src/impasto/recipe/` by `python docs/generate.py`; do not edit.*
+"""
+
+SETTINGS_TABLE = """
+## {section}
 
 | name | default | field | meaning |
 |---|---|---|---|
@@ -28,69 +38,117 @@ underscores for dashes, in a recipe file the field that the third column names.
 
 RECIPES = """# Recipes of published systems
 
-Made from `impasto/recipes/*.toml` by `python docs/generate.py`; do not edit.
+Paint as a published style transfer program does:
 
-`impasto stylize PHOTO STYLE --recipe NAME` paints as a published system does: its layers, weights, way with Gram
-matrices, start, search, sizes and number of evaluations. `impasto recipes NAME` prints one, and every field of it can
-be set beside it. What a system gives in pixels of 0..255 is given in pixels of 0..1, with the arithmetic in a comment.
-`tests/test_published.py` writes out each system's loss in its own units and holds that the recipe's loss and its
-gradient are the same to ten digits.
+```sh
+impasto stylize photo.jpg irises --recipe gatys-2016
+```
 
-The house's own recipes are in [settings.md](settings.md).
+A recipe sets the layers, weights, Gram matrices, initial image, optimizer, sizes and number of
+evaluations of the system. `impasto recipes NAME` prints it, and any other setting can be added on
+the command line. Impasto's own recipes are in [settings.md](settings.md#named-recipes).
+
+Values that a system gives for pixels of 0..255 are converted to pixels of 0..1, with the arithmetic
+in a comment of the recipe file. `tests/test_published.py` writes out each system's loss in its own
+units. It checks that the loss and gradient of the recipe agree with it to ten digits.
 
 ![One portrait and Wheat Field with Cypresses, painted by every recipe](pictures/recipes.jpg)
 
-*One pair by all of them, and by the default: 256 px, at most 250 evaluations of each size, which is fewer than many of them
-have. Several are made for 400 to 800 px and do not come into their own here (`python docs/gallery.py DIR`).*
+*One pair painted with the default and with every recipe: 256 px, at most 250 evaluations per size.
+Many systems use more evaluations, and several are designed for 400 to 800 px, so they do not show
+their best here (made by `python docs/gallery.py DIR`).*
 
-## What they have in common
+*Generated from `src/impasto/recipe/published/*.toml` by `python docs/generate.py`; do not edit.*
 
-**Networks.** Fetched are the VGG-19 that Gatys' own programs use, in which each filter is divided by the mean of its
-map, and an ImageNet VGG-16. Others use VGG-19 as it was published, whose maps have means of 59 to 791 (Caffe and
-Keras, pixels of 0..255), or torchvision's, which was trained anew. `network-scale` makes the fetched one's maps as
-large, channel by channel. Weight decay makes the weights that go into a filter as large as those that come out of it;
-of all networks that differ from the fetched one by a factor for each filter, one is balanced so, given the means of
-five layers. Caffe's are those that TensorFlow's tutorial prints of Keras' copy. The largest values that it prints
-beside them (836, 4626, 8789, 21566, 3189) are not used, and the network so found has 990, 6209, 10887, 22614 and 2800
-(three paintings of the museum at 512 px, in the mean). torchvision's are taken from the VGG-16, which was trained in
-the same way; its weights have not been seen. The VGG-16 itself is balanced to 3 to 5 % within a layer, and to 14 and
-9 % in the first two. Where a system divides by no deviation, maps are 255 x 0.226 = 57.6 times as large:
-`network-gain`. A file that is given by `--weights` is taken as it is.
+## What the settings mean
 
-**Content** is a factor times the sum of (F - P)^2, F of the picture and P of the photo: `sum` 1, `gatys` 1/2, `mean`
-one over the number n of its values, `root` one over the root of n, `relative` one over the sum of (P - mean of P)^2 by
-channel. The first four are as published at every size; `relative`, the house's, holds a picture below 512 px more
-firmly.
+### Networks
 
-**Style** compares sums over all positions of a map of C channels and M positions, G = X X^T of the picture with A of
-the painting:
+Impasto downloads two networks: the VGG-19 of Gatys' own programs, in which each filter is divided
+by its mean activation, and an ImageNet VGG-16. Other systems use the original VGG-19, whose
+layers have mean activations of 59 to 791 (Caffe and Keras, pixels of 0..255). Others use the
+VGG-19 of torchvision, which was trained separately. `network-scale` rescales the downloaded
+network to match one of these, channel by channel:
 
-| `style-statistics` | what |
+- Training with weight decay balances a network: the weights into a filter have the same norm as the
+  weights out of it. Networks that compute the same function differ by one factor per filter. Given
+  the mean activations of five layers, one choice of factors is balanced.
+- The mean activations for `caffe` are those that TensorFlow's tutorial prints of the Keras copy.
+- The largest activations that it prints (836, 4626, 8789, 21566, 3189) are not used. The
+  rescaled network has 990, 6209, 10887, 22614 and 2800 (mean over three museum paintings at 512
+  px).
+- The mean activations for `torchvision` are measured on the VGG-16, which was trained in the same
+  way. The weights of torchvision's VGG-19 were not available.
+- The VGG-16 itself is balanced to 3% to 5% within a layer, and to 14% and 9% in the first two.
+
+Where a system does not divide its input by the standard deviation, its activations are 255 x 0.226
+= 57.6 times larger: `network-gain`. Weights from `--weights` are used unchanged.
+
+### Content
+
+The content distance is a factor times the sum of (F - P)^2, where F are the activations of the
+picture and P those of the photo. `content-scaling` is the factor:
+
+| `content-scaling` | factor |
 |---|---|
-| `gram-gatys` | sum (G - A)^2 / (4 C^2 M^2), undivided: a painting of more positions weighs more |
-| `gram` | sum (G/M - A/M')^2 / (4 C^2), each divided by its own count |
-| `gram-mean` | the mean over C^2 of the same with G/(C M), A/(C M') |
+| `sum` | 1 |
+| `gatys` | 1/2 |
+| `mean` | 1/n, where n is the number of activations |
+| `root` | 1/sqrt(n) |
+| `relative` | 1 / sum of (P - mean of P)^2, with one mean per channel |
+
+`relative` is Impasto's own and keeps small pictures closer to the photo: the content weight rises
+below 512 px. The others are as published at every size.
+
+### Style
+
+Style statistics are sums over the M positions of a feature map X with C channels. G = X X^T is the
+matrix of the picture, and A that of the painting with M' positions:
+
+| `style-statistics` | distance |
+|---|---|
+| `gram-gatys` | sum (G - A)^2 / (4 C^2 M^2): a larger painting has more weight |
+| `gram` | sum (G/M - A/M')^2 / (4 C^2) |
+| `gram-mean` | mean over the C^2 entries of (G/(C M) - A/(C M'))^2 |
 | `gram-root` | sum (G/sqrt M - A/sqrt M')^2 / (4 C^2) |
-| `gram-relative` | sum (G/M - A/M')^2 over sum (A/M')^2 |
-| `mean-deviation-absolute` | mean squared difference of the means and of the deviations |
-| `mean-deviation` | the sums of both over the painting's power |
-| `wasserstein-absolute` | squared Wasserstein distance of the Gaussians over C |
-| `wasserstein` | the same over the painting's power |
+| `gram-relative` | sum (G/M - A/M')^2 / sum (A/M')^2 |
+| `mean-deviation-absolute` | mean squared difference of means and of standard deviations |
+| `mean-deviation` | the summed squared differences of both, over the painting's mean squared norm |
+| `wasserstein-absolute` | squared Wasserstein-2 distance of the Gaussians, over C |
+| `wasserstein` | the same, over the painting's mean squared norm |
 
-What a system divides by otherwise, such as powers of the number of channels, is in its layers' weights.
+Other divisors of a system, such as powers of the number of channels, are part of the layer weights
+of its recipe.
 
-**The painting's size** is `style-scale` times the picture's area, one of its sides, its own size, or the picture's very
-shape (`squash`): `style-sizing`.
+### Size of the painting
 
-**Smoothness** adds up, over pixels and channels, for differences d to the right and to the lower neighbour: `squared`
-d^2, `absolute` |d|, `nine-point` 2/3 d^2 and 1/6 of the squares along both diagonals, `joint` (dx^2 + dy^2)^1.25 where
-there are both, `blur` the square of the largest channel's distance to a 3x3 Gaussian blur. `mean` divides by 3 h w,
-`sum` does not.
+`style-sizing` says what `style-scale` multiplies: the picture's area, one of its sides, or the
+painting's own size. `squash` distorts the painting to the picture's shape.
 
-**L-BFGS** as torch has it goes as far as the gradient while it knows no curvature, and its first step changes the pixels
-by 1 in all: in pixels of 0..255 other moves than in pixels of 0..1. `solver-pixel-range` says what white is to it.
-From noise that is next to grey, neural-style's loss rises seventeen times and more within four evaluations, and has come
-back at the next; a search is given up for lost when it stays away for three.
+### Smoothness
+
+The smoothness term sums over pixels and channels. d is the difference to the right or the lower
+neighbor:
+
+| `smooth-measure` | term |
+|---|---|
+| `squared` | d^2 |
+| `absolute` | abs(d) |
+| `nine-point` | 2/3 of d^2, plus 1/6 of the squared differences along both diagonals |
+| `joint` | (dx^2 + dy^2)^1.25, where both neighbors exist |
+| `blur` | the square of the largest channel's distance to a 3x3 Gaussian blur |
+
+`smooth-scaling` is `mean` (divided by 3 h w) or `sum`.
+
+### L-BFGS
+
+Torch's L-BFGS steps along the gradient while it has no curvature estimate, and its first step
+changes the pixels by 1 in total. Steps therefore differ between pixels of 0..255 and of 0..1.
+`solver-pixel-range` is the value of white that it assumes.
+
+From gray noise the loss of `neural-style` rises by a factor of 17 and more within four evaluations
+and recovers at the next. Impasto treats a run as diverged only when the loss stays high for three
+evaluations in a row.
 
 ## The table
 
@@ -98,54 +156,64 @@ back at the next; a search is given up for lost when it stays away for three.
 
 
 def settings() -> str:
-    rows = []
-    for option in options.options().values():
-        choices = f" One of {', '.join(map(str, option.choices))}." if option.choices else ""
-        default = f"`{option.text}`" if option.text else ""
-        rows.append(
-            f"| `{option.name}` | {default} | `{'.'.join(option.path)}` | {option.help}{choices} |"
+    """Return the page of all settings, one table for each section."""
+    tables_of_settings = "".join(
+        SETTINGS_TABLE.format(section=section)
+        + "".join(
+            _setting_row(option)
+            for option in options.recipe_options().values()
+            if option.section == section
         )
-    every = [loading.load(name) for name in loading.names()]
-    named = [f"- `{one.name}`: {one.summary}" for one in every if not one.source]
-    more = "Those of published systems are in [recipes.md](recipes.md)."
-    return (
-        SETTINGS + "\n".join(rows) + "\n\n## Named recipes\n\n" + "\n".join(named) + f"\n\n{more}\n"
+        for section in options.SECTIONS
     )
+    recipes = [loading.load(name) for name in loading.names()]
+    named = "".join(
+        f"- `{recipe.name}`: {recipe.summary}\n" for recipe in recipes if not recipe.source
+    )
+    more = "Those of published systems are in [recipes.md](recipes.md)."
+    return f"{SETTINGS}{tables_of_settings}\n## Named recipes\n\n{named}\n{more}\n"
+
+
+def _setting_row(option: options.Option) -> str:
+    """Return a row of a table of settings."""
+    choices = f" One of {option.choices_text}." if option.choices else ""
+    default = f"`{option.default_text}`" if option.default_text else ""
+    field = ".".join(option.path)
+    return f"| `{option.name}` | {default} | `{field}` | {option.help}{choices} |\n"
 
 
 def recipes() -> str:
-    found = [one for one in map(loading.load, loading.names()) if one.source]
-    rows = [
-        " | ".join(cells) for cells in (display.RECIPE_COLUMNS, *map(display.recipe_row, found))
-    ]
-    rows.insert(1, " | ".join(["---"] * len(display.RECIPE_COLUMNS)))
-    table = "\n".join(f"| {row} |" for row in rows)
-    return RECIPES + table + "\n\n" + "\n".join(map(_section, found))
+    """Return the page of the recipes of published systems."""
+    published = [recipe for recipe in map(loading.load, loading.names()) if recipe.source]
+    rows = [tables.RECIPE_COLUMNS, ["---"] * len(tables.RECIPE_COLUMNS)]
+    rows += map(tables.recipe_row, published)
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return f"{RECIPES}{table}\n" + "\n".join(map(_recipe_section, published))
 
 
-def _section(one: records.Recipe) -> str:
-    """What a recipe is, and the comments of its file."""
-    text = resources.files("impasto.recipes").joinpath(f"{one.name}.toml").read_text("utf-8")
-    title, *notes = _comments(text)
-    listed = "".join(
-        f"- {note}\n"
-        for note in notes
-        if re.search(r"\b(kept|mended|left out|filled in)\b", note, re.IGNORECASE)
+def _recipe_section(recipe: records.Recipe) -> str:
+    """Return what a recipe is, and those comments of its file that say what was changed."""
+    file = resources.files("impasto.recipe") / "published" / f"{recipe.name}.toml"
+    title, *comments = _comments(file.read_text("utf-8"))
+    changes = "".join(
+        f"- {comment}\n"
+        for comment in comments
+        if re.search(r"\b(kept|mended|left out|filled in)\b", comment, re.IGNORECASE)
     )
-    return f"## {one.name}\n\n{title}\n\n{listed}".rstrip() + "\n"
+    return f"## {recipe.name}\n\n{title}\n\n{changes}".rstrip() + "\n"
 
 
 def _comments(text: str) -> list[str]:
-    """The comments of a TOML file, lines that follow each other as one."""
-    found: list[str] = []
+    """Return the comments of a TOML file; comment lines that follow each other are one comment."""
+    comments: list[str] = []
     lines = text.splitlines()
-    for before, line in zip(["", *lines], lines, strict=False):
+    for previous, line in zip(["", *lines], lines, strict=False):
         _, mark, comment = line.partition("#")
-        if mark and line.startswith("#") and before.startswith("#"):
-            found[-1] += f" {comment.strip()}"
+        if mark and line.startswith("#") and previous.startswith("#"):
+            comments[-1] += f" {comment.strip()}"
         elif mark:
-            found.append(comment.strip())
-    return found
+            comments.append(comment.strip())
+    return comments
 
 
 PAGES = {"settings.md": settings, "recipes.md": recipes}

@@ -66,7 +66,7 @@ def test_one_value_is_no_axis(name: str, value: Any):
 
 @given(some.integers(-50, 50), some.integers(-50, 50), some.integers(2, 12))
 def test_a_range_has_its_count_and_both_its_ends(first: int, last: int, count: int):
-    values = grid._range(grid.recipes.options()["strength"], f"{first}:{last}:{count}")
+    values = grid._range(grid.options.recipe_options()["strength"], f"{first}:{last}:{count}")
     assert len(values) == count
     assert (values[0], values[-1]) == (first, last)
     steps = [after - before for before, after in itertools.pairwise(values)]

@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say: the yardstick has the same objective, and the table says
+"""The benchmarks measure what they say: the baseline has the same objective, and the table says
 what was found.
 """
 
@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks import __main__ as command
-from benchmarks import loss, memory, program, quality, scene, speed, table, yardstick
-from benchmarks.scene import How, Pairs, Rival, Scene, apart, in_turn
+from benchmarks import baseline, loss, memory, program, quality, scene, speed, table
+from benchmarks.scene import BaselineProcess, Options, Pairs, Scene, alternate, relative_difference
 from benchmarks.table import Row
-from impasto import api, images
+from impasto import images
 from impasto.compare import evaluator, scoring
 from impasto.geometry import Size
-from impasto.inputs import request
+from impasto.inputs import read_inputs
 from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
-from impasto.optimize import loss as problem
+from impasto.optimize.loss import Problem
 from impasto.planning import schedule
 from impasto.recipe import loading
 from impasto.sweep import sweep
@@ -61,30 +61,30 @@ def pocket(network_of: Callable[..., Network]) -> Callable[..., Scene]:
         recipe = loading.with_settings(
             loading.load(loading.DEFAULT_RECIPE), {**SETTINGS, **settings}
         )
-        asked = request(pixels(60, 80, 0), [pixels(70, 50, 1)], recipe)
+        inputs = read_inputs(pixels(60, 80, 0), [pixels(70, 50, 1)], recipe)
         network = network_of(
             *LAYERS, padding=recipe.network.padding, pooling=recipe.network.pooling
         )
-        paintings = tuple(painting.pixels for painting in asked.paintings)
-        tools = problem.Tools(asked.recipe, network, asked.photo.pixels, paintings)
-        return Scene(asked, tools, None)  # type: ignore[arg-type]
+        paintings = tuple(painting.pixels for painting in inputs.paintings)
+        photo = inputs.photo.pixels
+        return Scene(inputs, Problem(inputs.recipe, inputs.plan, network, photo, paintings))
 
     return make
 
 
-def plain(made: Scene, weights: dict[str, Tensor]) -> yardstick.Yardstick:
-    """The yardstick for a scene, in float64."""
-    painting = made.asked.paintings[0].pixels
+def plain(made: Scene, weights: dict[str, Tensor]) -> baseline.Baseline:
+    """The baseline for a scene, in float64."""
+    painting = made.inputs.paintings[0].pixels
     size = schedule.painting_size(
-        Size(*painting.shape[:2]), made.size, made.asked.recipe.style.scale
+        Size(*painting.shape[:2]), made.size, made.inputs.recipe.style.scale
     )
     seen = images.to_tensor(images.resize(painting, size)).double()
-    return yardstick.Yardstick(
-        made.asked.recipe, weights, made.photo.double(), seen, made.asked.plan.content_factor
+    return baseline.Baseline(
+        made.inputs.recipe, weights, made.photo.double(), seen, made.inputs.plan.content_factor
     )
 
 
-# ---- the yardstick -------------------------------------------------------------------------------
+# ---- the baseline -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def plain(made: Scene, weights: dict[str, Tensor]) -> yardstick.Yardstick:
 @pytest.mark.parametrize(
     ("padding", "pooling"), [("reflect", "max"), ("zero", "average"), ("replicate", "max")]
 )
-def test_the_yardstick_has_the_same_objective(
+def test_the_baseline_has_the_same_objective(
     pocket: Callable[..., Scene],
     weights_of: Callable[..., dict[str, Tensor]],
     statistics: str,
@@ -101,8 +101,8 @@ def test_the_yardstick_has_the_same_objective(
     pooling: str,
 ):
     made = pocket(style_statistics=statistics, network_padding=padding, network_pooling=pooling)
-    picture = made.noisy.double()
-    found = apart(plain(made, weights_of())(picture), made.evaluation()(picture))
+    picture = made.noisy_photo.double()
+    found = relative_difference(plain(made, weights_of())(picture), made.evaluation()(picture))
     assert found.loss < 1e-9
     assert found.gradient < 1e-6
 
@@ -111,21 +111,24 @@ def test_another_objective_is_told_apart(
     pocket: Callable[..., Scene], weights_of: Callable[..., dict[str, Tensor]]
 ):
     """Otherwise the test above could not fail."""
-    picture = pocket().noisy.double()
+    picture = pocket().noisy_photo.double()
     one, other = (
         pocket(style_statistics="gram-relative=1"),
         pocket(style_statistics="gram-relative=1.1"),
     )
-    assert apart(plain(one, weights_of())(picture), other.evaluation()(picture)).loss > 1e-3
+    assert (
+        relative_difference(plain(one, weights_of())(picture), other.evaluation()(picture)).loss
+        > 1e-3
+    )
 
 
 @pytest.mark.parametrize("settings", [{"style_statistics": "gram=1"}, {"content_scaling": "mean"}])
-def test_the_yardstick_refuses_what_it_does_not_know(
+def test_the_baseline_refuses_what_it_does_not_know(
     pocket: Callable[..., Scene],
     weights_of: Callable[..., dict[str, Tensor]],
     settings: dict[str, str],
 ):
-    with pytest.raises(ValueError, match="yardstick knows"):
+    with pytest.raises(ValueError, match="baseline supports"):
         plain(pocket(**settings), weights_of())
 
 
@@ -143,7 +146,7 @@ def test_it_looks_no_deeper_than_it_is_asked_to(
 
 def test_what_it_needs_grows_with_the_picture(weights_of: Callable[..., dict[str, Tensor]]):
     recipe = loading.with_settings(loading.load(loading.DEFAULT_RECIPE), SETTINGS)
-    one, two = (yardstick.needs(recipe, weights_of(), count) for count in (1000, 2000))
+    one, two = (baseline.needs(recipe, weights_of(), count) for count in (1000, 2000))
     assert two == pytest.approx(2 * one, rel=1e-3)
 
 
@@ -156,7 +159,7 @@ def test_a_search_is_as_long_as_asked_and_keeps_the_best():
         away = picture - target
         return float(away.square().sum()) + 1, 2 * away
 
-    found = yardstick.search(evaluate, torch.zeros(1, 3, 2, 2), 7)
+    found = baseline.search(evaluate, torch.zeros(1, 3, 2, 2), 7)
     assert len(found.losses) == 7
     best = min(range(7), key=lambda index: found.losses[index])
     assert torch.equal(found.picture, seen[best])
@@ -177,7 +180,7 @@ def test_the_two_take_turns_and_the_ratio_is_that_of_pairs():
 
         return turn
 
-    pairs = in_turn(side("a"), side("b"), 3, lambda text: None)
+    pairs = alternate(side("a"), side("b"), 3, lambda text: None)
     assert "".join(order) == "abababab"
     assert pairs == Pairs((2.0, 4.0, 30.0), (1.0, 1.0, 10.0))  # the first of each warms up
     assert pairs.ratio == 3.0
@@ -196,15 +199,15 @@ def test_a_run_ends_where_the_loss_is_reached(
     def judged(picture: Tensor) -> float:
         return made.evaluation()(picture)[0]
 
-    whole = loss.painted(made, 0.0, judged, lambda text: None)
+    whole = loss.run_impasto(made, 0.0, judged, lambda text: None)
     assert not whole.reached
     assert whole.evaluations == 9
     assert whole.picture.shape == (1, 3, *made.size)
     target = whole.loss * 1.02
     asides: list[float] = []
     # Whose word counts.
-    assert not loss.painted(made, target, lambda picture: 2 * target, lambda text: None).reached
-    found = loss.painted(made, target, judged, lambda text: None, asides.append)
+    assert not loss.run_impasto(made, target, lambda picture: 2 * target, lambda text: None).reached
+    found = loss.run_impasto(made, target, judged, lambda text: None, asides.append)
     assert asides == sorted(asides)
     assert 0 < asides[-1] <= found.seconds
     assert found.reached
@@ -215,7 +218,9 @@ def test_a_run_ends_where_the_loss_is_reached(
 
 def test_the_clock_looks_between_while_the_other_side_works():
     times = iter([5.0, 1.0, 3.0, 2.0])
-    clock = loss.Clock(lambda: next(times))  # the first look takes 5 s: the next is due after 10
+    clock = loss.BaselineTimer(
+        lambda: next(times)
+    )  # the first look takes 5 s: the next is due after 10
     for spent in (3.0, 9.0, 11.0, 12.0, 20.0, 22.0):
         clock(spent)
     assert clock.count == 2
@@ -230,7 +235,7 @@ def test_a_row_is_one_line_of_a_table():
     row = Row("step", "a | b\nc", "", "2.0x", True)
     assert str(row) == "| step | a / b c | – | 2.0x | yes |"
     assert str(Row("step", "", "1.8x", "1.2x", False)).endswith("| **no** |")
-    text = table.lines([row, table.failed("exact", ValueError("no\nnumbers"))])
+    text = table.markdown([row, table.failed("exact", ValueError("no\nnumbers"))])
     assert len(text.splitlines()) == 4
     assert {line.count("|") for line in text.splitlines()} == {6}
     assert "ValueError: no numbers" in text
@@ -238,7 +243,7 @@ def test_a_row_is_one_line_of_a_table():
 
 def test_the_page_says_how_it_was_made_and_on_what(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
-        table.here,
+        table.kernel_cache,
         "kernel",
         lambda precision, where: KERNELS["bfloat16" if precision == "auto" else "nnpack"],
     )
@@ -253,7 +258,7 @@ def test_the_page_says_how_it_was_made_and_on_what(monkeypatch: pytest.MonkeyPat
         torch.__version__,
         "kernel nnpack",
         "bfloat16",
-        "yardstick",
+        "baseline",
     ):
         assert word in page
     assert (
@@ -279,17 +284,17 @@ def test_the_exit_status_is_that_of_the_rows_that_gate(name: str, holds: bool | 
 # ---- the command ---------------------------------------------------------------------------------
 
 
-def good(how: How) -> Iterator[Row]:
-    how.say("working")
+def good(options: Options) -> Iterator[Row]:
+    options.say("working")
     yield Row("start", "good", "", "1", True)
 
 
-def bad(how: How) -> Iterator[Row]:
+def bad(options: Options) -> Iterator[Row]:
     yield Row("step", "before", "", "1", True)
     raise RuntimeError("broken")
 
 
-def stopped(how: How) -> Iterator[Row]:
+def stopped(options: Options) -> Iterator[Row]:
     yield Row("loss", "before", "", "1", True)
     raise KeyboardInterrupt
 
@@ -362,16 +367,16 @@ def test_each_row_has_its_name():
 
 
 def test_starting_is_timed(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(program, "STARTS", 1)
-    found = list(program.start(How()))
+    monkeypatch.setattr(program, "REPEATS", 1)
+    found = list(program.start(Options()))
     assert [row.name for row in found] == ["start", "start"]
-    assert all(row.holds is not None for row in found)
+    assert all(row.met is not None for row in found)
 
 
 def test_said_and_taken_are_compared():
     record = {"expected_memory_bytes": 2**30, "expected_seconds": 10.0, "seconds": 12.0}
-    first, second = memory._said("here", memory.Taken(record, int(1.1 * 2**30)))
-    assert (first.holds, second.holds) == (True, False)
+    first, second = memory._prediction_rows("here", memory.MeasuredRun(record, int(1.1 * 2**30)))
+    assert (first.met, second.met) == (True, False)
     assert "+10%" in first.measured
     assert "+20%" in second.measured
 
@@ -380,22 +385,24 @@ def test_said_and_taken_are_compared():
 
 
 @pytest.mark.network
-def test_the_yardstick_is_impasto_on_the_real_network():
-    made = scene.scene(96, style_statistics="gram-relative=0.5,wasserstein=0.5").by("conv2d")
-    with Rival(made) as rival:
-        rival.look_at(made.noisy)
-        found = apart(made.evaluation()(made.noisy), rival.evaluate())
-        assert rival.seconds() > 0
-        searched, seconds = rival.search(3, lambda text: None)
-    assert found.loss < scene.LOSS_APART
-    assert found.gradient < scene.GRADIENT_APART
+def test_the_baseline_is_impasto_on_the_real_network():
+    made = scene.build_scene(96, style_statistics="gram-relative=0.5,wasserstein=0.5").with_kernel(
+        "conv2d"
+    )
+    with BaselineProcess(made) as process:
+        process.set_picture(made.noisy_photo)
+        found = relative_difference(made.evaluation()(made.noisy_photo), process.evaluate())
+        assert process.seconds() > 0
+        searched, seconds = process.search(3, lambda text: None)
+    assert found.loss < scene.LOSS_TOLERANCE
+    assert found.gradient < scene.GRADIENT_TOLERANCE
     assert len(searched.losses) == 3
     assert math.isfinite(seconds)
 
 
 @pytest.mark.network
 def test_the_rows_can_be_measured(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(How, "pairs", 1)
+    monkeypatch.setattr(Options, "pairs", 1)
     monkeypatch.setattr(speed, "STEP_SIDES", (96,))
     monkeypatch.setattr(speed, "STEP_SIDE", 96)
     monkeypatch.setattr(program, "OVERHEAD_SIDE", 64)
@@ -406,12 +413,12 @@ def test_the_rows_can_be_measured(monkeypatch: pytest.MonkeyPatch):
         loss, "SCHEDULE", {"single_scale": False, "schedule_coarsest": 32, "iterations": (2,)}
     )
     monkeypatch.setattr(loss, "LAST", 3)
-    follow = api.Recorder
+    recorder = program.painting.Recorder
     for measure in (speed.step, program.overhead, loss.loss):
-        found = list(measure(How()))
+        found = list(measure(Options()))
         assert found
         assert all(row.measured and "NOT THE SAME" not in row.measured for row in found)
-    assert api.Recorder is follow
+    assert program.painting.Recorder is recorder
 
 
 @pytest.mark.network
@@ -436,8 +443,8 @@ def point(lpips: float, style: float, recipe: str = "draft", strength: str = "50
 def test_the_front_is_what_no_other_point_is_ahead_of():
     gentle, bold, middle = point(0.1, 0.9), point(0.9, 0.1), point(0.4, 0.4)
     behind, beside = point(0.5, 0.5), point(0.4, 0.6)
-    assert quality.front([bold, behind, gentle, beside, middle]) == [gentle, middle, bold]
-    assert quality.front([middle, point(0.4, 0.4)]) == [middle, middle]  # a draw is no lead
+    assert quality.pareto_front([bold, behind, gentle, beside, middle]) == [gentle, middle, bold]
+    assert quality.pareto_front([middle, point(0.4, 0.4)]) == [middle, middle]  # a draw is no lead
 
 
 def test_the_page_and_the_plane_show_every_point(tmp_path: Path):
@@ -454,7 +461,7 @@ def test_the_page_and_the_plane_show_every_point(tmp_path: Path):
     ]  # fmt: skip
     assert [row.endswith("| yes |") for row in rows] == [False, True, True, False, False]
     assert "quality.png" in text
-    quality.plane(found, tmp_path / "plane.png")
+    quality.plot(found, tmp_path / "plane.png")
     assert images.read(tmp_path / "plane.png", max_megapixels=2).size.short_side > 500
 
 
@@ -496,4 +503,4 @@ def test_shares_lie_between_the_ends():
     ]
     for given, expected in (((0, 5), (0, 1)), ((0.8, 1), (1, 0)), ((0.4, 2), (0.5, 0.25))):
         result = sweep.Result({}, record={"seconds": 3}, scores=scores(*given))
-        assert quality._shares(result, ends) == pytest.approx((*expected, 3))
+        assert quality._relative_scores(result, ends) == pytest.approx((*expected, 3))

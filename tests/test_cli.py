@@ -25,7 +25,7 @@ from PIL import Image
 import impasto
 from impasto import events, images
 from impasto.assets import catalogue, museum
-from impasto.cli import display, stylize_command
+from impasto.cli import display, stylize_command, tables
 from impasto.errors import DoesNotFit
 from impasto.networks import weights
 from impasto.recipe import loading, records, values
@@ -659,7 +659,10 @@ def test_a_time_chooses_the_size_and_the_evaluations(
         )
         (size, steps), *_ = stages()
         seconds = 1e-4 * (steps + 1) * np.prod([int(side) for side in size.split("x")])
-        assert 0.7 * values.duration(time) < seconds <= values.duration(time) or time == "1h"
+        assert (
+            0.7 * values.parse_duration(time) < seconds <= values.parse_duration(time)
+            or time == "1h"
+        )
         with Image.open(path) as image:
             assert "{}x{}".format(*image.size) == size
         assert f"stages {size}:{steps}" in err
@@ -733,28 +736,9 @@ def test_another_wish_under_the_same_name_is_a_fresh_start(
 # ---- looking around ------------------------------------------------------------------------------
 
 
-def test_every_option_of_a_recipe_is_in_the_help_once(capsys: Captured):
-    assert run_command("stylize", "--help") == 0
-    shown = re.findall(r"^\W*(--[a-z-]+)", capsys.readouterr().out, flags=re.MULTILINE)
-    own = [
-        "--output",
-        "--overwrite",
-        "--recipe",
-        "--run",
-        "--fresh",
-        "--checkpoint",
-        "--snapshots",
-        "--time",
-        "--no-run",
-        "--json",
-        "--quiet",
-    ]
-    assert sorted(shown) == sorted([*own, *(f"--{name}" for name in options_.options())])
-
-
-@pytest.mark.parametrize("name", [*options_.options()])
+@pytest.mark.parametrize("name", [*options_.recipe_options()])
 def test_every_option_takes_its_own_default(name: str, monkeypatch: pytest.MonkeyPatch):
-    """What the help shows as the default can be typed, and gives the recipe that the default gives."""
+    """The default that the help shows can be typed, and gives the recipe without the option."""
     asked = []
 
     def take(
@@ -763,13 +747,14 @@ def test_every_option_takes_its_own_default(name: str, monkeypatch: pytest.Monke
         asked.append(recipe)
 
     monkeypatch.setattr(stylize_command, "_paint", take)
-    option = options_.options()[name]
+    option = options_.recipe_options()[name]
     typed = (
         [f"--no-{name}" if option.default is True else f"--{name}"]
         if option.is_flag
-        else [f"--{name}", option.text]
+        else [f"--{name}", option.default_text]
     )
-    assert run_command("stylize", *PAIR, *([] if option.is_flag or not option.text else typed)) == 0
+    arguments = [] if option.is_flag or not option.default_text else typed
+    assert run_command("stylize", *PAIR, *arguments) == 0
     assert asked[0] == records.Recipe()
     if option.is_flag:
         assert run_command("stylize", *PAIR, *typed) == 0
@@ -889,10 +874,10 @@ def planned(**more: Any) -> events.Planned:
 
 
 def test_tiles_and_a_disk_are_said_before_the_work():
-    assert "tiles" not in display._sentence(planned()) and "disk" not in display._sentence(
+    assert "tiles" not in display.plan_sentence(planned()) and "disk" not in display.plan_sentence(
         planned()
     )
-    said = display._sentence(planned(tile=256, disk_bytes=1_500_000_000))
+    said = display.plan_sentence(planned(tile=256, disk_bytes=1_500_000_000))
     assert said.startswith("400x300 in tiles of 256 px on cpu, 2 threads [nnpack]")
     assert "about 1 min 46 s and 3.0 GB of 8.0 GB free and 1.5 GB of disk" in said
 
@@ -905,7 +890,7 @@ def test_tiles_and_a_disk_are_in_the_table(capsys: Captured):
         DoesNotFit("That is too much.", "Less."),
     ]
     rows[2] = dataclasses.replace(rows[2], memory_bytes=16 * 10**9)
-    display.plan_table([400, 401, 402, 9000], rows)
+    tables.print_plans([400, 401, 402, 9000], rows)
     lines = capsys.readouterr().out.splitlines()
     assert re.search(r"3\.0 GB +- +whole; stages 400:30$", lines[1].rstrip())
     assert re.search(r"3\.0 GB +1\.5 GB +in tiles of 256 px; stages", lines[2])
@@ -925,4 +910,4 @@ def test_tiles_and_a_disk_are_in_the_table(capsys: Captured):
     ],
 )
 def test_durations_are_said_for_people(seconds: float, text: str):
-    assert display.duration(seconds) == text
+    assert display.duration_text(seconds) == text

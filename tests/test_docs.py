@@ -29,7 +29,7 @@ def test_a_generated_page_is_current(name: str):
 def test_the_recipes_page_names_every_choice_of_a_formula():
     page = (ROOT / "docs" / "recipes.md").read_text("utf-8")
     for option in ("content-scaling", "smooth-measure", "smooth-scaling"):
-        for choice in options_.options()[option].choices:
+        for choice in options_.recipe_options()[option].choices:
             assert f"`{choice}`" in page, choice
     for statistic in get_args(records.Statistic):
         assert f"| `{statistic}` |" in page
@@ -41,7 +41,7 @@ def test_the_readme_names_what_is_there():
         assert name in loading.names() or name == "painted", name
     for link in re.findall(r"\]\(([^)#:]+)\)", readme):
         assert (ROOT / link).exists(), link
-    options = set(options_.options())
+    options = set(options_.recipe_options())
     own = {
         "help",
         "sheet",
@@ -105,6 +105,6 @@ def test_the_readme_shows_the_last_table():
         table.Row(name, what, asked, measured) for name, what, asked, measured, *_ in rows
     )
     readme = (ROOT / "README.md").read_text("utf-8")
-    assert table.within(readme, brief) == readme
+    assert table.replace_table(readme, brief) == readme
     with pytest.raises(ValueError, match="benchmarks"):
-        table.within("nothing", brief)
+        table.replace_table("nothing", brief)

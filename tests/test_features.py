@@ -56,8 +56,7 @@ def agree(found: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
 
 
 @given(
-    st.integers(4, 23),
-    st.integers(4, 23),
+    st.tuples(st.integers(4, 23), st.integers(4, 23)),
     st.sets(st.sampled_from(EVERY[:-1]), min_size=1),
     st.sampled_from(sorted(MODES)),
     st.sampled_from(sorted(POOLINGS)),
@@ -67,14 +66,13 @@ def test_maps_and_gradient_equal_the_plain_ones(
     weights_of: Callable[..., dict[str, Tensor]],
     network_of: Callable[..., Network],
     picture_of: Callable[..., Tensor],
-    height: int,
-    width: int,
+    size: tuple[int, int],
     wanted: set[str],
     padding: str,
     pooling: str,
     seed: int,
 ):
-    picture = picture_of(height, width, seed=seed)
+    picture = picture_of(*size, seed=seed)
     network = network_of(*wanted, padding=padding, pooling=pooling, seed=seed)
     mine, theirs = picture.clone().requires_grad_(), picture.clone().requires_grad_()
     found = network(mine)
@@ -282,7 +280,7 @@ def test_unknown_layers_are_refused_with_a_suggestion(
 def test_maps_that_are_dropped_are_freed(
     network_of: Callable[..., Network], picture_of: Callable[..., Tensor]
 ):
-    """Also where nobody asked for the gradient: a step that failed must not keep its maps for ever."""
+    """Also without a backward pass: a step that failed must not keep its maps alive."""
     network = network_of("relu1_1", "relu3_1")
     maps = network(picture_of(16, 16).requires_grad_())
     watched = [weakref.ref(map) for map in maps.values()]

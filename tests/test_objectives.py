@@ -30,7 +30,7 @@ from impasto.objectives.moments import (
     summarise,
 )
 from impasto.objectives.smooth import MEASURES, Bounds, Smooth
-from impasto.recipe.options import options
+from impasto.recipe.options import recipe_options
 from impasto.storage.tensors import InMemoryTensor, StoredTensor
 
 SCALINGS: tuple[content.Scaling, ...] = get_args(content.Scaling)
@@ -72,9 +72,9 @@ def matrix(features: Tensor) -> Tensor:
 
 
 def test_the_recipe_offers_what_there_is():
-    assert set(SCALINGS) == set(options()["content-scaling"].choices)
+    assert set(SCALINGS) == set(recipe_options()["content-scaling"].choices)
     for name in STATISTICS:
-        assert name in options()["style-statistics"].help
+        assert name in recipe_options()["style-statistics"].help
 
 
 # ---- content -------------------------------------------------------------------------------------
@@ -602,7 +602,7 @@ NEIGHBOURS: dict[str, Callable[[Tensor], float]] = {
 
 
 def test_every_measure_of_smoothness_is_offered_and_has_its_formula_here():
-    assert set(MEASURES) == set(NEIGHBOURS) == set(options()["smooth-measure"].choices)
+    assert set(MEASURES) == set(NEIGHBOURS) == set(recipe_options()["smooth-measure"].choices)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 1), (4, 5)], ids=str)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,12 +18,13 @@ from pydantic import ValidationError
 from impasto.errors import BadRecipe, UnknownName
 from impasto.recipe import loading, records
 from impasto.recipe import options as options_
+from impasto.recipe.fields import Record, setting
 from impasto.recipe.loading import from_json, from_mapping, from_toml, load, with_settings
-from impasto.recipe.options import Option, options
-from impasto.recipe.records import Input, Recipe, Record
-from impasto.recipe.values import duration
+from impasto.recipe.options import Option, recipe_options
+from impasto.recipe.records import Input, Recipe
+from impasto.recipe.values import parse_duration
 
-OPTIONS = options()
+OPTIONS = recipe_options()
 # What names a recipe, and what goes in.
 NOT_OPTIONS = {"version", "name", "summary", "source", "photo", "paintings"}
 
@@ -116,7 +118,7 @@ def test_a_text_holds_every_field():
 
 
 def test_two_orders_of_the_same_layers_are_one_recipe_in_every_respect():
-    """Sums of floats depend on their order, so equal recipes must hold their layers in equal order."""
+    """Sums of floats depend on their order, so equal recipes must order their layers alike."""
     one = with_settings(Recipe(), {"style-layers": {"relu5_1": 1, "relu1_1": 2}})
     other = with_settings(Recipe(), {"style-layers": {"relu1_1": 2, "relu5_1": 1}})
     assert one == other
@@ -251,7 +253,7 @@ def test_what_is_no_amount_of_memory_is_refused(given: Any):
     ],
 )
 def test_a_time_as_one_would_type_it(given: Any, expected: float):
-    assert duration(given) == expected
+    assert parse_duration(given) == expected
 
 
 @pytest.mark.parametrize(
@@ -280,19 +282,19 @@ def test_a_time_as_one_would_type_it(given: Any, expected: float):
 )
 def test_what_is_no_time_is_refused(given: Any):
     with pytest.raises(BadRecipe, match="no length of time") as found:
-        duration(given)
+        parse_duration(given)
     assert repr(given) in found.value.message and "2m" in found.value.hint
 
 
 @pytest.mark.parametrize("given", [0, "0", "0s", "0h0m", "9" * 12])
 def test_no_time_and_eternity_are_refused(given: Any):
     with pytest.raises(BadRecipe, match="no time to paint in"):
-        duration(given)
+        parse_duration(given)
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_default_can_be_typed(name: str):
-    assert with_settings(Recipe(), {name: OPTIONS[name].text}) == Recipe()
+    assert with_settings(Recipe(), {name: OPTIONS[name].default_text}) == Recipe()
 
 
 # ---- hashes --------------------------------------------------------------------------------------
@@ -305,9 +307,10 @@ NOT_OF_THE_PICTURE = {"memory", "max-megapixels", "output-bits", "output-quality
 @pytest.mark.parametrize("name", sorted(OPTIONS.keys() - NOT_OF_THE_PICTURE))
 def test_the_hash_changes_with_every_option(name: str):
     option = OPTIONS[name]
-    low, high = (0.0, 0.0) if option.choices or option.is_flag or isinstance(option.default, str | dict) else (
-        (1, 9) if isinstance(option.default, tuple) else bounds(option)
-    )  # fmt: skip
+    if option.choices or option.is_flag or isinstance(option.default, str | dict):
+        low, high = 0.0, 0.0
+    else:
+        low, high = (1, 9) if isinstance(option.default, tuple) else bounds(option)
     numbers = [int(low) + 1, int(high), (low + high) / 2]
     others = [
         *option.choices,
@@ -407,6 +410,38 @@ def test_help_says_unit_and_range():
     assert "0.05 to 8" in OPTIONS["style-scale"].help
 
 
+def test_a_section_holds_the_settings_of_a_record_but_for_those_of_published_recipes():
+    sections = {name: option.section for name, option in OPTIONS.items()}
+    assert set(sections.values()) == set(options_.SECTIONS)
+    assert sections["size"] == sections["strength"] == "Picture"
+    assert sections["iterations"] == sections["init"] == "Schedule"
+    assert sections["smooth-weight"] == "Smoothness" and sections["solver"] == "Search"
+    published = "Only for published recipes"
+    for name in ("photo-median", "network-scale", "bounds-weight", "solver-pixel-range"):
+        assert sections[name] == published
+
+
+def test_impastos_own_recipes_need_nothing_that_is_marked_as_for_published_ones():
+    for recipe in (recipe for recipe in map(load, loading.names()) if not recipe.source):
+        for name, option in OPTIONS.items():
+            if option.section == options_.PUBLISHED_SECTION:
+                assert option.value_text(recipe) == option.default_text, (recipe.name, name)
+
+
+def test_common_settings_are_not_for_published_recipes():
+    common = [option for option in OPTIONS.values() if option.is_common]
+    assert common and all(option.section != options_.PUBLISHED_SECTION for option in common)
+
+
+def test_choices_of_published_recipes_come_last_and_are_choices():
+    assert OPTIONS["solver"].choices_text == "lbfgs, adam; only for published recipes: sgd"
+    assert OPTIONS["network"].choices_text == "vgg19, vgg16"
+    assert OPTIONS["strength"].choices_text == ""
+    for option in OPTIONS.values():
+        words = option.choices_text.replace("only for published recipes:", "")
+        assert set(re.findall(r"[\w-]+", words)) == {str(choice) for choice in option.choices}
+
+
 def test_choices_flags_and_texts():
     assert OPTIONS["network-pooling"].choices == ("max", "average")
     assert OPTIONS["output-bits"].choices == (8, 16)
@@ -421,7 +456,7 @@ def test_choices_flags_and_texts():
         (7, "7"),
         ("auto", "auto"),
     ):
-        assert Option("x", ("x",), records.setting(default, "Help.")).text == text
+        assert Option("x", ("x",), setting(default, "Help.")).default_text == text
 
 
 # ---- frozen --------------------------------------------------------------------------------------

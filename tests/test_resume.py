@@ -439,9 +439,10 @@ def test_memory_that_runs_out_when_a_run_is_gone_on_with_loses_nothing(
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     callbacks, _ = stop_after(3)
     paint_to(make_inputs(tmp_path), output=out, run=run, callbacks=callbacks)
-    with monkeypatch.context() as patch, pytest.raises(DoesNotFit):
+    with monkeypatch.context() as patch:
         lacking(patch, State, "unpack", OUT)
-        paint_to(make_inputs(tmp_path), output=out, run=run)
+        with pytest.raises(DoesNotFit):
+            paint_to(make_inputs(tmp_path), output=out, run=run)
     assert (
         paint_to(make_inputs(tmp_path), output=out, run=run).pixels.tobytes()
         == whole.pixels.tobytes()
@@ -478,10 +479,8 @@ def test_a_run_that_memory_ran_out_in_is_gone_on_with_where_there_is_more(
 ):
     whole = paint_to(make_inputs(tmp_path))
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    with (
-        monkeypatch.context() as patch,
-        pytest.raises(OutOfMemory if where in ("grow", "make", "move") else NotSaved) as found,
-    ):
+    expected = OutOfMemory if where in ("grow", "make", "move") else NotSaved
+    with monkeypatch.context() as patch:
         if where == "grow":
             lacking(patch, upscale, "upscale_pixels", error)
         elif where == "make":
@@ -492,7 +491,8 @@ def test_a_run_that_memory_ran_out_in_is_gone_on_with_where_there_is_more(
             lacking(patch, images, "from_tensor", error)
         else:
             lacking(patch, images, "save", error, first=3)
-        paint_to(make_inputs(tmp_path), output=out, run=run)
+        with pytest.raises(expected) as found:
+            paint_to(make_inputs(tmp_path), output=out, run=run)
     assert "emory" in found.value.message and "The same command continues" in found.value.hint
     assert out.exists() == (where in ("grow", "make", "move")) and not (run / runs.RECORD).exists()
     if out.exists():
@@ -627,11 +627,13 @@ from impasto.planning import network_choice, speed
 
 torch.set_num_threads(1)
 use_pocket_network(pytest.MonkeyPatch(), Path.cwd())
-pytest.MonkeyPatch().setattr(speed, "measure_speed", lambda *_: speed.Speed((100, 0.0, 1.0), (200, 0.0, 2.0)))
+fixed = speed.Speed((100, 0.0, 1.0), (200, 0.0, 2.0))
+pytest.MonkeyPatch().setattr(speed, "measure_speed", lambda *_: fixed)
 save_random("photo.png", 48, 64)
 save_random("painting.png", 50, 40, seed=1)
-words = ["stylize", "photo.png", "painting.png", "--size", "64", "--schedule-coarsest", "45", "--iterations", "4,5"]
-words += ["--checkpoint", "0", "--solver-history", "3", "--patience", "4", "-q"]
+words = ["stylize", "photo.png", "painting.png", "--size", "64", "--schedule-coarsest", "45"]
+words += ["--iterations", "4,5", "--checkpoint", "0", "--solver-history", "3"]
+words += ["--patience", "4", "-q"]
 
 def paint(output, kill_at):
     child = os.fork()

@@ -254,7 +254,7 @@ def test_reading_that_takes_long_is_said(capsys: Captured, monkeypatch: pytest.M
         return read(*given, **named)
 
     monkeypatch.setattr(images, "read", slow)
-    monkeypatch.setattr(display, "_MOMENT", 0.05)
+    monkeypatch.setattr(display, "_SLOW_SECONDS", 0.05)
     _, _, err = run_stylize(capsys, *PAIR, *OUT, *QUICK, quiet=False)
     assert err.splitlines()[:2] == [
         "Reading photo.png and painting.png.",

@@ -146,17 +146,18 @@ def test_a_kill_and_a_resume_leave_the_same_set(state: int):
         if facts["evaluations"] == state:
             keep(log, tensors, facts)  # type: ignore[arg-type]
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunWriter, "save_state", at_once)
-        paint_to(
-            make_inputs(Path()),
-            output=OUT,
-            run=RUN,
-            snapshots="every=2,5",
-            checkpoint_seconds=0,
-            callbacks=Callbacks(event),
-            fresh=True,
-        )
+        with pytest.raises(Killed):
+            paint_to(
+                make_inputs(Path()),
+                output=OUT,
+                run=RUN,
+                snapshots="every=2,5",
+                checkpoint_seconds=0,
+                callbacks=Callbacks(event),
+                fresh=True,
+            )
     assert list(kept()) == [2, 4, 5, 6]
     (RUN / folder.SNAPSHOTS / f".impasto-{'0' * 16}-{'1' * 16}.part").write_bytes(b"half")
     api.resume(RUN)  # which remembers what was asked for

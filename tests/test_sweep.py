@@ -104,9 +104,15 @@ def test_who_painted_does_not_judge_and_each_scale_has_its_ends():
     swept(network="vgg19,vgg16", size="48,64")
     rows = table()
     assert [(row["network"], row["judge"], row["width"]) for row in rows] == [
-        ("vgg19", "vgg16", "48"), ("vgg16", "vgg19", "48"), ("vgg19", "vgg16", "64"), ("vgg16", "vgg19", "64"),
-        *[("", judge, width) for judge in ("vgg19", "vgg16") for width in ("48", "64") for _ in range(2)],
-    ]  # fmt: skip
+        ("vgg19", "vgg16", "48"),
+        ("vgg16", "vgg19", "48"),
+        ("vgg19", "vgg16", "64"),
+        ("vgg16", "vgg19", "64"),
+        *[("", "vgg19", "48")] * 2,
+        *[("", "vgg19", "64")] * 2,
+        *[("", "vgg16", "48")] * 2,
+        *[("", "vgg16", "64")] * 2,
+    ]
 
 
 def test_the_poster_shows_each_picture_where_its_values_stand(monkeypatch: pytest.MonkeyPatch):
@@ -376,7 +382,7 @@ def test_control_c_ends_a_sweep_in_a_poster(capsys: Captured, monkeypatch: pytes
     assert run_command("sweep", *PAIR, "--strength", "10:90:5", *FAST, "-o", "out") == 130
     out, err = capsys.readouterr()
     assert "Stopping after this step" in err
-    assert "1 of 5 pictures are done. The same command goes on from here." in err
+    assert "1 of 5 pictures are done. The same command continues from here." in err
     assert pictures() == ["strength-10.png"]
     assert out.splitlines()[0] == str(Path("out/poster.png"))
 
@@ -443,7 +449,7 @@ def test_a_bad_request_is_one_sentence_before_any_network(
 def test_more_than_a_hundred_are_painted_where_that_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ):
-    monkeypatch.setattr(sweep.axes, "MOST", 2)
+    monkeypatch.setattr(sweep.grid, "MOST", 2)
     assert run_command("sweep", *PAIR, "--seed", "0:2", *FAST) == 2
     assert "--yes" in capsys.readouterr().err
     assert run_command("sweep", *PAIR, "--seed", "0:2", *FAST, "--yes", "-o", "out") == 0

@@ -13,12 +13,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from impasto.api import explain as explain
     from impasto.api import fetch as fetch
     from impasto.api import museum as museum
     from impasto.api import plan as plan
     from impasto.api import recipes as recipes
+    from impasto.api import report as report
     from impasto.api import resume as resume
     from impasto.api import stylize as stylize
+    from impasto.api import timelapse as timelapse
     from impasto.compare.scoring import compare as compare
     from impasto.errors import BadRequest as BadRequest
     from impasto.errors import Failed as Failed
@@ -40,15 +43,18 @@ _MODULES = {
     "Recipe": "impasto.recipe.records",
     "Session": "impasto.session",
     "compare": "impasto.compare.scoring",
+    "explain": "impasto.api",
     "fetch": "impasto.api",
     "load_recipe": "impasto.images.recipe_source",
     "museum": "impasto.api",
     "plan": "impasto.api",
     "prepare": "impasto.session",
     "recipes": "impasto.api",
+    "report": "impasto.api",
     "resume": "impasto.api",
     "stylize": "impasto.api",
     "sweep": "impasto.sweep.sweep",
+    "timelapse": "impasto.api",
 }
 
 __all__ = [
@@ -60,15 +66,18 @@ __all__ = [
     "Session",
     "__version__",
     "compare",
+    "explain",
     "fetch",
     "load_recipe",
     "museum",
     "plan",
     "prepare",
     "recipes",
+    "report",
     "resume",
     "stylize",
     "sweep",
+    "timelapse",
 ]
 
 

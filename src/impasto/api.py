@@ -7,29 +7,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from impasto import images
 from impasto.assets import catalogue
 from impasto.assets import museum as paintings
 from impasto.errors import BadRequest, CannotResume, CannotWrite, DoesNotFit
-from impasto.events import Callbacks, Event, Planned
+from impasto.events import Callbacks, Event, Planned, Warned
 from impasto.images.opening import Source
 from impasto.images.recipe_source import load_recipe
 from impasto.inputs import Inputs, read_inputs, read_inputs_each
 from impasto.planning.time_budget import TimeBudget
 from impasto.recipe import loading, values
-from impasto.recipe.loading import CHECKPOINT_SECONDS, DEFAULT_RECIPE
+from impasto.recipe.defaults import EXPLAIN_ITERATIONS, EXPLAIN_SIZE
+from impasto.recipe.loading import DEFAULT_RECIPE
 from impasto.recipe.records import Recipe
 from impasto.result import Painting
+from impasto.runs import CHECKPOINT_SECONDS
 from impasto.runs import folder as runs
+from impasto.runs import history as histories
 from impasto.runs import snapshots as snapshot_lists
-from impasto.runs.destination import Target, output_path
+from impasto.runs.destination import Target, beside, check_free, check_outside, output_path
 from impasto.runs.paint import paint
+from impasto.storage.names import expand_home
 
 if TYPE_CHECKING:
     from impasto.assets.museum import Work
+    from impasto.explain.results import Explanation
 
+NetworkName = Literal["vgg19", "vgg16"]
 OnEvent = Callable[[Event], None]
 Cancel = Callable[[], bool]
 
@@ -78,23 +86,11 @@ def stylize(
         BadRequest: something that was given cannot be used; nothing was started.
         Failed: the work was started and could not be finished.
     """
-    budget = None
-    if time is not None:
-        budget = TimeBudget(values.duration(time), frozenset(settings))
-    shots = snapshot_lists.parse(snapshots)
-    file, named = None, True
-    if output is not None:
-        styles = list(style) if isinstance(style, list | tuple) else [style]
-        file, named = output_path(
-            os.fspath(output), _name(content), [_name(source) for source in styles]
-        )
-    elif run is True:
-        raise CannotWrite(
-            "run is True, but there is no output that the folder could be beside.",
-            "Give output, or a folder as run.",
-        )
-    folder = None if run is None or isinstance(run, bool) else Path(run)
-    target = Target(file, folder, run is True, named, overwrite, fresh, shots)
+    file, named = _output_path(output, content, style)
+    target = _target(Target(file, None, False, named, overwrite, fresh), run, snapshots)
+    budget = (
+        TimeBudget(values.parse_duration(time), frozenset(settings)) if time is not None else None
+    )
     callbacks = _callbacks(on_event, cancel)
     inputs = read_inputs(
         content,
@@ -103,13 +99,7 @@ def stylize(
         callbacks.progress,
         any_size=budget is not None and budget.chooses_size,
     )
-    return paint(
-        inputs,
-        target,
-        budget=budget,
-        checkpoint_seconds=checkpoint_seconds,
-        callbacks=callbacks,
-    )
+    return paint(inputs, target, budget, checkpoint_seconds, callbacks)
 
 
 def resume(
@@ -124,7 +114,7 @@ def resume(
         CannotResume: there is no run, it is complete, its photo or painting has changed, or its
             state cannot be read.
     """
-    folder = Path(run)
+    folder = Path(expand_home(run))
     checkpoint = runs.read_checkpoint(folder)
     if checkpoint is None:
         if (folder / runs.RECORD).exists():
@@ -203,6 +193,134 @@ def plan_sizes(
     return plans
 
 
+def explain(
+    content: Source,
+    style: Source | None = None,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    units: Sequence[str] = (),
+    network: NetworkName = "vgg19",
+    size: int = EXPLAIN_SIZE,
+    iterations: int = EXPLAIN_ITERATIONS,
+    seed: int = 0,
+    on_event: OnEvent | None = None,
+    cancel: Cancel | None = None,
+) -> Explanation:
+    """Show what the network sees of a photo and, if one is given, of a painting.
+
+    Args:
+        content, style: as ``stylize`` takes them.
+        output: the folder for pictures, a poster, a page and the figures; None writes nothing.
+        overwrite: replace an explanation that is there.
+        units: channels such as "relu3_1:42"; by default those that the photo activates most.
+        size: long side of the photo in pixels.
+        iterations: evaluations for each picture.
+
+    Raises:
+        BadRequest: something that was given cannot be used.
+        OutOfMemory: memory ran out.
+    """
+    from impasto.explain import output_folder
+    from impasto.explain.explanation import run_experiments
+    from impasto.explain.request import read_request
+
+    callbacks = _callbacks(on_event, cancel)
+    request = read_request(
+        content,
+        style,
+        units=units,
+        network=network,
+        size=size,
+        iterations=iterations,
+        seed=seed,
+        progress=callbacks.progress,
+    )
+    if output is None:
+        explanations = list(run_experiments(request, callbacks))
+        return explanations[-1]
+    folder = output_folder.check(Path(output), overwrite)
+    return output_folder.write(run_experiments(request, callbacks), folder)
+
+
+def report(
+    run: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    overwrite: bool = False,
+    gradients: bool = True,
+    on_event: OnEvent | None = None,
+) -> Path:
+    """Write a page about a run: pictures, loss curves, time, recipe. Return its path.
+
+    Args:
+        run: the run's folder, or the picture beside it.
+        output: the page; the curves are beside it as PNG. By default PICTURE.report.html.
+        overwrite: replace the file that ``output`` names.
+        gradients: compute the gradient norm of each term at pictures of the run.
+
+    Raises:
+        BadRequest: there is no run, or the page cannot be written.
+    """
+    from impasto.runs import report as reports
+
+    callbacks = _callbacks(on_event)
+    history = histories.read(Path(run))
+    target = images.check_file(output or beside(history.folder, ".report.html"), reports.EXTENSIONS)
+    check_outside(target, history.folder)
+    if output is not None:
+        for file in (target, *reports.curve_files(target)):
+            check_free(file, overwrite)
+    reports.write(
+        history,
+        target,
+        gradients=gradients,
+        say=lambda note: callbacks.on_event(Warned(note)),
+        fetch=callbacks.progress,
+    )
+    return target
+
+
+def timelapse(
+    run: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    overwrite: bool = False,
+    fps: int = 24,
+    size: int | None = None,
+    seconds: float | None = None,
+    hold: float = 2.0,
+    on_event: OnEvent | None = None,
+) -> Path:
+    """Make a film of the snapshots of a run. Return its path.
+
+    Args:
+        run: the run's folder, or the picture beside it.
+        output: an .mp4, .gif or .webp; by default PICTURE.mp4, or .webp without PyAV.
+        overwrite: replace the file that ``output`` names.
+        fps: frames per second.
+        size: long side of the frames in pixels; by default the picture's, up to a limit.
+        seconds: the duration before the last picture; by default a frame for each snapshot.
+        hold: seconds for which the last picture stays.
+
+    Raises:
+        BadRequest: there is no run, it has no snapshots, or the film cannot be written.
+    """
+    from impasto.runs import timelapse as films
+
+    history = histories.read(Path(run))
+    default = ".mp4" if films.writes_mp4() else ".webp"
+    target = images.check_file(output or beside(history.folder, default), films.EXTENSIONS)
+    check_outside(target, history.folder)
+    if output is not None:
+        check_free(target, overwrite)
+    films.write_film(history, target, films.Timing(fps, seconds, hold), size)
+    if output is None and default == ".webp":
+        note = f"The film is a WebP, since an MP4 needs PyAV: {films.INSTALL}."
+        _callbacks(on_event).on_event(Warned(note))
+    return target
+
+
 def museum(words: str = "") -> list[Work]:
     """The public-domain paintings that can be named as a style.
 
@@ -230,6 +348,30 @@ def fetch(
 
 def _callbacks(on_event: OnEvent | None, cancel: Cancel | None = None) -> Callbacks:
     return Callbacks(on_event or (lambda event: None), cancel or (lambda: False))
+
+
+def _target(
+    target: Target, run: str | os.PathLike[str] | bool | None, snapshots: str | Iterable[int]
+) -> Target:
+    """The target with its run folder and snapshots."""
+    shots = snapshot_lists.parse(snapshots)
+    if run is True and target.output is None:
+        raise CannotWrite(
+            "run is True, but there is no output that the folder could be beside.",
+            "Give output, or a folder as run.",
+        )
+    folder = None if run is None or isinstance(run, bool) else Path(expand_home(run))
+    return replace(target, run=folder, beside=run is True, snapshots=shots)
+
+
+def _output_path(
+    output: str | os.PathLike[str] | None, content: Source, style: Source | Sequence[Source]
+) -> tuple[Path | None, bool]:
+    """The path of the picture, and whether the caller named it."""
+    if output is None:
+        return None, True
+    styles = list(style) if isinstance(style, list | tuple) else [style]
+    return output_path(os.fspath(output), _name(content), [_name(source) for source in styles])
 
 
 def _name(source: Source) -> str:

@@ -351,7 +351,7 @@ def _check_terms(recipe: Recipe) -> None:
             "The weights of content, style and smoothness are all 0: there is nothing to minimise.",
             "Raise one of them.",
         )
-    if recipe.solver.searches and recipe.solver.clamp == "yes":
+    if recipe.solver.uses_line_search and recipe.solver.clamp == "yes":
         raise BadRecipe(
             "solver-clamp is yes, but a line search follows a straight line and cannot clamp.",
             "Leave --solver-clamp or --solver-line-search out.",

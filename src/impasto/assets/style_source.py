@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from impasto.assets import museum
 from impasto.errors import BadRecipe
-from impasto.storage.names import exists, expanded, is_file
+from impasto.storage.names import exists, expand_home, is_file
 
 _WEIGHT = re.compile(r"\d+(\.\d*)?|\.\d+")
 _PATH = re.compile(r"[/\\]|\.\w{2,5}$")  # a text that is a path, whether the file is there or not
@@ -36,7 +36,7 @@ def parse_style(source: object) -> StyleSource:
         BadRecipe: a weight that is not above 0.
     """
     weight = None
-    if isinstance(source, str) and not exists(expanded(source)):
+    if isinstance(source, str) and not exists(expand_home(source)):
         name, colon, number = source.rpartition(":")
         if colon and name and _WEIGHT.fullmatch(number):
             source, weight = name, float(number)
@@ -53,7 +53,7 @@ def _museum_work(source: object) -> tuple[museum.Work | None, str]:
     """The museum painting that is meant, if any, and a note if the name is ambiguous."""
     if not isinstance(source, str) or not source.strip():
         return None, ""
-    path, named = expanded(source), museum.named(source)
+    path, named = expand_home(source), museum.named(source)
     if is_file(path):
         note = f"{source} is a file here; the museum's painting of that name was not taken."
         return None, note if named else ""

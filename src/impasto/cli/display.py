@@ -1,47 +1,47 @@
-"""What a person sees on standard error while the work goes on: one line before it, a bar during it,
-notes as they come.
-
-It knows events and words; it refuses to know options and exit codes.
-"""
+"""Progress on standard error: one line before the work, a bar during it, warnings as they come."""
 
 from __future__ import annotations
 
 import itertools
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-from rich.table import Column, Table
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TransferSpeedColumn,
+)
 
 from impasto import events
-from impasto.errors import ImpastoError
+from impasto.geometry import Size
 from impasto.recipe.values import bytes_text
 
-if TYPE_CHECKING:
-    from impasto.recipe.records import Recipe
-
-_MOMENT = 0.5  # seconds after which a person should see that something is going on
-_LINE_SECONDS = 20.0  # between two lines of progress where there is no terminal to draw a bar on
+_SLOW_SECONDS = 0.5  # work that takes longer is announced
+_LINE_SECONDS = 20.0  # between two lines of progress where there is no terminal for a bar
 
 
 class Display:
-    """What a person sees on standard error: one line before the work, a bar during it, warnings as
-    they come.
+    """The progress of a command on standard error; nothing of it if ``quiet``.
+
+    ``heading``, where it is not empty, replaces the line with the plan before the work.
     """
 
     def __init__(self, quiet: bool) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.quiet = quiet
-        self.heading = ""  # the line before the work, where it is not what the plan says
+        self.heading = ""
         self._bar: Progress | None = None
-        self._tasks: dict[str, Any] = {}
-        self._work = (0.0, 1.0)  # seconds expected for the stages done, and in all
-        self._begun = self._told = 0.0
+        self._tasks: dict[str, TaskID] = {}
+        self._stages: tuple[tuple[Size, int], ...] = ()
+        self._stage = ""  # the name and the size of the current stage
+        self._expected_seconds = 0.0
+        self._started = self._last_line = 0.0
 
     def __enter__(self) -> Display:
         return self
@@ -51,6 +51,7 @@ class Display:
             self._bar.stop()
 
     def fetch(self, name: str, done: int, total: int) -> None:
+        """Show the progress of a download, in bytes."""
         if self.quiet:
             return
         if self._bar is None:
@@ -70,8 +71,8 @@ class Display:
 
     @contextmanager
     def if_slow(self, line: str) -> Iterator[None]:
-        """Say the line if what is done within takes longer than a moment."""
-        timer = threading.Timer(_MOMENT, self.say, (line,))
+        """Print the line if the work within takes longer than half a second."""
+        timer = threading.Timer(_SLOW_SECONDS, self.say, (line,))
         timer.daemon = True
         timer.start()
         try:
@@ -80,11 +81,13 @@ class Display:
             timer.cancel()
 
     def say(self, line: str) -> None:
+        """Print a line."""
         if not self.quiet:
             self._close()
             self.console.print(line, markup=False)
 
     def event(self, event: events.Event) -> None:
+        """Show what an event of a run means for the progress."""
         if self.quiet:
             return
         if isinstance(event, events.Downloading):
@@ -93,7 +96,7 @@ class Display:
             self.console.print(f"note: {event.message}", markup=False)
         elif isinstance(event, events.Planned):
             self._close()
-            self.console.print(self.heading or _sentence(event), markup=False)
+            self.console.print(self.heading or plan_sentence(event), markup=False)
             self._open(event)
         elif isinstance(event, events.Started):
             self._stage = f"{event.name or 'painting'} {event.size}"
@@ -103,7 +106,7 @@ class Display:
             self._close()
 
     def with_start(self, line: str) -> Callable[[events.Event], None]:
-        """``event``, with a line said before the network is loaded, which takes seconds."""
+        """Return ``event`` with a line printed before the slow loading of the network."""
 
         def on_event(event: events.Event) -> None:
             if isinstance(event, events.InputsChecked):
@@ -113,10 +116,10 @@ class Display:
 
         return on_event
 
-    def _open(self, planned: Any) -> None:
+    def _open(self, planned: events.Planned) -> None:
+        """Start the bar of a run."""
         self._stages = planned.stages
-        self._total = sum(size.pixels * steps for size, steps in planned.stages)
-        self._expected = planned.seconds
+        self._expected_seconds = planned.seconds
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -125,23 +128,24 @@ class Display:
         self._bar = Progress(
             *columns, console=self.console, transient=True, disable=not self.console.is_terminal
         )
-        self._tasks = {"paint": self._bar.add_task("painting", total=self._total, note="")}
+        total = _pixel_steps(self._stages)
+        self._tasks = {"paint": self._bar.add_task("painting", total=total, note="")}
         self._bar.start()
-        self._begun = self._told = time.monotonic()
+        self._started = self._last_line = time.monotonic()
 
-    def _advance(self, event: Any) -> None:
+    def _advance(self, event: events.Stepped) -> None:
+        """Move the bar; where there is no terminal, print a line from time to time."""
         if self._bar is None:
             return
-        done = sum(size.pixels * steps for size, steps in self._stages[: event.stage])
-        done += self._stages[event.stage][0].pixels * event.step
-        left = _left(done / self._total, time.monotonic() - self._begun, self._expected)
-        note = f"loss {event.loss:.4f}  {duration(left)} left"
+        current_size = self._stages[event.stage][0]
+        done = _pixel_steps(self._stages[: event.stage]) + current_size.pixels * event.step
+        share = done / _pixel_steps(self._stages)
+        left = _seconds_left(share, time.monotonic() - self._started, self._expected_seconds)
+        note = f"loss {event.loss:.4f}  {duration_text(left)} left"
         self._bar.update(self._tasks["paint"], completed=done, description=self._stage, note=note)
-        if not self.console.is_terminal and time.monotonic() - self._told > _LINE_SECONDS:
-            self._told = time.monotonic()
-            self.console.print(
-                f"{self._stage}: {done / self._total:.0%} done, {note}", markup=False
-            )
+        if not self.console.is_terminal and time.monotonic() - self._last_line > _LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self.console.print(f"{self._stage}: {share:.0%} done, {note}", markup=False)
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -149,14 +153,19 @@ class Display:
         self._bar, self._tasks = None, {}
 
 
-def _left(share: float, elapsed: float, expected: float) -> float:
-    """Seconds left: the plan's estimate at first, and more and more what this run has shown."""
-    shown = elapsed / share * (1 - share)
-    return share * shown + (1 - share) * max(0.0, expected - elapsed)
+def _pixel_steps(stages: tuple[tuple[Size, int], ...]) -> int:
+    """Return the sum of pixels times steps, which the time is proportional to."""
+    return sum(size.pixels * steps for size, steps in stages)
 
 
-def _sentence(planned: Any) -> str:
-    """The one line before the work."""
+def _seconds_left(share: float, elapsed: float, expected: float) -> float:
+    """Return the seconds left: the plan's estimate at first, later what this run's speed gives."""
+    by_speed = elapsed / share * (1 - share)
+    return share * by_speed + (1 - share) * max(0.0, expected - elapsed)
+
+
+def plan_sentence(planned: events.Planned) -> str:
+    """Return the line before the work: size, device, stages, time and memory."""
     runs = [(stage, len(list(same))) for stage, same in itertools.groupby(planned.stages)]
     stages = " > ".join(
         f"{f'{count} times ' * (count > 1)}{size}:{steps}" for (size, steps), count in runs
@@ -166,95 +175,12 @@ def _sentence(planned: Any) -> str:
     disk = f" and {bytes_text(planned.disk_bytes)} of disk" if planned.disk_bytes else ""
     return (
         f"{planned.size}{tiles} on {planned.device} [{planned.kernel}], stages {stages}, "
-        f"about {duration(planned.seconds)} and {needed} of {free} free{disk}"
+        f"about {duration_text(planned.seconds)} and {needed} of {free} free{disk}"
     )
 
 
-def plan_table(sizes: Sequence[int], found: Sequence[events.Planned | ImpastoError]) -> None:
-    """What each size would take, as a table on standard output."""
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    right = {"justify": "right", "no_wrap": True}
-    columns = [Column(name, **right) for name in ("size", "megapixels", "time", "memory", "disk")]  # type: ignore[arg-type]
-    table = Table(*columns, "how", box=None, pad_edge=False, header_style="bold")
-    first = next((one for one in found if isinstance(one, events.Planned)), None)
-    for side, one in zip(sizes, found, strict=True):
-        if not isinstance(one, events.Planned):
-            table.add_row(f"{side or 'own'}", "", "", "", "", str(one))
-            continue
-        stages = " > ".join(f"{size.long_side}:{steps}" for size, steps in one.stages)
-        how = f"in tiles of {one.tile} px" if one.tile else "whole"
-        fits = "" if one.memory_bytes <= one.free_bytes else ", more than is free"
-        disk = bytes_text(one.disk_bytes) if one.disk_bytes else "-"
-        memory = bytes_text(one.memory_bytes)
-        mega = f"{one.size.pixels / 1e6:.2f}"
-        table.add_row(
-            str(one.size),
-            mega,
-            duration(one.seconds),
-            memory,
-            disk,
-            f"{how}{fits}; stages {stages}",
-        )
-    console.print(table)
-    if first is not None:
-        free = bytes_text(first.free_bytes)
-        console.print(f"\nOn {first.device} [{first.kernel}], {free} of memory free.", markup=False)
-
-
-RECIPE_COLUMNS = ("name", "network", "content", "style", "solver", "size: evaluations", "source")
-
-
-def recipe_row(recipe: Recipe) -> tuple[str, ...]:
-    """What a recipe compares, searches with and paints, in a few words for each of
-    ``RECIPE_COLUMNS``.
-    """
-    network, solver, counts = recipe.network, recipe.solver, recipe.schedule.iterations
-    pooling = " average" if network.pooling == "average" else ""
-    size = {"long": f"{recipe.size}", "short": f"short {recipe.size}"}.get(
-        recipe.side, f"{recipe.size} {recipe.side}"
-    )
-    return (
-        recipe.name,
-        f"{network.name}{pooling}",
-        " ".join(recipe.content.layers),
-        f"{' '.join(recipe.style.statistics)}, {len(recipe.style.layers)} layers",
-        solver.name if solver.name == "lbfgs" else f"{solver.name} {solver.rate:.2g}",
-        f"{size if recipe.size else 'own'}: {' '.join(map(str, counts))}",
-        recipe.source,
-    )
-
-
-def recipe_table(recipes: Sequence[Recipe]) -> None:
-    """The recipes on standard output: the house's with what they are for, the published systems'
-    with what they do.
-    """
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    house = Table(
-        Column("name", no_wrap=True),
-        "what it is for",
-        box=None,
-        pad_edge=False,
-        header_style="bold",
-    )
-    first, *others = RECIPE_COLUMNS
-    published = Table(
-        Column(first, no_wrap=True), *others, box=None, pad_edge=False, header_style="bold"
-    )
-    for recipe in recipes:
-        if recipe.source:
-            published.add_row(*recipe_row(recipe))
-        else:
-            house.add_row(recipe.name, recipe.summary)
-    console.print(house)
-    console.print(
-        "\nPublished systems; `impasto recipes NAME` prints one, docs/recipes.md says what was "
-        "kept and what was mended.\n"
-    )
-    console.print(published)
-
-
-def duration(seconds: float) -> str:
-    """ "45 s", "3 min 20 s", "1 h 05 min"."""
+def duration_text(seconds: float) -> str:
+    """Return a duration as "45 s", "3 min 20 s" or "1 h 05 min"."""
     whole = round(seconds)
     if whole < 100:
         return f"{whole} s"

@@ -1,16 +1,15 @@
-"""The command ``impasto explain``: its options, and what is done for them.
-
-It knows words for people; it refuses to know what the network sees.
-"""
+"""The command ``impasto explain``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from impasto.cli.options import Output, Overwrite
+from cyclopts import Parameter
+
+from impasto.cli.parameters import Output, Switch
 from impasto.cli.terminal import stopping
-from impasto.recipe import loading
+from impasto.recipe.defaults import EXPLAIN_ITERATIONS, EXPLAIN_SIZE
 from impasto.storage.names import json_text
 
 USAGE = "Usage: impasto explain PHOTO [STYLE] [OPTIONS]"
@@ -22,53 +21,54 @@ def explain(
     /,
     *,
     output: Output = None,
-    overwrite: Overwrite = False,
-    unit: tuple[str, ...] = (),
-    size: int = loading.EXPLAIN_SIZE,
+    overwrite: Switch = False,
+    unit: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
+    size: int = EXPLAIN_SIZE,
     network: Literal["vgg19", "vgg16"] = "vgg19",
-    iterations: int = loading.EXPLAIN_ITERATIONS,
+    iterations: int = EXPLAIN_ITERATIONS,
     seed: int = 0,
     json: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Show what the network sees of a photo and a painting: a poster, a page and all pictures in a
-    folder.
+    """Show what the network sees in a photo and a painting: a folder with a poster, a page and all
+    pictures.
 
     :param photo: The photo.
-    :param style: A painting: a file, or a name from `impasto museum`. Without it what is about
-    style is left out.
+    :param style: A painting: a file or a museum name. Without it the part about style is left out.
     :param output: The folder. [default: PHOTO-STYLE-explained]
     :param overwrite: Replace the explanation in the folder that --output names.
-    :param unit: A channel to look for, such as relu3_1:42; may be repeated. [default: those the
-    photo speaks to most]
-    :param size: Long side in pixels in which the photo is looked at.
-    :param network: The network that looks.
-    :param iterations: Steps of the search for each picture.
-    :param seed: Number that decides every random choice.
+    :param unit: A channel to visualize, such as relu3_1:42; repeatable. [default: the most active]
+    :param size: Long side in pixels at which the network sees the photo.
+    :param network: The network to explain.
+    :param iterations: Optimization steps for each picture.
+    :param seed: Seed of every random choice.
     :param json: Print the figures as one JSON object.
-    :param quiet: Print the path alone.
+    :param quiet: Print the path only.
     """
     from impasto import api
     from impasto.cli.display import Display
-    from impasto.explain import experiments
-    from impasto.explain import folder as exhibit
-    from impasto.runs.destination import default_name, free
+    from impasto.explain import output_folder
+    from impasto.runs.destination import default_name, free_path
 
+    default = Path(default_name(photo, [style] if style else [], "-explained"))
+    folder = (output or free_path(default)).absolute()
     with Display(quiet) as display, stopping() as stop:
-        watch = api.Watch(event=display.event, fetch=display.fetch, stop=stop)
-        asked = experiments.question(
+        explanation = api.explain(
             photo,
             style,
+            output=folder,
+            overwrite=overwrite,
             units=unit,
             network=network,
             size=size,
             iterations=iterations,
             seed=seed,
-            watch=watch,
+            on_event=display.event,
+            cancel=stop,
         )
-        made_up = Path(default_name(photo, [style] if style else [], "-explained"))
-        folder = exhibit.check(output or free(made_up), overwrite)
-        found = exhibit.write(experiments.explain(asked, watch), folder)
-    print(json_text(exhibit.values(found)) if json else folder / exhibit.PAGE)
-    if found.done < found.planned and stop():
+    if json:
+        print(json_text(output_folder.to_dict(explanation)))
+    else:
+        print(folder / output_folder.PAGE)
+    if explanation.done < explanation.planned and stop():
         stop.exit()

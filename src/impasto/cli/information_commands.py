@@ -1,17 +1,18 @@
-"""The commands that look around and judge: ``compare``, ``museum``, ``recipes``, ``fetch``,
-``licenses`` and ``doctor``.
-
-They print what other rooms have found, and refuse to know how it is found.
-"""
+"""The commands ``compare``, ``museum``, ``recipes``, ``fetch``, ``licenses`` and ``doctor``."""
 
 from __future__ import annotations
 
 import sys
-from typing import Literal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from impasto.cli.options import File, Overwrite
+from impasto.cli.parameters import File, Switch
 from impasto.recipe import loading
 from impasto.storage.names import json_text
+
+if TYPE_CHECKING:
+    from impasto.assets.museum import Work
 
 
 def compare(
@@ -23,40 +24,37 @@ def compare(
     json: bool = False,
     csv: bool = False,
 ) -> None:
-    """Judge finished pictures by networks that did not paint them, between the photo and the
-    painting as ends of the scale.
+    """Score finished pictures with networks that did not paint them, on a scale from the photo to
+    the painting.
 
     :param results: The pictures.
-    :param content: The photo they were painted from. [default: what the pictures say]
-    :param style: The painting: a file, or a name from `impasto museum`. [default: what the pictures
-    say]
-    :param judge: The network that judges style and content. [default: the one that did not paint]
-    :param size: Long side in which the networks look. [default: the pictures' own, up to 1024]
+    :param content: The photo they were painted from. [default: as recorded in the pictures]
+    :param style: The painting: a file or a museum name. [default: as recorded in the pictures]
+    :param judge: The network that scores style and content. [default: the one that did not paint]
+    :param size: Long side at which the networks see the pictures. [default: their own, up to 1024]
     :param json: Print one JSON object.
     :param csv: Print comma-separated values.
     """
     from rich.console import Console
 
     from impasto.cli.display import Display
-    from impasto.compare import scoring
-    from impasto.compare import table as report
+    from impasto.compare import scoring, table
 
     with Display(quiet=json or csv) as display:
-        found = scoring.compare(
+        comparison = scoring.compare(
             results, content, style, judge=judge, size=size or scoring.LARGEST, fetch=display.fetch
         )
     if json or csv:
         print(
-            json_text(report.as_values(found)) if json else report.as_csv(found),
+            json_text(table.as_values(comparison)) if json else table.as_csv(comparison),
             end="\n" if json else "",
         )
         return
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(report.table(found))
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    console.print(table.table(comparison))
 
 
-def museum(
-    *words: str, sheet: File = None, overwrite: Overwrite = False, json: bool = False
-) -> None:
+def museum(*words: str, sheet: File = None, overwrite: Switch = False, json: bool = False) -> None:
     """List the public-domain paintings that can be named as a style.
 
     :param words: Only those with all of these words in name, title, artist or date.
@@ -64,57 +62,57 @@ def museum(
     :param overwrite: Replace the file that --sheet names, if there is one.
     :param json: Print a JSON list.
     """
+    from impasto.assets import museum as gallery
+
+    paintings = gallery.search(" ".join(words)) if words else list(gallery.all_paintings())
+    if not paintings:
+        gallery.find(" ".join(words))  # raises UnknownName with the nearest names
+    if sheet is not None:
+        _save_museum_sheet(paintings, sheet, overwrite)
+    elif json:
+        fields = ("title", "artist", "date", "year", "kind", "medium", "credit", "licence")
+        rows = [
+            {"name": work.slug, **{name: getattr(work, name) for name in fields}}
+            for work in paintings
+        ]
+        print(json_text(rows))
+    else:
+        _print_museum_table(paintings)
+
+
+def _save_museum_sheet(paintings: Sequence[Work], sheet: Path, overwrite: bool) -> None:
+    """Draw the paintings with their names into one picture file, and print its path."""
+    from impasto import images
+    from impasto.cli.display import Display
+    from impasto.runs.destination import check_free
+
+    target = images.check_output(sheet)
+    check_free(target, overwrite)
+    with Display(quiet=False) as display:
+        pictures = [
+            (work.read(progress=display.fetch), f"{work.slug}  {work.artist}") for work in paintings
+        ]
+    columns = min(8, len(paintings))
+    images.save(target, images.contact_sheet(pictures, columns=columns, cell=220))
+    print(target)
+
+
+def _print_museum_table(paintings: Sequence[Work]) -> None:
+    """Print the paintings with name, artist, title and date."""
     from rich.console import Console
     from rich.table import Column, Table
 
-    from impasto.assets import museum as gallery
-
-    found = gallery.search(" ".join(words)) if words else list(gallery.all_paintings())
-    if not found:
-        gallery.find(" ".join(words))  # says so, with the nearest names
-    if sheet is not None:
-        from impasto import images
-        from impasto.cli.display import Display
-        from impasto.runs.destination import check_free
-
-        target = images.check_output(sheet)
-        check_free(target, overwrite)
-        with Display(quiet=False) as display:
-            pictures = [
-                (work.read(progress=display.fetch), f"{work.slug}  {work.artist}") for work in found
-            ]
-        images.save(target, images.contact_sheet(pictures, columns=min(8, len(found)), cell=220))
-        print(target)
-        return
-    if json:
-        told = ("title", "artist", "date", "year", "kind", "medium", "credit", "licence")
-        print(
-            json_text(
-                [
-                    {"name": work.slug, **{name: getattr(work, name) for name in told}}
-                    for work in found
-                ]
-            )
-        )
-        return
-    table = Table(
-        Column("name", no_wrap=True),
-        "artist",
-        "title",
-        "date",
-        box=None,
-        pad_edge=False,
-        header_style="bold",
-    )
-    for work in found:
+    name = Column("name", no_wrap=True)
+    table = Table(name, "artist", "title", "date", box=None, pad_edge=False, header_style="bold")
+    for work in paintings:
         table.add_row(work.slug, work.artist, work.title, work.date)
     Console(width=None if sys.stdout.isatty() else 200).print(table)
-    number = "1 painting" if len(found) == 1 else f"{len(found)} paintings"
+    number = "1 painting" if len(paintings) == 1 else f"{len(paintings)} paintings"
     print(f"\n{number}, The Metropolitan Museum of Art, Open Access (CC0).")
 
 
 def recipes_(name: str = "") -> None:
-    """List the recipes, the house's own and those of published systems, or print one as TOML.
+    """List the recipes, Impasto's own and those of published systems, or print one as TOML.
 
     :param name: A recipe's name, a recipe file, or a picture painted by Impasto.
     """
@@ -123,15 +121,15 @@ def recipes_(name: str = "") -> None:
 
         print(load_recipe(name, {}).to_toml(), end="")
         return
-    from impasto.cli.display import recipe_table
+    from impasto.cli.tables import print_recipes
 
-    recipe_table([loading.load(each) for each in loading.names()])
+    print_recipes([loading.load(recipe) for recipe in loading.names()])
 
 
 def fetch(*, to: File = None) -> None:
-    """Fetch every network and the museum ahead of time.
+    """Download every network and the museum's paintings ahead of time.
 
-    :param to: Into this folder; with IMPASTO_CACHE set to it, a machine without network can paint.
+    :param to: Folder for the files. A machine without network paints with IMPASTO_CACHE set to it.
     """
     from impasto.assets import catalogue
     from impasto.cli.display import Display
@@ -142,7 +140,7 @@ def fetch(*, to: File = None) -> None:
 
 
 def licenses() -> None:
-    """Say where every fetched file comes from and on what terms."""
+    """List where every downloaded file comes from and on what terms."""
     from impasto.assets import catalogue
 
     for asset in catalogue.ASSETS.values():
@@ -154,7 +152,7 @@ def licenses() -> None:
 
 
 def doctor() -> None:
-    """Say what is here, and the command that mends what is not."""
+    """Check the installation, and print a command for everything that is missing."""
     from impasto.cli import diagnosis
 
     findings = diagnosis.examine()

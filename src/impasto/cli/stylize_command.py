@@ -1,28 +1,30 @@
-"""The commands that paint: ``stylize`` with options made from the recipe's own fields, ``plan``,
-``resume`` and ``demo``.
-
-They check, say what will be done, paint and say where it is. They refuse to know how a picture is
-painted.
-"""
+"""The commands that paint: ``stylize``, ``plan``, ``resume`` and ``demo``."""
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
-from cyclopts import Group
+from cyclopts import Parameter
 
-from impasto.cli.options import Folder, Output, Overwrite, as_path, option, setting
+from impasto.cli.parameters import (
+    File,
+    Folder,
+    Output,
+    Quiet,
+    Switch,
+    Text,
+    add_recipe_options,
+)
 from impasto.cli.terminal import Stop, stopping, time_of_start
 from impasto.errors import BadPicture
 from impasto.events import Callbacks
-from impasto.recipe import loading, options, records, values
-from impasto.runs.snapshots import check_kept, parse
+from impasto.recipe import loading, records, values
+from impasto.runs import CHECKPOINT_SECONDS
+from impasto.runs.snapshots import parse
 from impasto.storage.names import json_text
 
 if TYPE_CHECKING:
@@ -33,59 +35,108 @@ if TYPE_CHECKING:
 
 SAMPLE = "wheat-field-with-cypresses"  # the painting of the demo
 USAGE = "Usage: impasto stylize PHOTO STYLE [STYLE...] [OPTIONS]"
-_PAINT = Group("What to paint", sort_key=0)
-_RECIPE = Group(
-    "The recipe",
-    help="Every field has the value that --recipe gives it, or the default shown.",
-    sort_key=2,
+_SETTINGS_HELP = "Every setting has the value that --recipe gives it, or the default shown."
+
+
+@dataclass(frozen=True)
+class StylizeOptions:
+    """The options of ``stylize`` that are not settings of the recipe.
+
+    :param output: Where the picture goes: a file, or a folder. [default: PHOTO-STYLE.png]
+    :param overwrite: Replace the picture that is there; otherwise it is kept.
+    :param recipe: A name from `impasto recipes`, a .toml file, or a picture painted by Impasto.
+    :param time: Paint the best picture in this time, such as 2m: chooses size and iterations.
+    :param run: Folder of the run's log. [default: beside the picture]
+    :param no_run: Keep no log.
+    :param fresh: Start over, even where the same picture is finished or was begun.
+    :param json: Print one JSON object at the end.
+    :param quiet: Print the path only.
+    """
+
+    output: Annotated[Text, Parameter(name=["--output", "-o"])] = ""
+    overwrite: Switch = False
+    recipe: str = loading.DEFAULT_RECIPE
+    time: Text = ""
+    run: File = None
+    no_run: Switch = False
+    fresh: Switch = False
+    json: Switch = False
+    quiet: Quiet = False
+
+
+@dataclass(frozen=True)
+class StateOptions:
+    """What a run saves while it goes on.
+
+    :param checkpoint: Seconds between two saved states of the run; 0 saves after each step.
+    :param snapshots: Evaluations after which the run's folder keeps the picture: 100 or every=50.
+    """
+
+    checkpoint: float = CHECKPOINT_SECONDS
+    snapshots: Text = ""
+
+
+_STYLES_HELP = (
+    "A painting: a file, or a name from `impasto museum`. Several are blended, with weights as in "
+    "irises:0.7 other.jpg:0.3."
 )
+_OPTIONS, _STATE_OPTIONS = StylizeOptions(), StateOptions()  # where none are typed
+
+
+def stylize_command(*, only_common: bool) -> Callable[..., None]:
+    """Return ``stylize`` with an option for each setting; see ``add_recipe_options``."""
+    more = " `impasto stylize --help-all` shows every setting." if only_common else ""
+    return add_recipe_options(
+        _stylize, only_common=only_common, help=_SETTINGS_HELP + more, rare=["state"]
+    )
 
 
 def _stylize(
-    photo: str,
-    style: tuple[str, ...],
-    *,
-    output: str,
-    overwrite: bool,
-    recipe: str,
-    run: Path | None,
-    no_run: bool,
-    json_: bool,
-    quiet: bool,
-    fresh: bool,
-    checkpoint: float,
-    time: str,
-    snapshots: str,
+    photo: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    /,
+    *style: Annotated[str, Parameter(help=_STYLES_HELP)],
+    options: Annotated[StylizeOptions, Parameter(name="*")] = _OPTIONS,
+    state: Annotated[StateOptions, Parameter(name="*")] = _STATE_OPTIONS,
     **settings: Any,
 ) -> None:
+    """Paint a photo in the style of one or more paintings.
+
+    :param photo: The photo; - reads it from standard input.
+    """
     from impasto.images.recipe_source import load_recipe
     from impasto.planning.time_budget import TimeBudget
     from impasto.runs.destination import Target, output_path
 
-    shots = parse(snapshots)
-    check_kept(shots, not no_run)
-    given = {name: value for name, value in settings.items() if value is not None}
-    chosen = load_recipe(recipe, given)
-    file, named = output_path(output, photo, style)
-    folder = None if no_run else run
-    target = Target(file, folder, not no_run, named, overwrite, fresh, shots)
+    snapshots = parse(state.snapshots)
+    recipe = load_recipe(options.recipe, settings)
+    file, named = output_path(options.output, photo, style)
+    target = Target(
+        file,
+        run=None if options.no_run else options.run,
+        beside=not options.no_run,
+        named=named,
+        overwrite=options.overwrite,
+        fresh=options.fresh,
+        snapshots=snapshots,
+    )
     budget = None
-    if time:
-        budget = TimeBudget(values.duration(time), frozenset(given), time_of_start())
+    if options.time:
+        seconds = values.parse_duration(options.time)
+        budget = TimeBudget(seconds, frozenset(settings), time_of_start())
     _paint(
         _stdin() if photo == "-" else photo,
         list(style),
-        chosen,
+        recipe,
         target,
-        as_json=json_,
-        quiet=quiet,
+        as_json=options.json,
+        quiet=options.quiet,
         budget=budget,
-        checkpoint_seconds=checkpoint,
+        checkpoint_seconds=state.checkpoint,
     )
 
 
 def _stdin() -> BinaryIO:
-    """Standard input, which the photo is read from."""
+    """Return standard input, from which the photo is read."""
     if sys.stdin is None:
         raise BadPicture(
             "Standard input is closed: there is no photo in it.", "Give the photo's file."
@@ -102,9 +153,9 @@ def _paint(
     as_json: bool,
     quiet: bool,
     budget: TimeBudget | None = None,
-    checkpoint_seconds: float = loading.CHECKPOINT_SECONDS,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Path:
-    """Check, say what will be done, paint, and say where the picture is."""
+    """Check, print the plan, paint, and print where the picture is."""
     from impasto.cli.display import Display
 
     names = f"{photo if isinstance(photo, str) else 'the photo'} and {', '.join(styles)}"
@@ -132,9 +183,7 @@ def _paint(
 
 
 def _tell(painting: Painting, as_json: bool, stop: Stop) -> Path:
-    """The last line: where the picture is, or the whole record. The program ends with it where the
-    run was stopped.
-    """
+    """Print the path of the picture or the record of the run; exit if the run was stopped."""
     output = painting.record["output"]
     if as_json or output:
         print(json_text(painting.record) if as_json else output)
@@ -143,164 +192,63 @@ def _tell(painting: Painting, as_json: bool, stop: Stop) -> Path:
     return Path(output)
 
 
-def stylize_command() -> Callable[..., None]:
-    """``stylize`` with one option for each setting of a recipe, made from the fields themselves."""
-
-    def stylize(*args: Any, **kwargs: Any) -> None:
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        named = dict(bound.arguments)
-        _stylize(named.pop("photo"), named.pop("style"), **named)
-
-    own = partial(option, group=_PAINT)
-
-    def flag(field: str, help: str, *names: str) -> inspect.Parameter:
-        return own(field, bool, False, help, name=names, negative="", show_default=False)
-
-    nothing = inspect.Parameter.empty
-    photo = own(
-        "photo",
-        str,
-        nothing,
-        "The photo; - reads it from standard input.",
-        allow_leading_hyphen=True,
-    )
-    photo = photo.replace(kind=inspect.Parameter.POSITIONAL_ONLY)
-    styles = own(
-        "style",
-        str,
-        nothing,
-        "A painting: a file, or a name from `impasto museum`; several are blended, irises:0.7 "
-        "other.jpg:0.3 by weights.",
-    )
-    parameters = [
-        photo,
-        styles.replace(kind=inspect.Parameter.VAR_POSITIONAL),
-        own(
-            "output",
-            str,
-            "",
-            "Where the picture goes: a file, or a folder. [default: PHOTO-STYLE.png]",
-            name=["--output", "-o"],
-            show_default=False,
-        ),
-        flag(
-            "overwrite", "Replace the picture that is there; otherwise it is kept.", "--overwrite"
-        ),
-        own(
-            "recipe",
-            str,
-            loading.DEFAULT_RECIPE,
-            "A name from `impasto recipes`, a .toml file, or a picture painted by Impasto.",
-        ),
-        own(
-            "run",
-            Path | None,
-            None,
-            "Folder of the run's log. [default: beside the picture]",
-            converter=as_path,
-        ),
-        flag("fresh", "Paint anew what is finished or was begun with the same recipe.", "--fresh"),
-        own(
-            "checkpoint",
-            float,
-            loading.CHECKPOINT_SECONDS,
-            "Seconds between two saved states of the run; 0: each step.",
-        ),
-        own(
-            "snapshots",
-            str,
-            "",
-            "Keep the picture after these evaluations, such as 100,300 or every=50, in the "
-            "run's folder.",
-        ),
-        own(
-            "time",
-            str,
-            "",
-            "Paint the best picture in this time, such as 2m; size and iterations are "
-            "chosen for it.",
-        ),
-        flag("no_run", "Keep no log.", "--no-run"),
-        flag("json_", "Print one JSON object at the end.", "--json"),
-        flag("quiet", "Print the path alone.", "--quiet", "-q"),
-    ]
-    parameters += [_setting(one) for one in options.options().values()]
-    signature = inspect.Signature(parameters)
-    stylize.__signature__ = signature  # type: ignore[attr-defined]
-    stylize.__doc__ = "Paint a photo in the style of one or more paintings."
-    return stylize
-
-
-def _setting(one: options.Option) -> inspect.Parameter:
-    """How a setting reads on the command line: a flag, a choice, or text that the recipe itself
-    checks.
-    """
-    kind: Any = bool if one.is_flag else Literal[one.choices] if one.choices else Value
-    return setting(one, kind, _RECIPE, one.text if one.default is not False else "")
-
-
-class Value(str):
-    """A value as it was typed: the recipe checks it, with the same words for every door."""
-
-
 def plan(
     photo: str,
     /,
     *style: str,
-    size: tuple[int, ...] = (),
+    size: Annotated[tuple[int, ...], Parameter(show_default=False)] = (),
     recipe: str = loading.DEFAULT_RECIPE,
-    memory: str = "",
+    memory: Text = "",
     precision: Literal["auto", "float32", "bfloat16"] | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] | None = None,
     json: bool = False,
 ) -> None:
-    """Say what painting would take at several sizes, in time, memory and disk, without painting.
+    """Estimate the time, memory and disk that painting takes at several sizes, without painting.
 
     :param photo: The photo.
     :param style: A painting: a file, or a name from `impasto museum`.
-    :param size: Long sides in pixels, 0 for the photo's own. [default: 512, 1024, 2048, 4096 and
-    the photo's own]
+    :param size: Long sides in pixels, 0 for the photo's own. [default: 512, 1024, 2048, 4096, 0]
     :param recipe: A name from `impasto recipes`, a .toml file, or a picture painted by Impasto.
     :param memory: Most memory to use, such as 4GB.
-    :param precision: Numbers between layers.
-    :param device: Where to compute.
+    :param precision: Number format between layers.
+    :param device: Device to compute on.
     :param json: Print a JSON list.
     """
     from impasto import api, events
-    from impasto.cli.display import Display, plan_table
+    from impasto.cli.display import Display
+    from impasto.cli.tables import print_plans
     from impasto.images.recipe_source import load_recipe
 
     settings = {"memory": memory or None, "precision": precision, "device": device}
     chosen = load_recipe(
         recipe, {name: value for name, value in settings.items() if value is not None}
     )
-    asked = tuple(dict.fromkeys(size)) or (512, 1024, 2048, 4096, 0)
+    sizes = tuple(dict.fromkeys(size)) or (512, 1024, 2048, 4096, 0)
     with (
         Display(quiet=False) as display,
         display.if_slow("Reading the pictures and timing this machine."),
     ):
-        found = api.plan_sizes(photo, list(style), asked, chosen, on_event=display.event)
+        plans = api.plan_sizes(photo, list(style), sizes, chosen, on_event=display.event)
     if json:
         rows = [
-            events.to_dict(one)
-            if isinstance(one, events.Planned)
-            else {"asked_size": side, "error": str(one)}
-            for side, one in zip(asked, found, strict=True)
+            events.to_dict(plan)
+            if isinstance(plan, events.Planned)
+            else {"asked_size": side, "error": str(plan)}
+            for side, plan in zip(sizes, plans, strict=True)
         ]
         print(json_text(rows))
     else:
-        plan_table(asked, found)
-    if not any(isinstance(one, events.Planned) for one in found):
+        print_plans(sizes, plans)
+    if not any(isinstance(plan, events.Planned) for plan in plans):
         sys.exit(2)
 
 
 def resume(run: Folder, /, *, json: bool = False, quiet: bool = False) -> None:
-    """Go on with a run that was stopped or killed.
+    """Continue a run that was stopped or killed.
 
     :param run: The run's folder, such as painted.png.run.
     :param json: Print one JSON object at the end.
-    :param quiet: Print the path alone.
+    :param quiet: Print the path only.
     """
     from impasto import api
     from impasto.cli.display import Display
@@ -310,7 +258,7 @@ def resume(run: Folder, /, *, json: bool = False, quiet: bool = False) -> None:
     _tell(painting, json, stop)
 
 
-def demo(*, output: Output = None, overwrite: Overwrite = False, json: bool = False) -> None:
+def demo(*, output: Output = None, overwrite: Switch = False, json: bool = False) -> None:
     """Paint a sample photo in the style of a Van Gogh, to see that everything works.
 
     :param output: Where the picture goes. [default: impasto-demo.png]

@@ -1,4 +1,4 @@
-"""What commands share at the terminal: Ctrl-C as a wish, complaints, and values as JSON."""
+"""What commands share at the terminal: error messages, any file name, Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 
-def complain(message: str, hint: str) -> None:
-    """Say what went wrong, and what to do."""
+def print_error(message: str, hint: str = "") -> None:
+    """Print what went wrong and what to do about it, on standard error."""
     print(f"impasto: {message}", file=sys.stderr)
     if hint:
         print(f"  {hint}", file=sys.stderr)
 
 
-def speak_any_name() -> None:
-    """Let standard output and error take every text: a name that is not UTF-8 as its bytes, other
-    letters as they can.
+def set_up_streams() -> None:
+    """Make standard output and error accept every text.
+
+    Bytes of a file name that are not UTF-8 are written as they are, and letters that the encoding
+    lacks as question marks. A closed stream is replaced by one that discards its text.
     """
     codecs.register_error("impasto", _name_or_question_mark)
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (it was closed: nobody wants to hear it)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (open until the program ends)
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -39,13 +41,11 @@ def _name_or_question_mark(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.lookup_error("replace")(error)
 
 
-_LONGEST_START = 10.0  # seconds from the start of a program to its first line; more is no start
+_LONGEST_START = 10.0  # seconds from the start of a process to its main function; more is wrong
 
 
 def time_of_start() -> float:
-    """When the command was given, by ``time.monotonic()``: the start of the process where the
-    system tells it, or now.
-    """
+    """Return when the process started, by ``time.monotonic()``; now where the system hides it."""
     now = time.monotonic()
     try:
         with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
@@ -57,16 +57,17 @@ def time_of_start() -> float:
 
 
 def discard_output() -> None:
-    """Send the rest of standard output nowhere, so that the interpreter does not fail on it as it
-    ends.
+    """Redirect the rest of standard output to nowhere.
+
+    Otherwise the interpreter fails on it once more as it ends.
     """
-    with suppress(OSError, ValueError):  # ValueError: it is closed, or no file
+    with suppress(OSError, ValueError):  # ValueError: it is closed, or not a file
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
 
 
 class Stop:
-    """Whether the user, or the system, has asked the work to stop; called for the answer."""
+    """Whether a signal has asked the work to stop; call it for the answer."""
 
     def __init__(self) -> None:
         self._signal = 0
@@ -75,7 +76,7 @@ class Stop:
         return self._signal != 0
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Take the first signal as a request; a second one stops at once."""
+        """Take the first signal as a request to stop; a second one interrupts at once."""
         if self._signal:
             raise KeyboardInterrupt
         self._signal = number
@@ -87,26 +88,27 @@ class Stop:
             )
 
     def exit(self) -> None:
-        """End the program as the signal would have: 130 for Ctrl-C, 143 for SIGTERM. Scripts stop
-        there too.
+        """Exit with the signal's code, 130 for Ctrl-C and 143 for SIGTERM, so that scripts stop
+        too.
         """
         sys.exit(128 + self._signal)
 
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """Ctrl-C or SIGTERM once asks the work to stop after the step at hand and keep the picture;
-    twice stops at once.
+    """Turn Ctrl-C and SIGTERM into a request to stop after the current step, with the picture kept.
+
+    A second signal interrupts at once.
     """
     stop = Stop()
-    before = {}
+    previous = {}
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, stop.on_signal)
-    except ValueError:  # not the main thread, which alone may do so
+            previous[number] = signal.signal(number, stop.on_signal)
+    except ValueError:  # only the main thread may change signal handlers
         pass
     try:
         yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

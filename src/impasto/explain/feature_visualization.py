@@ -1,10 +1,10 @@
-"""The picture that a unit of the network answers to most, found from faint noise.
+"""Find the picture that activates a unit of the network most, starting from faint noise.
 
-Source: Olah, Mordvintsev, Schubert, "Feature Visualization" (2017). Pixels that climb freely end in
-a fine pattern that only the network sees. So it is waves that climb, long ones further than short
-ones and colours less far than light; and at every step the network sees the picture shifted, turned
-and scaled a little, so that what depends on the exact pixel is lost. A picture that is seen
-otherwise at every step is no task for L-BFGS, so this search is not the engine's.
+Source: Olah, Mordvintsev, Schubert, "Feature Visualization" (2017). Gradient ascent on pixels ends
+in a fine pattern that only the network sees. So the parameters are DCT coefficients of decorrelated
+color channels: low frequencies get larger steps than high ones, and luminance larger steps than
+color. At every step the picture is randomly shifted, rotated and scaled, so that no pattern that
+depends on exact pixels survives. L-BFGS needs the same objective at every step, so Adam is used.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from impasto.geometry import Grid, Size
 from impasto.networks import vgg
 from impasto.networks.features import Network
 from impasto.objectives.activation import Activation
-from impasto.optimize.dct import Spectrum
+from impasto.optimize.dct import DCT
 from impasto.optimize.tiling import value_and_gradient
 
-_RATE = 0.05  # of Adam, and the noise of the start: both of the paper's own code
-_NOISE = 0.01
-# Standard deviations of photos along the axes of colour of ``spectrum``, light first, over that of
-# light.
-_COLOURS = (1.0, 0.27, 0.13)
-# At most, to either side: degrees, part of the size, pixels.
-_DEGREES, _SCALE, _SHIFT = 10.0, 0.1, 12.0
+# Adam's learning rate and the standard deviation of the initial noise, as in the paper's own code.
+_RATE, _NOISE = 0.05, 0.01
+# Standard deviations of photos along the color axes of ``Spectrum``, relative to the first, which
+# is luminance.
+_COLOR_SCALES = (1.0, 0.27, 0.13)
+# The largest random transformation in either direction.
+_DEGREES, _SCALE, _SHIFT_PX = 10.0, 0.1, 12.0
 
 
 @dataclass(frozen=True)
@@ -46,93 +46,88 @@ class Unit:
 
     @property
     def convolution(self) -> str:
-        """The layer's map before its ReLU."""
+        """The layer before its ReLU."""
         return f"conv{self.layer[4:]}"
 
     @classmethod
     def parse(cls, text: str, configuration: str) -> Unit:
-        """The unit of a VGG configuration that a text names.
+        """The unit of a VGG configuration ("D" or "E") that a text names.
 
         Raises:
-            BadRequest: it names no layer of convolutions or of their ReLUs, or no channel of it.
+            BadRequest: the text names no convolution or ReLU layer, or no channel of it.
         """
         layer, colon, number = text.strip().partition(":")
         table = {row.name: row for row in vgg.layers(configuration) if row.kind in ("conv", "relu")}
         if layer not in table:
-            hint = (
-                did_you_mean(layer, table)
-                or f"The layers are {', '.join(name for name in table if name[0] == 'r')}."
-            )
+            names = ", ".join(name for name in table if name.startswith("relu"))
             raise UnknownName(
-                f"There is no layer {layer!r} whose channels could be looked at.", hint
+                f"There is no layer {layer!r} whose channels could be shown.",
+                did_you_mean(layer, table) or f"The layers are {names}.",
             )
         last = table[layer].channels - 1
         if not colon or not number.isdecimal() or int(number) > last:
-            given = f"no channel {number!r}" if colon else "many channels"
+            problem = f"no channel {number!r}" if colon else "many channels"
             raise BadRequest(
-                f"{layer} has {given}.",
+                f"{layer} has {problem}.",
                 f"{layer} has channels 0-{last}: write such as {layer}:{last // 2}.",
             )
         return cls(layer, int(number))
 
 
-def maximise(
+def maximize(
     network: Network, unit: Unit, size: Size, steps: int, seed: int
 ) -> Iterator[tuple[float, Tensor]]:
-    """Climb: yields (the mean of the unit's map as the step saw it, the picture after the step),
-    ``steps`` times.
+    """Gradient ascent on a unit's mean activation, ``steps`` times.
 
-    The network is cut at the unit's convolution or deeper; pictures are (1, 3, H, W), sRGB-encoded,
-    within 0..1. The same seed gives the same picture.
+    Yields the mean activation of the transformed picture before the step, and the picture after it.
+    Pictures are (1, 3, H, W), sRGB-encoded, 0..1. The network must reach the unit's convolution.
+    The same seed gives the same pictures.
     """
     device = network.input_weight.device
-    spectrum, generator = Spectrum(size, device=device), torch.Generator().manual_seed(seed)
-    gains = _gains(spectrum).to(device)
-    waves = (torch.randn((1, 3, *size), generator=generator) * _NOISE).to(device)
-    optimiser = torch.optim.Adam([waves], lr=_RATE)
+    dct, generator = DCT(size, device=device), torch.Generator().manual_seed(seed)
+    scales = _frequency_scales(dct).to(device)
+    coefficients = (torch.randn((1, 3, *size), generator=generator) * _NOISE).to(device)
+    optimizer = torch.optim.Adam([coefficients], lr=_RATE)
     cut = network.giving({unit.convolution})
     objective = Activation(unit.convolution, cut.layer(unit.convolution).stride, unit.channel)
 
     def pixels() -> Tensor:
-        return torch.sigmoid(spectrum.picture(spectrum.scale(waves.clone(), gains)))
+        return torch.sigmoid(dct.picture(dct.scale(coefficients.clone(), scales)))
 
     picture = pixels()
     for _ in range(steps):
-        view = _view(size, generator).to(device)
+        transform = _random_transform(size, generator).to(device)
 
-        def encode(seen: Tensor, view: Tensor = view) -> Mapping[str, Tensor]:
-            return cut(_seen(seen, view))
+        def encode(picture: Tensor, transform: Tensor = transform) -> Mapping[str, Tensor]:
+            return cut(_transformed(picture, transform))
 
-        value, slope = value_and_gradient(picture, encode, [objective], Grid(size))
-        # The cosines are orthonormal: the way back through them is the way there.
-        waves.grad = spectrum.scale(spectrum.waves(slope * picture * (1 - picture)), gains)
-        optimiser.step()
+        value, gradient = value_and_gradient(picture, encode, [objective], Grid(size))
+        # The DCT is orthonormal, so its transpose, which the backward pass needs, is its inverse.
+        in_logits = gradient * picture * (1 - picture)
+        coefficients.grad = dct.scale(dct.coefficients(in_logits), scales)
+        optimizer.step()
         picture = pixels()
         yield -value.total, picture
 
 
-def _gains(spectrum: Spectrum) -> Tensor:
-    """(3, shells): how far each axis of colour and shell of waves climbs; 1/f, as the amplitudes of
-    photos are.
-    """
-    # Half waves across the picture.
-    middles = [max(2.0, 0.75 * 2.0**shell) for shell in range(len(spectrum.shells))]
-    return torch.tensor(_COLOURS)[:, None] * spectrum.size.long_side / 2 / torch.tensor(middles)
+def _frequency_scales(dct: DCT) -> Tensor:
+    """(3, bands): the scale of each color axis and octave band; 1/f, as in spectra of photos."""
+    # In half waves across the picture.
+    centers = [max(2.0, 0.75 * 2.0**band) for band in range(len(dct.bands))]
+    colors = torch.tensor(_COLOR_SCALES)[:, None]
+    return colors * dct.size.long_side / 2 / torch.tensor(centers)
 
 
-def _view(size: Size, generator: torch.Generator) -> Tensor:
-    """A small turn, scaling and shift by chance, (1, 2, 3), in the coordinates of ``affine_grid``."""
+def _random_transform(size: Size, generator: torch.Generator) -> Tensor:
+    """A small random rotation, scaling and shift: (1, 2, 3), in coordinates of ``affine_grid``."""
     turn, scale, down, right = (torch.rand(4, generator=generator) * 2 - 1).tolist()
     angle, factor = math.radians(_DEGREES * turn), 1 + _SCALE * scale
-    cosine, sine, ratio = (
-        math.cos(angle) * factor,
-        math.sin(angle) * factor,
-        size.height / size.width,
-    )
-    across, along = 2 * _SHIFT * right / size.width, 2 * _SHIFT * down / size.height
-    return torch.tensor([[[cosine, -sine * ratio, across], [sine / ratio, cosine, along]]])
+    cosine, sine = math.cos(angle) * factor, math.sin(angle) * factor
+    ratio = size.height / size.width
+    x, y = 2 * _SHIFT_PX * right / size.width, 2 * _SHIFT_PX * down / size.height
+    return torch.tensor([[[cosine, -sine * ratio, x], [sine / ratio, cosine, y]]])
 
 
-def _seen(picture: Tensor, view: Tensor) -> Tensor:
-    grid = functional.affine_grid(view, list(picture.shape), align_corners=False)
+def _transformed(picture: Tensor, transform: Tensor) -> Tensor:
+    grid = functional.affine_grid(transform, list(picture.shape), align_corners=False)
     return functional.grid_sample(picture, grid, padding_mode="reflection", align_corners=False)

@@ -1,9 +1,4 @@
-"""The page: every picture with what it shows, in words for someone who has never seen inside a
-network.
-
-It knows the template beside it. It refuses to know files: pictures come as the bytes of PNG files
-and are written into the page, which asks for nothing from outside.
-"""
+"""Write the HTML page of an explanation, with all pictures embedded."""
 
 from __future__ import annotations
 
@@ -14,25 +9,34 @@ from impasto.explain import illustrations
 from impasto.explain.results import SAMPLES, STYLE_LAYERS, Explanation
 from impasto.storage import templates
 
+_CHECKS = {
+    "pixel_error_grows_with_depth": "The pixel error grows from layer to layer.",
+    "style_pieces_grow_with_depth": "All layers together bring back larger patches of the "
+    "painting than the first layer.",
+    "units_answer_more_than_to_any_sample_photo": "Each channel activates more on its picture "
+    "than on any sample photo.",
+}
 
-def text(found: Explanation, files: Mapping[str, bytes], bars: bytes | None) -> str:
-    """The page as HTML; ``files`` are the pictures by name."""
-    asked = found.asked
+
+def html(explanation: Explanation, files: Mapping[str, bytes], chart: bytes | None) -> str:
+    """The page as HTML; ``files`` are the pictures as PNG files by name, ``chart`` the bars."""
+    request = explanation.request
     return templates.fill(
         "impasto.explain",
         "explanation.html",
-        found=found,
-        photo=Path(asked.photo.source).name,
-        painting=Path(asked.painting.source).name if asked.painting is not None else "",
-        network="VGG-19" if asked.recipe.network.name == "vgg19" else "VGG-16",
+        explanation=explanation,
+        photo=Path(request.photo.source).name,
+        painting=Path(request.painting.source).name if request.painting is not None else "",
+        network=explanation.network,
         layers=STYLE_LAYERS,
+        roles=illustrations.ROLES,
         samples=", ".join(SAMPLES),
         names=illustrations,
-        bars=_source(bars) if bars else "",
-        source=lambda name: _source(files[name]),
-        checks={name.replace("_", " "): passed for name, passed in found.checks.items()},
+        chart=_data_url(chart) if chart else "",
+        source=lambda name: _data_url(files[name]),
+        checks={_CHECKS[name]: passed for name, passed in explanation.checks.items()},
     )
 
 
-def _source(png: bytes) -> str:
-    return templates.embedded("image/png", png)
+def _data_url(png: bytes) -> str:
+    return templates.data_url("image/png", png)

@@ -1,72 +1,72 @@
-"""What has been asked about a photo and a painting, and what has been found: pictures with the
-figures that judge them.
-
-It knows what each figure means and what the pictures should show. It refuses to know how they are
-made.
-"""
+"""The results of an explanation: pictures and the numbers by which they are judged."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 from impasto import images
 from impasto.explain.feature_visualization import Unit
-from impasto.geometry import Size
+from impasto.explain.request import ExplainRequest
 from impasto.objectives.moments import Moments
-from impasto.recipe.records import Recipe, Statistic
+from impasto.recipe.records import Statistic
 
-# Those of Gatys' figure 1, and those on which a painting is compared; both networks have them.
+# The layers of figure 1 of Gatys et al. (2015), and those on which paintings are compared. Both
+# networks have them.
 CONTENT_LAYERS = ("relu1_1", "relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 UNIT_LAYERS = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
-UNITS_EACH = 3  # of each of these layers where no unit is named
-# The Gram matrices that are drawn; the house recipe's.
+UNITS_PER_LAYER = 3  # where no unit is named
+# The distance of the Gram matrices that are drawn, and that of the default recipe.
 DISTANCES: tuple[Statistic, ...] = ("gram-relative", "wasserstein")
-# Photographs of scikit-image: what a channel answers otherwise.
+# Photos of scikit-image, to which the activations of the photo are compared.
 SAMPLES = ("astronaut", "coffee", "chelsea", "rocket")
 
 
 @dataclass(frozen=True)
-class Question:
-    """A photo, perhaps a painting, and how closely to look; all that can be refused has been."""
+class ContentReconstruction:
+    """A picture (H, W, 3) optimized from noise to match the maps of ``layers``.
 
-    photo: images.Picture
-    painting: images.Picture | None
-    units: tuple[Unit, ...]  # none: those that the photo speaks to most
-    recipe: Recipe  # size, seed and network; the rest is set for each picture
-    iterations: int
-    size: Size  # in which the photo is looked at
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """A picture (H, W, 3) found from noise by what some layers keep.
-
-    ``figure``: of content, the root mean square difference to the photo's pixels (0..1); of style,
-    the side in pixels of the painting's pieces that it has (see ``piece``).
+    ``pixel_error`` is the root mean square difference to the photo's pixels, 0..1.
     """
 
     layers: tuple[str, ...]
     pixels: images.Pixels
-    figure: float
+    pixel_error: float
+
+    @property
+    def deepest(self) -> str:
+        return self.layers[-1]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a unit looks for, and where the photo has it.
+class StyleReconstruction:
+    """A picture (H, W, 3) optimized from noise to match the Gram matrices of ``layers``.
 
-    ``pixels`` (h, w, 3) is the picture that it answers to most, ``map`` (h', w') its map of the
-    photo. ``mean`` and ``peak`` are its activation over the positions of that picture,
-    ``sample_mean`` and ``sample_peak`` the largest over the sample photos.
+    ``patch_size`` is the side in pixels of the patches of the painting that it contains.
+    """
+
+    layers: tuple[str, ...]
+    pixels: images.Pixels
+    patch_size: float
+
+    @property
+    def deepest(self) -> str:
+        return self.layers[-1]
+
+
+@dataclass(frozen=True)
+class UnitActivation:
+    """The picture that activates a unit most, and where the photo activates it.
+
+    ``pixels`` (h, w, 3) is that picture, and ``map`` (h', w') the unit's map of the photo. ``mean``
+    and ``peak`` are its activation over the positions of the picture. ``sample_mean`` and
+    ``sample_peak`` are the largest over the sample photos.
     """
 
     unit: Unit
@@ -80,97 +80,56 @@ class Answer:
 
 @dataclass(frozen=True)
 class Explanation:
-    """All that has been found so far; ``done`` of ``planned`` pictures, in ``seconds``."""
+    """All results so far: ``done`` of ``planned`` pictures, made in ``seconds``."""
 
-    asked: Question
+    request: ExplainRequest
     kernel: str
     device: str
-    painting: images.Pixels | None = None  # as it is looked at
-    # The photo's, and the painting's if there is one, by layer.
+    painting: images.Pixels | None = None  # at the size at which it is explained
+    # By layer: the photo's, and the painting's if there is one.
     moments: tuple[Mapping[str, Moments], ...] = ()
     # Statistic -> layer -> distance.
     distances: Mapping[Statistic, Mapping[str, float]] = field(default_factory=dict)
-    content: tuple[Reconstruction, ...] = ()
-    style: tuple[Reconstruction, ...] = ()
-    answers: tuple[Answer, ...] = ()
+    content: tuple[ContentReconstruction, ...] = ()
+    style: tuple[StyleReconstruction, ...] = ()
+    activations: tuple[UnitActivation, ...] = ()
     done: int = 0
     planned: int = 0
     seconds: float = 0.0
 
     @cached_property
     def photo(self) -> images.Pixels:
-        """The photo as it is looked at."""
-        return images.resize(self.asked.photo.pixels, self.asked.size)
+        """The photo at the size at which it is explained."""
+        return images.resize(self.request.photo.pixels, self.request.size)
+
+    @property
+    def network(self) -> str:
+        """The network's name as people write it."""
+        return self.request.recipe.network.name.upper().replace("VGG", "VGG-")
 
     @property
     def shares(self) -> dict[Statistic, dict[str, float]]:
-        """Statistic -> layer -> its part of the distance from the photo to the painting; each
-        statistic's sum is 1.
-        """
+        """Statistic -> layer -> its share of the distance from photo to painting; the sum is 1."""
         totals = {name: sum(layers.values()) or 1.0 for name, layers in self.distances.items()}
         return {
-            name: {at: value / totals[name] for at, value in of.items()}
-            for name, of in self.distances.items()
+            name: {layer: value / totals[name] for layer, value in layers.items()}
+            for name, layers in self.distances.items()
         }
 
     @property
     def checks(self) -> dict[str, bool]:
-        """What the pictures should show, and whether they do, where there is enough of them to say."""
-        found: dict[str, bool] = {}
+        """Whether the pictures show what is expected; a check without enough pictures is absent."""
+        checks: dict[str, bool] = {}
         if len(self.content) > 1:
-            found["pixel_error_grows_with_depth"] = _grows(self.content)
-        if len(self.style) > 1:
-            found["style_pieces_grow_with_depth"] = self.style[-1].figure > self.style[0].figure
-        if self.answers:
-            found["units_answer_more_than_to_any_sample_photo"] = all(
-                a.mean > a.sample_mean for a in self.answers
+            errors = [each.pixel_error for each in self.content]
+            checks["pixel_error_grows_with_depth"] = all(
+                deep > shallow for shallow, deep in itertools.pairwise(errors)
             )
-        return found
-
-
-def _grows(each: Sequence[Reconstruction]) -> bool:
-    return all(deep.figure > shallow.figure for shallow, deep in itertools.pairwise(each))
-
-
-def piece(pixels: images.Pixels, painting: images.Pixels) -> float:
-    """How large what comes back is: the side, in pixels, of the squares of a painting that a
-    picture has (both (h, w, 3)).
-
-    Of the variance of a square of the picture a part is left over when the likest square of the
-    painting is taken away, the mean of either set aside. The larger the squares, the larger that
-    part; where it comes to ``_LEFT_OVER`` is the side.
-    """
-    picture, model = (images.to_tensor(each) for each in (pixels, painting))
-    most = min(*picture.shape[-2:], *model.shape[-2:])
-    before: tuple[float, float] | None = None
-    for side in (side for side in _SIDES if side <= most):
-        left = _left_over(picture, model, side)
-        if left >= _LEFT_OVER:
-            if before is None:
-                return side * _LEFT_OVER / left
-            share = (_LEFT_OVER - before[1]) / (left - before[1])
-            return float(before[0] * (side / before[0]) ** share)  # between two sides, in octaves
-        before = (side, left)
-    return float(before[0]) if before else float(most)
-
-
-def _left_over(picture: Tensor, model: Tensor, side: int) -> float:
-    """What part of the variance of the picture's squares their likest in ``model`` does not account
-    for.
-    """
-    own, others = (
-        functional.unfold(each, side, stride=max(1, side // part))[0].T
-        for each, part in ((picture, 2), (model, 4))
-    )
-    # (squares, 3 side^2).
-    own, others = own - own.mean(1, keepdim=True), others - others.mean(1, keepdim=True)
-    left = sum(
-        float(torch.cdist(some, others).min(1).values.square().sum())
-        for some in own.split(_AT_ONCE)
-    )
-    return left / max(float(own.square().sum()), 1e-12)
-
-
-_SIDES = (4, 8, 16, 32, 64)
-_LEFT_OVER = 0.7
-_AT_ONCE = 256  # squares: their distances to all others take 50 MB at 256 px
+        if len(self.style) > 1:
+            first, last = self.style[0], self.style[-1]
+            checks["style_pieces_grow_with_depth"] = last.patch_size > first.patch_size
+        if self.activations:
+            checks["units_answer_more_than_to_any_sample_photo"] = all(
+                each.mean > each.sample_mean for each in self.activations
+            )
+        return checks

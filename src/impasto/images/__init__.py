@@ -5,16 +5,17 @@ decoder by content, the decoders (one file for each format) give ``decoding.Deco
 ``finishing`` makes a ``pixels.Picture`` of it. ``refusals`` has the sentences for what is no
 picture, ``profiles`` and ``colorimetry`` the colours, ``exif`` the camera's data, ``silence`` the
 guards around foreign decoders. ``writing`` saves, ``embedding`` knows recipe and credit as an XMP
-packet, ``sheets`` draws labelled contact sheets and posters, ``lettering`` knows what of a label
-can be drawn, and by which font.
+packet. ``contact_sheet`` makes labeled contact sheets and posters: ``sheet`` is the surface,
+``text_layout`` wraps and draws text, ``lettering`` finds which letters can be drawn by which font.
 """
 
+from impasto.images.contact_sheet import Heading, contact_sheet, poster
 from impasto.images.embedding import embedded_credit, embedded_recipe
 from impasto.images.pixels import Picture, Pixels, from_tensor, median, reduced, resize, to_tensor
-from impasto.images.poster import Heading, contact_sheet, poster, shown_name
 from impasto.images.probing import Header, probe
 from impasto.images.reading import read
 from impasto.images.sources import stream_contents as contents
+from impasto.images.text_layout import shown_name
 from impasto.images.writing import EXTENSIONS, check_output, save
 from impasto.storage.files import check_file, replace_file, shortened
 

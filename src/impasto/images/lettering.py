@@ -1,8 +1,8 @@
-"""Which letters of a text can be drawn, and by which fonts of this machine those that the usual one
-does not have.
+"""Find which letters of a text can be drawn, and the installed fonts for those that the default
+font lacks.
 
-Fonts are those that matplotlib's font manager lists, opened only for letters that are missing. What
-no font has is left out, so that no label shows boxes.
+Fonts are those that matplotlib's font manager lists. They are opened only for missing letters. A
+letter that no font has is left out, so that no label shows boxes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-_SIGNS: dict[int, str] = {
+_ASCII: dict[int, str] = {
     ord(sign): plain for sign, plain in zip("–—‘’“”øØłŁđĐı", "--''\"\"oOlLdDi", strict=True)
 } | {
     ord("…"): "...",
@@ -28,20 +28,21 @@ _SIGNS: dict[int, str] = {
     ord("œ"): "oe",
     ord("Œ"): "OE",
 }
-_MOST = 6  # fonts for one text
-# They draw boxes or nothing for every letter, or have signs in the place of letters.
-_UNFIT = re.compile(
+_NOT_CHARACTERS = ("Cs", "Co", "Cn")  # surrogates, private use, unassigned
+_MOST_FONTS = 6  # for one text
+# These fonts draw boxes or nothing for every letter, or symbols in place of letters.
+_UNUSABLE = re.compile(
     r"\.?Last ?Resort|Adobe Blank|cm[a-z]+10$|STIX(NonUnicode|Size)|Wingdings|Webdings",
     re.IGNORECASE,
 )
-# Letters that are joined, reordered or written from the right: Hebrew to Myanmar, Tagalog to
-# Mongolian, Syloti to Meetei.
-_JOINED = ((0x0590, 0x109F), (0x1700, 0x18AF), (0xA800, 0xABFF))
+# Scripts that need shaping (letters are joined, reordered or written from the right): Hebrew to
+# Myanmar, Tagalog to Mongolian, Syloti to Meetei.
+_SHAPED = ((0x0590, 0x109F), (0x1700, 0x18AF), (0xA800, 0xABFF))
 
 
 @dataclass(frozen=True)
 class Face:
-    """A font of this machine: the name of its family, and its file."""
+    """An installed font: the name of its family, and its file."""
 
     family: str
     file: str
@@ -49,231 +50,222 @@ class Face:
 
 @dataclass(frozen=True)
 class Drawable:
-    """What can be drawn of a text: its letters, fonts for those that the usual font does not have,
-    and whether letters or digits had to be left out.
+    """The part of a text that can be drawn.
+
+    ``faces`` are fonts for letters that the default font lacks. ``incomplete``: whether letters or
+    digits had to be left out.
     """
 
     text: str
     faces: tuple[Face, ...] = ()
-    lost: bool = False
+    incomplete: bool = False
 
     def runs(self) -> Iterator[tuple[Face | None, str]]:
-        """The text in parts of one font each, None for the usual one. Spaces and signs go with the
-        letters around them.
+        """The text in parts of one font each, None for the default font.
+
+        Spaces and signs belong to the letters around them.
         """
-        face, run, between = None, "", ""
+        face, run, signs = None, "", ""
         for letter in self.text:
             if run and letter.isascii() and not letter.isalpha():
-                between += letter
+                signs += letter
                 continue
-            own = (
-                next((each for each in self.faces if _covered(each.file, letter)), None)
-                if not letter.isascii()
-                else None
-            )
-            if (
-                run
-                and own == face
-                and (face is None or len(_covered(face.file, between)) == len(set(between)))
-            ):
-                run += between + letter
-            elif run:
-                yield face, run
-                yield from [(None, between)] if between else []
-                face, run = own, letter
+            letter_face = self._face_of(letter)
+            if run and letter_face == face and _covers(face, signs):
+                run += signs + letter
             else:
-                face, run = own, letter
-            between = ""
-        if face is None and run + between:
-            yield face, run + between
-        else:
-            yield from [(face, run)] if run else []
-            yield from [(None, between)] if between else []
+                yield from _as_runs(face, run, signs)
+                face, run = letter_face, letter
+            signs = ""
+        yield from _as_runs(face, run, signs, last=True)
+
+    def _face_of(self, letter: str) -> Face | None:
+        if letter.isascii():
+            return None
+        return next((each for each in self.faces if _covered(each.file, letter)), None)
+
+
+def _covers(face: Face | None, letters: str) -> bool:
+    return face is None or len(_covered(face.file, letters)) == len(set(letters))
+
+
+def _as_runs(
+    face: Face | None, run: str, signs: str, last: bool = False
+) -> Iterator[tuple[Face | None, str]]:
+    """A run and the signs after it, which the default font draws."""
+    if face is None and last:
+        run, signs = run + signs, ""
+    if run:
+        yield face, run
+    if signs:
+        yield None, signs
 
 
 @dataclass(frozen=True)
-class Writer:
-    """Who draws text: whether its usual font has a letter, and whether it joins letters and writes
+class TextRenderer:
+    """What a drawing library can do with text.
+
+    ``has``: whether its default font has a letter. ``shapes``: whether it joins letters and writes
     from the right.
     """
 
     has: Callable[[str], bool]
-    joins: bool
+    shapes: bool
 
     def drawable(self, text: str, tidy: bool = True) -> Drawable:
-        """What can be drawn of a text, in one line. Accents are left out where the usual font has
-        the bare letter alone.
+        """The part of a text that can be drawn, in one line.
 
-        ``tidy``: without spaces at its ends, and with one where there are several.
+        An accent is left out where the default font has the bare letter alone. ``tidy``: strip the
+        ends and join repeated spaces.
         """
-        letters = [
-            part for letter in unicodedata.normalize("NFC", text) for part in self._as_drawn(letter)
-        ]
-        missing = "".join(
-            sorted(
-                {
-                    letter
-                    for letter in letters
-                    if not self._usual(letter) and self._may_be_found(letter)
-                }
-            )
-        )
+        normalized = unicodedata.normalize("NFC", text)
+        letters = [part for letter in normalized for part in self._substitute(letter)]
+        missing = "".join(sorted({each for each in letters if self._needs_font(each)}))
         faces = _faces(missing)
         found = {letter for face in faces for letter in _covered(face.file, missing)}
-        kept = [letter for letter in letters if self._usual(letter) or letter in found]
-        lost = any(
-            _counts(letter) and not self._usual(letter) and letter not in found
+        drawn = [letter for letter in letters if self._in_default(letter) or letter in found]
+        incomplete = any(
+            _is_essential(letter) and not self._in_default(letter) and letter not in found
             for letter in letters
         )
-        shown = "".join(kept)
-        return Drawable(" ".join(shown.split()) if tidy else shown, faces, lost)
+        shown = "".join(drawn)
+        return Drawable(" ".join(shown.split()) if tidy else shown, faces, incomplete)
 
-    def name(self, name: str, instead: str) -> str:
-        """A file's name as it can be drawn, ``instead`` where letters of it cannot."""
+    def name(self, name: str, fallback: str) -> str:
+        """A file's name as it can be drawn; ``fallback`` if some of its letters cannot."""
         suffix = Path(name).suffix
         stem, ending = self.drawable(name.removesuffix(suffix)), self.drawable(suffix)
-        if stem.lost or ending.lost or not any(map(str.isalnum, stem.text)):
-            return instead
+        if stem.incomplete or ending.incomplete or not any(map(str.isalnum, stem.text)):
+            return fallback
         return stem.text + ending.text
 
-    def _as_drawn(self, letter: str) -> str:
-        """A letter, or what stands for it in the usual font; nothing for what has no form of its
-        own.
-        """
+    def _substitute(self, letter: str) -> str:
+        """A letter, or its equivalent in the default font; "" for an invisible character."""
         if letter.isspace():
             return " "
-        if self._usual(letter):
+        if self._in_default(letter):
             return letter
         kind = unicodedata.category(letter)
         if kind in ("Cc", "Cf") or 0xFE00 <= ord(letter) <= 0xFE0F or 0x300 <= ord(letter) <= 0x36F:
             return ""
-        folded = unicodedata.normalize("NFKD", letter.translate(_SIGNS))
-        folded = "".join(part for part in folded if not unicodedata.combining(part))
-        return folded if folded and all(map(self._usual, folded)) else letter
+        plain = unicodedata.normalize("NFKD", letter.translate(_ASCII))
+        plain = "".join(part for part in plain if not unicodedata.combining(part))
+        return plain if plain and all(map(self._in_default, plain)) else letter
 
-    def _usual(self, letter: str) -> bool:
+    def _in_default(self, letter: str) -> bool:
         return letter == " " or (
-            letter.isprintable() and self.has(letter) and (self.joins or not _is_joined(letter))
+            letter.isprintable() and self.has(letter) and self._can_shape(letter)
         )
 
-    def _may_be_found(self, letter: str) -> bool:
-        return unicodedata.category(letter) not in ("Cs", "Co", "Cn") and (
-            self.joins or not _is_joined(letter)
+    def _needs_font(self, letter: str) -> bool:
+        """Whether another font may have a letter that the default font lacks."""
+        return (
+            not self._in_default(letter)
+            and unicodedata.category(letter) not in _NOT_CHARACTERS
+            and self._can_shape(letter)
         )
 
+    def _can_shape(self, letter: str) -> bool:
+        return self.shapes or not _needs_shaping(letter)
 
-def pillow() -> Writer:
-    """Pillow with the font that it brings, which has the letters of ASCII."""
+
+def pillow() -> TextRenderer:
+    """Pillow with its bundled font, which has the letters of ASCII."""
     from PIL import features
 
-    return Writer(str.isascii, bool(features.check("raqm")))
+    return TextRenderer(str.isascii, bool(features.check("raqm")))
 
 
-def figures(weight: str = "normal") -> Writer:
-    """matplotlib with the font that it takes where none is named. It joins letters from its version
-    3.11 on.
-    """
+def matplotlib_figure() -> TextRenderer:
+    """matplotlib with its default font. It shapes text from version 3.11 on."""
     import matplotlib
     from matplotlib.font_manager import FontProperties, findfont
 
-    file = str(findfont(FontProperties(weight=weight)))
-    return Writer(
+    file = str(findfont(FontProperties()))
+    return TextRenderer(
         lambda letter: bool(_covered(file, letter)),
         tuple(matplotlib.__version_info__[:2]) >= (3, 11),
     )
 
 
-def for_figure(text: str, weight: str = "normal") -> tuple[str, dict[str, Any]]:
-    """A text as a figure can draw it, and what ``Figure.text`` and ``Axes.text`` must be told
-    beside it.
-    """
+def for_figure(text: str) -> tuple[str, dict[str, Any]]:
+    """A text as a figure can draw it, and the keyword arguments for ``Figure.text``."""
     import matplotlib
 
-    found = figures(weight).drawable(text)
-    how: dict[str, Any] = {"fontweight": weight, "parse_math": False}
-    if found.faces:
-        how["fontfamily"] = [
-            *matplotlib.rcParams["font.family"],
-            *(face.family for face in found.faces),
-        ]
-    return found.text, how
+    drawable = matplotlib_figure().drawable(text)
+    options: dict[str, Any] = {"parse_math": False}
+    if drawable.faces:
+        families = [face.family for face in drawable.faces]
+        options["fontfamily"] = [*matplotlib.rcParams["font.family"], *families]
+    return drawable.text, options
 
 
 # ---- fonts ---------------------------------------------------------------------------------------
 
 
-def _is_joined(letter: str) -> bool:
+def _needs_shaping(letter: str) -> bool:
     code = ord(letter)
-    return any(low <= code <= high for low, high in _JOINED) or unicodedata.bidirectional(
-        letter
-    ) in ("R", "AL")
+    in_range = any(low <= code <= high for low, high in _SHAPED)
+    return in_range or unicodedata.bidirectional(letter) in ("R", "AL")
 
 
-def _counts(letter: str) -> bool:
-    """Whether a text says something else without it: letters, digits, and what no text can hold."""
-    return unicodedata.category(letter)[0] in "LNM" or unicodedata.category(letter) in (
-        "Cs",
-        "Co",
-        "Cn",
-    )
+def _is_essential(letter: str) -> bool:
+    """Whether a text means something else without it: letters, digits, undecodable bytes."""
+    kind = unicodedata.category(letter)
+    return kind[0] in "LNM" or kind in _NOT_CHARACTERS
 
 
 def _faces(missing: str) -> tuple[Face, ...]:
-    """The fonts of this machine that have most of these letters, as few as it takes."""
+    """The fewest installed fonts that have most of these letters."""
     if not missing:
         return ()
-    with _silence():
+    with _quiet_matplotlib():
         return _chosen(_candidates(), missing)
 
 
 def _candidates() -> tuple[Face, ...]:
-    """A font for each family, those first that are upright, of usual weight, and without serifs."""
+    """One font of each family: upright ones first, then regular weight, then sans serif."""
     from matplotlib.font_manager import fontManager, weight_dict
 
-    def unlike(entry: Any) -> tuple[object, ...]:
-        weight = (
-            weight_dict.get(entry.weight, 400) if isinstance(entry.weight, str) else entry.weight
-        )
-        return (
-            entry.style != "normal",
-            abs(weight - 400),
-            "sans" not in entry.name.lower(),
-            entry.name,
-            entry.fname,
-        )
+    def preference(entry: Any) -> tuple[object, ...]:
+        named = isinstance(entry.weight, str)
+        weight = weight_dict.get(entry.weight, 400) if named else entry.weight
+        sans = "sans" in entry.name.lower()
+        return entry.style != "normal", abs(weight - 400), not sans, entry.name, entry.fname
 
-    fit = [
+    usable = [
         entry
         for entry in fontManager.ttflist
-        if not getattr(entry, "index", 0) and not _UNFIT.match(entry.name)
+        if not getattr(entry, "index", 0) and not _UNUSABLE.match(entry.name)
     ]
-    found: dict[str, Face] = {}
-    for entry in sorted(fit, key=unlike):
-        found.setdefault(entry.name, Face(entry.name, str(entry.fname)))
-    return tuple(found.values())
+    by_family: dict[str, Face] = {}
+    for entry in sorted(usable, key=preference):
+        by_family.setdefault(entry.name, Face(entry.name, str(entry.fname)))
+    return tuple(by_family.values())
 
 
 @lru_cache(maxsize=256)
 def _chosen(candidates: tuple[Face, ...], missing: str) -> tuple[Face, ...]:
+    """One font with all of the letters, else fonts greedily by how many letters each adds."""
     covered: dict[Face, set[str]] = {}
     for candidate in candidates:
-        if _covered(candidate.file, missing) and (face := _as_found(candidate)) is not None:
+        if _covered(candidate.file, missing) and (face := _as_matched(candidate)) is not None:
             covered[face] = set(_covered(face.file, missing))
             if len(covered[face]) == len(missing):
                 return (face,)
-    found: list[Face] = []
+    chosen: list[Face] = []
     left = set(missing)
-    while covered and len(found) < _MOST:
-        best = max(covered, key=lambda face: len(covered[face] & left))  # the first of them
+    while covered and len(chosen) < _MOST_FONTS:
+        best = max(covered, key=lambda face: len(covered[face] & left))  # the first of equals
         if not covered[best] & left:
             break
-        found.append(best)
+        chosen.append(best)
         left -= covered.pop(best)
-    return tuple(found)
+    return tuple(chosen)
 
 
-def _as_found(face: Face) -> Face | None:
-    """The font with the file that matplotlib takes for its family."""
+def _as_matched(face: Face) -> Face | None:
+    """The font with the file that matplotlib uses for its family."""
     from matplotlib.font_manager import FontProperties, findfont
 
     try:
@@ -285,20 +277,18 @@ def _as_found(face: Face) -> Face | None:
 
 @lru_cache(maxsize=8192)
 def _covered(file: str, letters: str) -> str:
-    """Those of the letters that a font file can draw: it has an outline for them. Empty where it
-    cannot be read.
-    """
+    """The letters for which a font file has an outline; "" if it cannot be read."""
     from matplotlib.ft2font import FT2Font
 
     try:
         font = FT2Font(file)
         font.set_size(12, 72)
-        return "".join(dict.fromkeys(letter for letter in letters if _is_drawn(font, letter)))
+        return "".join(dict.fromkeys(letter for letter in letters if _has_outline(font, letter)))
     except (OSError, RuntimeError, ValueError, TypeError):
         return ""
 
 
-def _is_drawn(font: Any, letter: str) -> bool:
+def _has_outline(font: Any, letter: str) -> bool:
     if not font.get_char_index(ord(letter)):
         return False
     font.load_char(ord(letter))
@@ -306,8 +296,8 @@ def _is_drawn(font: Any, letter: str) -> bool:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
-    """Within it, matplotlib does not say that it lists the fonts or where it keeps the list."""
+def _quiet_matplotlib() -> Iterator[None]:
+    """Suppress matplotlib's messages about building its list of fonts."""
     loggers = [logging.getLogger(name) for name in ("matplotlib", "matplotlib.font_manager")]
     were_disabled = [logger.disabled for logger in loggers]
     for logger in loggers:

@@ -71,7 +71,7 @@ def opened(source: Source, max_megapixels: float) -> Opened:
     """
     name = "bytes" if isinstance(source, bytes | bytearray | memoryview) else "picture"
     if isinstance(source, str | os.PathLike):
-        source = name = names.expanded(source)
+        source = name = names.expand_home(source)
     elif hasattr(source, "read"):
         found = images.contents(source)
         name, source = found.source, found.data

@@ -10,7 +10,7 @@ from impasto.images.embedding import embedded_recipe
 from impasto.recipe import loading
 from impasto.recipe.located_files import with_located_files
 from impasto.recipe.records import Recipe
-from impasto.storage.names import expanded, is_file
+from impasto.storage.names import expand_home, is_file
 
 
 def load_recipe(recipe: Recipe | str, settings: Mapping[str, object]) -> Recipe:
@@ -27,7 +27,7 @@ def load_recipe(recipe: Recipe | str, settings: Mapping[str, object]) -> Recipe:
     name = str(recipe)
     if name in loading.names():
         return loading.with_settings(loading.load(name), settings)
-    file = expanded(name)
+    file = expand_home(name)
     path = Path(file)
     if path.suffix.lower() not in (".toml", ".json") and is_file(file):
         text = embedded_recipe(path)

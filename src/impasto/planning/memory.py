@@ -209,7 +209,7 @@ def _pictures(plan: Plan, recipe: Recipe, execution: ExecutionPlan) -> float:
     pictures = 6.0
     pictures += 0 < recipe.schedule.patience < plan.stages[-1].steps  # the reference
     pictures += recipe.solver.average > 0
-    pictures += recipe.solver.searches  # the start of the line search
+    pictures += recipe.solver.uses_line_search  # the start of the line search
     if recipe.solver.name == "adam":
         pictures += 2
     elif recipe.solver.name == "lbfgs" and not execution.history_on_disk:

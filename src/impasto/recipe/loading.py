@@ -1,4 +1,4 @@
-"""Read recipes by name, from TOML, from JSON, and change single settings."""
+"""Load recipes by name, from TOML and from JSON, and change single settings."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ from impasto.errors import BadRecipe, UnknownName, did_you_mean
 
 if sys.version_info >= (3, 11):
     import tomllib
-else:  # pragma: no cover - the same parser under its older name
+else:  # pragma: no cover - the same parser, under its older name
     import tomli as tomllib
 
-from impasto.recipe.options import options
+from impasto.recipe.options import recipe_options
 from impasto.recipe.records import Recipe
+from impasto.recipe.validation import to_bad_recipe
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-CHECKPOINT_SECONDS = 30.0  # between two states of a run: what a power cut costs at most
-EXPLAIN_SIZE, EXPLAIN_ITERATIONS = 256, 100  # of the pictures that show what the network sees
-DEFAULT_RECIPE = "default"  # the recipe that is used where none is named: the fields' own defaults
+DEFAULT_RECIPE = "default"  # the name of the recipe in which every field has its default
 
 
 def from_mapping(values: Mapping[str, Any], source: str = "The recipe") -> Recipe:
-    """A recipe from nested plain values; what is missing has its default.
+    """Return a recipe from nested plain values; missing ones get their defaults.
+
+    Args:
+        values: The values by field.
+        source: What the values come from, for messages: a file's name, or "".
 
     Raises:
         BadRecipe: a field that does not exist or a value out of range, named.
@@ -40,7 +43,7 @@ def from_mapping(values: Mapping[str, Any], source: str = "The recipe") -> Recip
         recipe = Recipe.model_validate(values)
         recipe.to_json().encode()
     except ValidationError as error:
-        raise _civil(error, source) from None
+        raise to_bad_recipe(error, source) from None
     except UnicodeEncodeError:
         raise BadRecipe(
             f"{source or 'The recipe'} holds text that no file can hold.",
@@ -50,7 +53,7 @@ def from_mapping(values: Mapping[str, Any], source: str = "The recipe") -> Recip
 
 
 def from_toml(text: str, source: str = "The recipe") -> Recipe:
-    """A recipe from TOML text; raises BadRecipe where it is not one."""
+    """Return the recipe of a TOML text; raises BadRecipe if it is not one."""
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -61,7 +64,7 @@ def from_toml(text: str, source: str = "The recipe") -> Recipe:
 
 
 def from_json(text: str, source: str = "The recipe") -> Recipe:
-    """A recipe from JSON text; raises BadRecipe where it is not one."""
+    """Return the recipe of a JSON text; raises BadRecipe if it is not one."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -74,23 +77,23 @@ def from_json(text: str, source: str = "The recipe") -> Recipe:
 
 
 def _named_files() -> dict[str, Traversable]:
-    """The recipe files of the package by name: our own and the published ones."""
+    """Return the recipe files of the package by name: Impasto's own and the published ones."""
     folders = [resources.files("impasto.recipe") / folder for folder in ("named", "published")]
     files = [file for folder in folders for file in folder.iterdir()]
     return {file.name.removesuffix(".toml"): file for file in files if file.name.endswith(".toml")}
 
 
 def names() -> list[str]:
-    """The named recipes, the default first."""
+    """Return the names of the recipes, the default first."""
     return [DEFAULT_RECIPE, *sorted(_named_files())]
 
 
 def load(name: str) -> Recipe:
-    """A recipe by name, or from a .toml or .json file.
+    """Return a recipe by its name, or from a .toml or .json file.
 
     Raises:
-        UnknownName: neither a named recipe nor a file.
-        BadRecipe: a file that is no recipe.
+        UnknownName: the name of neither a recipe nor a file.
+        BadRecipe: a file that is not a recipe.
     """
     if name == DEFAULT_RECIPE:
         return Recipe()
@@ -110,69 +113,23 @@ def load(name: str) -> Recipe:
 
 
 def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
-    """The recipe with some settings changed, each by its option name (dashes or underscores).
+    """Return the recipe with some settings changed, by option name (dashes or underscores).
 
     Raises:
-        BadRecipe: no such setting, or a value that it cannot have.
+        BadRecipe: a setting that does not exist, or a value that it cannot have.
     """
-    known = options()
+    options = recipe_options()
     values = recipe.model_dump(mode="python", exclude_none=True)
-    for given, value in settings.items():
-        option = known.get(given.replace("_", "-"))
-        if option is None:
-            hint = (
-                did_you_mean(given.replace("_", "-"), known)
-                or f"The settings are {', '.join(known)}."
-            )
-            raise BadRecipe(f"There is no setting {given!r}.", hint)
-        room = values
-        for step in option.path[:-1]:
-            room = room[step]
-        room[option.path[-1]] = value
-        if (recorded := f"{option.path[-1]}_sha256") in room:  # of the file that was named before
-            room[recorded] = ""
+    for setting, value in settings.items():
+        name = setting.replace("_", "-")
+        if name not in options:
+            hint = did_you_mean(name, options) or f"The settings are {', '.join(options)}."
+            raise BadRecipe(f"There is no setting {setting!r}.", hint)
+        *parents, field = options[name].path
+        record = values
+        for parent in parents:
+            record = record[parent]
+        record[field] = value
+        if f"{field}_sha256" in record:  # the hash is that of the previous file
+            record[f"{field}_sha256"] = ""
     return from_mapping(values, "")
-
-
-_RULES = {
-    "too_short": "given with at least one value",
-    "missing": "given",
-    "model_type": "a table of fields",
-}
-
-
-def _civil(error: ValidationError, source: str) -> BadRecipe:
-    """The first thing that is wrong, in one sentence."""
-    first = error.errors()[0]
-    where = tuple(part for part in first["loc"] if isinstance(part, str))
-    names = {option.path: name for name, option in options().items()}
-    given = first["input"]
-    shown = (
-        given
-        if isinstance(given, str) and given.lstrip("-").replace(".", "", 1).isdigit()
-        else repr(given)
-    )
-    prefix = f"{source}: " if source else ""
-    if first["type"] == "extra_forbidden":
-        known = [".".join(path) for path in names] + [
-            "photo",
-            "paintings",
-            "name",
-            "summary",
-            "source",
-            "version",
-        ]
-        hint = (
-            did_you_mean(".".join(where), known) or "`impasto recipes default` prints every field."
-        )
-        return BadRecipe(f"{prefix}there is no field {'.'.join(where)!r}.", hint)
-    path = next((path for path in names if where[: len(path)] == path), where)
-    name = names.get(path, ".".join(path))
-    rule = _RULES.get(first["type"]) or first["msg"].removeprefix("Input should be ").removeprefix(
-        "Value error, "
-    )
-    allowed = options()[name].help if name in names.values() else ""
-    return BadRecipe(
-        f"{prefix}{name} is {shown}, but it must be {rule}.",
-        f"{name}: {allowed}" if allowed else "",
-    )

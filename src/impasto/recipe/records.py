@@ -1,316 +1,263 @@
-"""What to make: frozen records, one for each room, and the only home of every default.
+"""The recipe: frozen records of every setting, with its default, help, unit and range.
 
-It knows names, units, ranges and texts (TOML and JSON; ``amounts`` reads what is typed). It refuses
-to know how anything is made: no torch, no files but recipe files. Each field's help, unit and range
-are written here once; the command line, its documentation and the checks are made from them.
+The command line, its help, docs/settings.md and the checks are all made from these fields.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
 import tomli_w
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
-from impasto.recipe import values as amounts
+from impasto.recipe.fields import Record, setting
+from impasto.recipe.loss_terms import BoundsTerm, ContentTerm, SmoothTerm, StyleTerm
+from impasto.recipe.loss_terms import Statistic as Statistic
+from impasto.recipe.values import Bytes, Counts, FileName, parse_integer
 
 Side = Literal["long", "short", "height", "width"]
-Statistic = Literal[
-    "wasserstein",
-    "wasserstein-absolute",
-    "gram",
-    "gram-gatys",
-    "gram-mean",
-    "gram-relative",
-    "gram-root",
-    "mean-deviation",
-    "mean-deviation-absolute",
-]
-Statistics = Annotated[
-    dict[Statistic, amounts.Weight],
-    BeforeValidator(amounts.weights),
-    Field(min_length=1),
-    AfterValidator(amounts.in_order),
-]
-
-
-def setting(default: Any, help: str, *, option: str = "", unit: str = "", **bounds: Any) -> Any:
-    """A field: its default, what it means, its name on the command line if not the usual one, unit
-    and range.
-    """
-    return Field(
-        default, description=help, json_schema_extra={"option": option, "unit": unit}, **bounds
-    )
-
-
-class Record(BaseModel):
-    """A frozen record that refuses fields it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Input(Record):
-    """A picture that goes in: a file's path or a painting's name, and the hash of its bytes once
-    they have been read.
+    """A picture to read: a file's path or a painting's name, and the SHA-256 of the file once it
+    has been read.
     """
 
-    path: amounts.FileName
+    path: FileName
     sha256: str = ""
     weight: float = Field(default=1.0, gt=0, le=1e9)
 
 
 class Preparation(Record):
-    """What is done to the photo before anything else."""
+    """What is done to the photo before it is used."""
 
-    median: Annotated[Literal[0, 3, 5, 7], BeforeValidator(amounts.whole)] = setting(
+    median: Annotated[Literal[0, 3, 5, 7], BeforeValidator(parse_integer)] = setting(
         0,
-        "Side in px of the square whose median each pixel becomes, against noise; 0: none.",
+        "Remove noise from the photo by a median filter of this side in pixels; 0 turns it off.",
         option="photo-median",
+        published_only=True,
     )
     colours: float = setting(
         0.0,
-        "Share of the way that colours go to the painting's.",
+        "Shift the photo's colors toward the painting's before painting: 0 not at all, 1 until "
+        "their mean and deviation match.",
         option="photo-colours",
+        published_only=True,
         ge=0,
         le=1,
     )
 
 
 class NetworkChoice(Record):
-    """The network that looks at the pictures."""
+    """The network whose feature maps are compared."""
 
     name: Literal["vgg19", "vgg16"] = setting(
-        "vgg19", "The network that looks at the pictures.", option="network"
+        "vgg19", "Pretrained network whose feature maps are compared.", option="network"
     )
-    pooling: Literal["max", "average"] = setting("max", "How the network halves its maps.")
+    pooling: Literal["max", "average"] = setting(
+        "max", "Pooling layers by which the network halves its feature maps."
+    )
     padding: Literal["zero", "reflect", "replicate"] = setting(
-        "reflect", "What the network sees beyond the border; zero leaves a dark frame."
+        "reflect", "Padding at the border of the picture; zero leaves a dark frame."
     )
     scale: Literal["fetched", "caffe", "torchvision"] = setting(
         "fetched",
-        "Whose network's maps the fetched one's are made as large as: see docs/recipes.md.",
+        "Rescale activations to match those of: fetched (as they are), caffe, torchvision.",
+        published_only=True,
     )
-    gain: float = setting(1.0, "Factor on every feature map.", gt=0, le=1000)
-    weights: amounts.FileName = setting(
-        "", "A file of weights to use in place of the fetched one.", option="weights"
+    gain: float = setting(1.0, "Factor on every activation.", published_only=True, gt=0, le=1000)
+    weights: FileName = setting(
+        "", "File of network weights to use instead of the downloaded ones.", option="weights"
     )
     weights_sha256: str = ""
 
 
-class ContentTerm(Record):
-    """What holds the photo in place."""
-
-    weight: float = setting(
-        0.12, "Weight of the content term at strength 50.", ge=0, le=amounts.HEAVIEST
-    )
-    layers: amounts.Weights = setting(
-        {"relu3_1": 0.5, "relu4_2": 1.0}, "Layers compared with the photo, with their weights."
-    )
-    scaling: Literal["relative", "mean", "gatys", "sum", "root"] = setting(
-        "relative", "What the sum of squared differences is divided by: see docs/recipes.md."
-    )
-    gain: float = setting(
-        1.0, "Factor on the photo's maps: above 1 more contrast than it has.", gt=0, le=10
-    )
-
-
-class StyleTerm(Record):
-    """What brings the painting in."""
-
-    weight: float = setting(1.0, "Weight of the style term.", ge=0, le=amounts.HEAVIEST)
-    layers: amounts.Weights = setting(
-        {"relu1_1": 0.2, "relu2_1": 0.2, "relu3_1": 0.2, "relu4_1": 0.2, "relu5_1": 0.2},
-        "Layers compared with the painting, with their weights.",
-    )
-    statistics: Statistics = setting(
-        {"wasserstein": 1.0},
-        f"What is compared, several are added: {', '.join(get_args(Statistic))}.",
-    )
-    scale: float = setting(
-        1.0,
-        "Size of the painting relative to the picture: above 1 for broader strokes.",
-        gt=0.05,
-        le=8,
-    )
-    sizing: Literal["area", "long", "short", "height", "width", "squash", "own"] = setting(
-        "area",
-        "What `style-scale` is relative to: the picture's area, a side of it, its very shape, or "
-        "the painting's own size.",
-    )
-    enlarge: bool = setting(True, "Whether a painting that is smaller than that is enlarged.")
-    gain: float = setting(
-        1.0,
-        "Factor on the painting's Gram matrices: above 1 more contrast than it has.",
-        gt=0,
-        le=10,
-    )
-
-
-class SmoothTerm(Record):
-    """What holds noise back."""
-
-    weight: float = setting(
-        2.0, "Weight of the smoothness term (total variation).", ge=0, le=amounts.HEAVIEST
-    )
-    measure: Literal["squared", "absolute", "nine-point", "joint", "blur"] = setting(
-        "squared", "How a pixel differs from its neighbours: see docs/recipes.md."
-    )
-    scaling: Literal["mean", "sum"] = setting(
-        "mean", "Whether differences are averaged over the picture or added up."
-    )
-
-
-class BoundsTerm(Record):
-    """What holds pixels within 0..1 where the solver lets them out."""
-
-    weight: float = setting(
-        0.0,
-        "Weight of the mean distance by which pixels lie outside 0..1.",
-        ge=0,
-        le=amounts.HEAVIEST,
-    )
-
-
 class Solver(Record):
-    """What searches for the pixels."""
+    """The optimizer of the pixels."""
 
     name: Literal["lbfgs", "adam", "sgd"] = setting(
-        "lbfgs", "The method of the search.", option="solver"
+        "lbfgs",
+        "Optimizer that changes the pixels.",
+        option="solver",
+        published_choices=("sgd",),
     )
     rate: float = setting(
         1.0,
-        "Step length: 1 suits lbfgs, 0.02 adam; sgd's is a factor on the gradient itself.",
+        "Step size (learning rate): 1 suits lbfgs, 0.02 suits adam; for sgd it is the factor on "
+        "the gradient.",
         gt=0,
         le=1_000_000,
     )
-    history: int = setting(10, "Steps that lbfgs remembers.", ge=1, le=1000)
+    history: int = setting(
+        10, "Number of past steps from which lbfgs estimates the curvature.", ge=1, le=1000
+    )
     preconditioner: Literal["learned", "none"] = setting(
         "learned",
-        "How far lbfgs goes for a gradient: learned by wave and place, or one number for all, as "
-        "torch has it.",
+        "Step scaling of lbfgs: learned for each frequency and position, or none, one number for "
+        "all pixels as in PyTorch.",
     )
     line_search: Literal["none", "strong-wolfe"] = setting(
-        "none", "Whether lbfgs tries how far each step is to go."
+        "none", "Search for the length of each step of lbfgs; none takes the step as it is."
     )
     pixel_range: float = setting(
         1.0,
-        "What white is to lbfgs without gains, whose steps are measured by it at first.",
+        "Pixel scale assumed for L-BFGS's first step (1 or 255); only without a preconditioner.",
+        published_only=True,
         gt=0,
         le=65_535,
     )
     first_decay: float = setting(
-        0.9, "What adam's mean gradient keeps of itself at each step.", ge=0, lt=1
+        0.9, "Adam's beta 1, the decay rate of the mean gradient.", ge=0, lt=1
     )
     second_decay: float = setting(
-        0.99, "What adam's mean squared gradient keeps of itself.", ge=0, lt=1
+        0.99, "Adam's beta 2, the decay rate of the mean squared gradient.", ge=0, lt=1
     )
     epsilon: float = setting(
-        1e-8, "What adam adds to the root of the mean squared gradient.", gt=0, le=1_000_000
+        1e-8,
+        "Adam's epsilon, added to the root of the mean squared gradient.",
+        gt=0,
+        le=1_000_000,
     )
     rate_decay: float = setting(
-        1.0, "Factor by which adam's and sgd's rate falls, bit by bit.", gt=0, le=1
+        1.0,
+        "Factor by which the step size of adam and sgd falls over `solver-rate-decay-steps` steps.",
+        published_only=True,
+        gt=0,
+        le=1,
     )
     rate_decay_steps: int = setting(
-        100, "Steps in which the rate falls by its factor.", ge=1, le=1_000_000
+        100,
+        "Number of steps over which the step size falls by `solver-rate-decay`.",
+        published_only=True,
+        ge=1,
+        le=1_000_000,
     )
     clamp: Literal["auto", "yes", "no"] = setting(
-        "auto", "Keep pixels in 0..1 after each step; auto: adam and sgd do."
+        "auto", "Clamp pixels to 0..1 after each step; auto does so for adam and sgd."
     )
     average: float = setting(
         0.0,
-        "Paint a running average of the steps that keeps so much of itself; 0: none.",
+        "Paint the exponential moving average of the steps with this decay rate; 0 paints the "
+        "steps themselves.",
+        published_only=True,
         ge=0,
         lt=1,
     )
-    carry: bool = setting(False, "Begin a size with the moments that adam has of the one before.")
+    carry: bool = setting(
+        False, "Keep adam's moments from one size to the next.", published_only=True
+    )
 
     @property
-    def searches(self) -> bool:
-        """Whether it tries how far to go."""
+    def uses_line_search(self) -> bool:
+        """Whether the length of each step is searched for."""
         return self.name == "lbfgs" and self.line_search != "none"
 
 
 class Schedule(Record):
-    """In which sizes the picture is painted, coarse to fine, and how long in each."""
+    """The sizes at which the picture is painted, coarse to fine, and the evaluations at each."""
 
-    iterations: amounts.Counts = setting(
-        (40, 35, 30), "Evaluations of each size, the coarsest first; the last number serves for "
-                      "all larger sizes.",
+    iterations: Counts = setting(
+        (40, 35, 30),
+        "Evaluations of the loss and its gradient at each size, the coarsest first; the last "
+        "number counts for all larger sizes.",
         option="iterations",
-    )  # fmt: skip
+        common=True,
+    )
     coarsest: int = setting(
-        128, "First and coarsest size, by the same side as `size`.", unit="px", ge=16, le=65_536
+        128,
+        "First and coarsest size, measured along the same side as `size`.",
+        unit="px",
+        ge=16,
+        le=65_536,
     )
     growth: float = setting(2.0, "Factor from one size to the next.", gt=1.05, le=16)
-    single: bool = setting(False, "Paint in the final size alone.", option="single-scale")
+    single: bool = setting(
+        False, "Paint at the final size only, without coarser ones first.", option="single-scale"
+    )
     patience: int = setting(
         50,
-        "Evaluations without a visible change after which a size is done; 0 for never.",
+        "End a size after this many evaluations without a visible change; 0 never ends it early.",
         option="patience",
         ge=0,
     )
-    start: amounts.FileName = setting(
-        "content", "Where to start: content, noise, style, or a picture file.", option="init"
+    start: FileName = setting(
+        "content",
+        "Picture to start from: content (the photo), noise, style (the painting), or a file.",
+        option="init",
     )
     start_sha256: str = ""
     noise: float = setting(
-        0.0, "Share of noise in the picture that the search starts from.", ge=0, le=1
+        0.0, "Share of noise that is mixed into the picture to start from.", ge=0, le=1
     )
-    noise_kind: Literal["normal", "uniform"] = setting("normal", "How noise is spread.")
+    noise_kind: Literal["normal", "uniform"] = setting(
+        "normal", "Distribution of the noise to start from.", published_only=True
+    )
     noise_spread: float = setting(
-        0.1, "Standard deviation of normal noise, half the width of uniform noise.", ge=0, le=1
+        0.1,
+        "Standard deviation of normal noise, half the width of uniform noise.",
+        published_only=True,
+        ge=0,
+        le=1,
     )
     noise_centre: Literal["grey", "mean"] = setting(
-        "grey", "What noise is spread about: 0.5, or the network's mean colour."
+        "grey",
+        "Mean of the noise: 0.5 (grey), or the network's mean color (mean).",
+        published_only=True,
     )
 
 
 class Compute(Record):
-    """On what it is computed."""
+    """The device, and the limits on what it uses."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = setting(
-        "auto", "Where to compute.", option="device"
+        "auto",
+        "Device to compute on; auto takes a GPU if there is one.",
+        option="device",
+        common=True,
     )
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto",
-        "Numbers between layers; auto takes bfloat16 where the processor is made for it.",
+        "Number format between layers; auto takes bfloat16 where the processor is made for it.",
         option="precision",
     )
     kernel: str = setting(
-        "auto", "How to convolve; auto: the fastest. A run's record has its own.", option="kernel"
+        "auto",
+        "Convolution algorithm; auto takes the fastest. The record of a run names the one used.",
+        option="kernel",
     )
     threads: int = setting(
-        0, "Processor threads; 0: one for each core.", option="threads", ge=0, le=4096
+        0, "Processor threads; 0 takes one for each core.", option="threads", ge=0, le=4096
     )
     tile: int = setting(
         0,
-        "Largest side of a tile; 0: the whole picture, or what fits.",
+        "Largest side of a tile; 0 paints the whole picture at once where memory allows.",
         option="tile",
         unit="px",
         ge=0,
     )
-    memory: amounts.Bytes = setting(
+    memory: Bytes = setting(
         0,
-        "Most memory to use, such as 4GB; 0 for what is free.",
+        "Most memory to use, such as 4GB; 0 takes what is free.",
         option="memory",
         unit="bytes",
+        common=True,
         ge=0,
     )
 
 
 class Output(Record):
-    """How the picture is written."""
+    """The file of the picture."""
 
-    bits: Annotated[Literal[8, 16], BeforeValidator(amounts.whole)] = setting(
-        8, "Bits of each colour channel (16: PNG and TIFF)."
+    bits: Annotated[Literal[8, 16], BeforeValidator(parse_integer)] = setting(
+        8, "Bits of each color channel; 16 needs a PNG or TIFF file."
     )
     quality: int = setting(95, "Quality of JPEG and WebP files.", ge=1, le=100)
 
 
 class Recipe(Record):
-    """Everything that decides the picture. Same recipe, same machine: same bytes."""
+    """Everything that decides the picture: the same recipe gives the same bytes on one machine."""
 
     version: Literal[1] = 1
     name: str = "default"
@@ -320,20 +267,23 @@ class Recipe(Record):
     paintings: tuple[Input, ...] = ()
     size: int = setting(
         512,
-        "Long side of the picture, or the one that `side` names; 0 for the photo's own size.",
+        "Long side of the picture, or the side that `side` names; 0 takes the photo's own size.",
         unit="px",
+        common=True,
         ge=0,
         le=65_536,
     )
-    side: Side = setting(
-        "long", "Which side of the picture `size` and `schedule-coarsest` measure."
-    )
-    enlarge: bool = setting(True, "Whether a photo that is smaller than `size` is enlarged.")
+    side: Side = setting("long", "Side that `size` and `schedule-coarsest` measure.")
+    enlarge: bool = setting(True, "Enlarge a photo that is smaller than `size`.")
     strength: float = setting(
-        50.0, "How strongly to paint, from a hint (10) to bold (90).", ge=0, le=100
+        50.0,
+        "How strongly the style shows, from a hint (10) to bold (90).",
+        common=True,
+        ge=0,
+        le=100,
     )
-    # Exact in JSON everywhere.
-    seed: int = setting(0, "Number that decides every random choice.", ge=0, le=2**53 - 1)
+    # JSON numbers are exact up to 2**53 in every reader.
+    seed: int = setting(0, "Seed of every random choice.", common=True, ge=0, le=2**53 - 1)
     max_megapixels: float = setting(
         250.0, "Largest photo or painting that is read.", unit="MP", gt=0
     )
@@ -357,28 +307,30 @@ class Recipe(Record):
         return layers | ({"input"} if pixels else set())
 
     def to_toml(self) -> str:
-        """The whole recipe, defaults included, as TOML."""
+        """Return the whole recipe, defaults included, as TOML."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
     def to_json(self) -> str:
-        """The whole recipe, defaults included, as one line of JSON with sorted keys."""
+        """Return the whole recipe, defaults included, as one line of JSON with sorted keys."""
         return json.dumps(
             self.model_dump(mode="json", exclude_none=True), sort_keys=True, ensure_ascii=False
         )
 
     @property
     def sha256(self) -> str:
-        """The hash of what decides the pixels: of pictures their bytes, and no limits, names, or
-        ways to write the file.
+        """The hash of everything that decides the pixels.
+
+        Files that have been read count by their bytes and not by their paths. Names, limits on
+        memory and the output format do not count.
         """
         values = self.model_dump(mode="json", exclude_none=True)
-        for given in (values.get("photo"), *values["paintings"]):
-            if given and given["sha256"]:
-                del given["path"]
+        for picture in (values.get("photo"), *values["paintings"]):
+            if picture and picture["sha256"]:
+                del picture["path"]
         for name in ("output", "max_megapixels", "name", "summary", "source"):
             del values[name]
         del values["compute"]["memory"]
-        for room, name in (("schedule", "start"), ("network", "weights")):
-            if values[room][f"{name}_sha256"]:
-                del values[room][name]
+        for record, name in (("schedule", "start"), ("network", "weights")):
+            if values[record][f"{name}_sha256"]:
+                del values[record][name]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

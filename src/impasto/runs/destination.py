@@ -27,7 +27,7 @@ from impasto.recipe.records import Recipe
 from impasto.runs import folder as runs
 from impasto.runs.snapshots import Snapshots, check_kept
 from impasto.storage.files import file_sha256
-from impasto.storage.names import expanded, is_file
+from impasto.storage.names import expand_home, is_file
 
 _NAME_BYTES = 110  # of the photo's part, and of the paintings' part, of a default name
 
@@ -133,7 +133,7 @@ def output_path(output: str, photo: str, paintings: Sequence[str]) -> tuple[Path
 
     ``output``: a file; or a folder or "", where a default name is made from the sources.
     """
-    path = Path(expanded(output))
+    path = Path(expand_home(output))
     named = bool(output) and not (output.endswith(("/", os.sep)) or os.path.isdir(path))
     return (path if named else path / default_name(photo, paintings)), named
 
@@ -170,6 +170,20 @@ def _check_not_an_input(output: Path, recipe: Recipe) -> None:
         raise CannotWrite(
             f"{output} is one of the input pictures; it would be lost.",
             "Give the result another name.",
+        )
+
+
+def beside(run: Path, ending: str) -> Path:
+    """A file beside a run folder: ``painted.png.report.html`` for ``painted.png.run``."""
+    run = run.resolve()
+    return run.with_name(run.name.removesuffix(".run") + ending)
+
+
+def check_outside(target: Path, run: Path) -> None:
+    """Raise CannotWrite for a file inside a run folder, which only holds what a run writes."""
+    if run.resolve() in target.resolve().parents:
+        raise CannotWrite(
+            f"{target} would lie in the run's folder.", "Name a place beside it with -o."
         )
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections.abc import Iterator
 from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from impasto.errors import BadRecipe, CannotWrite, Diverged, OutOfMemory, memory_for
-from impasto.events import Callbacks, Failed, InputsChecked, Stepped, Warned
+from impasto.events import Callbacks, Event, Failed, InputsChecked, Stepped, Warned
 from impasto.inputs import Inputs
 from impasto.planning.time_budget import TimeBudget
-from impasto.recipe.loading import CHECKPOINT_SECONDS
 from impasto.result import Painting, painting_from_file
+from impasto.runs import CHECKPOINT_SECONDS
 from impasto.runs import folder as runs
 from impasto.runs.destination import (
     Destination,
@@ -37,7 +39,6 @@ _LAST_STEPS = 1.5  # a step is not started with less time left than this many st
 def paint(
     inputs: Inputs,
     target: Target | None = None,
-    *,
     budget: TimeBudget | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     callbacks: Callbacks | None = None,
@@ -58,10 +59,71 @@ def paint(
     """
     target, callbacks = target or Target(), callbacks or Callbacks()
     if not checkpoint_seconds >= 0:
-        raise BadRecipe(
-            f"checkpoint is {checkpoint_seconds:g}, but it must be 0 or more seconds.",
-            "0 saves each step.",
-        )
+        message = f"checkpoint is {checkpoint_seconds:g}, but it must be 0 or more seconds."
+        raise BadRecipe(message, "0 saves each step.")
+    started = _start(inputs, target, budget, callbacks, reuse)
+    if isinstance(started, Painting):  # it was finished before
+        return started
+    session, steps = started.session, started.steps
+    recorder = Recorder(
+        session,
+        started.destination,
+        started.run,
+        started.key,
+        target.snapshots,
+        checkpoint_seconds,
+        callbacks.on_event,
+    )
+    deadline = budget.started + budget.seconds - recorder.seconds if budget else math.inf
+    failed, stopped = None, False
+    with closing(started.run) if started.run is not None else nullcontext():
+        # Closing the steps frees their memory before the picture is written.
+        with closing(steps):  # type: ignore[type-var]
+            for event, state in itertools.chain(started.first, steps):
+                recorder(event, state)
+                callbacks.on_event(event)
+                failed = event if isinstance(event, Failed) else None
+                if not isinstance(event, Stepped):
+                    continue
+                if stopped := callbacks.cancel():
+                    state = _stop(event, state, recorder)
+                    break
+                if _is_time_up(event, recorder, deadline):
+                    recorder.note(f"The time is up {_progress(event, session.inputs)}.", state)
+                    state = state.at_best()
+                    break
+        painting = recorder.finish(state, failed, stopped)
+        if failed is not None:
+            raise _failure(failed, painting, continue_hint(started.run))
+    return painting
+
+
+# ---- the start -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A run whose plan is made: from here on something may be written.
+
+    ``first``: the events before the first step, with the first state.
+    """
+
+    session: Session
+    destination: Destination
+    run: RunWriter | None
+    key: str
+    first: list[tuple[Event, State]]
+    steps: Iterator[tuple[Event, State]]
+
+
+def _start(
+    inputs: Inputs,
+    target: Target,
+    budget: TimeBudget | None,
+    callbacks: Callbacks,
+    reuse: Session | None,
+) -> _Started | Painting:
+    """Check the destination, open the session, and open the run; or return a finished picture."""
     key = request_key(inputs.recipe, budget)
     destination = choose_destination(target, inputs.recipe, key)
     size = inputs.plan.size if budget is None else None
@@ -72,7 +134,7 @@ def paint(
     with memory_for("begin"):
         session = _open_session(inputs, destination, budget, callbacks, reuse)
         steps = session.run()
-        first = next(steps)  # the plan is made: from here on something may be written
+        first = next(steps)
     checkpoint = destination.checkpoint
     # Again: another program may have begun or finished the same picture meanwhile.
     destination = choose_destination(target, inputs.recipe, key)
@@ -88,34 +150,8 @@ def paint(
     notes += _missed_snapshots(target.snapshots, session.inputs.plan.evaluations)
     if checkpoint is not None:
         key = checkpoint.values["request"]
-    recorder = Recorder(
-        session, destination, run, key, target.snapshots, checkpoint_seconds, callbacks.on_event
-    )
-    deadline = budget.started + budget.seconds - recorder.seconds if budget else math.inf
-    failed, stopped = None, False
-    with closing(run) if run is not None else nullcontext():
-        # Closing the steps frees their memory before the picture is written.
-        with closing(steps):  # type: ignore[type-var]
-            warnings = [(Warned(note), first[1]) for note in notes]
-            for event, state in itertools.chain([first, *warnings], steps):
-                recorder(event, state)
-                callbacks.on_event(event)
-                failed = event if isinstance(event, Failed) else None
-                if isinstance(event, Stepped) and callbacks.cancel():
-                    state, stopped = _stop(event, state, recorder), True
-                    break
-                if isinstance(event, Stepped) and _is_time_up(event, recorder, deadline):
-                    message = f"The time is up {_progress(event, session.inputs)}."
-                    recorder.note(message, state)
-                    state = state.at_best()
-                    break
-        painting = recorder.finish(state, failed, stopped)
-        if failed is not None:
-            raise _failure(failed, painting, continue_hint(run))
-    return painting
-
-
-# ---- the parts of painting -----------------------------------------------------------------------
+    events = [first, *((Warned(note), first[1]) for note in notes)]
+    return _Started(session, destination, run, key, events, steps)
 
 
 def _open_session(

@@ -1,4 +1,4 @@
-"""File names as text, also those that are not UTF-8."""
+"""Convert file names to text and back, also those that are not UTF-8."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from urllib.parse import quote, unquote_to_bytes
 _FILE = "file:"
 
 
-def file_name(value: object) -> str:
-    """A file's name from itself, from a path, or from the text that ``file_text`` made of it."""
+def parse_file_name(value: object) -> str:
+    """Return a file's name from a name, a path, or the text that ``file_name_text`` returned.
+
+    Raises:
+        ValueError: something else.
+    """
     if not isinstance(value, str | os.PathLike):
         raise ValueError("the name of a file")
     name = os.fsdecode(value)
@@ -21,29 +25,31 @@ def file_name(value: object) -> str:
     )
 
 
-def file_text(name: str) -> str:
-    """A file's name as text that JSON, TOML and XML can hold.
+def file_name_text(name: str) -> str:
+    """Return a file's name as text that JSON, TOML and XML can hold.
 
-    A name is bytes; what is not UTF-8 in it comes as lone surrogates (PEP 383), which no text file
-    may hold. Such a name is written percent-encoded after ``file:``, as RFC 8089 does, and every
-    other one as it is.
+    File names are bytes. Python spells bytes that are not UTF-8 as lone surrogates (PEP 383), which
+    text files cannot hold. Such a name is percent-encoded after ``file:`` as in RFC 8089; other
+    names stay as they are.
     """
     return (
         _FILE + quote(os.fsencode(name)) if name.startswith(_FILE) or not _is_utf8(name) else name
     )
 
 
-def expanded(name: str | os.PathLike[str]) -> str:
-    """A file's name with ``~`` replaced by the home folder, as a shell would have done, unless a
-    file is called so.
+def expand_home(name: str | os.PathLike[str]) -> str:
+    """Return a file's name with ``~`` replaced by the home folder, as a shell does it.
+
+    A name stays as it is where a file of that very name exists.
     """
     name = os.fspath(name)
     return os.path.expanduser(name) if name.startswith("~") and not os.path.lexists(name) else name
 
 
 def json_text(values: Any, indent: int | None = None) -> str:
-    """Plain values as JSON; all letters are escaped where a file's name is not UTF-8 (see
-    ``file_text``).
+    """Return plain values as JSON text.
+
+    Letters outside ASCII are escaped only if a file's name in it is not UTF-8.
     """
     text = json.dumps(values, indent=indent, ensure_ascii=False)
     return text if _is_utf8(text) else json.dumps(values, indent=indent)

@@ -1,8 +1,4 @@
-"""Pages that need nothing else: a template filled in, and files written into what it makes.
-
-It knows HTML's templates, and that words which come from outside are escaped. It refuses to know
-what a page shows.
-"""
+"""Fill HTML templates, and embed files in a page so that it needs nothing else."""
 
 from __future__ import annotations
 
@@ -11,10 +7,10 @@ from importlib import resources
 
 
 def fill(package: str, template: str, **values: object) -> str:
-    """The template of that name in a package, with these values. One that it asks for and is not
-    given is an error.
+    """A Jinja template of a package with these values, which are escaped.
 
-    What no text can hold, of names that are not UTF-8, becomes question marks.
+    A value that the template needs and does not get is an error. Characters that UTF-8 cannot hold,
+    which come from undecodable file names, become question marks.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -25,12 +21,11 @@ def fill(package: str, template: str, **values: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    page = environment.from_string(
-        resources.files(package).joinpath(template).read_text("utf-8")
-    ).render(values)
+    source = resources.files(package).joinpath(template).read_text("utf-8")
+    page = environment.from_string(source).render(values)
     return page.encode(errors="replace").decode()
 
 
-def embedded(kind: str, content: bytes) -> str:
-    """A file as an address that holds it; ``kind`` is its media type, as image/png."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+def data_url(media_type: str, content: bytes) -> str:
+    """A file as a data URL; ``media_type`` is such as "image/png"."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

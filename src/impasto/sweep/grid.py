@@ -41,7 +41,7 @@ class Axis:
         """The values as one would type them; of a file its name, where that tells it from the
         others.
         """
-        whole = [amounts.typed(value) or "none" for value in self.values]
+        whole = [amounts.value_text(value) or "none" for value in self.values]
         names = [
             Path(text).name if isinstance(value, str) else text
             for text, value in zip(whole, self.values, strict=True)
@@ -82,7 +82,7 @@ def axes(base: Recipe, settings: Mapping[str, Any]) -> tuple[Recipe, tuple[Axis,
     Raises:
         BadRecipe: no such setting, a value that it cannot have, or a range that is none.
     """
-    known = options.options()
+    known = options.recipe_options()
     single: dict[str, Any] = {}
     several: dict[str, list[Any]] = {}
     for given, value in settings.items():

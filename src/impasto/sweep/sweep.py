@@ -208,7 +208,7 @@ def prepare(
     several = [axis.name for axis in varied]
     given = {name.replace("_", "-"): value for name, value in settings.items()}
     fixed = tuple(
-        f"{name} {values.typed(value)}" for name, value in given.items() if name not in several
+        f"{name} {values.value_text(value)}" for name, value in given.items() if name not in several
     )
     return _timed(Job(folder, varied, fixed, tuple(cells), overwrite=overwrite), callbacks)
 

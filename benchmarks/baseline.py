@@ -1,10 +1,8 @@
-"""The plain program that Impasto is compared with: style transfer as anybody would write it in
-PyTorch.
+"""The baseline: style transfer in plain PyTorch, with the objective of a recipe.
 
-The same objective as a recipe's, by formula: convolutions that autograd keeps track of, a dict of
-feature maps, Gram matrices or the Wasserstein distance of Gaussians, one size, torch's L-BFGS as it
-comes. Nothing of Impasto's is in it but the recipe's numbers: weights and pixels are given to it as
-tensors.
+It uses convolutions tracked by autograd, Gram matrices or the Wasserstein distance of Gaussians,
+one size, and torch's L-BFGS with its defaults. It shares only the recipe's numbers with Impasto:
+weights and pixels are passed in as tensors.
 """
 
 from __future__ import annotations
@@ -22,23 +20,22 @@ Maps = dict[str, Tensor]
 Evaluate = Callable[[Tensor], tuple[float, Tensor]]  # pixels -> loss and gradient
 
 _PADDING_MODE = {"zero": "constant", "reflect": "reflect", "replicate": "replicate"}
-_PASSING = 4 * 64  # numbers for each pixel: gradients and copies of the first block's maps
-# Eigenvalues below this share of the largest count as none: a part of the objective, not of how it
-# is done.
+_TEMPORARY = 4 * 64  # numbers per pixel: gradients and copies of the first block's maps
+# Eigenvalues below this share of the largest count as zero. This is part of the objective.
 _RANK = 1e-6
 
 
-class Yardstick:
+class Baseline:
     """The loss of a recipe and its gradient at a picture.
 
     Args:
-        recipe: of one painting, with style statistics "gram-relative" and "wasserstein" and
-            relative content.
-        weights: "input.weight", "input.bias", then "conv1_1.weight", "conv1_1.bias" and so on, in
-            the network's order.
+        recipe: with one painting, relative content, and style statistics "gram-relative" or
+            "wasserstein".
+        weights: "input.weight", "input.bias", "conv1_1.weight", "conv1_1.bias" and so on, in the
+            network's order.
         photo: (1, 3, H, W), 0..1, at the size of the picture.
-        painting: (1, 3, h, w), 0..1, at the size at which it is looked at.
-        content_factor: what strength and size make of the content weight.
+        painting: (1, 3, h, w), 0..1, at the size at which it is evaluated.
+        content_factor: factor on the content weight, from strength and size.
     """
 
     def __init__(
@@ -54,7 +51,7 @@ class Yardstick:
             or recipe.content.scaling != "relative"
         ):
             raise ValueError(
-                f"the yardstick knows {', '.join(DISTANCES)} and relative content only"
+                f"the baseline supports {', '.join(DISTANCES)} and relative content only"
             )
         self.recipe = recipe
         self.weights = weights
@@ -67,7 +64,7 @@ class Yardstick:
             self.painting = {name: _target(maps[name]) for name in recipe.style.layers}
 
     def __call__(self, pixels: Tensor) -> tuple[float, Tensor]:
-        """The loss at a picture (1, 3, H, W), and its gradient of the same shape."""
+        """The loss at a picture (1, 3, H, W) and its gradient, of the same shape."""
         leaf = pixels.detach().clone().requires_grad_()
         loss = self.loss(leaf)
         loss.backward()
@@ -75,7 +72,7 @@ class Yardstick:
         return loss.item(), leaf.grad
 
     def features(self, pixels: Tensor) -> Maps:
-        """The maps after each ReLU."""
+        """The feature maps after each ReLU, by name."""
         network = self.recipe.network
         x = functional.conv2d(
             pixels, self.weights["input.weight"][:, :, None, None], self.weights["input.bias"]
@@ -98,6 +95,7 @@ class Yardstick:
         return maps
 
     def loss(self, pixels: Tensor) -> Tensor:
+        """The weighted sum of content, style and smoothness."""
         recipe = self.recipe
         maps = self.features(pixels)
         content = sum(
@@ -116,15 +114,15 @@ class Yardstick:
         )
 
 
-def content_distance(found: Tensor, target: Tensor) -> Tensor:
-    """Squared difference over the target's own variation."""
-    return (found - target).square().sum() / (
+def content_distance(maps: Tensor, target: Tensor) -> Tensor:
+    """Squared difference over the target's sum of squared deviations."""
+    return (maps - target).square().sum() / (
         target - target.mean((-2, -1), keepdim=True)
     ).square().sum()
 
 
 def total_variation(pixels: Tensor) -> Tensor:
-    """Mean squared difference to the right and to the lower neighbour."""
+    """Mean squared difference to the right and to the lower neighbor."""
     down = (pixels[..., 1:, :] - pixels[..., :-1, :]).square().sum()
     across = (pixels[..., 1:] - pixels[..., :-1]).square().sum()
     return (down + across) / pixels.numel()
@@ -132,7 +130,7 @@ def total_variation(pixels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Target:
-    """What is known of the painting in one layer."""
+    """The painting's statistics in one layer."""
 
     gram: Tensor  # (C, C)
     mean: Tensor  # (C,)
@@ -159,24 +157,24 @@ def _gaussian(maps: Tensor) -> tuple[Tensor, Tensor]:
     return mean, centred @ centred.T / flat.shape[1]
 
 
-def gram_relative(found: Tensor, target: Target) -> Tensor:
-    """Squared distance of the Gram matrices over the target's squared length."""
-    return (_gram(found) - target.gram).square().sum() / target.gram.square().sum()
+def gram_relative(maps: Tensor, target: Target) -> Tensor:
+    """Squared distance of the Gram matrices over the target's squared norm."""
+    return (_gram(maps) - target.gram).square().sum() / target.gram.square().sum()
 
 
-def wasserstein(found: Tensor, target: Target) -> Tensor:
-    """Squared Wasserstein-2 distance of the Gaussians, over the target's mean squared length.
+def wasserstein(maps: Tensor, target: Target) -> Tensor:
+    """Squared Wasserstein-2 distance of the Gaussians, over the target's mean squared norm.
 
-    The eigenvalues are found in float64, which takes some hundredths of an evaluation: in float32
-    the loss is off by up to 1e-4, and a map with fewer positions than channels has none that are
-    found at all.
+    The eigenvalues are computed in float64, which takes a few percent of an evaluation. In float32
+    the loss is off by up to 1e-4, and the decomposition fails for a map with fewer positions than
+    channels.
     """
-    mean, covariance = _gaussian(found)
+    mean, covariance = _gaussian(maps)
     values = torch.linalg.eigvalsh(target.root @ covariance.double() @ target.root)
     fidelity = values[values > values.detach().max() * _RANK].sqrt().sum().to(mean.dtype)
-    apart = (mean - target.mean).square().sum()
-    spread = covariance.diagonal().sum() + target.covariance.diagonal().sum()
-    return (apart + spread - 2 * fidelity) / target.gram.diagonal().sum()
+    shift = (mean - target.mean).square().sum()
+    variance = covariance.diagonal().sum() + target.covariance.diagonal().sum()
+    return (shift + variance - 2 * fidelity) / target.gram.diagonal().sum()
 
 
 DISTANCES: dict[str, Callable[[Tensor, Target], Tensor]] = {
@@ -186,7 +184,7 @@ DISTANCES: dict[str, Callable[[Tensor, Target], Tensor]] = {
 
 
 def _needed(weights: Mapping[str, Tensor], layers: set[str]) -> list[str]:
-    """The convolutions up to the deepest layer asked for."""
+    """The names of the convolutions up to the deepest of ``layers``."""
     names = [
         key.removesuffix(".weight")
         for key in weights
@@ -198,25 +196,26 @@ def _needed(weights: Mapping[str, Tensor], layers: set[str]) -> list[str]:
 
 
 def needs(recipe: Recipe, weights: Mapping[str, Tensor], pixels: int) -> int:
-    """Bytes that an evaluation of so many pixels takes: what autograd keeps, and what comes and
-    goes at the widest maps.
+    """Bytes that an evaluation of ``pixels`` pixels needs.
+
+    They are what autograd stores, plus temporary tensors at the widest maps.
     """
-    kept = 0.0  # numbers for each pixel
+    stored = 0.0  # numbers per pixel
     for name in _needed(weights, {*recipe.content.layers, *recipe.style.layers}):
         stride = 2 ** (int(name[4]) - 1)
         channels, channels_in = weights[f"{name}.weight"].shape[:2]
-        kept += (channels_in + channels) / stride**2  # the padded input, and what the ReLU gave
+        stored += (
+            channels_in + channels
+        ) / stride**2  # the padded input, and the output of the ReLU
         if name.endswith("_1") and stride > 1:
-            # The pooled map, and where each maximum was in numbers twice as wide.
-            kept += 3 * channels_in / stride**2
-    return int(pixels * (kept + _PASSING) * weights["input.weight"].element_size())
+            # The pooled map, and the position of each maximum as int64.
+            stored += 3 * channels_in / stride**2
+    return int(pixels * (stored + _TEMPORARY) * weights["input.weight"].element_size())
 
 
 @dataclass(frozen=True)
 class Search:
-    """The losses of a search, one for each evaluation, and the picture (1, 3, H, W) of the least of
-    them.
-    """
+    """The losses of a search, one per evaluation, and the picture (1, 3, H, W) of the lowest."""
 
     losses: list[float]
     picture: Tensor
@@ -228,30 +227,30 @@ def search(
     evaluations: int,
     say: Callable[[str], None] = lambda text: None,
 ) -> Search:
-    """torch's L-BFGS with its defaults, until it has asked for so many losses."""
+    """Run torch's L-BFGS with its defaults for ``evaluations`` evaluations."""
     pixels = start.detach().clone().requires_grad_()
-    optimiser = torch.optim.LBFGS([pixels])
+    optimizer = torch.optim.LBFGS([pixels])
     losses: list[float] = []
     best = start
 
     def closure() -> Tensor:
         nonlocal best
         if len(losses) == evaluations:
-            raise _Enough
+            raise _Done
         loss, pixels.grad = evaluate(pixels.detach())
         if not losses or loss < min(losses):
             best = pixels.detach().clone()
         losses.append(loss)
         if len(losses) % 25 == 0:
-            say(f"the yardstick's evaluation {len(losses)} of {evaluations}: loss {loss:.5f}")
+            say(f"baseline: evaluation {len(losses)} of {evaluations}, loss {loss:.5f}")
         return torch.tensor(loss)
 
     try:
         while True:
-            optimiser.step(closure)
-    except _Enough:
+            optimizer.step(closure)
+    except _Done:
         return Search(losses, best)
 
 
-class _Enough(Exception):
-    """Ends the optimiser within the round of 20 evaluations that it is in."""
+class _Done(Exception):
+    """Ends the optimizer within a step, which makes up to 20 evaluations."""

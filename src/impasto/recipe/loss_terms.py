@@ -1,0 +1,135 @@
+"""The settings of the four terms of the loss: content, style, smoothness and bounds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from impasto.recipe.fields import Record, setting
+from impasto.recipe.values import MAX_WEIGHT, Weight, Weights, parse_weights, sort_by_name
+
+Statistic = Literal[
+    "wasserstein",
+    "wasserstein-absolute",
+    "gram",
+    "gram-gatys",
+    "gram-mean",
+    "gram-relative",
+    "gram-root",
+    "mean-deviation",
+    "mean-deviation-absolute",
+]
+Statistics = Annotated[
+    dict[Statistic, Weight],
+    BeforeValidator(parse_weights),
+    Field(min_length=1),
+    AfterValidator(sort_by_name),
+]
+_OWN_STATISTICS = ("wasserstein", "gram-relative")
+_PUBLISHED_STATISTICS = tuple(name for name in get_args(Statistic) if name not in _OWN_STATISTICS)
+
+
+class ContentTerm(Record):
+    """The content loss, which keeps the picture like the photo."""
+
+    weight: float = setting(
+        0.12,
+        "Weight of the content loss at strength 50: a higher one keeps more of the photo.",
+        ge=0,
+        le=MAX_WEIGHT,
+    )
+    layers: Weights = setting(
+        {"relu3_1": 0.5, "relu4_2": 1.0},
+        "Layers at which feature maps are compared with the photo's, with a weight for each.",
+    )
+    scaling: Literal["relative", "mean", "gatys", "sum", "root"] = setting(
+        "relative",
+        "Normalization of the content loss, a sum of squared differences; docs/recipes.md has the "
+        "formulas.",
+        published_only=True,
+    )
+    gain: float = setting(
+        1.0,
+        "Factor on the photo's activations: above 1 the picture gets more contrast than the photo.",
+        published_only=True,
+        gt=0,
+        le=10,
+    )
+
+
+class StyleTerm(Record):
+    """The style loss, which makes the picture like the painting."""
+
+    weight: float = setting(
+        1.0,
+        "Weight of the style loss: a higher one shows more of the painting.",
+        ge=0,
+        le=MAX_WEIGHT,
+    )
+    layers: Weights = setting(
+        {"relu1_1": 0.2, "relu2_1": 0.2, "relu3_1": 0.2, "relu4_1": 0.2, "relu5_1": 0.2},
+        "Layers at which statistics are compared with the painting's, with a weight for each.",
+    )
+    statistics: Statistics = setting(
+        {"wasserstein": 1.0},
+        "Statistics of the feature maps that are compared; those of several are added: "
+        f"{', '.join(_OWN_STATISTICS)}. Only published recipes need "
+        f"{', '.join(_PUBLISHED_STATISTICS)}.",
+    )
+    scale: float = setting(
+        1.0,
+        "Size of the painting relative to the picture: above 1 gives broader strokes.",
+        common=True,
+        gt=0.05,
+        le=8,
+    )
+    sizing: Literal["area", "long", "short", "height", "width", "squash", "own"] = setting(
+        "area",
+        "What `style-scale` is relative to: the picture's area, one of its sides, its exact shape "
+        "(squash), or the painting's own size (own).",
+        published_only=True,
+    )
+    enlarge: bool = setting(True, "Enlarge a painting that is smaller than `style-scale` needs.")
+    gain: float = setting(
+        1.0,
+        "Factor on the painting's Gram matrices: above 1 the picture gets more contrast than the "
+        "painting.",
+        published_only=True,
+        gt=0,
+        le=10,
+    )
+
+
+class SmoothTerm(Record):
+    """The smoothness loss, which suppresses noise."""
+
+    weight: float = setting(
+        2.0,
+        "Weight of the smoothness loss (total variation): a higher one gives less noise and less "
+        "detail.",
+        ge=0,
+        le=MAX_WEIGHT,
+    )
+    measure: Literal["squared", "absolute", "nine-point", "joint", "blur"] = setting(
+        "squared",
+        "Measure of the difference between adjacent pixels; docs/recipes.md has the formulas.",
+        published_only=True,
+    )
+    scaling: Literal["mean", "sum"] = setting(
+        "mean",
+        "Whether the differences are averaged over the picture or summed.",
+        published_only=True,
+    )
+
+
+class BoundsTerm(Record):
+    """The bounds loss, which keeps pixels within 0..1 where the solver does not clamp them."""
+
+    weight: float = setting(
+        0.0,
+        "Weight of a loss on pixels outside 0..1: the mean distance by which they are outside.",
+        published_only=True,
+        ge=0,
+        le=MAX_WEIGHT,
+    )
