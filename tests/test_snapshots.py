@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import impasto
-from impasto import images
+from impasto import api, images
 from impasto.errors import BadRequest, CannotWrite
-from impasto.events import Callbacks, Event, Planned, Stepped, Warned
+from impasto.events import Callbacks, Event, Warned
 from impasto.inputs import read_inputs
 from impasto.recipe import loading, records
-from impasto.result import Painting
 from impasto.runs import folder, snapshots
-from impasto.runs.destination import Target
-from impasto.runs.paint import paint as paint_inputs
 from impasto.runs.snapshots import Snapshots
 from impasto.runs.writer import RunWriter
 from tests.support.pictures import random_pixels, save_random
 from tests.support.pocket_network import use_pocket_network
 from tests.support.program import run_command
+from tests.support.small_runs import make_inputs, paint_to, stop_after
 
 Captured = pytest.CaptureFixture[str]
 OUT = Path("out.png")
@@ -35,37 +30,6 @@ RUN = Path("out.png.run")
 @pytest.fixture(autouse=True)
 def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_pocket_network(monkeypatch, tmp_path)
-    save_random("photo.png", 48, 64)
-    save_random("painting.png", 50, 40, seed=1)
-
-
-def paint(
-    shots: str = "",
-    *,
-    photo: str = "photo.png",
-    output: Path = OUT,
-    fresh: bool = False,
-    callbacks: Callbacks | None = None,
-    checkpoint_seconds: float = 60,
-) -> Painting:
-    """Paint two stages of 4 and 5 steps into ``output`` and the run folder beside it."""
-    settings = {"size": 96, "iterations": "4,5", "schedule_coarsest": 48}
-    recipe = loading.with_settings(records.Recipe(), settings)
-    target = Target(output, folder.beside(output), fresh=fresh, snapshots=snapshots.parse(shots))
-    return paint_inputs(
-        read_inputs(photo, "painting.png", recipe),
-        target,
-        checkpoint_seconds=checkpoint_seconds,
-        callbacks=callbacks,
-    )
-
-
-def stop_after(steps: int) -> Callbacks:
-    """Callbacks that stop a run after so many steps."""
-    seen: list[Event] = []
-    return Callbacks(
-        seen.append, lambda: sum(isinstance(event, Stepped) for event in seen) >= steps
-    )
 
 
 def kept() -> dict[int, bytes]:
@@ -114,20 +78,26 @@ def test_snapshots_need_a_folder(capsys: Captured):
     assert run_command("stylize", "nowhere.png", "nothing.png", "--no-run", "--snapshots", "3") == 2
     assert "--no-run" in capsys.readouterr().err
     with pytest.raises(CannotWrite):
-        impasto.stylize("photo.png", "painting.png", snapshots=[3])
+        paint_to(make_inputs(Path()), snapshots=[3])
 
 
 @pytest.mark.parametrize("stop", [1, 4, 6])
 def test_a_snapshot_is_the_picture_of_a_run_that_was_stopped_there(stop: int):
-    whole = paint("every=1")
-    assert list(kept()) == list(range(1, 10))
+    whole = paint_to(make_inputs(Path()), output=OUT, run=RUN, snapshots=range(1, 10))
+    assert [evaluations for evaluations, _ in folder.snapshot_files(RUN)] == list(range(1, 10))
     assert (
         whole.record["snapshots"]["count"] == 9
         and 0 < whole.record["snapshots"]["seconds"] < whole.record["seconds"]
     )
     shot = images.read(folder.snapshot_files(RUN)[stop - 1][1], max_megapixels=1)
     assert max(shot.size) == (48 if stop <= 4 else 96)
-    paint(output=Path("short.png"), callbacks=stop_after(stop))
+    callbacks, _ = stop_after(stop)
+    paint_to(
+        make_inputs(Path()),
+        output=Path("short.png"),
+        run=Path("short.png.run"),
+        callbacks=callbacks,
+    )
     stopped = images.read("short.png", max_megapixels=1)
     assert np.abs(images.resize(shot.pixels, stopped.size) - stopped.pixels).max() < (
         1.5 / 255 if stop <= 4 else 1e-6
@@ -135,16 +105,19 @@ def test_a_snapshot_is_the_picture_of_a_run_that_was_stopped_there(stop: int):
 
 
 def test_snapshots_do_not_change_the_picture():
-    plain = paint()
+    plain = paint_to(make_inputs(Path()), output=OUT, run=RUN)
     assert "snapshots" not in plain.record and not (RUN / folder.SNAPSHOTS).exists()
     with pytest.raises(
         CannotWrite, match="finished already, without these snapshots; it is kept"
     ) as found:
-        paint("every=2")
+        paint_to(make_inputs(Path()), output=OUT, run=RUN, snapshots="every=2")
     assert "--fresh" in found.value.hint
-    again = paint("every=2", fresh=True)
+    again = paint_to(make_inputs(Path()), output=OUT, run=RUN, snapshots="every=2", fresh=True)
     assert again.pixels.tobytes() == plain.pixels.tobytes() and len(kept()) > 0
-    assert paint("every=2").record["seconds"] == again.record["seconds"]
+    assert (
+        paint_to(make_inputs(Path()), output=OUT, run=RUN, snapshots="every=2").record["seconds"]
+        == again.record["seconds"]
+    )
 
 
 @pytest.mark.parametrize("state", [1, 3, 5])
@@ -156,66 +129,88 @@ def test_a_kill_and_a_resume_leave_the_same_set(state: int):
     class Killed(BaseException):
         pass
 
-    paint("every=2,5")
+    paint_to(make_inputs(Path()), output=OUT, run=RUN, snapshots="every=2,5")
     whole = kept()
     assert list(whole) == [2, 4, 5, 6, 8]
-    save_state = RunWriter.save_state
+    keep = RunWriter.save_state
     seen: list[Event] = []
 
-    def kill_at_7(event: Event) -> None:
-        seen.append(event)
-        if getattr(event, "evaluations", 0) == 7:
+    def event(happened: Event) -> None:
+        seen.append(happened)
+        if getattr(happened, "evaluations", 0) == 7:
             raise Killed
 
-    def save_only(run: RunWriter, tensors: Any, values: dict[str, Any]) -> None:
-        if values["evaluations"] == state:
-            save_state(run, tensors, values)
+    def at_once(log: RunWriter, tensors: object, facts: dict[str, int]) -> None:
+        if facts["evaluations"] == state:
+            keep(log, tensors, facts)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunWriter, "save_state", save_only)
+        patch.setattr(RunWriter, "save_state", at_once)
         with pytest.raises(Killed):
-            paint("every=2,5", checkpoint_seconds=0, callbacks=Callbacks(kill_at_7), fresh=True)
+            paint_to(
+                make_inputs(Path()),
+                output=OUT,
+                run=RUN,
+                snapshots="every=2,5",
+                checkpoint_seconds=0,
+                callbacks=Callbacks(event),
+                fresh=True,
+            )
     assert list(kept()) == [2, 4, 5, 6]
     (RUN / folder.SNAPSHOTS / f".impasto-{'0' * 16}-{'1' * 16}.part").write_bytes(b"half")
-    impasto.resume(RUN)  # with the snapshots of the first call
+    api.resume(RUN)  # which remembers what was asked for
     assert kept() == whole
     assert len(list((RUN / folder.SNAPSHOTS).iterdir())) == len(whole)
 
 
 def test_a_fresh_run_removes_those_of_an_earlier_one():
-    paint("every=2")
-    paint("5", fresh=True)
+    paint_to(make_inputs(Path()), output=OUT, run=RUN, snapshots="every=2")
+    paint_to(make_inputs(Path()), output=OUT, run=RUN, snapshots="5", fresh=True)
     assert list(kept()) == [5]
     (RUN / folder.SNAPSHOTS / "mine.png").write_bytes(b"precious")
     with pytest.raises(CannotWrite, match=r"it holds snapshots/mine\.png"):
-        paint()
+        paint_to(make_inputs(Path()), output=OUT, run=RUN)
     assert list(kept()) == [5] and (RUN / folder.SNAPSHOTS / "mine.png").exists()
 
 
 def test_what_never_comes_is_said_before_the_start():
     seen: list[Event] = []
-    paint("2,300,every=50", callbacks=Callbacks(seen.append))
-    before_steps = list(itertools.takewhile(lambda event: not isinstance(event, Stepped), seen))
-    (note,) = [event.message for event in before_steps if isinstance(event, Warned)]
-    assert "has 9 evaluations: there will be no snapshot for 300,every=50" in note
+    paint_to(
+        make_inputs(Path()),
+        output=OUT,
+        run=RUN,
+        snapshots="2,300,every=50",
+        callbacks=Callbacks(seen.append),
+    )
+    assert (
+        isinstance(seen[2], Warned)
+        and "has 9 evaluations: there will be no snapshot for 300,every=50" in seen[2].message
+    )
     assert list(kept()) == [2]
 
 
 def test_a_folder_that_cannot_be_written_does_not_take_the_picture_with_it():
     seen: list[Event] = []
 
-    def block_snapshots(event: Event) -> None:
-        seen.append(event)
-        if isinstance(event, Planned):
-            (RUN / folder.SNAPSHOTS).write_text("in the way")
+    def event(happened: Event) -> None:
+        seen.append(happened)
+        if isinstance(happened, Warned) or len(seen) > 2 or not RUN.exists():
+            return
+        (RUN / folder.SNAPSHOTS).write_text("in the way")
 
-    paint("every=2", callbacks=Callbacks(block_snapshots))
+    paint_to(
+        make_inputs(Path()), output=OUT, run=RUN, snapshots="every=2", callbacks=Callbacks(event)
+    )
     assert OUT.is_file() and "could not be written in full" in str(seen[-1])
 
 
 def test_a_transparent_photo_has_transparent_snapshots():
     Image.fromarray(random_pixels(48, 64, channels=4)).save("cut.png")
-    paint("1", photo="cut.png")
+    painting = save_random("other.png", 50, 40, seed=1)
+    inputs = read_inputs(
+        "cut.png", painting, loading.with_settings(records.Recipe(), {"size": 64, "iterations": 2})
+    )
+    paint_to(inputs, output=OUT, run=RUN, snapshots=[1])
     assert images.read(folder.snapshot_files(RUN)[0][1], max_megapixels=1).alpha is not None
 
 

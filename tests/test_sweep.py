@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import font_manager
 from PIL import Image
 
 import impasto
@@ -17,7 +18,6 @@ from impasto import events, images
 from impasto.compare import evaluator, scoring
 from impasto.errors import AssetUnavailable, BadPicture, BadRequest, CannotWrite
 from impasto.geometry import Size
-from impasto.images import lettering
 from impasto.networks import weights
 from impasto.runs import folder as runs
 from impasto.session import Session
@@ -136,7 +136,7 @@ def test_a_name_that_no_font_has_is_not_in_the_title(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         images, "poster", lambda *given: drawn.append(given) or np.zeros((9, 9, 3), np.float32)
     )
-    monkeypatch.setattr(lettering, "_candidates", lambda: ())
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [])
     Path("photo.png").rename("東京.png")
     impasto.sweep("東京.png", "painting.png", "out", strength=[20, 80], **QUICK)
     assert drawn[0][3].title == "the photo in the style of painting"
@@ -410,7 +410,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "axes without values": ((*PAIR, "--strength", "10,20", "--axes", "init"), "given no values"),
     "a file in the way": ((*PAIR, "--seed", "0:1", "-o", "file"), "is a file"),
     "a picture that goes in": (
-        (str(Path("in/seed-0.png")), "painting.png", "--seed", "0:1", "-o", "in"),
+        (str(Path("in/seed-0.png")), "painting.png", "--seed", "0:1", "-o", "in", "--overwrite"),
         "it would be lost",
     ),
     "a recipe that nobody knows": (
