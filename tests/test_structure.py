@@ -263,7 +263,7 @@ LIGHT = [
     "impasto.recipe.records",
     "impasto.recipe.values",
     "impasto.runs.snapshots",
-    "impasto.sweep.grid",
+    "impasto.sweeps.grid",
 ]
 
 

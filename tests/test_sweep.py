@@ -21,8 +21,8 @@ from impasto.geometry import Size
 from impasto.networks import weights
 from impasto.runs import folder as runs
 from impasto.session import Session
-from impasto.sweep import grid, sweep
-from impasto.sweep.outcome import Sweep
+from impasto.sweeps import grid, sweep
+from impasto.sweeps.outcome import Sweep
 from tests.support.pictures import random_pixels, save_random, stub_museum
 from tests.support.pocket_network import use_pocket_painter_and_evaluators
 from tests.support.program import run_command
@@ -95,7 +95,7 @@ def test_the_pictures_are_those_of_stylize_and_carry_their_recipes():
 def test_the_figures_are_those_of_compare():
     found = swept(strength=[20, 80])
     files = [result.file for result in found.results]
-    [scale] = impasto.compare([file for file in files if file], "photo.png", "painting.png").scales
+    [scale] = scoring.compare([file for file in files if file], "photo.png", "painting.png").scales
     assert [row.scores for row in scale.rows[:2]] == [result.scores for result in found.results]
     assert scale.rows[2].scores.style == float(table()[2]["style (lower)"])
 

@@ -13,12 +13,12 @@ from impasto.cli.parameters import Output, Quiet, Switch, Text, add_recipe_optio
 from impasto.cli.terminal import stopping
 from impasto.errors import BadRecipe, did_you_mean
 from impasto.recipe import loading, options
-from impasto.sweep import grid
+from impasto.sweeps import grid
 
 if TYPE_CHECKING:
     from impasto.cli.display import Display
-    from impasto.sweep.job import Cell, Job
-    from impasto.sweep.outcome import Sweep
+    from impasto.sweeps.job import Cell, Job
+    from impasto.sweeps.outcome import Sweep
 
 
 USAGE = "Usage: impasto sweep PHOTO STYLE --SETTING VALUES... [OPTIONS]"
@@ -63,8 +63,8 @@ def _sweep(
     from impasto.cli.display import Display
     from impasto.images.recipe_source import load_recipe
     from impasto.runs.destination import default_name
-    from impasto.sweep.job import prepare
-    from impasto.sweep.sweep import paint_job
+    from impasto.sweeps.job import prepare
+    from impasto.sweeps.sweep import paint_job
 
     varied = _in_axis_order(settings, axes)
     folder = output or Path(default_name(photo, [style], "-sweep"))

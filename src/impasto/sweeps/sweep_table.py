@@ -10,8 +10,8 @@ from dataclasses import asdict
 from impasto.compare.evaluator import FIGURES, Judge, Scores
 from impasto.compare.scoring import Row
 from impasto.geometry import Size
-from impasto.sweep.grid import Axis
-from impasto.sweep.outcome import Result
+from impasto.sweeps.grid import Axis
+from impasto.sweeps.outcome import Result
 
 Ends = Mapping[tuple[Judge, Size], Sequence[Row]]
 """The scores of the photo and the painting themselves, by network and size."""

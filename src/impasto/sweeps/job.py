@@ -19,8 +19,8 @@ from impasto.recipe.values import value_text
 from impasto.runs import folder as runs
 from impasto.runs.destination import Target, check_paths, choose_destination, request_key
 from impasto.storage.names import is_file
-from impasto.sweep import grid
-from impasto.sweep.grid import Axis, Combination
+from impasto.sweeps import grid
+from impasto.sweeps.grid import Axis, Combination
 
 if TYPE_CHECKING:
     from impasto.session import Session

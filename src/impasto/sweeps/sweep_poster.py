@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from impasto import images
-from impasto.sweep.grid import Axis
-from impasto.sweep.job import POSTER, Job
-from impasto.sweep.outcome import NOT_PAINTED
+from impasto.sweeps.grid import Axis
+from impasto.sweeps.job import POSTER, Job
+from impasto.sweeps.outcome import NOT_PAINTED
 
 # Px: the long side of a picture, and of a poster with many of them.
 _PICTURE, _WIDEST = 256, 8000

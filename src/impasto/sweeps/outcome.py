@@ -9,7 +9,7 @@ from typing import Any
 from impasto.compare.evaluator import Scores
 from impasto.compare.scoring import Row
 from impasto.geometry import Size
-from impasto.sweep.grid import Axis
+from impasto.sweeps.grid import Axis
 
 NOT_PAINTED = "not painted"
 

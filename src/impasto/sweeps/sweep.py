@@ -24,12 +24,12 @@ from impasto.runs import folder as runs
 from impasto.runs.destination import Target
 from impasto.runs.paint import paint
 from impasto.storage.files import replace_file
-from impasto.sweep import grid
-from impasto.sweep.grid import Combination
-from impasto.sweep.job import TABLE, Cell, Job, open_session, prepare
-from impasto.sweep.outcome import NOT_PAINTED, Result, Sweep
-from impasto.sweep.sweep_poster import Indices, picture_side, write_posters
-from impasto.sweep.sweep_table import table_text
+from impasto.sweeps import grid
+from impasto.sweeps.grid import Combination
+from impasto.sweeps.job import TABLE, Cell, Job, open_session, prepare
+from impasto.sweeps.outcome import NOT_PAINTED, Result, Sweep
+from impasto.sweeps.sweep_poster import Indices, picture_side, write_posters
+from impasto.sweeps.sweep_table import table_text
 
 if TYPE_CHECKING:
     from impasto.session import Session
