@@ -239,8 +239,7 @@ class Session:
         recipe, photo, fixed = self.inputs.recipe, self.inputs.photo.size, budget.fixed
         least = time_budget.best_recipe(0, recipe, photo, lambda _: math.inf, fixed)
         available = self.memory_budget()
-        smallest = self.inputs.with_recipe(least).plan
-        memory.choose_execution(smallest, least, self.problem.network, available)
+        self._choose_execution(self.inputs.with_recipe(least), available)
         measured = self.measured_speed or self._measure_speed(budget.seconds)
         session = replace(self, measured_speed=measured)
         available = session.memory_budget()  # the same for all candidates
