@@ -374,5 +374,7 @@ def test_the_threads_of_the_recipe_are_used_from_the_first_pixels_on(
         return first_pixels(*args)
 
     monkeypatch.setattr(loss, "first_pixels", watched)
-    open_session(threads=before + 1).run()
+    session = open_session(threads=before + 1)
+    session.run()
+    assert f"{before + 1} threads" in session.plan.device
     assert counts == [before + 1] and torch.get_num_threads() == before

@@ -218,10 +218,12 @@ class Session:
         plan, recipe, network = inputs.plan, inputs.recipe, self.problem.network
         tiled = len(network.grid(plan.size, execution.tile)) > 1
         needed = memory.peak_bytes(plan, recipe, network, execution) + budget.inputs
+        with use_threads(recipe.compute.threads):
+            device = devices.describe(self.problem.device)
         return Planned(
             plan.size,
             tuple((stage.size, stage.steps) for stage in plan.stages),
-            devices.describe(self.problem.device),
+            device,
             network.kernel.name,
             round(self.speed.seconds(plan, network, execution), 1),
             max(needed, inputs.reading_bytes),
