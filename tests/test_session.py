@@ -289,6 +289,20 @@ def test_museum_and_recipes_list_what_there_is():
     assert impasto.load_recipe("draft", {"size": 64}).size == 64
 
 
+def test_a_report_and_a_film_of_a_run(tmp_path: Path):
+    impasto.stylize(*PAIR, **TWO_STAGES, output="out.png", run=True, snapshots="every=1")
+    page = impasto.report("out.png.run", gradients=False)
+    assert page == tmp_path / "out.png.report.html" and "<html" in page.read_text("utf-8")
+    film = impasto.timelapse("out.png", "film.gif", fps=5, size=48)
+    with Image.open(film) as image:
+        assert (image.format, max(image.size)) == ("GIF", 48)
+    with pytest.raises(CannotWrite, match=r"film\.gif exists already"):
+        impasto.timelapse("out.png", "film.gif")
+    assert impasto.timelapse("out.png", "film.gif", size=64, overwrite=True) == film
+    with pytest.raises(impasto.BadRequest):
+        impasto.report("photo.png")
+
+
 def test_fetch_tells_the_progress_of_each_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     folders: list[Path | None] = []
 
