@@ -285,7 +285,8 @@ def test_names_that_are_not_utf_8_are_painted_resumed_and_told(
 
 def test_the_path_of_such_a_picture_comes_out_as_its_bytes(tmp_path: Path):
     program = (
-        "from impasto import cli; cli.speak_any_name(); print('bad\\udcff.png \\u00e9 \\u6f22')"
+        "from impasto.cli.terminal import set_up_streams; set_up_streams(); "
+        "print('bad\\udcff.png \\u00e9 \\u6f22')"
     )
     for coding, expected in (("utf-8", "é 漢".encode()), ("ascii", b"? ?")):
         environment = {**os.environ, "PYTHONIOENCODING": coding}

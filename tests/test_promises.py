@@ -89,6 +89,7 @@ def test_the_public_list():
     assert {name for name in everything if name != "__builtins__"} == set(impasto.__all__)
     with pytest.raises(AttributeError, match="paint"):
         impasto.paint  # noqa: B018
+    assert impasto.ImpastoError is ImpastoError
     assert issubclass(impasto.BadRequest, ImpastoError) and issubclass(impasto.Failed, ImpastoError)
 
 

@@ -442,7 +442,8 @@ def test_every_recipe_with_a_source_has_its_formula_here():
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_published_recipe_says_what_it_is(name: str):
-    text = resources.files("impasto.recipes").joinpath(f"{name}.toml").read_text("utf-8")
+    file = resources.files("impasto.recipe").joinpath("published", f"{name}.toml")
+    text = file.read_text("utf-8")
     made = loading.load(name)
     assert text.startswith("# ")
     assert made.name == name

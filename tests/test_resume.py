@@ -535,6 +535,7 @@ def test_a_run_in_a_given_time_keeps_the_memory_that_is_given_now(tmp_path: Path
     assert (
         paint_to(make_inputs(tmp_path, memory="2GB"), run=run, **TIMED).record["evaluations"] == 10
     )
+    assert runs.read_recipe(run).compute.memory == 2_000_000_000
 
 
 @pytest.mark.usefixtures("pocket")
