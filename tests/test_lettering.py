@@ -279,8 +279,13 @@ def test_a_font_stays_within_the_line_and_its_box(install: Install):
     assert not sheet[-1].any()
 
 
-def test_ascii_needs_no_look_at_the_fonts(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lettering, "_candidates", lambda: pytest.fail("fonts were looked for"))
+def test_ascii_does_not_list_the_fonts(monkeypatch: pytest.MonkeyPatch):
+    class Listed:
+        @property
+        def ttflist(self) -> list[Any]:
+            pytest.fail("the installed fonts were listed")
+
+    monkeypatch.setattr(font_manager, "fontManager", Listed())
     black = np.zeros((30, 40, 3), np.float32)
     images.poster([[black]], ["a"], ["Été"], images.Heading("title"), 96)
     assert lettering.matplotlib_figure().drawable("Été").faces == ()
