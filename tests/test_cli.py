@@ -281,6 +281,7 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", ["photo missing", "photo is a bomb", "option unknown", "recipe file broken"]
 )
@@ -647,6 +648,7 @@ def stages() -> list[tuple[str, int]]:
     return [(f"{width}x{height}", steps) for (height, width), steps in first["stages"]]
 
 
+@pytest.mark.slow
 def test_a_time_chooses_the_size_and_the_evaluations(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ):
@@ -855,6 +857,7 @@ def test_fetch_fetches_everything(
     assert "2 files are in somewhere" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_demo_paints(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     stub_museum(monkeypatch)
     load = loading.load

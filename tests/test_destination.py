@@ -181,6 +181,7 @@ def test_the_picture_of_another_file_type_is_another_picture(capsys: Captured):
 # ---- unfinished runs -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed",
     [
@@ -206,6 +207,7 @@ def test_settings_that_do_not_decide_the_pixels_do_not_start_a_run_over(
     assert kept == loading.load("whole.png.run/recipe.toml")
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_of_another_request_is_kept_under_another_name(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ):
@@ -225,6 +227,7 @@ def test_an_unfinished_run_of_another_request_is_kept_under_another_name(
     assert resumed.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.slow
 def test_with_a_made_up_name_an_unfinished_run_of_another_request_stays_where_it_is(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ):
@@ -238,6 +241,7 @@ def test_with_a_made_up_name_an_unfinished_run_of_another_request_stays_where_it
 # ---- names ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform != "linux", reason="other systems refuse names that are not Unicode"
 )
@@ -381,6 +385,7 @@ def test_editing_the_picture_in_place_leaves_the_one_of_the_run(capsys: Captured
 # ---- several at once, and what is replaced by intent ---------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [("--overwrite",), ("--fresh",)])
 def test_a_finished_picture_is_replaced_by_a_finished_one_alone(
     more: tuple[str, ...], capsys: Captured, monkeypatch: pytest.MonkeyPatch

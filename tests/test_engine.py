@@ -288,6 +288,7 @@ CHOICES: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHOICES)
 def test_resumed_with_any_choice_of_the_search_it_ends_with_the_same_bytes(tools: Tools, name: str):
     mine = with_recipe(tools, **CHOICES[name])
@@ -418,6 +419,7 @@ def test_a_fault_in_the_first_step_of_a_size_ends_with_the_best_picture_of_the_s
     assert state.value.total == min(losses(stream)) and tuple(state.pixels.shape[-2:]) == (20, 25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("good", [3, 13])
@@ -465,6 +467,7 @@ def test_a_search_goes_on_from_its_best_picture_with_an_empty_memory(tools: Tool
     assert not torch.allclose(half.pixels, after.pixels, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("good", [3, 10])
 def test_resumed_after_a_restart_it_ends_with_the_same_bytes(tools: Tools, solver: str, good: int):
@@ -866,6 +869,7 @@ def test_a_search_that_never_moves_rests_at_the_first_look(tools: Tools):
     assert warnings(watch(with_recipe(tools, patience=0, **still), plan=LONGER)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.6, 1.0])
 @pytest.mark.parametrize("patience", [2, 5])
 def test_resumed_with_patience_it_ends_with_the_same_bytes(
@@ -970,6 +974,7 @@ def test_where_memory_runs_out_it_goes_on_in_tiles_to_the_same_picture(
     assert stream[-1][1].evaluations == whole[-1][1].evaluations
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("good", [2, 9])
 def test_where_memory_runs_out_with_the_maps_of_several_tiles_one_at_a_time_is_kept_first(

@@ -196,6 +196,7 @@ def test_a_bad_request_ends_with_2_and_leaves_nothing(
 # ---- what is found -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_photo_and_painting_give_a_poster_a_page_and_figures(
     pocket: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -237,6 +237,7 @@ def stopped_after(steps: int) -> impasto.Watch:
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_stopped_leaves_poster_and_table_and_goes_on_with_the_same_bytes():
     whole = {
         "strength": [20, 80],
