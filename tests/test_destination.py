@@ -52,6 +52,7 @@ def stopped(
 # ---- folders that are not provably a run's -------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [
@@ -128,6 +129,7 @@ def test_a_finished_picture_that_is_gone_is_put_back_from_its_run(capsys: Captur
     assert again == path and "put back" in err and path.read_bytes() == data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run_options", [(), ("--no-run",), ("--run", "log")])
 @pytest.mark.parametrize("there", ["a picture of the user's", "a painting by other settings"])
 def test_a_named_picture_that_is_there_is_kept_unless_it_may_be_overwritten(

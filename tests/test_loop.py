@@ -176,6 +176,7 @@ def test_overshoot_is_cut_before_the_last_look(tools: Tools):
     assert event.loss != evaluation(Size(37, 45), PLAN, tools)(beyond.pixels)[0].total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("start", ["content", "noise", "style"])
 def test_the_loss_falls(tools: Tools, solver: str, start: str):
@@ -371,6 +372,7 @@ def check_sound(mine: Tools, state: State, plan: Plan) -> None:
     assert value.total == state.value.total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", ["gram", "wasserstein"])
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("fault", FAULTS)
@@ -954,6 +956,7 @@ def narrow(tools: Tools, most: float, error: str = "cpu", good: int = 0) -> Tool
     return replace(tools, network=Narrow(tools.network, most, OUT[error], good))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("error", OUT)
 @pytest.mark.parametrize("good", [0, 6])
@@ -1016,6 +1019,7 @@ def test_memory_that_runs_out_at_the_last_look_is_no_end(tools: Tools):
     assert stream[-1][0].loss == pytest.approx(watch(tools, plan=WIDE)[-1][0].loss, rel=1e-5)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("error", OUT)
 @pytest.mark.parametrize("good", [0, 3, 4, 6, 9])
@@ -1111,6 +1115,7 @@ def spacious(tools: Tools, folder: Path) -> tuple[Tools, list[Counting]]:
     return replace(tools, disk=disk), places
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("error", OUT)
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
@@ -1290,6 +1295,7 @@ def test_any_other_error_is_not_taken_for_it(
 # ---- on disk -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["float64", "channels-last", "bfloat16"])
 @pytest.mark.parametrize("tile", [0, 16])
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])

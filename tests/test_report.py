@@ -59,6 +59,7 @@ def report(*options: str) -> str:
     return PAGE.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_a_page_holds_everything_and_needs_nothing(capsys: Captured):
     paint()
     text = report()
