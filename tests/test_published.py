@@ -394,6 +394,7 @@ def picture(height: int, width: int, seed: int) -> images.Pixels:
 # ---- they agree ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_published_recipe_is_its_systems_formula(name: str, monkeypatch: pytest.MonkeyPatch):
     system, made = SYSTEMS[name], loading.load(name)

@@ -110,6 +110,7 @@ def pairs(solver: Solver) -> int:
 # ---- resuming ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", CHOICES)
 @pytest.mark.parametrize("land", [bent, slope])

@@ -238,6 +238,7 @@ def test_an_unfinished_run_is_gone_on_with_and_said():
     assert torch.equal(stream[-1][1].pixels, whole[-1][1].pixels)
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_keeps_its_tiles_where_they_fit_and_says_so_where_not(
     monkeypatch: pytest.MonkeyPatch,
 ):

@@ -181,6 +181,7 @@ def test_overshoot_is_cut_before_the_last_look(setup: Setup):
     assert event.loss != setup.evaluation(Size(37, 45), PLAN)(beyond.pixels)[0].total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("start", ["content", "noise", "style"])
 def test_the_loss_falls(setup: Setup, solver: str, start: str):
@@ -293,6 +294,7 @@ CHOICES: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHOICES)
 def test_resumed_with_any_choice_of_the_search_it_ends_with_the_same_bytes(setup: Setup, name: str):
     mine = with_recipe(setup, **CHOICES[name])
@@ -375,6 +377,7 @@ def check_sound(mine: Setup, state: State, plan: Plan) -> None:
     assert value.total == state.loss.total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", ["gram", "wasserstein"])
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("fault", FAULTS)
@@ -423,6 +426,7 @@ def test_a_fault_in_the_first_step_of_a_size_ends_with_the_best_picture_of_the_s
     assert state.loss.total == min(losses(stream)) and tuple(state.pixels.shape[-2:]) == (20, 25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("good", [3, 13])
@@ -470,6 +474,7 @@ def test_a_search_goes_on_from_its_best_picture_with_an_empty_memory(setup: Setu
     assert not torch.allclose(half.pixels, after.pixels, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("good", [3, 10])
 def test_resumed_after_a_restart_it_ends_with_the_same_bytes(setup: Setup, solver: str, good: int):
@@ -877,6 +882,7 @@ def test_a_search_that_never_moves_rests_at_the_first_look(setup: Setup):
     assert warnings(watch(with_recipe(setup, patience=0, **still), plan=LONGER)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.6, 1.0])
 @pytest.mark.parametrize("patience", [2, 5])
 def test_resumed_with_patience_it_ends_with_the_same_bytes(
@@ -961,6 +967,7 @@ def narrow(setup: Setup, most: float, error: str = "cpu", good: int = 0) -> Setu
     return replace(setup, network=Narrow(setup.network, most, OUT[error], good))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("error", OUT)
 @pytest.mark.parametrize("good", [0, 6])
@@ -981,6 +988,7 @@ def test_where_memory_runs_out_it_goes_on_in_tiles_to_the_same_picture(
     assert stream[-1][1].evaluations == whole[-1][1].evaluations
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("good", [2, 9])
 def test_where_memory_runs_out_with_the_maps_of_several_tiles_one_at_a_time_is_kept_first(
@@ -1022,6 +1030,7 @@ def test_memory_that_runs_out_at_the_last_look_is_no_end(setup: Setup):
     assert stream[-1][0].loss == pytest.approx(watch(setup, plan=WIDE)[-1][0].loss, rel=1e-5)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("error", OUT)
 @pytest.mark.parametrize("good", [0, 3, 4, 6, 9])
@@ -1117,6 +1126,7 @@ def spacious(setup: Setup, folder: Path) -> tuple[Setup, list[Counting]]:
     return setup.executed(make_disk_store=disk), places
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("error", OUT)
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
@@ -1300,6 +1310,7 @@ def test_any_other_error_is_not_taken_for_it(
 # ---- on disk -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["float64", "channels-last", "bfloat16"])
 @pytest.mark.parametrize("tile", [0, 16])
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
