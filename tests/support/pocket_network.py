@@ -107,7 +107,7 @@ def set_speed(monkeypatch: pytest.MonkeyPatch, seconds_per_pixel: float) -> None
     fixed = speed.Speed(
         (10_000, 0.0, 10_000 * seconds_per_pixel), (20_000, 0.0, 20_000 * seconds_per_pixel)
     )
-    monkeypatch.setattr(speed, "speed", lambda *_: fixed)
+    monkeypatch.setattr(speed, "measure_speed", lambda *_: fixed)
 
 
 def return_nan_when(monkeypatch: pytest.MonkeyPatch, failing: Callable[[], bool]) -> None:
