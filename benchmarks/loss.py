@@ -131,7 +131,7 @@ def _baseline_search(
 ) -> tuple[baseline.Search, float | None]:
     """The baseline's search, and its seconds if the baseline itself ran it."""
     scene = comparison.scene
-    name = f"{scene.asked.recipe.sha256[:16]}-{evaluations}{'-honest' * options.honest}.pt"
+    name = f"{scene.inputs.recipe.sha256[:16]}-{evaluations}{'-honest' * options.honest}.pt"
     file = options.keep / name if options.keep else None
     if file is not None and file.exists():
         losses, picture, seconds = torch.load(file, weights_only=True)
@@ -185,15 +185,16 @@ def run_impasto(
     ``baseline_loss`` decides whether a picture has reached the target. ``after_event`` is called
     with the seconds so far after each event. The time of both functions does not count.
     """
-    recipe = loading.with_settings(scene.asked.recipe, SCHEDULE)
-    plan = schedule.plan(recipe, scene.asked.photo.full_size)
+    recipe = loading.with_settings(scene.inputs.recipe, SCHEDULE)
+    plan = schedule.make_plan(recipe, scene.inputs.photo.full_size)
     plan = replace(plan, stages=(*plan.stages[:-1], replace(plan.stages[-1], steps=LAST)))
     last = len(plan.stages) - 1
     stages = ", ".join(f"{stage.size.long_side}:{stage.steps}" for stage in plan.stages[:-1])
     result = ImpastoRun(False, float("inf"), 0.0, 0, scene.photo, stages)
     with allocator.reused_memory():
         seconds, start = 0.0, time.perf_counter()
-        for event, state in loop.iterate(plan, replace(scene.tools, recipe=recipe)):
+        problem = replace(scene.problem, recipe=recipe, plan=plan)
+        for event, state in loop.iterate(problem, scene.execution):
             seconds += time.perf_counter() - start
             if isinstance(event, Failed):
                 raise RuntimeError(event.message)
@@ -247,7 +248,7 @@ def _row(
     what = (
         f"speedup to the baseline's loss after {len(theirs.losses)} evaluations at {scene.size}: "
     )
-    what += f"{pair}, {scene.tools.network.kernel.name}"
+    what += f"{pair}, {scene.problem.network.kernel.name}"
     if not comparison.same:
         return Row("loss", what, target if options.full else "", measured, False)
     return (

@@ -19,11 +19,12 @@ import skimage.data
 
 from benchmarks.scene import PAINTING, PHOTO, Options, seconds_of
 from benchmarks.table import Row
-from impasto import api
-from impasto.events import Finished
-from impasto.inputs import request
+from impasto.events import Callbacks, Finished
+from impasto.inputs import read_inputs
 from impasto.recipe import loading
 from impasto.runs import CHECKPOINT_SECONDS
+from impasto.runs import paint as painting
+from impasto.runs.destination import Target
 
 OVERHEAD_TARGET = 0.03
 OVERHEAD_SIDE = 512
@@ -44,19 +45,18 @@ def overhead(options: Options) -> Iterator[Row]:
     recipe = loading.load(loading.DEFAULT_RECIPE)
     iterations = tuple(max(1, round(count * length)) for count in recipe.schedule.iterations)
     recipe = loading.with_settings(recipe, {**settings, "iterations": iterations})
-    asked = request(getattr(skimage.data, PHOTO)(), [PAINTING], recipe)
+    inputs = read_inputs(getattr(skimage.data, PHOTO)(), [PAINTING], recipe)
     ends: list[float] = []
 
-    def watch(event: Any) -> None:
+    def note_end(event: Any) -> None:
         if isinstance(event, Finished):
             ends.append(event.seconds)
 
     with tempfile.TemporaryDirectory() as name, _timed_recorder() as recording:
-        api.paint(
-            asked,
-            output=Path(name) / "out.png",
-            run=Path(name) / "out.run",
-            watch=api.Watch(event=watch),
+        painting.paint(
+            inputs,
+            Target(Path(name) / "out.png", Path(name) / "out.run"),
+            callbacks=Callbacks(note_end),
             checkpoint_seconds=CHECKPOINT_SECONDS * length,
         )
     rest = ends[0] - recording.seconds
@@ -65,7 +65,7 @@ def overhead(options: Options) -> Iterator[Row]:
     measured += f"{recording.states} states written"
     yield Row(
         "overhead",
-        f"log, states and previews of a run at {asked.plan.size}, {asked.plan.evaluations} "
+        f"log, states and previews of a run at {inputs.plan.size}, {inputs.plan.evaluations} "
         f"evaluations, a state every {CHECKPOINT_SECONDS * length:g} s and after each size",
         f"below {OVERHEAD_TARGET:.0%}",
         measured,
@@ -86,22 +86,22 @@ def _timed_recorder() -> Iterator[Recording]:
     """Time the recorder of all runs within the ``with`` statement."""
     recording = Recording()
 
-    class Timed(api.Recorder):
+    class Timed(painting.Recorder):
         def __call__(self, event: Any, state: Any) -> None:
             start = time.perf_counter()
             super().__call__(event, state)
             recording.seconds += time.perf_counter() - start
 
-        def keep(self, state: Any) -> None:
-            super().keep(state)
+        def save_state(self, state: Any) -> None:
+            super().save_state(state)
             recording.states += 1
 
-    original = api.Recorder
-    api.Recorder = Timed  # type: ignore[misc]
+    original = painting.Recorder
+    painting.Recorder = Timed  # type: ignore[misc]
     try:
         yield recording
     finally:
-        api.Recorder = original  # type: ignore[misc]
+        painting.Recorder = original  # type: ignore[misc]
 
 
 def start(options: Options) -> Iterator[Row]:

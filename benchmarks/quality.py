@@ -30,7 +30,7 @@ from benchmarks import table
 from benchmarks.loss import PAIRS
 from impasto import images
 from impasto.compare.scoring import Row
-from impasto.events import Warned
+from impasto.events import Event, Warned
 from impasto.recipe.records import Recipe
 from impasto.sweep import sweep
 from impasto.sweep.grid import Axis, axes
@@ -106,14 +106,9 @@ def measure_recipe(
     scores = []
     for photo, painting in pairs:
         _say(f"{photo}, {painting}, {name}")
-        watch = impasto.Watch(
-            event=lambda event: (
-                _say(f"note: {event.message}") if isinstance(event, Warned) else None
-            )
-        )
         result = sweep.sweep(
             _photo(photo, out), painting, out / f"{photo}-{painting}" / stem,
-            recipe=recipe, most=None, watch=watch, strength=list(strengths.values),
+            recipe=recipe, most=None, on_event=_say_warning, strength=list(strengths.values),
         )  # fmt: skip
         scores.append([_relative_scores(one, result.ends) for one in result.results])
     means = np.array(scores, float).mean(axis=0)  # (strengths, 3)
@@ -254,6 +249,11 @@ def plot(points: Sequence[Point], target: Path) -> None:
     figure.tight_layout()
     figure.savefig(target)
     pyplot.close(figure)
+
+
+def _say_warning(event: Event) -> None:
+    if isinstance(event, Warned):
+        _say(f"note: {event.message}")
 
 
 def _say(text: str) -> None:

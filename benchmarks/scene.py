@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,17 +26,19 @@ import torch
 from torch import Tensor
 
 from benchmarks import baseline
-from impasto import images, session
+from impasto import images
 from impasto.geometry import Size
 from impasto.hardware import allocator
-from impasto.inputs import Request, request
+from impasto.inputs import Inputs, read_inputs
 from impasto.networks import vgg, weights
 from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
-from impasto.optimize import loss as problem
-from impasto.planning import memory as planning
+from impasto.optimize.execution import Execution, make_execution
+from impasto.optimize.loss import Problem, evaluation
 from impasto.planning import schedule
+from impasto.planning.memory import ExecutionPlan, peak_bytes
 from impasto.recipe import loading
+from impasto.session import Session
 
 PHOTO, PAINTING = "astronaut", "wheat-field-with-cypresses"
 GRAM: dict[str, Any] = {
@@ -76,20 +78,20 @@ class Options:
 
 @dataclass(frozen=True)
 class Scene:
-    """A request with its network and settings, evaluated at the final size."""
+    """A photo and a painting at the final size, with what evaluates them."""
 
-    asked: Request
-    tools: problem.Tools
-    bench: session.Bench
-    reuse: bool = True  # keep freed memory
+    inputs: Inputs
+    problem: Problem
+    execution: Execution = field(default_factory=Execution)
+    session: Session | None = None
 
     @property
     def size(self) -> Size:
-        return self.asked.plan.size
+        return self.inputs.plan.size
 
     def evaluation(self) -> Callable[[Tensor], tuple[float, Tensor]]:
         """Impasto's loss and gradient as a function of the pixels. Computes the targets first."""
-        evaluate = problem.evaluation(self.size, self.asked.plan, self.tools)
+        evaluate = evaluation(self.size, self.problem, self.execution)
 
         def total(pixels: Tensor) -> tuple[float, Tensor]:
             value, gradient = evaluate(pixels)
@@ -100,7 +102,7 @@ class Scene:
     @property
     def photo(self) -> Tensor:
         """The photo (1, 3, H, W) at this size."""
-        return images.to_tensor(images.resize(self.asked.photo.pixels, self.size))
+        return images.to_tensor(images.resize(self.inputs.photo.pixels, self.size))
 
     @property
     def noisy_photo(self) -> Tensor:
@@ -111,16 +113,25 @@ class Scene:
     @property
     def memory(self) -> int:
         """Bytes that Impasto predicts for this scene."""
-        execution = planning.ExecutionPlan(self.tools.tile, self.reuse, kept=self.tools.kept)
-        return planning.memory(self.asked.plan, self.asked.recipe, self.tools.network, execution)
+        execution = ExecutionPlan(
+            self.execution.tile,
+            self.execution.reuse_memory,
+            tiles_in_memory=self.execution.tiles_in_memory,
+        )
+        return peak_bytes(self.inputs.plan, self.inputs.recipe, self.problem.network, execution)
 
-    def in_tiles(self, tile: int, kept: int = 1) -> Scene:
-        """The scene in tiles of this side; 0 means whole. The maps of ``kept`` tiles are stored."""
-        return replace(self, tools=replace(self.tools, tile=tile, kept=kept))
+    @property
+    def tile_count(self) -> int:
+        """The number of tiles at this size."""
+        return len(self.execution.grid(self.problem.network, self.size))
+
+    def in_tiles(self, tile: int, stored: int = 1) -> Scene:
+        """The scene in tiles of this side; 0 means whole. Maps of ``stored`` tiles are stored."""
+        return replace(self, execution=replace(self.execution, tile=tile, tiles_in_memory=stored))
 
     def with_kernel(self, kernel: str) -> Scene:
         """The scene with another convolution kernel."""
-        recipe, before = self.asked.recipe, self.tools.network
+        recipe, before = self.inputs.recipe, self.problem.network
         if before.kernel.name == kernel:
             return self
         name = recipe.network.name
@@ -132,21 +143,21 @@ class Scene:
             padding=recipe.network.padding,
             kernel=KERNELS[kernel],
         )
-        return replace(self, tools=replace(self.tools, network=network))
+        return replace(self, problem=replace(self.problem, network=network))
 
     def planned(self) -> Scene:
         """The scene as Impasto plans it now: whole, or in tiles that fit into free memory."""
-        execution = self.bench.planned(self.asked)[1]
-        return replace(self, tools=session.held(self.tools, execution), reuse=execution.reuse)
+        assert self.session is not None
+        return replace(self, execution=make_execution(self.session.plan_for(self.inputs)[1]))
 
     @property
     def tiling(self) -> str:
         """The tiling in words."""
-        count, tools = len(self.tools.grid(self.size)), self.tools
-        if count == 1:
+        if self.tile_count == 1:
             return "whole"
-        fresh = "" if self.reuse else ", freed memory not kept"
-        return f"{count} tiles of {tools.tile} px, feature maps of {tools.kept} stored{fresh}"
+        stored = f"feature maps of {self.execution.tiles_in_memory} stored"
+        fresh = "" if self.execution.reuse_memory else ", freed memory not kept"
+        return f"{self.tile_count} tiles of {self.execution.tile} px, {stored}{fresh}"
 
 
 def build_scene(
@@ -169,11 +180,9 @@ def build_scene(
         **settings,
     }
     source = getattr(skimage.data, photo)() if isinstance(photo, str) else photo
-    asked = request(
-        source, [painting], loading.with_settings(loading.load(loading.DEFAULT_RECIPE), settings)
-    )
-    bench = session.bench(asked, lambda name, done, total: None)
-    return Scene(asked, bench.tools, bench)
+    recipe = loading.with_settings(loading.load(loading.DEFAULT_RECIPE), settings)
+    session = Session.open(read_inputs(source, [painting], recipe))
+    return Scene(session.inputs, session.problem, session=session)
 
 
 # ---- the baseline's process ----------------------------------------------------------------------
@@ -183,16 +192,16 @@ class BaselineProcess:
     """The baseline for a scene, in its own process. Use it in a ``with`` statement."""
 
     def __init__(self, scene: Scene) -> None:
-        asked = scene.asked
-        painting = asked.paintings[0].pixels
+        inputs = scene.inputs
+        painting = inputs.paintings[0].pixels
         size = schedule.painting_size(
-            Size(*painting.shape[:2]), scene.size, asked.recipe.style.scale
+            Size(*painting.shape[:2]), scene.size, inputs.recipe.style.scale
         )
         arguments = (
-            asked.recipe.to_json(),
+            inputs.recipe.to_json(),
             scene.photo.numpy(),
             images.to_tensor(images.resize(painting, size)).numpy(),
-            asked.plan.content_factor,
+            inputs.plan.content_factor,
             torch.get_num_threads(),
         )
         context = multiprocessing.get_context("spawn")
@@ -381,7 +390,7 @@ class Comparison:
         with allocator.reused_memory():
             self.evaluate = scene.evaluation()
             timed = relative_difference(self.evaluate(self.pixels), expected)
-        kernel = scene.tools.network.kernel
+        kernel = scene.problem.network.kernel
         rounds = kernel.dtype == torch.bfloat16  # by more than the tolerance
         self.same = by_conv2d.loss <= LOSS_TOLERANCE and by_conv2d.gradient <= GRADIENT_TOLERANCE
         self.same = self.same and (timed.loss <= LOSS_TOLERANCE or rounds)

@@ -55,11 +55,11 @@ def _step(
     precision: str = "auto",
 ) -> Row:
     scene = build_scene(side, precision=precision, **settings).planned()
-    kernel = scene.tools.network.kernel.name
+    kernel = scene.problem.network.kernel.name
     what = f"speedup of an evaluation at {scene.size}, {objective} objective, {kernel}"
     what += "" if scene.tiling == "whole" else f", {scene.tiling}"
     target = f"at least {STEP_TARGET}x (goal {STEP_GOAL}x)" if has_target else ""
-    recipe = scene.asked.recipe
+    recipe = scene.inputs.recipe
     needed = baseline.needs(recipe, weights.load(recipe.network.name), scene.size.pixels)
     free = system_memory.free_memory(CPU)
     if needed > 0.95 * free:
@@ -109,7 +109,7 @@ def growth(options: Options) -> Iterator[Row]:
 
 def _seconds(scene: Scene, count: int) -> Iterator[float]:
     """Yield the seconds of ``count`` evaluations, after an untimed one."""
-    with allocator.reused_memory(scene.reuse):
+    with allocator.reused_memory(scene.execution.reuse_memory):
         evaluate, pixels = scene.evaluation(), scene.noisy_photo
         evaluate(pixels)
         for _ in range(count):

@@ -26,9 +26,9 @@ def exact(options: Options) -> Iterator[Row]:
     """
     chosen = build_scene(512, skimage.data.coffee()[:, :533])  # 512x384
     pixels = chosen.noisy_photo
-    for kernel in dict.fromkeys((chosen.tools.network.kernel.name, "conv2d")):
+    for kernel in dict.fromkeys((chosen.problem.network.kernel.name, "conv2d")):
         scene = chosen.with_kernel(kernel)
-        target = EXACT_TARGET if scene.tools.network.kernel.block == 1 else EXACT_TARGET_OF_BLOCKS
+        target = EXACT_TARGET if scene.problem.network.kernel.block == 1 else EXACT_TARGET_OF_BLOCKS
         with allocator.reused_memory():
             whole = scene.evaluation()(pixels)
             for tile in EXACT_TILES if scene is chosen or options.full else EXACT_TILES[-1:]:
@@ -47,9 +47,9 @@ def tiles(options: Options) -> Iterator[Row]:
     """Time of an evaluation in tiles relative to the whole, with the maps of one or all stored."""
     side, tile = TIME_SIDES_FULL if options.full else TIME_SIDES
     whole = build_scene(side, "coffee", precision="auto")
-    count = len(whole.in_tiles(tile).tools.grid(whole.size))
+    count = whole.in_tiles(tile).tile_count
     what = f"relative time at {whole.size} in {count} tiles of {tile} px, default objective, "
-    what += whole.tools.network.kernel.name
+    what += whole.problem.network.kernel.name
     # The halo is a larger part of small tiles, so only --full has a target.
     target = f"at most {TIME_TARGET}x" if options.full else ""
     free = system_memory.free_memory(CPU)
@@ -60,8 +60,8 @@ def tiles(options: Options) -> Iterator[Row]:
     pixels = whole.noisy_photo
     with allocator.reused_memory():
         evaluate_whole = whole.evaluation()
-        for kept in (1, count):
-            evaluate_tiles = whole.in_tiles(tile, kept).evaluation()
+        for stored in (1, count):
+            evaluate_tiles = whole.in_tiles(tile, stored).evaluation()
             pairs = alternate(
                 lambda evaluate=evaluate_tiles: seconds_of(lambda: evaluate(pixels)),
                 lambda: seconds_of(lambda: evaluate_whole(pixels)),
@@ -71,6 +71,6 @@ def tiles(options: Options) -> Iterator[Row]:
             taken = (
                 f"{pairs.medians[0]:.2f} s against {pairs.medians[1]:.2f} s, {options.pairs} pairs"
             )
-            maps = f"maps of {'one tile' if kept == 1 else 'all tiles'} stored"
+            maps = f"maps of {'one tile' if stored == 1 else 'all tiles'} stored"
             met = pairs.ratio <= TIME_TARGET if options.full else None
             yield Row("tiles", f"{what}, {maps}", target, f"{pairs.ratio:.2f}x: {taken}", met)

@@ -45,9 +45,10 @@ def sheet(folder: Path) -> Path:
     portrait = images.read(skimage.data.astronaut(), max_megapixels=1)
     photo = images.resize(portrait.pixels, portrait.size.with_long_side(SIDE))
     pictures = [(photo, "the photo"), (museum.find(PAINTING).read(), "the painting")]
-    for name in recipe_names():
-        if (file := folder / f"{name}.png").exists():
-            pictures.append((images.read(file, max_megapixels=1).pixels, name))
+    painted = [name for name in recipe_names() if (folder / f"{name}.png").exists()]
+    for name in painted:
+        picture = images.read(folder / f"{name}.png", max_megapixels=1)
+        pictures.append((picture.pixels, name))
     target = HERE / "pictures" / "recipes.jpg"
     images.save(target, images.contact_sheet(pictures, columns=COLUMNS, cell=SIDE), quality=88)
     return target

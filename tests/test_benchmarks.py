@@ -20,13 +20,13 @@ from benchmarks import __main__ as command
 from benchmarks import baseline, loss, memory, program, quality, scene, speed, table
 from benchmarks.scene import BaselineProcess, Options, Pairs, Scene, alternate, relative_difference
 from benchmarks.table import Row
-from impasto import api, images
+from impasto import images
 from impasto.compare import evaluator, scoring
 from impasto.geometry import Size
-from impasto.inputs import request
+from impasto.inputs import read_inputs
 from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
-from impasto.optimize import loss as problem
+from impasto.optimize.loss import Problem
 from impasto.planning import schedule
 from impasto.recipe import loading
 from impasto.sweep import sweep
@@ -61,26 +61,26 @@ def pocket(network_of: Callable[..., Network]) -> Callable[..., Scene]:
         recipe = loading.with_settings(
             loading.load(loading.DEFAULT_RECIPE), {**SETTINGS, **settings}
         )
-        asked = request(pixels(60, 80, 0), [pixels(70, 50, 1)], recipe)
+        inputs = read_inputs(pixels(60, 80, 0), [pixels(70, 50, 1)], recipe)
         network = network_of(
             *LAYERS, padding=recipe.network.padding, pooling=recipe.network.pooling
         )
-        paintings = tuple(painting.pixels for painting in asked.paintings)
-        tools = problem.Tools(asked.recipe, network, asked.photo.pixels, paintings)
-        return Scene(asked, tools, None)  # type: ignore[arg-type]
+        paintings = tuple(painting.pixels for painting in inputs.paintings)
+        photo = inputs.photo.pixels
+        return Scene(inputs, Problem(inputs.recipe, inputs.plan, network, photo, paintings))
 
     return make
 
 
 def plain(made: Scene, weights: dict[str, Tensor]) -> baseline.Baseline:
     """The baseline for a scene, in float64."""
-    painting = made.asked.paintings[0].pixels
+    painting = made.inputs.paintings[0].pixels
     size = schedule.painting_size(
-        Size(*painting.shape[:2]), made.size, made.asked.recipe.style.scale
+        Size(*painting.shape[:2]), made.size, made.inputs.recipe.style.scale
     )
     seen = images.to_tensor(images.resize(painting, size)).double()
     return baseline.Baseline(
-        made.asked.recipe, weights, made.photo.double(), seen, made.asked.plan.content_factor
+        made.inputs.recipe, weights, made.photo.double(), seen, made.inputs.plan.content_factor
     )
 
 
@@ -413,12 +413,12 @@ def test_the_rows_can_be_measured(monkeypatch: pytest.MonkeyPatch):
         loss, "SCHEDULE", {"single_scale": False, "schedule_coarsest": 32, "iterations": (2,)}
     )
     monkeypatch.setattr(loss, "LAST", 3)
-    follow = api.Recorder
+    recorder = program.painting.Recorder
     for measure in (speed.step, program.overhead, loss.loss):
         found = list(measure(Options()))
         assert found
         assert all(row.measured and "NOT THE SAME" not in row.measured for row in found)
-    assert api.Recorder is follow
+    assert program.painting.Recorder is recorder
 
 
 @pytest.mark.network

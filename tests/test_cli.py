@@ -738,7 +738,7 @@ def test_another_wish_under_the_same_name_is_a_fresh_start(
 
 @pytest.mark.parametrize("name", [*options_.recipe_options()])
 def test_every_option_takes_its_own_default(name: str, monkeypatch: pytest.MonkeyPatch):
-    """The default that the help shows can be typed, and gives the default recipe."""
+    """The default that the help shows can be typed, and gives the recipe without the option."""
     asked = []
 
     def take(

@@ -90,9 +90,9 @@ def test_colours_go_their_share_of_the_way(share: float):
     mean) * share.
     """
     pixels, example = picture(5), picture(6)
-    lab, (mean, deviation), (aim, aim_deviation) = (
-        to_lab(pixels.astype(np.float64)), moments(pixels.astype(np.float64)), moments(example.astype(np.float64))
-    )  # fmt: skip
+    exact = pixels.astype(np.float64)
+    lab, (mean, deviation) = to_lab(exact), moments(exact)
+    aim, aim_deviation = moments(example.astype(np.float64))
     expected = to_rgb(lab * (1 - share) + ((lab - mean) / deviation * aim_deviation + aim) * share)
     kept = pixels.copy()
     found = color_transfer.towards(pixels, color_transfer.spread(example), share)

@@ -1,4 +1,4 @@
-"""Threads that do not spin while other programs hold the cores, and processes that may not compute."""
+"""Threads do not spin while other programs hold the cores; processes that may not compute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examination: what is missing is named with what mends it, what is there is not complained of."""
+"""``doctor``: what is missing is named with its remedy, and what is there is not reported."""
 
 from __future__ import annotations
 

@@ -956,7 +956,7 @@ def narrow(tools: Tools, most: float, error: str = "cpu", good: int = 0) -> Tool
 def test_where_memory_runs_out_it_goes_on_in_tiles_to_the_same_picture(
     tools: Tools, error: str, good: int
 ):
-    """From the beginning of a stage, and in the midst of one, where the step at hand is made again."""
+    """At the start of a stage, and within one, where the current step is repeated."""
     whole, stream = watch(tools, plan=WIDE), watch(narrow(tools, MOST, error, good), plan=WIDE)
     assert len(tools.grid(Size(90, 110))) == 1
     (message,) = warnings(stream)

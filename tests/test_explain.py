@@ -325,7 +325,7 @@ def test_a_gram_matrix_is_drawn_alike_channels_side_by_side():
 
 
 @pytest.mark.network
-def test_late_layers_forget_pixels_larger_pieces_come_with_depth_and_units_answer_more_than_to_photos():
+def test_depth_loses_pixels_and_enlarges_patches_and_units_exceed_their_response_to_photos():
     photo, painting = (
         skimage.data.astronaut()[::4, ::4],
         museum.find("wheat-field-with-cypresses").read(),

@@ -280,7 +280,7 @@ def test_unknown_layers_are_refused_with_a_suggestion(
 def test_maps_that_are_dropped_are_freed(
     network_of: Callable[..., Network], picture_of: Callable[..., Tensor]
 ):
-    """Also where nobody asked for the gradient: a step that failed must not keep its maps for ever."""
+    """Also without a backward pass: a step that failed must not keep its maps alive."""
     network = network_of("relu1_1", "relu3_1")
     maps = network(picture_of(16, 16).requires_grad_())
     watched = [weakref.ref(map) for map in maps.values()]

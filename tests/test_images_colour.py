@@ -324,7 +324,7 @@ def test_lab_of_another_white_point():
 
 
 def bmp(version: int, fields: bytes, after: bytes = b"") -> bytes:
-    """A BMP of the patches with a header of 108 or 124 bytes; ``fields`` from the colour space on."""
+    """A BMP of the patches, its header of 108 or 124 bytes; ``fields`` begin at the color space."""
     pixels = PATCHES[:, ::-1].tobytes() + bytes(-len(PATCHES) * 3 % 4)
     info = struct.pack(
         "<IiiHHIIiiII", version, len(PATCHES), 1, 1, 24, 0, len(pixels), 0, 0, 0, 0

@@ -190,7 +190,8 @@ Image.new("RGB", (64, 48)).save(small, kind)
 images.read(small.getvalue(), max_megapixels=1)  # everything is imported and has been used
 
 def status(name):
-    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))
+    lines = open("/proc/self/status")
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 expected = images.probe(path, 100).decode_bytes(side)
 with open("/proc/self/clear_refs", "w") as file:

@@ -1,4 +1,4 @@
-"""This machine: devices, the remembered kernel, what memory and disk are free, and the allocator."""
+"""Devices, the remembered kernel, free memory and disk, and the allocator."""
 
 from __future__ import annotations
 

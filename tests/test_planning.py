@@ -375,7 +375,7 @@ def test_tiles_take_as_much_longer_as_there_is_more_to_compute():
 def test_time_is_the_line_through_two_timings(
     monkeypatch: pytest.MonkeyPatch, size: int, iterations: tuple[int, ...], way: ExecutionPlan
 ):
-    """The estimate is exact where the time is linear, but for a first call that is much too slow."""
+    """The estimate is exact where time is linear in pixels and the first call is far slower."""
     now, calls = [0.0], [0]
     monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 

@@ -1,4 +1,4 @@
-"""What is promised to the person who uses it, held as a whole: each test is a promise and names it."""
+"""Promises to the user, tested on the whole program: each test is named after its promise."""
 
 from __future__ import annotations
 
@@ -40,7 +40,11 @@ def paint(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]
 
 def loaded(program: str) -> list[str]:
     """Which of the heavy libraries a program has loaded at its end."""
-    ask = "\nimport sys\nprint(*{'torch', 'numpy', 'PIL', 'scipy', 'skimage'} & set(sys.modules), file=sys.stderr)"
+    ask = (
+        "\nimport sys\n"
+        "heavy = {'torch', 'numpy', 'PIL', 'scipy', 'skimage'}\n"
+        "print(*heavy & set(sys.modules), file=sys.stderr)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program + ask],
         capture_output=True,
@@ -68,12 +72,16 @@ def test_importing_loads_no_torch_and_prints_nothing():
     "command", [["--help"], ["stylize", "--help"], ["--version"], ["recipes"], ["museum"]]
 )
 def test_looking_around_loads_no_torch(command: list[str]):
-    run = f"from impasto import cli\ntry:\n    cli.main({command!r})\nexcept SystemExit as end:\n    assert not end.code"
+    run = (
+        "from impasto import cli\n"
+        f"try:\n    cli.main({command!r})\nexcept SystemExit as end:\n    assert not end.code"
+    )
     assert loaded(run) == []
 
 
 def test_the_public_list():
     assert impasto.__all__ == sorted(impasto.__all__) == dir(impasto)
+    assert len(set(impasto.__all__)) == len(impasto.__all__) <= 20
     for name in impasto.__all__:
         assert getattr(impasto, name) is not None
     everything: dict[str, Any] = {}

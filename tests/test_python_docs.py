@@ -33,7 +33,7 @@ def test_the_examples_run_in_their_order(folder: Path):
     names: dict[str, Any] = {}
     for number, example in enumerate(EXAMPLES):
         # The sizes of a museum painting's own pictures would take minutes here.
-        code = compile(example.replace("time=\"20s\"", "time=\"2s\""), f"example {number}", "exec")
+        code = compile(example.replace('time="20s"', 'time="2s"'), f"example {number}", "exec")
         exec(code, names)
     assert len(EXAMPLES) >= 15
     assert names["painting"].record["stopped"] is False

@@ -118,7 +118,7 @@ def test_a_text_holds_every_field():
 
 
 def test_two_orders_of_the_same_layers_are_one_recipe_in_every_respect():
-    """Floating-point sums depend on their order: equal recipes hold their layers in one order."""
+    """Sums of floats depend on their order, so equal recipes must order their layers alike."""
     one = with_settings(Recipe(), {"style-layers": {"relu5_1": 1, "relu1_1": 2}})
     other = with_settings(Recipe(), {"style-layers": {"relu1_1": 2, "relu5_1": 1}})
     assert one == other

@@ -610,11 +610,13 @@ from impasto.planning import speed
 
 torch.set_num_threads(1)
 use_pocket_network(pytest.MonkeyPatch(), Path.cwd())
-pytest.MonkeyPatch().setattr(speed, "speed", lambda *_: speed.Speed((100, 0.0, 1.0), (200, 0.0, 2.0)))
+fixed = speed.Speed((100, 0.0, 1.0), (200, 0.0, 2.0))
+pytest.MonkeyPatch().setattr(speed, "speed", lambda *_: fixed)
 save_random("photo.png", 48, 64)
 save_random("painting.png", 50, 40, seed=1)
-words = ["stylize", "photo.png", "painting.png", "--size", "64", "--schedule-coarsest", "45", "--iterations", "4,5"]
-words += ["--checkpoint", "0", "--solver-history", "3", "--patience", "4", "-q"]
+words = ["stylize", "photo.png", "painting.png", "--size", "64", "--schedule-coarsest", "45"]
+words += ["--iterations", "4,5", "--checkpoint", "0", "--solver-history", "3"]
+words += ["--patience", "4", "-q"]
 
 def paint(output, kill_at):
     child = os.fork()

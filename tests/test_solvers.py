@@ -1,4 +1,4 @@
-"""A search that is interrupted ends where an undisturbed one does, to the byte; and it gets there."""
+"""Solvers converge, and an interrupted one ends at the same bytes as an undisturbed one."""
 
 from __future__ import annotations
 
@@ -412,8 +412,14 @@ def test_adam_makes_the_steps_of_torchs(
     decay: dict[str, Any], first: float, second: float, epsilon: float
 ):
     choice = Choice(
-        name="adam", rate=0.05, clamp="no", first_decay=first, second_decay=second, epsilon=epsilon, **decay
-    )  # fmt: skip
+        name="adam",
+        rate=0.05,
+        clamp="no",
+        first_decay=first,
+        second_decay=second,
+        epsilon=epsilon,
+        **decay,
+    )
     solver = make(choice, start())
     rates = lambda step: 0.05 * (0.5 ** (step / 4) if decay else 1)  # noqa: E731
     expected = torchs(torch.optim.Adam, 12, rates, betas=(first, second), eps=epsilon)

@@ -90,7 +90,7 @@ def test_each_wave_lies_in_one_shell(height: int, width: int):
 
 
 def test_shells_are_octaves():
-    """A wave of 3 pixels lies in the last one, of 5 in the one before, of 64 in one near the first."""
+    """A period of 3 pixels lies in the last band, of 5 in the one before, of 64 near the first."""
     size = Size(96, 128)
     place = torch.arange(size.width, dtype=torch.float64)
     for length, back in ((3, 1), (5, 2), (10, 3), (64, 5)):

@@ -169,7 +169,7 @@ def test_rounding_is_not_wrong(machine: Machine):
     [(0.0010, True), (0.0015, True), (0.0016, False), (0.0021, False), (0.5, False)],
 )
 def test_bfloat16_is_taken_where_it_is_much_faster(machine: Machine, half: float, taken: bool):
-    """The pixels' own convolutions are of float32 in both: 2 x 2 ms and 2 x 2 ms or 2 x ``half``."""
+    """The first convolutions use float32 in both: 2 x 2 ms, and 2 x 2 ms or 2 x ``half``."""
     machine.seconds = {
         ("channels-last", F32): lambda shape: 1e-9 if 3 in shape[:2] else 0.002,
         ("conv2d", F32): 1.0,

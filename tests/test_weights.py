@@ -1,4 +1,4 @@
-"""Weights: nothing in a file is run, every layout ends in one form, and a damaged cache is remade."""
+"""Weights: no code in a file is run, all layouts load alike, and a damaged cache is rebuilt."""
 
 from __future__ import annotations
 
@@ -334,6 +334,7 @@ def test_alexnet_and_heads_are_read_out_of_one_file(fetched: list[str], tmp_path
 )
 def test_a_file_of_heads_that_is_something_else(fetched: list[str], tmp_path: Path, content: Any):
     (tmp_path / "alexnet-lpips").write_bytes(pickle.dumps(content))
+
     def load_both() -> None:
         weights.load_heads("alexnet")
         weights.load_alexnet()

@@ -71,7 +71,8 @@ def main(arguments: list[str] | None = None) -> None:
     """
     set_up_streams()
     try:
-        _run(sys.argv[1:] if arguments is None else arguments)
+        app, words = _parse_help(sys.argv[1:] if arguments is None else arguments)
+        app(words, exit_on_error=False, print_error=False)
         # An error of writing is reported here, and not by the interpreter as it ends.
         sys.stdout.flush()
     except CycloptsError as error:
@@ -99,15 +100,15 @@ def main(arguments: list[str] | None = None) -> None:
         _exit_for_file(error)
 
 
-def _run(arguments: list[str]) -> None:
-    """Run one command.
+def _parse_help(arguments: list[str]) -> tuple[App, list[str]]:
+    """The application and the words that it is to parse.
 
     ``--help`` shows the common settings and ``--help-all`` every setting of a recipe.
     """
     words = ["--help" if word == _HELP_ALL else word for word in arguments]
     asks_for_help = any(flag in itertools.takewhile("--".__ne__, words) for flag in _HELP)
     app = build_app(only_common=asks_for_help and _HELP_ALL not in arguments)
-    app(sweep_command.in_order(words), exit_on_error=False, print_error=False)
+    return app, sweep_command.in_order(words)
 
 
 def _exit_for_file(error: OSError) -> NoReturn:

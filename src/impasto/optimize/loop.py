@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
 
@@ -269,8 +270,10 @@ class _Outcome:
 def _step(state: State, search: _Search, evaluation: _Evaluation) -> _Outcome | None:
     """Evaluate and move once. Returns None if memory ran out in the evaluation."""
     solver = search.solver
-    function = evaluation.function()
-    result = _attempt(function, solver.pixels) if function else None
+    result = None
+    if function := evaluation.function():
+        with _out_of_memory_suppressed():
+            result = function(solver.pixels)
     if result is None:
         return None
     evaluation.execution.release_memory()
@@ -374,9 +377,16 @@ def _divergence(value: LossValue, lowest: LossValue) -> str:
 
 def _attempt(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
     """The result of ``work``, or None if memory ran out; what ``work`` held is freed then."""
-    try:
+    with _out_of_memory_suppressed():
         return work(*args, **kwargs)
+    return None
+
+
+@contextmanager
+def _out_of_memory_suppressed() -> Iterator[None]:
+    """Suppress the errors of an allocation that failed."""
+    try:
+        yield
     except (RuntimeError, MemoryError) as error:
         if not ran_out_of_memory(error):
             raise
-    return None

@@ -36,4 +36,6 @@ def make_solver(
         preconditioner = Preconditioner(size, pixels.dtype, pixels.device, memory or {})
     rate = settings.rate * step_scale
     shared = (pixels, rate, settings.history, settings.pixel_range, memory, store, preconditioner)
-    return LineSearchLBFGS(*shared) if settings.uses_line_search else LBFGS(*shared, clamps(settings))
+    return (
+        LineSearchLBFGS(*shared) if settings.uses_line_search else LBFGS(*shared, clamps(settings))
+    )
