@@ -44,6 +44,7 @@ def test_the_readme_names_what_is_there():
     options = set(options_.recipe_options())
     own = {
         "help",
+        "help-all",
         "sheet",
         "to",
         "recipe",
