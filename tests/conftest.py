@@ -1,6 +1,4 @@
-"""What the tests share: a pocket network of three blocks with random weights, small enough to prove
-things on.
-"""
+"""Fixtures that all tests share: small networks with random weights, and random pictures."""
 
 from __future__ import annotations
 
@@ -34,10 +32,16 @@ THREADS = torch.get_num_threads()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """One thread for maps this small: on a busy machine, waiting for a second one takes longer than
-    all the sums.
-    """
+    """Use one thread for small feature maps: waiting for a second one takes longer than the work."""
     torch.set_num_threads(1 if item.get_closest_marker("network") is None else THREADS)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Real networks are slow: ``-m "not slow"`` leaves them out too."""
+    for item in items:
+        if item.get_closest_marker("network") is not None:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,8 +54,9 @@ def small_configurations() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def weights_of() -> Callable[..., Weights]:
-    """A function: configuration -> random float64 weights; ``positive`` ones keep every map above
-    zero.
+    """A function: configuration -> random float64 weights.
+
+    With ``positive`` weights every feature map is above zero.
     """
 
     def make(configuration: str = "pocket", seed: int = 0, positive: bool = False) -> Weights:
@@ -81,9 +86,7 @@ def weights_of() -> Callable[..., Weights]:
 
 @pytest.fixture(scope="session")
 def network_of(weights_of: Callable[..., Weights]) -> Callable[..., Network]:
-    """A function: wanted layers -> a network with random weights, in float64 where nothing else is
-    said.
-    """
+    """A function: layer names -> a network with random weights, in float64 by default."""
 
     def make(
         *wanted: str,

@@ -26,7 +26,10 @@ from impasto.errors import (
     Failed,
     UnknownName,
 )
+from impasto.events import Callbacks
 from impasto.geometry import Size
+from impasto.images.recipe_source import load_recipe
+from impasto.inputs import Inputs, read_inputs, read_recipe_inputs
 from impasto.networks import weights
 from impasto.optimize import lbfgs, loop, solver_factory
 from impasto.optimize import solver as solver_
@@ -34,6 +37,7 @@ from impasto.recipe import loading, records
 from impasto.runs import folder as runs
 from tests.support.pictures import random_pixels, save_random, stub_museum
 from tests.support.pocket_network import return_nan_when, set_speed, use_pocket_network
+from tests.support.small_runs import paint_to
 
 QUICK: dict[str, Any] = {"size": 64, "iterations": 2}
 TWO_STAGES: dict[str, Any] = {"size": 96, "iterations": (3, 3), "schedule_coarsest": 48}
@@ -46,12 +50,12 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     save_random("painting.png", 60, 80, seed=1)
 
 
-def ask(
+def make_inputs(
     settings: dict[str, Any] | None = None,
     photo: object = "photo.png",
     style: object = "painting.png",
-) -> api.Request:
-    return api.request(photo, style, loading.with_settings(records.Recipe(), settings or QUICK))
+) -> Inputs:
+    return read_inputs(photo, style, loading.with_settings(records.Recipe(), settings or QUICK))
 
 
 # ---- what it takes -------------------------------------------------------------------------------
@@ -246,9 +250,9 @@ def test_transparency_comes_back():
 
 def test_the_picture_is_painted_and_the_loss_falls():
     events_seen: list[events.Event] = []
-    painting = api.paint(
-        ask({"size": 64, "iterations": 10, "strength": 80}),
-        watch=api.Watch(event=events_seen.append),
+    painting = paint_to(
+        make_inputs({"size": 64, "iterations": 10, "strength": 80}),
+        callbacks=Callbacks(events_seen.append),
     )
     first = next(event for event in events_seen if isinstance(event, events.Stepped))
     assert painting.record["loss"]["total"] < first.loss
@@ -259,7 +263,7 @@ def test_the_picture_is_painted_and_the_loss_falls():
 
 @pytest.mark.parametrize("name", ["best", "draft"])
 def test_a_recipe_by_name_with_fields_changed(name: str):
-    asked = api.load_recipe(name, {"size": 64, "iterations": 2})
+    asked = load_recipe(name, {"size": 64, "iterations": 2})
     found = impasto.stylize("photo.png", "painting.png", recipe=name, **QUICK)
     assert found.recipe.name == name == asked.name
     assert found.recipe.schedule == asked.schedule and found.recipe.size == 64
@@ -268,13 +272,12 @@ def test_a_recipe_by_name_with_fields_changed(name: str):
 @pytest.mark.parametrize("name", ["default", "draft"])
 def test_a_file_that_is_called_like_a_recipe_does_not_stand_in_its_way(name: str):
     Path(name).write_text("not a recipe")
-    assert api.load_recipe(name, {}).name == name
+    assert load_recipe(name, {}).name == name
     impasto.stylize("photo.png", "painting.png", recipe=name, **QUICK)
 
 
-def test_iterate_gives_planned_first_and_finished_last():
-    recipe = ask(TWO_STAGES).recipe
-    stream = list(impasto.iterate(recipe))
+def test_a_session_yields_planned_first_and_finished_last():
+    stream = list(impasto.prepare("photo.png", "painting.png", **TWO_STAGES).run())
     kinds = [type(event).__name__ for event, _ in stream]
     stage = ["Started", "Stepped", "Stepped", "Stepped", "StageDone"]
     assert kinds == ["Planned", *stage, *stage, "Finished"]
@@ -288,17 +291,26 @@ def test_iterate_gives_planned_first_and_finished_last():
     )
 
 
-def test_iterate_can_be_left_and_wants_pictures():
-    stream = impasto.iterate(ask(TWO_STAGES).recipe)
-    assert isinstance(next(stream)[0], events.Planned)
-    stream.close()
+def test_a_session_can_be_left_and_a_recipe_must_name_pictures():
+    session = impasto.Session.open(read_recipe_inputs(make_inputs(TWO_STAGES).recipe))
+    steps = session.run()
+    assert isinstance(next(steps)[0], events.Planned)
+    steps.close()  # type: ignore[attr-defined]
     with pytest.raises(BadPicture):
-        impasto.iterate(records.Recipe())
+        read_recipe_inputs(records.Recipe())
+
+
+def test_a_recipe_whose_picture_has_changed_is_refused():
+    recipe = make_inputs(TWO_STAGES).recipe
+    read_recipe_inputs(recipe)
+    save_random("painting.png", 60, 80, seed=2)
+    with pytest.raises(BadPicture, match="its contents differ"):
+        read_recipe_inputs(recipe)
 
 
 def test_a_photo_that_is_enlarged_is_said():
     seen: list[events.Event] = []
-    api.paint(ask({"size": 128, "iterations": 1}), watch=api.Watch(event=seen.append))
+    paint_to(make_inputs({"size": 128, "iterations": 1}), callbacks=Callbacks(seen.append))
     assert [event.message for event in seen if isinstance(event, events.Warned)] == [
         "The photo is 100x75; it is enlarged to 128x96.",
         "The painting painting.png is 80x60; it is enlarged 1.6 times. A larger picture of it has "
@@ -315,7 +327,7 @@ def test_plans_say_what_painting_would_take_without_painting(
     set_speed(monkeypatch, 1e-4)
     before = [path for path in sorted(tmp_path.rglob("*")) if "cache" not in path.parts]
     recipe = loading.with_settings(records.Recipe(), {"memory": "700MB", "iterations": "5,3"})
-    small, own, large = api.plans("photo.png", "painting.png", [64, 0, 8000], recipe)
+    small, own, large = api.plan_sizes("photo.png", "painting.png", [64, 0, 8000], recipe)
     assert isinstance(small, events.Planned) and isinstance(own, events.Planned)
     assert (small.size, own.size) == (Size(48, 64), Size(75, 100))
     assert small.stages == ((Size(48, 64), 5),) and small.seconds == round(1e-4 * 6 * 48 * 64, 1)
@@ -327,7 +339,7 @@ def test_plans_say_what_painting_would_take_without_painting(
 @pytest.mark.parametrize("sizes", [[20, 96, 0], [512, 1024, 0]])
 def test_a_size_at_which_a_photo_is_too_thin_is_said_in_its_place(sizes: list[int]):
     save_random("photo.png", *((75, 100) if sizes[0] == 20 else (50, 1600)))
-    thin, *others = api.plans("photo.png", "painting.png", sizes, records.Recipe())
+    thin, *others = api.plan_sizes("photo.png", "painting.png", sizes, records.Recipe())
     assert (
         isinstance(thin, BadPicture)
         and "too few for the network" in thin.message
@@ -343,22 +355,22 @@ def test_a_size_at_which_a_photo_is_too_thin_is_said_in_its_place(sizes: list[in
 def test_plans_refuse_what_painting_refuses():
     for sizes in ([64, -5], [64, 70_000], [20], [20, 30]):
         with pytest.raises(BadRequest, match="20x15" if sizes[0] == 20 else "size is"):
-            api.plans("photo.png", "painting.png", sizes, records.Recipe())
+            api.plan_sizes("photo.png", "painting.png", sizes, records.Recipe())
     with pytest.raises(BadPicture):
-        api.plans("missing.png", "painting.png", [64], records.Recipe())
+        api.plan_sizes("missing.png", "painting.png", [64], records.Recipe())
 
 
 @pytest.mark.parametrize("seconds", [20, 20.0, "20", "20s"])
 def test_a_picture_in_a_given_time(monkeypatch: pytest.MonkeyPatch, seconds: float | str):
     set_speed(monkeypatch, 1e-4)
     photo = random_pixels(300, 400)
-    found = impasto.stylize(photo, "painting.png", seconds=seconds, single_scale=True)
+    found = impasto.stylize(photo, "painting.png", time=seconds, single_scale=True)
     assert found.recipe.size == 128 and found.pixels.shape == (96, 128, 3)
     count = found.recipe.schedule.iterations[-1]
     assert 15 < (count + 1) * 1e-4 * 96 * 128 < 20
     assert found.record["evaluations"] == count + 1
     assert found.recipe.schedule.single and found.recipe.sha256 == found.record["recipe_sha256"]
-    kept = impasto.stylize(photo, "painting.png", seconds=seconds, **QUICK)
+    kept = impasto.stylize(photo, "painting.png", time=seconds, **QUICK)
     assert kept.recipe.size == 64 and kept.recipe.schedule.iterations == (2,)
 
 
@@ -370,10 +382,10 @@ def test_a_thin_photo_is_painted_in_a_given_time_at_a_size_that_it_can_have(
 ):
     set_speed(monkeypatch, 1e-4)
     photo = random_pixels(*shape)
-    found = impasto.stylize(photo, "painting.png", seconds=100, iterations=1)
+    found = impasto.stylize(photo, "painting.png", time=100, iterations=1)
     assert found.pixels.shape[1] in (size[1], size[1] + 1, shape[1]) and found.pixels.shape[0] >= 32
     with pytest.raises(BadPicture):
-        impasto.stylize(photo, "painting.png", seconds=100, size=30)
+        impasto.stylize(photo, "painting.png", time=100, size=30)
 
 
 def test_a_size_that_a_time_allows_and_the_file_does_not_is_refused_before_the_work(
@@ -382,8 +394,13 @@ def test_a_size_that_a_time_allows_and_the_file_does_not_is_refused_before_the_w
     monkeypatch.setattr("impasto.images.writing._LONGEST_SIDE", {"WebP": 99})
     seen: list[events.Event] = []
     with pytest.raises(CannotWrite, match="a WebP file holds at most 99"):
-        api.paint(ask(), output=tmp_path / "out.webp", within=1000, watch=api.Watch(seen.append))
-    assert seen == [] and not (tmp_path / "out.webp").exists()
+        paint_to(
+            make_inputs(),
+            output=tmp_path / "out.webp",
+            seconds=1000,
+            callbacks=Callbacks(seen.append),
+        )
+    assert seen == [events.InputsChecked()] and not (tmp_path / "out.webp").exists()
 
 
 @pytest.mark.parametrize(
@@ -391,7 +408,7 @@ def test_a_size_that_a_time_allows_and_the_file_does_not_is_refused_before_the_w
 )
 def test_a_picture_and_a_run_in_each_others_way_are_refused(tmp_path: Path, output: str, run: str):
     with pytest.raises(CannotWrite, match="in each other's way") as found:
-        api.paint(ask(), output=Path(output), run=Path(run))
+        paint_to(make_inputs(), output=Path(output), run=Path(run))
     assert (
         "--run DIR" in found.value.hint
         and not Path(output).exists()
@@ -402,14 +419,14 @@ def test_a_picture_and_a_run_in_each_others_way_are_refused(tmp_path: Path, outp
 @pytest.mark.parametrize("pause", [-1.0, float("nan")])
 def test_a_pause_that_is_none_is_refused(pause: float):
     with pytest.raises(BadRecipe, match="0 or more seconds"):
-        api.paint(ask(), checkpoint_seconds=pause)
+        paint_to(make_inputs(), checkpoint_seconds=pause)
 
 
 @pytest.mark.parametrize("seconds", ["soon", 0, -1, "", float("nan")])
 def test_what_is_no_time_is_refused(seconds: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(images, "read", None)  # before anything is read
     with pytest.raises(BadRecipe):
-        impasto.stylize("photo.png", "painting.png", seconds=seconds)
+        impasto.stylize("photo.png", "painting.png", time=seconds)
 
 
 def test_when_the_time_is_up_the_picture_so_far_is_the_finished_one(tmp_path: Path):
@@ -417,12 +434,12 @@ def test_when_the_time_is_up_the_picture_so_far_is_the_finished_one(tmp_path: Pa
     seen: list[events.Event] = []
     output, run = tmp_path / "out.png", tmp_path / "out.run"
     fixed = frozenset({"size", "iterations"})
-    painting = api.paint(
-        ask(TWO_STAGES),
+    painting = paint_to(
+        make_inputs(TWO_STAGES),
         output=output,
         run=run,
-        watch=api.Watch(seen.append),
-        within=1e-6,
+        callbacks=Callbacks(seen.append),
+        seconds=1e-6,
         fixed=fixed,
     )
     assert sum(isinstance(event, events.Stepped) for event in seen) == 4
@@ -440,7 +457,9 @@ def test_when_the_time_is_up_the_picture_so_far_is_the_finished_one(tmp_path: Pa
 def test_with_time_enough_it_is_not_up():
     seen: list[events.Event] = []
     fixed = frozenset({"size", "iterations"})
-    found = api.paint(ask(TWO_STAGES), watch=api.Watch(seen.append), within=1000, fixed=fixed)
+    found = paint_to(
+        make_inputs(TWO_STAGES), callbacks=Callbacks(seen.append), seconds=1000, fixed=fixed
+    )
     assert isinstance(seen[-1], events.Finished)
     np.testing.assert_array_equal(
         found.pixels, impasto.stylize("photo.png", "painting.png", **TWO_STAGES).pixels
@@ -496,11 +515,14 @@ def test_it_paints_where_the_caller_has_switched_gradients_off(mode: Callable[[]
 
 def test_a_stopped_run_leaves_a_picture_of_the_full_size(tmp_path: Path):
     seen: list[events.Event] = []
-    watch = api.Watch(
-        seen.append, stop=lambda: sum(isinstance(event, events.Stepped) for event in seen) >= 2
+    callbacks = Callbacks(
+        seen.append, cancel=lambda: sum(isinstance(event, events.Stepped) for event in seen) >= 2
     )
-    painting = api.paint(
-        ask(TWO_STAGES), output=tmp_path / "out.png", run=tmp_path / "out.run", watch=watch
+    painting = paint_to(
+        make_inputs(TWO_STAGES),
+        output=tmp_path / "out.png",
+        run=tmp_path / "out.run",
+        callbacks=callbacks,
     )
     assert sum(isinstance(event, events.Stepped) for event in seen) == 2
     assert isinstance(seen[-1], events.Warned) and "2 of 6" in seen[-1].message
@@ -538,16 +560,16 @@ def test_a_picture_that_was_broken_off_is_the_best_that_was_looked_at(
     within = None
     if why == "time":
         step, within = 4, 1e-6  # the first step of the last stage is always made
-    watch = api.Watch(seen.append, stop=lambda: why == "stopped" and len(stepped()) == step)
+    callbacks = Callbacks(seen.append, cancel=lambda: why == "stopped" and len(stepped()) == step)
     go_wild(monkeypatch, step)
     run = tmp_path / "out.run"
     fixed = frozenset({"size", "iterations"})
-    found = api.paint(
-        ask(TWO_STAGES),
+    found = paint_to(
+        make_inputs(TWO_STAGES),
         output=tmp_path / "out.png",
         run=run,
-        watch=watch,
-        within=within,
+        callbacks=callbacks,
+        seconds=within,
         fixed=fixed,
     )
     assert len(stepped()) == step
@@ -562,7 +584,7 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_picture(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, statistics: str
 ):
     moved: list[np.ndarray[Any, Any]] = []  # the pixels after each move
-    made = solver_factory.make
+    made = solver_factory.make_solver
 
     def make(*how: Any, **more: Any) -> solver_.Solver:
         solver = made(*how, **more)
@@ -575,21 +597,22 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_picture(
         monkeypatch.setattr(solver, "move", watched)
         return solver
 
-    monkeypatch.setattr(loop.solver_factory, "make", make)
+    monkeypatch.setattr(loop.solver_factory, "make_solver", make)
     return_nan_when(monkeypatch, lambda: len(moved) >= 3)
     seen: list[events.Event] = []
-    asked = ask({"size": 64, "iterations": 9, "style_statistics": statistics})
+    asked = make_inputs({"size": 64, "iterations": 9, "style_statistics": statistics})
     with pytest.raises(Diverged, match="stopped being a number") as found:
-        api.paint(
+        paint_to(
             asked,
             output=tmp_path / "out.png",
             run=tmp_path / "out.run",
-            watch=api.Watch(seen.append),
+            callbacks=Callbacks(seen.append),
         )
     assert isinstance(found.value, Failed) and "out.png" in found.value.hint
     assert isinstance(seen[-1], events.Failed)
     assert (
-        sum(isinstance(event, events.Warned) for event in seen) == loop.RESTARTS and len(moved) == 3
+        sum(isinstance(event, events.Warned) for event in seen) == loop.MAX_RESTARTS
+        and len(moved) == 3
     )
     with Image.open("out.png") as image:  # the third move's picture was never found to have a loss
         np.testing.assert_array_equal(np.asarray(image), np.rint(moved[1] * 255).astype(np.uint8))

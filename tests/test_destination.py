@@ -17,12 +17,14 @@ import torch
 from PIL import Image
 
 import impasto
-from impasto import images, session
+from impasto import images
 from impasto.errors import CannotWrite
 from impasto.networks.features import Network
 from impasto.recipe import loading
 from impasto.runs import folder as runs
 from impasto.runs.destination import default_name
+from impasto.runs.writer import RunWriter
+from impasto.session import Session
 from tests.support.pictures import read_pixels, save_random, stub_museum
 from tests.support.pocket_network import use_pocket_network_and_pictures
 from tests.support.program import folder_contents, interrupt_at, run_command, run_stylize
@@ -197,7 +199,7 @@ def test_settings_that_do_not_decide_the_pixels_do_not_start_a_run_over(
 ):
     stopped(capsys, monkeypatch, *PAIR, *out, *LONG)
     path, _, err = run_stylize(capsys, *PAIR, *out, *LONG, *changed, quiet=False)
-    assert "Going on from an unfinished run after" in err
+    assert "Continuing an unfinished run after" in err
     whole, *_ = run_stylize(capsys, *PAIR, "-o", "whole.png", *LONG, *changed)
     assert path.read_bytes() == whole.read_bytes()
     kept = loading.load(f"{path}.run/recipe.toml")
@@ -230,7 +232,7 @@ def test_with_a_made_up_name_an_unfinished_run_of_another_request_stays_where_it
     other, *_ = run_stylize(capsys, *PAIR, *LONG, "--strength", "20")
     assert other.name == "photo-painting-2.png"
     path, _, err = run_stylize(capsys, *PAIR, *LONG, quiet=False)
-    assert path.name == "photo-painting.png" and "Going on" in err
+    assert path.name == "photo-painting.png" and "Continuing" in err
 
 
 # ---- names ---------------------------------------------------------------------------------------
@@ -452,18 +454,17 @@ def test_another_program_that_is_at_work_has_its_name(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ):
     """It began while this one read the network."""
-    bench = session.bench
+    open_session = Session.open
 
-    def meanwhile(*given: Any, **named: Any) -> session.Bench:
-        found = bench(*given, **named)
+    def meanwhile(*args: Any, **options: Any) -> Session:
+        session = open_session(*args, **options)
         if not held:
-            held.append(
-                runs.Run.start(Path("photo-painting.png.run").absolute(), found.asked.recipe)
-            )
-        return found
+            folder = Path("photo-painting.png.run").absolute()
+            held.append(RunWriter.start(folder, session.inputs.recipe))
+        return session
 
-    held: list[runs.Run] = []
-    monkeypatch.setattr(session, "bench", meanwhile)
+    held: list[RunWriter] = []
+    monkeypatch.setattr(Session, "open", meanwhile)
     path, *_ = run_stylize(capsys, *PAIR, *QUICK)
     assert (
         path.name == "photo-painting-2.png"
@@ -478,7 +479,7 @@ def test_another_program_that_is_at_work_has_its_name(
 def test_a_picture_is_not_saved_over_what_it_was_painted_from():
     before = Path("photo.png").read_bytes()
     found = impasto.stylize("photo.png", "painting.png", size=64, iterations=1)
-    with pytest.raises(CannotWrite, match="one of the pictures that went in"):
+    with pytest.raises(CannotWrite, match="one of the input pictures"):
         found.save("photo.png")
     assert Path("photo.png").read_bytes() == before
     assert found.save("other-name.png").is_file()

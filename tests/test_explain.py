@@ -1,6 +1,4 @@
-"""What the network sees: what is refused, what is found on a pocket network, and what it must show
-on the real one.
-"""
+"""Explanations: what is refused, what a tiny network gives, and what the real network must show."""
 
 from __future__ import annotations
 
@@ -18,12 +16,15 @@ import skimage.data
 import torch
 from PIL import Image
 
-from impasto import api, events, images
+from impasto import events, images
 from impasto.assets import museum
 from impasto.errors import BadPicture, BadRecipe, BadRequest, CannotWrite, NotSaved, UnknownName
-from impasto.explain import experiments, folder
-from impasto.explain.feature_visualization import Unit, maximise
-from impasto.explain.results import CONTENT_LAYERS, STYLE_LAYERS, UNIT_LAYERS, UNITS_EACH, piece
+from impasto.explain import output_folder
+from impasto.explain.explanation import run_experiments
+from impasto.explain.feature_visualization import Unit, maximize
+from impasto.explain.patches import patch_size
+from impasto.explain.request import read_request
+from impasto.explain.results import CONTENT_LAYERS, STYLE_LAYERS, UNIT_LAYERS, UNITS_PER_LAYER
 from impasto.geometry import Grid, Size
 from impasto.networks.features import Network
 from impasto.objectives.activation import Activation
@@ -87,18 +88,18 @@ def test_activation_is_minus_the_mean_of_its_channel_and_adds_up_over_tiles(netw
     assert (tiles - gradient).norm() < 1e-12 * gradient.norm()
 
 
-def test_climbing_makes_a_unit_answer_more_and_the_same_seed_gives_the_same_picture(network_of):
+def test_gradient_ascent_activates_a_unit_more_and_the_same_seed_gives_the_same_picture(network_of):
     network = network_of("conv3_1", kernel="conv2d")
     unit, size = Unit("relu2_1", 1), Size(24, 32)
 
     def mean(picture: torch.Tensor) -> float:
         return float(network.giving({"relu2_1"})(picture)["relu2_1"][0, 1].mean())
 
-    climbs = [
-        [picture for _, picture in maximise(network, unit, size, 60, seed)] for seed in (0, 0, 1)
+    ascents = [
+        [picture for _, picture in maximize(network, unit, size, 60, seed)] for seed in (0, 0, 1)
     ]
-    first, again, other = (climb[-1] for climb in climbs)
-    assert mean(first) > 1.1 * mean(climbs[0][0]) > 0
+    first, again, other = (ascent[-1] for ascent in ascents)
+    assert mean(first) > 1.1 * mean(ascents[0][0]) > 0
     assert first.equal(again) and not first.equal(other)
     assert float(first.min()) >= 0 and float(first.max()) <= 1
 
@@ -113,7 +114,7 @@ def test_a_cut_network_gives_what_the_whole_one_gives(network_of, picture_of):
 
 
 @pytest.mark.parametrize("side", [6, 12, 24])
-def test_a_piece_is_as_large_as_what_comes_back(side: int):
+def test_patch_size_is_the_side_of_the_copied_squares(side: int):
     """A mosaic of squares of the painting, wherever they lay in it."""
     random = np.random.default_rng(0)
     painting = images.resize(random.random((24, 32, 3)).astype(np.float32), Size(96, 128))
@@ -125,8 +126,8 @@ def test_a_piece_is_as_large_as_what_comes_back(side: int):
             part[:] = painting[down : down + side, right : right + side][
                 : part.shape[0], : part.shape[1]
             ]
-    assert 0.5 * side < piece(mosaic, painting) < 2.5 * side
-    assert piece(painting, painting) == 64
+    assert 0.5 * side < patch_size(mosaic, painting) < 2.5 * side
+    assert patch_size(painting, painting) == 64
 
 
 # ---- what is refused -----------------------------------------------------------------------------
@@ -162,25 +163,25 @@ def test_what_cannot_be_used_is_refused_before_any_network_is_read(
     save_random("thin.png", 20, 400, 2)
     Image.new("RGB", (80, 60), (90, 20, 20)).save("flat.png")
     with pytest.raises(kind) as error:
-        experiments.question(photo, settings.pop("painting", None), **{**SMALL, **settings})
+        read_request(photo, settings.pop("painting", None), **{**SMALL, **settings})
     assert words in str(error.value)
 
 
 def test_a_folder_that_cannot_be_used_is_refused(pocket: Path):
     Path("taken").write_text("mine")
     with pytest.raises(CannotWrite, match="is a file"):
-        folder.check(Path("taken"))
+        output_folder.check(Path("taken"))
     with pytest.raises(CannotWrite, match="is a file"):
-        folder.check(Path("taken/deeper"))
+        output_folder.check(Path("taken/deeper"))
     Path("site").mkdir()
     Path("site/index.html").write_text("mine")
     with pytest.raises(CannotWrite, match=r"holds index\.html and is no explanation"):
-        folder.check(Path("site"))
+        output_folder.check(Path("site"))
     assert Path("site/index.html").read_text() == "mine"
     if os.geteuid() != 0:
         Path("locked").mkdir(mode=0o500)
         with pytest.raises(CannotWrite, match="cannot be written"):
-            folder.check(Path("locked"))
+            output_folder.check(Path("locked"))
 
 
 def test_a_bad_request_ends_with_2_and_leaves_nothing(
@@ -256,7 +257,7 @@ def test_a_photo_alone_leaves_style_out_and_says_so(
     assert not list(Path("out").glob("style-*")) and not list(Path("out").glob("gram-painting-*"))
     units = [each["unit"] for each in figures["units"]]
     assert [unit.partition(":")[0] for unit in units] == [
-        layer for layer in UNIT_LAYERS for _ in range(UNITS_EACH)
+        layer for layer in UNIT_LAYERS for _ in range(UNITS_PER_LAYER)
     ]
     assert len(set(units)) == len(units)
 
@@ -265,9 +266,11 @@ def test_events_tell_of_every_picture_and_a_stop_leaves_the_finished_ones(pocket
     told: list[events.Event] = []
     steps = count()
     # Two pictures of two steps, and one step of the third.
-    watch = api.Watch(told.append, stop=lambda: next(steps) >= 5)
-    asked = experiments.question("photo.png", "painting.png", units=["relu1_1:0"], **SMALL)
-    found = folder.write(experiments.explain(asked, watch), folder.check(Path("out")))
+    callbacks = events.Callbacks(told.append, cancel=lambda: next(steps) >= 5)
+    request = read_request("photo.png", "painting.png", units=["relu1_1:0"], **SMALL)
+    found = output_folder.write(
+        run_experiments(request, callbacks), output_folder.check(Path("out"))
+    )
     assert (found.done, found.planned) == (2, 12)
     planned = next(event for event in told if isinstance(event, events.Planned))
     assert len(planned.stages) == 12 and planned.seconds < 60
@@ -281,16 +284,16 @@ def test_events_tell_of_every_picture_and_a_stop_leaves_the_finished_ones(pocket
     assert "Only 2 of 12" in Path("out/index.html").read_text() and Path("out/poster.png").exists()
 
 
-def test_the_same_question_has_the_same_answer_and_leaves_modes_alone(pocket: Path):
+def test_the_same_request_gives_the_same_bytes_and_leaves_autograd_modes_alone(pocket: Path):
     def last() -> list[bytes]:
-        asked = experiments.question("photo.png", "painting.png", units=["relu2_1:1"], **SMALL)
+        request = read_request("photo.png", "painting.png", units=["relu2_1:1"], **SMALL)
         every = []
         with torch.inference_mode():
-            for found in experiments.explain(asked):
+            for found in run_experiments(request):
                 assert torch.is_inference_mode_enabled()
                 every.append(found)
         end = every[-1]
-        return [each.pixels.tobytes() for each in (*end.content, *end.style, *end.answers)]
+        return [each.pixels.tobytes() for each in (*end.content, *end.style, *end.activations)]
 
     one, other = last(), last()
     assert one == other and len(one) == 12
@@ -299,7 +302,7 @@ def test_the_same_question_has_the_same_answer_and_leaves_modes_alone(pocket: Pa
 def test_what_cannot_be_written_is_said_and_what_was_is_kept(
     pocket: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    asked = experiments.question("photo.png", units=["relu1_1:0"], **SMALL)
+    request = read_request("photo.png", units=["relu1_1:0"], **SMALL)
     save = images.save
 
     def full(path: Path, pixels: np.ndarray) -> None:
@@ -309,16 +312,16 @@ def test_what_cannot_be_written_is_said_and_what_was_is_kept(
 
     monkeypatch.setattr(images, "save", full)
     with pytest.raises(NotSaved, match="No space left"):
-        folder.write(experiments.explain(asked), folder.check(Path("out")))
+        output_folder.write(run_experiments(request), output_folder.check(Path("out")))
     assert Path("out/content-relu2_2.png").exists()
 
 
-def test_a_gram_matrix_is_drawn_alike_channels_side_by_side():
-    from impasto.explain.illustrations import _order
+def test_a_gram_matrix_is_drawn_with_similar_channels_side_by_side():
+    from impasto.explain.illustrations import _similarity_order
 
     group = np.array([0, 1, 0, 1, 1, 0])
     matrix = np.where(group[:, None] == group, 1.0, 0.1) + np.eye(6) * 0.2
-    assert (np.diff(group[_order(matrix)]) != 0).sum() == 1
+    assert (np.diff(group[_similarity_order(matrix)]) != 0).sum() == 1
 
 
 # ---- the real network ----------------------------------------------------------------------------
@@ -330,13 +333,13 @@ def test_depth_loses_pixels_and_enlarges_patches_and_units_exceed_their_response
         skimage.data.astronaut()[::4, ::4],
         museum.find("wheat-field-with-cypresses").read(),
     )
-    asked = experiments.question(
+    request = read_request(
         photo, painting, units=["relu2_2:40", "relu4_2:55"], size=80, iterations=40
     )
-    *_, found = experiments.explain(asked)
-    errors = [each.figure for each in found.content]
+    *_, found = run_experiments(request)
+    errors = [each.pixel_error for each in found.content]
     assert errors == sorted(errors) and errors[-1] > 3 * errors[0]
-    assert found.style[-1].figure > 1.1 * found.style[0].figure
-    for one in found.answers:
-        assert one.mean > 1.5 * one.sample_mean
+    assert found.style[-1].patch_size > 1.1 * found.style[0].patch_size
+    for each in found.activations:
+        assert each.mean > 1.5 * each.sample_mean
     assert found.checks == dict.fromkeys(found.checks, True) and len(found.checks) == 3

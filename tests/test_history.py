@@ -1,6 +1,4 @@
-"""A run's log read back: evaluations that were made twice, what a kill has cut short, runs that
-have no end.
-"""
+"""Reading a run's log: repeated evaluations, lines that a kill cut short, unfinished runs."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ def test_a_run_without_a_break(tmp_path: Path):
     found = history.read(write_log(tmp_path, PLANNED, *steps[:3], Warned("so"), *steps[3:], done))
     assert [one.evaluations for one in found.steps] == list(range(1, 7))
     assert (
-        found.standing == "finished after 6 of 6 evaluations"
+        found.status == "finished after 6 of 6 evaluations"
         and found.seconds == 7.5
         and found.parts == 1
     )
@@ -34,16 +32,20 @@ def test_a_run_without_a_break(tmp_path: Path):
         and found.recipe is None
         and found.record == {}
     )
-    assert [(spent.made, spent.seconds, spent.first, spent.last) for spent in found.stages] == [
+    assert [(stage.made, stage.seconds, stage.first, stage.last) for stage in found.stages] == [
         (3, 3.0, 1, 3),
         (3, 3.0, 4, 6),
     ]
     assert found.steps[0].layers == {"style": {"relu1_1": 2.25, "relu2_1": 2.25}}
-    assert found.lowest(2) == 8.0 and found.lowest(4) == 6.0 and math.isnan(found.lowest(0))
+    assert (
+        found.lowest_loss(2) == 8.0
+        and found.lowest_loss(4) == 6.0
+        and math.isnan(found.lowest_loss(0))
+    )
 
 
 def test_of_two_evaluations_of_one_number_the_later_counts_and_time_goes_on(tmp_path: Path):
-    """The state that was gone on with was of evaluation 2; the log went on to 4."""
+    """The run continues from the state of evaluation 2; the log goes on to 4."""
     first = [stepped(number, float(number), 9.0) for number in (1, 2, 3, 4)]
     again = [stepped(number, (number - 2) * 0.5, 5.0) for number in (3, 4, 5)]
     found = history.read(write_log(tmp_path, PLANNED, *first, PLANNED, *again))
@@ -55,7 +57,7 @@ def test_of_two_evaluations_of_one_number_the_later_counts_and_time_goes_on(tmp_
         (5, 5.0),
     ]
     assert [one.seconds for one in found.steps] == [1.0, 2.0, 2.5, 3.0, 3.5]
-    assert found.parts == 2 and found.standing == "stopped after 5 of 6 evaluations"
+    assert found.parts == 2 and found.status == "stopped after 5 of 6 evaluations"
 
 
 def test_a_run_that_went_on_from_its_last_evaluation_keeps_its_time(tmp_path: Path):
@@ -64,7 +66,7 @@ def test_a_run_that_went_on_from_its_last_evaluation_keeps_its_time(tmp_path: Pa
         write_log(tmp_path, PLANNED, stepped(1, 4.0), PLANNED, stepped(2, 1.0), done)
     )
     assert [one.seconds for one in found.steps] == [4.0, 5.0] and found.seconds == 5.5
-    assert found.standing == "finished early, after 2 of 6 evaluations"
+    assert found.status == "finished early, after 2 of 6 evaluations"
 
 
 def test_damaged_lines_are_passed_over(tmp_path: Path):
@@ -74,20 +76,20 @@ def test_damaged_lines_are_passed_over(tmp_path: Path):
             tmp_path, PLANNED, "5\n[1]\nnull\n\n", '{"event": "Danced"}\n', stepped(1, 1.0), cut
         )
     )
-    assert len(found.steps) == 1 and found.unreadable == 5
-    # The program that goes on writes its first line at the end of the one that was cut.
+    assert len(found.steps) == 1 and found.unreadable_lines == 5
+    # The program that continues writes its first line at the end of the one that was cut.
     found = history.read(
         write_log(tmp_path, PLANNED, stepped(1, 1.0), cut, PLANNED, stepped(2, 0.5))
     )
     assert [one.seconds for one in found.steps] == [1.0, 1.5] and found.parts == 2
 
 
-def test_how_it_stands(tmp_path: Path):
-    assert history.read(write_log(tmp_path, PLANNED)).standing == "stopped after 0 of 6 evaluations"
+def test_status_of_a_run(tmp_path: Path):
+    assert history.read(write_log(tmp_path, PLANNED)).status == "stopped after 0 of 6 evaluations"
     failed = history.read(write_log(tmp_path, PLANNED, stepped(1, 1.0), Failed("It rose.")))
-    assert failed.standing == "failed after 1 of 6 evaluations" and failed.failed is not None
+    assert failed.status == "failed after 1 of 6 evaluations" and failed.failed is not None
     (tmp_path / runs.RECORD).write_text('{"seconds": 3}')
-    assert "its time was up" in history.read(write_log(tmp_path, PLANNED, stepped(1, 1.0))).standing
+    assert "its time was up" in history.read(write_log(tmp_path, PLANNED, stepped(1, 1.0))).status
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path):
@@ -102,4 +104,4 @@ def test_what_is_no_run_is_refused(tmp_path: Path):
 def test_a_picture_stands_for_the_run_beside_it(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(b"")
     folder = write_log(tmp_path / "a.png.run", PLANNED)
-    assert history.find(tmp_path / "a.png") == history.find(folder) == folder
+    assert history.find_folder(tmp_path / "a.png") == history.find_folder(folder) == folder

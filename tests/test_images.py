@@ -967,11 +967,15 @@ def test_a_link_stays_a_link_and_what_it_leads_to_is_written(tmp_path, monkeypat
     assert link.is_symlink() and not file.is_symlink()
     assert images.read(file, max_megapixels=1).pixels.shape == (3, 4, 3)
     assert [path.name for path in file.parent.iterdir()] == ["file.png"]
-    tried: list[Path] = []
-    monkeypatch.setattr(files_, "_check_folder", tried.append)
+    tried, write = [], Path.write_bytes
+
+    def note(path: Path, data: bytes) -> int:
+        tried.append(path.parent)
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", note)
     images.check_output(link)
-    # Where it will be written, not where the link is.
-    assert [path.parent for path in tried] == [file.parent]
+    assert tried == [file.parent]  # where it will be written, not where the link is
 
 
 def test_saved_files_have_ordinary_permissions_and_any_name(tmp_path):

@@ -83,15 +83,15 @@ def install(tmp_path: Path) -> Install:
     return made
 
 
-@pytest.fixture(params=["pillow", "figures"])
-def writer(request: pytest.FixtureRequest) -> lettering.Writer:
+@pytest.fixture(params=["pillow", "matplotlib_figure"])
+def renderer(request: pytest.FixtureRequest) -> lettering.TextRenderer:
     return getattr(lettering, request.param)()
 
 
 # ---- which letters, and by which font ------------------------------------------------------------
 
 
-def test_letters_that_no_font_has_are_left_out(writer: lettering.Writer):
+def test_letters_that_no_font_has_are_left_out(renderer: lettering.TextRenderer):
     for text, left, lost in [
         ("plain text", "plain text", False),
         (f"{CJK} Foto", "Foto", True),
@@ -101,49 +101,52 @@ def test_letters_that_no_font_has_are_left_out(writer: lettering.Writer):
         ("\ue000\U000e1234", "", True),
         ("", "", False),
     ]:
-        found = writer.drawable(text)
-        assert (found.text, found.faces, found.lost) == (left, (), lost), text
+        found = renderer.drawable(text)
+        assert (found.text, found.faces, found.incomplete) == (left, (), lost), text
 
 
 def test_accents_stay_where_the_font_has_them():
     assert lettering.pillow().drawable("Été – Łódź, e\u0301 x\u0302 ß").text == "Ete - Lodz, e x ss"
-    assert lettering.figures().drawable("Été – Łódź, e\u0301 x\u0302 ß").text == "Été – Łódź, é x̂ ß"
+    assert (
+        lettering.matplotlib_figure().drawable("Été – Łódź, e\u0301 x\u0302 ß").text
+        == "Été – Łódź, é x̂ ß"
+    )
 
 
-def test_a_font_that_has_the_letters_is_taken(writer: lettering.Writer, install: Install):
+def test_a_font_that_has_the_letters_is_taken(renderer: lettering.TextRenderer, install: Install):
     family = install(CJK + "o", empty=EMPTY)
-    found = writer.drawable(f"{CJK} Foto")
+    found = renderer.drawable(f"{CJK} Foto")
     assert (
         found.text == f"{CJK} Foto"
-        and not found.lost
+        and not found.incomplete
         and [face.family for face in found.faces] == [family]
     )
-    assert writer.name(f"{CJK}.jpg", "the photo") == f"{CJK}.jpg"
-    assert writer.drawable(EMPTY).lost  # listed, but nothing would be seen
-    assert writer.drawable(HANGUL).text == ""
+    assert renderer.name(f"{CJK}.jpg", "the photo") == f"{CJK}.jpg"
+    assert renderer.drawable(EMPTY).incomplete  # listed, but nothing would be seen
+    assert renderer.drawable(HANGUL).text == ""
 
 
 def test_the_font_that_has_most_is_taken_first_and_others_for_the_rest(
-    writer: lettering.Writer, install: Install
+    renderer: lettering.TextRenderer, install: Install
 ):
     first, most, other = install("東"), install(CJK), install(HANGUL)
-    found = writer.drawable(CJK + HANGUL)
+    found = renderer.drawable(CJK + HANGUL)
     assert (
         [face.family for face in found.faces] == [most, other]
-        and not found.lost
+        and not found.incomplete
         and first not in str(found.faces)
     )
-    assert writer.drawable("東").text == "東"
+    assert renderer.drawable("東").text == "東"
 
 
-def test_a_font_of_boxes_is_not_taken(writer: lettering.Writer, install: Install):
+def test_a_font_of_boxes_is_not_taken(renderer: lettering.TextRenderer, install: Install):
     for family in ("Last Resort High-Efficiency", "LastResort", ".LastResort", "Adobe Blank"):
         install(CJK, family=family)
-    assert writer.drawable(CJK).text == ""
+    assert renderer.drawable(CJK).text == ""
     Path("broken.ttf").write_bytes(b"\0\1\0\0 no font")
     entry = font_manager.FontEntry(fname="broken.ttf", name="Broken")
     font_manager.fontManager.ttflist.append(entry)
-    assert writer.drawable(CJK).text == ""
+    assert renderer.drawable(CJK).text == ""
 
 
 @pytest.mark.parametrize(
@@ -162,17 +165,17 @@ def test_a_font_of_boxes_is_not_taken(writer: lettering.Writer, install: Install
     ],
 )
 def test_a_name_that_cannot_be_drawn_has_another_word_in_its_place(
-    writer: lettering.Writer, name: str, shown: str
+    renderer: lettering.TextRenderer, name: str, shown: str
 ):
-    assert writer.name(name, "the photo") == shown
+    assert renderer.name(name, "the photo") == shown
 
 
 def test_joined_scripts_are_left_out_by_what_cannot_join_them():
     arabic = "برج"
-    joins = lettering.Writer(str.isascii, True).drawable(arabic)  # DejaVu has the letters
+    joins = lettering.TextRenderer(str.isascii, True).drawable(arabic)  # DejaVu has the letters
     assert joins.text == arabic and [face.family for face in joins.faces] == ["DejaVu Sans"]
-    assert lettering.Writer(str.isascii, False).drawable(arabic).lost
-    assert lettering.Writer(lambda letter: True, False).drawable(f"a {arabic}").text == "a"
+    assert lettering.TextRenderer(str.isascii, False).drawable(arabic).incomplete
+    assert lettering.TextRenderer(lambda letter: True, False).drawable(f"a {arabic}").text == "a"
 
 
 def test_spaces_and_signs_stay_with_the_letters_around_them(install: Install):
@@ -188,11 +191,11 @@ def test_spaces_and_signs_stay_with_the_letters_around_them(install: Install):
 
 @given(st.text(alphabet=st.characters(codec=None), max_size=20))
 def test_any_text_can_be_asked_for(text: str):
-    for writer in (lettering.pillow(), lettering.figures()):
-        found = writer.drawable(text)
+    for renderer in (lettering.pillow(), lettering.matplotlib_figure()):
+        found = renderer.drawable(text)
         assert "".join(run for _, run in found.runs()) == found.text
-        assert found.text.isprintable() and not writer.drawable(found.text).lost
-        assert writer.name(text, "x")
+        assert found.text.isprintable() and not renderer.drawable(found.text).incomplete
+        assert renderer.name(text, "x")
 
 
 # ---- what is drawn -------------------------------------------------------------------------------
@@ -276,11 +279,16 @@ def test_a_font_stays_within_the_line_and_its_box(install: Install):
     assert not sheet[-1].any()
 
 
-def test_ascii_needs_no_look_at_the_fonts(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lettering, "_candidates", lambda: pytest.fail("fonts were looked for"))
+def test_ascii_does_not_list_the_fonts(monkeypatch: pytest.MonkeyPatch):
+    class Listed:
+        @property
+        def ttflist(self) -> list[Any]:
+            pytest.fail("the installed fonts were listed")
+
+    monkeypatch.setattr(font_manager, "fontManager", Listed())
     black = np.zeros((30, 40, 3), np.float32)
     images.poster([[black]], ["a"], ["Été"], images.Heading("title"), 96)
-    assert lettering.figures().drawable("Été").faces == ()
+    assert lettering.matplotlib_figure().drawable("Été").faces == ()
 
 
 # ---- the posters ---------------------------------------------------------------------------------
@@ -290,21 +298,23 @@ def test_ascii_needs_no_look_at_the_fonts(monkeypatch: pytest.MonkeyPatch):
 def test_the_poster_of_an_explanation_names_its_pictures_or_says_what_they_are(
     installed: bool, install: Install
 ):
-    from impasto.explain import figure as poster
+    from impasto.explain import poster
 
     if installed:
         install(CJK)
     save_random("photo.png", 8, 8)
-    assert poster._name(f"{CJK}.jpg", "the photo") == (f"{CJK}.jpg" if installed else "the photo")
-    long = poster._name("a" * 200 + ".jpg", "the photo")
-    assert len(long) <= 48 and long.endswith("...")
+    assert poster._source_name(f"{CJK}.jpg", "the photo") == (
+        f"{CJK}.jpg" if installed else "the photo"
+    )
+    long = poster._source_name("a" * 200 + ".jpg", "the photo")
+    assert poster._TEXT_FONT.width(long) <= poster._LONGEST_NAME and long.endswith("...")
 
 
-def test_the_room_is_put_back_as_it_was():
+def test_matplotlib_is_left_as_it_was():
     names = ("matplotlib", "matplotlib.font_manager")
     before: list[Any] = [logging.getLogger(name).disabled for name in names]
     parameters = dict(matplotlib.rcParams)
-    lettering.figures().drawable(CJK)
+    lettering.matplotlib_figure().drawable(CJK)
     assert [logging.getLogger(name).disabled for name in names] == before and dict(
         matplotlib.rcParams
     ) == parameters

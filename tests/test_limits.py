@@ -20,7 +20,6 @@ from PIL import Image
 from impasto.errors import DoesNotFit
 from impasto.geometry import Size
 from impasto.hardware import kernel_cache
-from impasto.inputs import wanted_layers
 from impasto.networks import vgg, weights
 from impasto.networks.features import Network
 from impasto.planning import memory, schedule
@@ -84,12 +83,12 @@ def lowest_limit() -> str:
     recipe = loading.with_settings(records.Recipe(), SETTINGS)
     kernel = kernel_cache.kernel(recipe.compute.precision, torch.device("cpu"))
     network = Network(
-        weights.load("vgg19"), "E", wanted_layers(recipe), padding="reflect", kernel=kernel
+        weights.load("vgg19"), "E", recipe.used_layers, padding="reflect", kernel=kernel
     )
     assert vgg.CONFIGURATION_OF["vgg19"] == "E"
-    plan = schedule.plan(recipe, PHOTO)
+    plan = schedule.make_plan(recipe, PHOTO)
     with pytest.raises(DoesNotFit) as found:
-        memory.holding(
+        memory.choose_execution(
             plan,
             recipe,
             network,

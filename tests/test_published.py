@@ -22,11 +22,11 @@ from torch.nn import functional
 
 from impasto import images
 from impasto.geometry import Size
-from impasto.inputs import wanted_layers
 from impasto.networks import vgg
 from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
-from impasto.optimize import loss as problem
+from impasto.optimize import loss
+from impasto.optimize.execution import Execution
 from impasto.planning import schedule
 from impasto.recipe import loading, records
 
@@ -409,7 +409,7 @@ def test_a_published_recipe_is_its_systems_formula(name: str, monkeypatch: pytes
     network = Network(
         random_weights(configuration),
         configuration,
-        wanted_layers(made),
+        made.used_layers,
         pooling=made.network.pooling,
         padding=made.network.padding,
         kernel=KERNELS["float64"],
@@ -417,8 +417,8 @@ def test_a_published_recipe_is_its_systems_formula(name: str, monkeypatch: pytes
         gain=made.network.gain * (CAFFE if made.network.scale == "caffe" else 1),
     )
     made = made.model_copy(update={"paintings": (records.Input(path="painting"),)})
-    tools = problem.Tools(made, network, photo, (painting,))
-    value, gradient = problem.evaluation(size, schedule.plan(made, size), tools)(x)
+    problem = loss.Problem(made, schedule.make_plan(made, size), network, photo, (painting,))
+    value, gradient = loss.evaluation(size, problem, Execution())(x)
 
     deepest = max(
         network.layers, key=lambda layer: (layer.stride, layer.name[4:], layer.kind == "relu")
@@ -428,10 +428,10 @@ def test_a_published_recipe_is_its_systems_formula(name: str, monkeypatch: pytes
         plain(images.to_tensor(pixels), configuration, deepest, system) for pixels in (photo, shown)
     )
     leaf = x.clone().requires_grad_()
-    loss = system.formula(leaf, plain(leaf, configuration, deepest, system), p, a)
-    (expected,) = torch.autograd.grad(loss, leaf)
+    expected_loss = system.formula(leaf, plain(leaf, configuration, deepest, system), p, a)
+    (expected,) = torch.autograd.grad(expected_loss, leaf)
 
-    assert value.total == pytest.approx(loss.item(), rel=system.tolerance)
+    assert value.total == pytest.approx(expected_loss.item(), rel=system.tolerance)
     assert (gradient - expected).norm() <= 10 * system.tolerance * expected.norm()
 
 

@@ -37,7 +37,7 @@ def test_the_examples_run_in_their_order(folder: Path):
         exec(code, names)
     assert len(EXAMPLES) >= 15
     assert names["painting"].record["stopped"] is False
-    for file in ("painted.png", "painted.tif", "long.png", "film.gif", "explained", "tried"):
+    for file in ("drafted.png", "painted.tif", "long.png", "film.gif", "explained", "tried"):
         assert (folder / file).exists(), file
 
 

@@ -26,7 +26,7 @@ from impasto.errors import BadRequest
 from impasto.events import Stepped
 from impasto.inputs import request
 from impasto.recipe import loading, records
-from impasto.runs import curves, history, retrace
+from impasto.runs import curves, gradient_norms, history
 from impasto.runs import folder as runs
 from impasto.runs import report as page
 from tests.support.pictures import save_random, stub_museum
@@ -124,7 +124,7 @@ def test_an_unfinished_run_says_where_it_stopped():
     paint()
     assert (
         "finished after 9 of 9 evaluations" in (text := report("--no-gradients"))
-        and "gone on with once" in text
+        and "continued once" in text
     )
 
 
@@ -138,9 +138,9 @@ def test_a_log_without_layers_and_a_folder_without_anything_else():
     (folder / runs.EVENTS).write_text("\n".join(map(json.dumps, lines)))
     assert run_command("report", str(folder), "-o", "old.html") == 0
     text = Path("old.html").read_text("utf-8")
-    assert "does not tell the layers" in text and "There is no recipe in the folder" in text
+    assert "has no losses by layer" in text and "There is no recipe in the folder" in text
     assert "<h1>&lt;b&gt;old&amp;</h1>" in text and "<b>" not in text
-    assert "kept no snapshots" in text
+    assert "has no snapshots" in text
 
 
 def test_a_run_that_was_killed_before_its_first_step():
@@ -273,7 +273,7 @@ def test_gradients_that_are_not_finite_are_left_out_and_said_once(monkeypatch: p
         {"content": math.inf, "style": 1.0},
         *[{"content": 1e308, "style": 1e308}] * (count - 1),
     ]
-    monkeypatch.setattr(retrace, "gradients", lambda *_: norms)
+    monkeypatch.setattr(gradient_norms, "gradient_norms", lambda *_: norms)
     text = re.sub(r"data:[^\"]*", "", report())
     assert (
         "not finite, of 1 picture&#39;s gradients, are left out" in text
@@ -295,8 +295,8 @@ def test_a_value_between_two_that_are_left_out_is_seen():
     )
     assert [line.get_markersize() for line in lines if line.get_marker() == "o"] == [0, 4]
     assert (
-        curves._alone([1.0, math.nan, 2.0, 3.0, math.nan, math.nan, 4.0]) == [0, 6]
-        and curves._alone([]) == []
+        curves._isolated([1.0, math.nan, 2.0, 3.0, math.nan, math.nan, 4.0]) == [0, 6]
+        and curves._isolated([]) == []
     )
 
 
@@ -319,7 +319,7 @@ def test_a_label_far_below_the_scale_stays_beside_the_panel():
         assert all(0 <= text.get_position()[1] <= 1.1 for text in axes.texts)
 
 
-def test_the_pull_of_a_term_is_the_norm_of_its_own_gradient():
+def test_the_gradient_norm_of_a_term_is_that_of_its_own_gradient():
     """Smoothness alone has a gradient that can be written down: twice the weight over the count,
     times the Laplacian.
     """
@@ -328,7 +328,7 @@ def test_the_pull_of_a_term_is_the_norm_of_its_own_gradient():
     )
     asked = request("photo.png", "painting.png", chosen)
     pixels = np.asarray(images.resize(asked.photo.pixels, asked.plan.size)) * 0.9
-    [norms, again] = retrace.gradients(asked.recipe, [pixels, pixels])
+    [norms, again] = gradient_norms.gradient_norms(asked.recipe, [pixels, pixels])
     leaf = torch.from_numpy(pixels).double().requires_grad_()
     down, across = (
         (leaf[1:] - leaf[:-1]).square().sum(),
@@ -342,7 +342,7 @@ def test_the_pull_of_a_term_is_the_norm_of_its_own_gradient():
     )
     assert sum(curves.share(norms, name) for name in norms) == pytest.approx(1)
     with pytest.raises(BadRequest):
-        list(retrace.gradients(records.Recipe(), [pixels]))
+        list(gradient_norms.gradient_norms(records.Recipe(), [pixels]))
 
 
 def test_curves_leave_matplotlib_as_it_was():
@@ -357,7 +357,7 @@ def test_curves_leave_matplotlib_as_it_was():
 
 
 def test_labels_keep_apart():
-    places = curves._spread({"a": 0.5, "b": 0.51, "c": 0.98, "d": 0.99})
+    places = curves._separated({"a": 0.5, "b": 0.51, "c": 0.98, "d": 0.99})
     heights = sorted(places.values())
     assert (
         min(one - other for one, other in zip(heights[1:], heights, strict=False)) >= 0.0599

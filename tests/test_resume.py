@@ -22,9 +22,9 @@ import skimage.data
 import torch
 from PIL import Image
 
-from impasto import api, images, session
+from impasto import api, images
 from impasto.errors import CannotResume, DoesNotFit, NotSaved, OutOfMemory
-from impasto.events import Event, Planned, Stepped, Warned
+from impasto.events import Callbacks, Event, Planned, Stepped, Warned
 from impasto.geometry import Size
 from impasto.hardware import kernel_cache
 from impasto.networks.convolution import KERNELS, Kernel
@@ -32,13 +32,18 @@ from impasto.networks.features import Network
 from impasto.optimize import lbfgs, loop, loss, solver_factory, upscale
 from impasto.optimize.state import State
 from impasto.planning import memory as planning
-from impasto.planning import speed
+from impasto.planning import network_choice, speed
 from impasto.recipe import records
 from impasto.runs import folder as runs
-from impasto.storage import tensors as scratch
+from impasto.runs.destination import Destination
+from impasto.runs.recorder import Recorder
+from impasto.runs.snapshots import Snapshots
+from impasto.runs.writer import RunWriter
+from impasto.session import Session
+from impasto.storage import tensors as tensors_
 from impasto.storage.tensors import InMemoryTensor
 from tests.support.pocket_network import use_pocket_network
-from tests.support.small_runs import make_request, stop_after
+from tests.support.small_runs import make_inputs, paint_to, stop_after
 
 
 @pytest.fixture
@@ -53,14 +58,14 @@ def test_a_stopped_run_goes_on_to_the_bytes_of_an_undisturbed_one(
     tmp_path: Path, solver: str, steps: int
 ):
     settings = {"solver": solver, "solver_rate": 1 if solver == "lbfgs" else 0.02}
-    whole = api.paint(make_request(tmp_path, **settings))
-    watch, _ = stop_after(steps)
+    whole = paint_to(make_inputs(tmp_path, **settings))
+    callbacks, _ = stop_after(steps)
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    api.paint(make_request(tmp_path, **settings), output=out, run=run, watch=watch)
+    paint_to(make_inputs(tmp_path, **settings), output=out, run=run, callbacks=callbacks)
     assert not (run / runs.RECORD).exists()
     seen: list[Event] = []
-    resumed = api.paint(
-        make_request(tmp_path, **settings), output=out, run=run, watch=api.Watch(seen.append)
+    resumed = paint_to(
+        make_inputs(tmp_path, **settings), output=out, run=run, callbacks=Callbacks(seen.append)
     )
     assert resumed.pixels.tobytes() == whole.pixels.tobytes()
     assert sum(isinstance(event, Stepped) for event in seen) == 9 - steps
@@ -89,13 +94,13 @@ SEARCHES: dict[str, dict[str, object]] = {
 def test_a_stopped_run_of_any_search_goes_on_to_the_same_bytes_and_shows_its_average(
     tmp_path: Path, search: str, steps: int
 ):
-    whole = api.paint(make_request(tmp_path, **SEARCHES[search]))
-    watch, _ = stop_after(steps)
+    whole = paint_to(make_inputs(tmp_path, **SEARCHES[search]))
+    callbacks, _ = stop_after(steps)
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    stopped = api.paint(
-        make_request(tmp_path, **SEARCHES[search]), output=out, run=run, watch=watch
+    stopped = paint_to(
+        make_inputs(tmp_path, **SEARCHES[search]), output=out, run=run, callbacks=callbacks
     )
-    tensors, _ = scratch.waiting(run / runs.STATE)
+    tensors, _ = tensors_.open_safetensors(run / runs.STATE)
     shown = tensors["average" if "average" in tensors else "best"].load()
     assert ("average" in tensors) == ("solver_average" in SEARCHES[search])
     if shown.shape[-1] == 96:
@@ -105,10 +110,10 @@ def test_a_stopped_run_of_any_search_goes_on_to_the_same_bytes_and_shows_its_ave
 
 @pytest.mark.usefixtures("pocket")
 def test_resume_by_the_folder(tmp_path: Path):
-    whole = api.paint(make_request(tmp_path))
-    watch, _ = stop_after(3)
+    whole = paint_to(make_inputs(tmp_path))
+    callbacks, _ = stop_after(3)
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    api.paint(make_request(tmp_path), output=out, run=run, watch=watch)
+    paint_to(make_inputs(tmp_path), output=out, run=run, callbacks=callbacks)
     out.unlink()
     assert api.resume(run).pixels.tobytes() == whole.pixels.tobytes()
     assert out.is_file()
@@ -130,16 +135,16 @@ def test_a_run_is_gone_on_with_by_the_methods_it_began_with(
         used.append(kernel)
         return Network(*given, kernel=kernel, **more)
 
-    monkeypatch.setattr(session, "Network", made)
+    monkeypatch.setattr(network_choice, "Network", made)
     monkeypatch.setattr(kernel_cache, "kernel", lambda precision, where: begun)
-    whole = api.paint(make_request(tmp_path))
-    watch, _ = stop_after(3)
+    whole = paint_to(make_inputs(tmp_path))
+    callbacks, _ = stop_after(3)
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    api.paint(make_request(tmp_path), output=out, run=run, watch=watch)
+    paint_to(make_inputs(tmp_path), output=out, run=run, callbacks=callbacks)
     monkeypatch.setattr(kernel_cache, "kernel", lambda precision, where: KERNELS["channels-last"])
     assert api.resume(run).pixels.tobytes() == whole.pixels.tobytes()
     assert used == [begun] * 3
-    api.paint(make_request(tmp_path), output=out, run=run, fresh=True)
+    paint_to(make_inputs(tmp_path), output=out, run=run, fresh=True)
     assert used[3:] == [KERNELS["channels-last"]]
 
 
@@ -147,19 +152,19 @@ def test_a_run_is_gone_on_with_by_the_methods_it_began_with(
 @pytest.mark.parametrize("more", [{"fresh": True}, {"strength": 70}])
 def test_fresh_and_another_recipe_start_over(tmp_path: Path, more: dict[str, Any]):
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    watch, _ = stop_after(3)
-    api.paint(make_request(tmp_path), output=out, run=run, watch=watch)
+    callbacks, _ = stop_after(3)
+    paint_to(make_inputs(tmp_path), output=out, run=run, callbacks=callbacks)
     seen: list[Event] = []
-    asked = make_request(tmp_path, strength=more.get("strength", 50))
-    api.paint(asked, output=out, run=run, watch=api.Watch(seen.append), fresh="fresh" in more)
+    asked = make_inputs(tmp_path, strength=more.get("strength", 50))
+    paint_to(asked, output=out, run=run, callbacks=Callbacks(seen.append), fresh="fresh" in more)
     assert sum(isinstance(event, Stepped) for event in seen) == 9
 
 
 @pytest.mark.usefixtures("pocket")
 def test_a_changed_photo_is_not_gone_on_with(tmp_path: Path):
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    watch, _ = stop_after(3)
-    api.paint(make_request(tmp_path), output=out, run=run, watch=watch)
+    callbacks, _ = stop_after(3)
+    paint_to(make_inputs(tmp_path), output=out, run=run, callbacks=callbacks)
     Image.fromarray(np.full((48, 64, 3), 7, np.uint8)).save(tmp_path / "photo.png")
     with pytest.raises(CannotResume, match="has changed"):
         api.resume(run)
@@ -168,15 +173,14 @@ def test_a_changed_photo_is_not_gone_on_with(tmp_path: Path):
 @pytest.mark.usefixtures("pocket")
 def test_a_damaged_state_says_so(tmp_path: Path):
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    watch, _ = stop_after(3)
-    api.paint(make_request(tmp_path), output=out, run=run, watch=watch)
+    callbacks, _ = stop_after(3)
+    paint_to(make_inputs(tmp_path), output=out, run=run, callbacks=callbacks)
     (run / runs.STATE).write_bytes(b"not a state")
     with pytest.raises(CannotResume, match="cannot be read") as found:
-        api.paint(make_request(tmp_path), output=out, run=run)
+        paint_to(make_inputs(tmp_path), output=out, run=run)
     assert "--fresh" in found.value.hint
     assert (
-        api.paint(make_request(tmp_path), output=out, run=run, fresh=True).record["evaluations"]
-        == 10
+        paint_to(make_inputs(tmp_path), output=out, run=run, fresh=True).record["evaluations"] == 10
     )
 
 
@@ -192,13 +196,15 @@ def _rewritten(
     """
 
     def rewrite(state: Path) -> None:
-        waiting, metadata = scratch.waiting(state)
+        waiting, metadata = tensors_.open_safetensors(state)
         tensors, facts = (
             {name: InMemoryTensor(kept.load()) for name, kept in waiting.items()},
             json.loads(metadata["facts"]),
         )
         change(tensors, facts)
-        state.write_bytes(b"".join(scratch.written(tensors, {"facts": json.dumps(facts)})))
+        state.write_bytes(
+            b"".join(tensors_.safetensors_parts(tensors, {"facts": json.dumps(facts)}))
+        )
 
     return rewrite
 
@@ -206,7 +212,9 @@ def _rewritten(
 def _older(state: Path) -> None:
     state.write_bytes(
         b"".join(
-            scratch.written({"pixels": InMemoryTensor(torch.zeros(1, 3, 36, 48))}, {"state": "{}"})
+            tensors_.safetensors_parts(
+                {"pixels": InMemoryTensor(torch.zeros(1, 3, 36, 48))}, {"state": "{}"}
+            )
         )
     )
 
@@ -219,7 +227,7 @@ FACTS = (
     "high_loss_streak",
     "restarts",
     "tile",
-    "value",
+    "loss",
     "lowest",
     "tensors",
     "format",
@@ -242,7 +250,7 @@ STRANGE: dict[str, Callable[[Path], None]] = {
     "step of no stage": _rewritten(lambda tensors, facts: facts.update(step=70)),
     "below nought": _rewritten(lambda tensors, facts: facts.update(step=-1)),
     "a loss that is none": _rewritten(
-        lambda tensors, facts: facts.update(value=[1.0, {"style": "low"}])
+        lambda tensors, facts: facts.update(loss=[1.0, {"style": "low"}])
     ),
     "another kernel": _rewritten(lambda tensors, facts: facts.update(kernel="abacus")),
     "no pixels": _rewritten(lambda tensors, facts: tensors.pop("pixels")),
@@ -262,21 +270,20 @@ def test_a_state_that_cannot_be_gone_on_with_says_what_to_do_and_loses_nothing(
     tmp_path: Path, strange: str
 ):
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    watch, _ = stop_after(3)
-    api.paint(make_request(tmp_path), output=out, run=run, watch=watch)
+    callbacks, _ = stop_after(3)
+    paint_to(make_inputs(tmp_path), output=out, run=run, callbacks=callbacks)
     STRANGE[strange](run / runs.STATE)
     before = {path: path.read_bytes() for path in (out, *run.iterdir())}
     for again in (
-        lambda: api.paint(make_request(tmp_path), output=out, run=run),
+        lambda: paint_to(make_inputs(tmp_path), output=out, run=run),
         lambda: api.resume(run),
     ):
-        with pytest.raises(CannotResume, match=r"out\.png\.run cannot be gone on with") as found:
+        with pytest.raises(CannotResume, match=r"out\.png\.run cannot be continued") as found:
             again()
         assert "--fresh" in found.value.hint
         assert {path: path.read_bytes() for path in (out, *run.iterdir())} == before
     assert (
-        api.paint(make_request(tmp_path), output=out, run=run, fresh=True).record["evaluations"]
-        == 10
+        paint_to(make_inputs(tmp_path), output=out, run=run, fresh=True).record["evaluations"] == 10
     )
 
 
@@ -286,13 +293,13 @@ def test_a_run_without_the_recipe_that_it_began_with_is_not_gone_on_with(
     tmp_path: Path, text: str | None
 ):
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    watch, _ = stop_after(3)
-    api.paint(make_request(tmp_path), output=out, run=run, watch=watch, **TIMED)
+    callbacks, _ = stop_after(3)
+    paint_to(make_inputs(tmp_path), output=out, run=run, callbacks=callbacks, **TIMED)
     (run / runs.RECIPE).unlink()
     if text is not None:
         (run / runs.RECIPE).write_text(text)
     for again in (
-        lambda: api.paint(make_request(tmp_path), output=out, run=run, **TIMED),
+        lambda: paint_to(make_inputs(tmp_path), output=out, run=run, **TIMED),
         lambda: api.resume(run),
     ):
         with pytest.raises(CannotResume, match=r"recipe\.toml") as found:
@@ -304,13 +311,13 @@ def test_a_run_without_the_recipe_that_it_began_with_is_not_gone_on_with(
 def test_states_are_written_while_it_paints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     written: list[int] = []
     monkeypatch.setattr(
-        runs.Run, "keep", lambda run, tensors, facts: written.append(facts["evaluations"])
+        RunWriter, "save_state", lambda run, tensors, facts: written.append(facts["evaluations"])
     )
     run = tmp_path / "x.run"
-    api.paint(make_request(tmp_path), run=run, checkpoint_seconds=0)
+    paint_to(make_inputs(tmp_path), run=run, checkpoint_seconds=0)
     assert written == [1, 2, 3, 4, 4, 5, 6, 7, 8, 9, 9]  # each step, and the end of each stage
     written.clear()
-    api.paint(make_request(tmp_path), run=run, checkpoint_seconds=1e9)
+    paint_to(make_inputs(tmp_path), run=run, checkpoint_seconds=1e9)
     assert written == [4, 9]
 
 
@@ -319,15 +326,17 @@ def test_a_large_state_is_written_less_often(tmp_path: Path, monkeypatch: pytest
     """So that writing takes up no more than a hundredth of the time, however slow the disk is."""
     written: list[int] = []
     now = [0.0]
-    monkeypatch.setattr(api.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
-    def keep(run: runs.Run, tensors: object, facts: dict[str, int]) -> None:
+    def keep(run: RunWriter, tensors: object, facts: dict[str, int]) -> None:
         written.append(facts["evaluations"])
         now[0] += 0.001
 
-    monkeypatch.setattr(runs.Run, "keep", keep)
-    run = runs.Run.start(tmp_path / "x.run", records.Recipe())
-    follow = api.Recorder(run, make_request(tmp_path), "", checkpoint_seconds=1e-3, key="")
+    monkeypatch.setattr(RunWriter, "save_state", keep)
+    run = RunWriter.start(tmp_path / "x.run", records.Recipe())
+    session = Session.open(make_inputs(tmp_path))
+    place = Destination(None, run.folder)
+    follow = Recorder(session, place, run, "", Snapshots(), 1e-3, lambda event: None)
     follow(Planned(Size(48, 64), (), "cpu", "conv2d", 1.0, 1, 1), State(torch.zeros(1, 3, 2, 2)))
     for step in range(1, 101):
         state = State(torch.zeros(1, 3, 2, 2), evaluations=step)
@@ -345,15 +354,15 @@ def test_a_state_may_lie_in_tiles_and_on_disk(
 ):
     """Stopped where memory was short, gone on with where it is plenty, and the other way round."""
     settings = {"solver": solver, "solver_rate": 1 if solver == "lbfgs" else 0.02, "tile": 48}
-    whole = api.paint(make_request(tmp_path, **settings))
+    whole = paint_to(make_inputs(tmp_path, **settings))
     for first in (True, False):
         out, run = tmp_path / f"{first}.png", tmp_path / f"{first}.png.run"
         for on_disk, steps in ((first, 3), (not first, 3), (first, 9)):
             way = planning.ExecutionPlan(48, targets_on_disk=on_disk, history_on_disk=on_disk)
-            monkeypatch.setattr(planning, "holding", lambda *_, way=way: way)
-            watch, seen = stop_after(steps)
-            painting = api.paint(
-                make_request(tmp_path, **settings), output=out, run=run, watch=watch
+            monkeypatch.setattr(planning, "choose_execution", lambda *_, way=way: way)
+            callbacks, seen = stop_after(steps)
+            painting = paint_to(
+                make_inputs(tmp_path, **settings), output=out, run=run, callbacks=callbacks
             )
         assert len([event for event in seen if isinstance(event, Stepped)]) == 3
         assert painting.pixels.tobytes() == whole.pixels.tobytes()
@@ -361,12 +370,12 @@ def test_a_state_may_lie_in_tiles_and_on_disk(
 
 @pytest.mark.usefixtures("pocket")
 def test_another_limit_on_memory_is_no_other_run(tmp_path: Path):
-    whole = api.paint(make_request(tmp_path))
+    whole = paint_to(make_inputs(tmp_path))
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     for steps, memory in ((3, "4GB"), (3, "2GB"), (9, "0")):
-        watch, seen = stop_after(steps)
-        painting = api.paint(
-            make_request(tmp_path, memory=memory), output=out, run=run, watch=watch
+        callbacks, seen = stop_after(steps)
+        painting = paint_to(
+            make_inputs(tmp_path, memory=memory), output=out, run=run, callbacks=callbacks
         )
     assert sum(isinstance(event, Stepped) for event in seen) == 3
     assert painting.pixels.tobytes() == whole.pixels.tobytes()
@@ -404,15 +413,20 @@ def lacking(
 @pytest.mark.parametrize("error", [OUT, MemoryError()], ids=["torch", "python"])
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(Network, "__init__"), (speed, "speed"), (loss, "first_pixels"), (images, "to_tensor")],
+    [
+        (Network, "__init__"),
+        (speed, "measure_speed"),
+        (loss, "first_pixels"),
+        (images, "to_tensor"),
+    ],
 )
 def test_memory_that_runs_out_before_the_first_step_is_said_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception
 ):
-    asked = make_request(tmp_path)
+    asked = make_inputs(tmp_path)
     lacking(monkeypatch, owner, name, error)
     with pytest.raises(DoesNotFit, match="not enough memory") as found:
-        api.paint(asked, output=tmp_path / "out.png", run=tmp_path / "out.png.run")
+        paint_to(asked, output=tmp_path / "out.png", run=tmp_path / "out.png.run")
     assert "--size" in found.value.hint
     assert not (tmp_path / "out.png").exists() and not (tmp_path / "out.png.run").exists()
 
@@ -421,16 +435,16 @@ def test_memory_that_runs_out_before_the_first_step_is_said_and_nothing_is_writt
 def test_memory_that_runs_out_when_a_run_is_gone_on_with_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    whole = api.paint(make_request(tmp_path))
+    whole = paint_to(make_inputs(tmp_path))
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    watch, _ = stop_after(3)
-    api.paint(make_request(tmp_path), output=out, run=run, watch=watch)
+    callbacks, _ = stop_after(3)
+    paint_to(make_inputs(tmp_path), output=out, run=run, callbacks=callbacks)
     with monkeypatch.context() as patch:
         lacking(patch, State, "unpack", OUT)
         with pytest.raises(DoesNotFit):
-            api.paint(make_request(tmp_path), output=out, run=run)
+            paint_to(make_inputs(tmp_path), output=out, run=run)
     assert (
-        api.paint(make_request(tmp_path), output=out, run=run).pixels.tobytes()
+        paint_to(make_inputs(tmp_path), output=out, run=run).pixels.tobytes()
         == whole.pixels.tobytes()
     )
 
@@ -440,15 +454,15 @@ def test_memory_that_runs_out_when_a_run_is_gone_on_with_loses_nothing(
 def test_states_and_previews_that_memory_is_lacking_for_do_not_take_the_picture_with_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ):
-    whole = api.paint(make_request(tmp_path))
-    lacking(monkeypatch, scratch, "written", error)
+    whole = paint_to(make_inputs(tmp_path))
+    lacking(monkeypatch, tensors_, "safetensors_parts", error)
     lacking(monkeypatch, images, "reduced", error, last=2)  # the preview after each size
     seen: list[Event] = []
-    found = api.paint(
-        make_request(tmp_path),
+    found = paint_to(
+        make_inputs(tmp_path),
         output=tmp_path / "out.png",
         run=tmp_path / "out.run",
-        watch=api.Watch(seen.append),
+        callbacks=Callbacks(seen.append),
     )
     assert found.pixels.tobytes() == whole.pixels.tobytes() and (tmp_path / "out.png").exists()
     assert any(
@@ -463,14 +477,14 @@ def test_states_and_previews_that_memory_is_lacking_for_do_not_take_the_picture_
 def test_a_run_that_memory_ran_out_in_is_gone_on_with_where_there_is_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
 ):
-    whole = api.paint(make_request(tmp_path))
+    whole = paint_to(make_inputs(tmp_path))
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     expected = OutOfMemory if where in ("grow", "make", "move") else NotSaved
     with monkeypatch.context() as patch:
         if where == "grow":
-            lacking(patch, upscale, "grow", error)
+            lacking(patch, upscale, "upscale_pixels", error)
         elif where == "make":
-            lacking(patch, solver_factory, "make", error, first=2)
+            lacking(patch, solver_factory, "make_solver", error, first=2)
         elif where == "move":
             lacking(patch, lbfgs.LBFGS, "move", error, first=6)
         elif where == "pixels":
@@ -478,15 +492,15 @@ def test_a_run_that_memory_ran_out_in_is_gone_on_with_where_there_is_more(
         else:
             lacking(patch, images, "save", error, first=3)
         with pytest.raises(expected) as found:
-            api.paint(make_request(tmp_path), output=out, run=run)
-    assert "emory" in found.value.message and "The same command goes on" in found.value.hint
+            paint_to(make_inputs(tmp_path), output=out, run=run)
+    assert "emory" in found.value.message and "The same command continues" in found.value.hint
     assert out.exists() == (where in ("grow", "make", "move")) and not (run / runs.RECORD).exists()
     if out.exists():
         assert str(out) in found.value.hint and images.read(out, max_megapixels=1).size == Size(
             72, 96
         )
     seen: list[Event] = []
-    again = api.paint(make_request(tmp_path), output=out, run=run, watch=api.Watch(seen.append))
+    again = paint_to(make_inputs(tmp_path), output=out, run=run, callbacks=Callbacks(seen.append))
     assert again.pixels.tobytes() == whole.pixels.tobytes()
     assert sum(isinstance(event, Stepped) for event in seen) <= 5
 
@@ -497,30 +511,29 @@ def test_a_move_without_memory_is_made_again_with_what_can_wait_on_disk(
 ):
     lacking(monkeypatch, lbfgs.LBFGS, "move", OUT, first=6, last=6)
     seen: list[Event] = []
-    found = api.paint(
-        make_request(tmp_path), run=tmp_path / "out.run", watch=api.Watch(seen.append)
+    found = paint_to(
+        make_inputs(tmp_path), run=tmp_path / "out.run", callbacks=Callbacks(seen.append)
     )
     assert [event.message for event in seen if isinstance(event, Warned)][-1].endswith(
-        "with what can wait on disk."
+        "with tensors stored on disk."
     )
     assert (
         found.record["evaluations"] == 10 and sum(isinstance(event, Stepped) for event in seen) == 9
     )
 
 
-TIMED = {"within": 1000.0, "fixed": frozenset({"size", "iterations"})}
+TIMED = {"seconds": 1000.0, "fixed": frozenset({"size", "iterations"})}
 
 
 @pytest.mark.usefixtures("pocket")
 def test_a_run_in_a_given_time_keeps_the_memory_that_is_given_now(tmp_path: Path):
     run = tmp_path / "out.png.run"
-    watch, _ = stop_after(3)
-    api.paint(make_request(tmp_path, memory="3GB"), run=run, watch=watch, **TIMED)
+    callbacks, _ = stop_after(3)
+    paint_to(make_inputs(tmp_path, memory="3GB"), run=run, callbacks=callbacks, **TIMED)
     with pytest.raises(DoesNotFit, match=r"allows 0\.1 GB"):
-        api.paint(make_request(tmp_path, memory="100MB"), run=run, **TIMED)
+        paint_to(make_inputs(tmp_path, memory="100MB"), run=run, **TIMED)
     assert (
-        api.paint(make_request(tmp_path, memory="2GB"), run=run, **TIMED).record["evaluations"]
-        == 10
+        paint_to(make_inputs(tmp_path, memory="2GB"), run=run, **TIMED).record["evaluations"] == 10
     )
 
 
@@ -528,15 +541,17 @@ def test_a_run_in_a_given_time_keeps_the_memory_that_is_given_now(tmp_path: Path
 def test_the_time_spent_before_an_interruption_counts_but_is_not_the_pace(tmp_path: Path):
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     for spent, expected in ((0.0, 3), (500.0, 3), (999.9999, 1)):
-        watch, _ = stop_after(6)  # in the last size, with three steps to go
-        api.paint(make_request(tmp_path), output=out, run=run, watch=watch, fresh=True, **TIMED)
-        kept = runs.checkpoint(run)
+        callbacks, _ = stop_after(6)  # in the last size, with three steps to go
+        paint_to(
+            make_inputs(tmp_path), output=out, run=run, callbacks=callbacks, fresh=True, **TIMED
+        )
+        kept = runs.read_checkpoint(run)
         assert kept is not None
         tensors = {name: InMemoryTensor(tensor.load()) for name, tensor in kept.tensors.items()}
-        runs.Run(run).keep(tensors, {**kept.facts, "seconds": spent})
+        RunWriter(run).save_state(tensors, {**kept.values, "seconds": spent})
         seen: list[Event] = []
-        painting = api.paint(
-            make_request(tmp_path), output=out, run=run, watch=api.Watch(seen.append), **TIMED
+        painting = paint_to(
+            make_inputs(tmp_path), output=out, run=run, callbacks=Callbacks(seen.append), **TIMED
         )
         assert sum(isinstance(event, Stepped) for event in seen) == expected
         assert painting.record["seconds"] >= spent
@@ -545,14 +560,14 @@ def test_the_time_spent_before_an_interruption_counts_but_is_not_the_pace(tmp_pa
 @pytest.mark.usefixtures("pocket")
 def test_a_run_in_a_given_time_is_gone_on_with_by_its_folder_and_by_its_command(tmp_path: Path):
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
-    whole = api.paint(make_request(tmp_path))
-    watch, _ = stop_after(2)
-    api.paint(make_request(tmp_path), output=out, run=run, watch=watch, **TIMED)
-    watch, _ = stop_after(3)
-    api.resume(run, watch)
+    whole = paint_to(make_inputs(tmp_path))
+    callbacks, _ = stop_after(2)
+    paint_to(make_inputs(tmp_path), output=out, run=run, callbacks=callbacks, **TIMED)
+    callbacks, _ = stop_after(3)
+    api.resume(run, on_event=callbacks.on_event, cancel=callbacks.cancel)
     seen: list[Event] = []
-    painting = api.paint(
-        make_request(tmp_path), output=out, run=run, watch=api.Watch(seen.append), **TIMED
+    painting = paint_to(
+        make_inputs(tmp_path), output=out, run=run, callbacks=Callbacks(seen.append), **TIMED
     )
     assert sum(isinstance(event, Stepped) for event in seen) == 4
     assert painting.pixels.tobytes() == whole.pixels.tobytes()
@@ -572,7 +587,9 @@ def test_a_restart_and_a_rest_survive_an_interruption(
         return {name: map_ * 1e4 for name, map_ in found.items()} if wrong else found
 
     monkeypatch.setattr(Network, "__call__", once)
-    monkeypatch.setattr(speed, "speed", lambda *_: speed.Speed((100, 0.0, 1.0), (200, 0.0, 2.0)))
+    monkeypatch.setattr(
+        speed, "measure_speed", lambda *_: speed.Speed((100, 0.0, 1.0), (200, 0.0, 2.0))
+    )
     settings = {"patience": 3, "solver_rate": 0.01, "iterations": "9,9", "style_statistics": "gram"}
     ends, said = [], []
     for stops in ((), (1, 1, 1, 1, 1, 1, 1, 1), (3, 3), (5, 2)):
@@ -580,11 +597,11 @@ def test_a_restart_and_a_rest_survive_an_interruption(
         seen: list[Event] = []
         run = tmp_path / f"{len(ends)}.run"
         for steps in stops:
-            watch, part = stop_after(steps)
-            api.paint(make_request(tmp_path, **settings), run=run, watch=watch)
+            callbacks, part = stop_after(steps)
+            paint_to(make_inputs(tmp_path, **settings), run=run, callbacks=callbacks)
             seen += part
         ends.append(
-            api.paint(make_request(tmp_path, **settings), run=run, watch=api.Watch(seen.append))
+            paint_to(make_inputs(tmp_path, **settings), run=run, callbacks=Callbacks(seen.append))
         )
         said.append([event.message for event in seen if isinstance(event, Warned)])
     assert any("half the step" in message for message in said[0])
@@ -606,12 +623,12 @@ sys.path.insert(0, sys.argv[1])
 from tests.support.pictures import save_random
 from tests.support.pocket_network import use_pocket_network
 from impasto import cli
-from impasto.planning import speed
+from impasto.planning import network_choice, speed
 
 torch.set_num_threads(1)
 use_pocket_network(pytest.MonkeyPatch(), Path.cwd())
 fixed = speed.Speed((100, 0.0, 1.0), (200, 0.0, 2.0))
-pytest.MonkeyPatch().setattr(speed, "speed", lambda *_: fixed)
+pytest.MonkeyPatch().setattr(speed, "measure_speed", lambda *_: fixed)
 save_random("photo.png", 48, 64)
 save_random("painting.png", 50, 40, seed=1)
 words = ["stylize", "photo.png", "painting.png", "--size", "64", "--schedule-coarsest", "45"]

@@ -13,16 +13,21 @@ import numpy as np
 import pytest
 import torch
 
-from impasto import api, events, images
+from impasto import events, images
 from impasto.errors import BadRequest, CannotWrite
+from impasto.events import Callbacks
 from impasto.geometry import Size
+from impasto.inputs import Inputs, read_inputs
 from impasto.recipe import loading, records
 from impasto.recipe.records import Recipe
 from impasto.runs import folder as runs
+from impasto.runs import writer
+from impasto.runs.writer import RunWriter
 from impasto.storage import files
 from impasto.storage.tensors import InMemoryTensor
 from tests.support.pictures import save_random
 from tests.support.pocket_network import use_pocket_network
+from tests.support.small_runs import paint_to
 
 NAMED = Recipe(
     photo=records.Input(path="a.png", sha256="1"),
@@ -43,9 +48,9 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_pocket_network(monkeypatch, tmp_path)
 
 
-def request(**settings: Any) -> api.Request:
+def inputs(**settings: Any) -> Inputs:
     photo, painting = save_random("photo.png"), save_random("painting.png", 60, 80, seed=1)
-    return api.request(
+    return read_inputs(
         photo, painting, loading.with_settings(Recipe(), {"size": 64, "iterations": 2, **settings})
     )
 
@@ -56,16 +61,16 @@ def test_the_folder_is_named_after_the_picture():
 
 def test_a_run_written_by_hand_reads_back(tmp_path: Path):
     asked = Recipe(size=321, strength=12.5)
-    run = runs.Run.start(tmp_path / "new" / "x.run", asked)
+    run = RunWriter.start(tmp_path / "new" / "x.run", asked)
     assert loading.load(str(run.folder / runs.RECIPE)) == asked
     noted = [events.Started(0, Size(3, 4), 5), events.Warned("é \n two lines"), FINISHED]
     for event in noted:
-        run.note(event)
+        run.log(event)
     lines = (run.folder / runs.EVENTS).read_text("utf-8").splitlines()
     found = [json.loads(line) for line in lines]
     assert all(values.pop("time") > 1.6e9 for values in found)
     assert [events.from_dict(values) for values in found] == noted
-    run.preview(np.full((20, 30, 3), 0.5, np.float32))
+    run.save_preview(np.full((20, 30, 3), 0.5, np.float32))
     assert images.read(run.folder / runs.PREVIEW, max_megapixels=1).size == Size(20, 30)
     output = tmp_path / "x.PNG"
     output.write_bytes(b"the picture")
@@ -76,30 +81,30 @@ def test_a_run_written_by_hand_reads_back(tmp_path: Path):
         "output": "x",
         "credit": "Cézanne",
     }
-    assert not run.lost
+    assert not run.incomplete
 
 
 def test_the_result_is_a_file_of_its_own(tmp_path: Path):
     """Who edits the picture in place, its metadata for instance, must not change the one in the
     run.
     """
-    run = runs.Run.start(tmp_path / "x.run", Recipe())
+    run = RunWriter.start(tmp_path / "x.run", Recipe())
     (tmp_path / "x.png").write_bytes(b"the picture")
     run.finish(tmp_path / "x.png", {})
     with (tmp_path / "x.png").open("r+b") as file:
         file.write(b"THE")
-    assert (run.folder / "result.png").read_bytes() == b"the picture" and not run.lost
+    assert (run.folder / "result.png").read_bytes() == b"the picture" and not run.incomplete
     assert (run.folder / runs.RECORD).exists()
 
 
 def test_a_new_run_removes_what_an_earlier_one_left(tmp_path: Path):
     (tmp_path / "x.png").write_bytes(b"old")
-    old = runs.Run.start(tmp_path / "x.run", Recipe(size=100))
-    old.note(FINISHED)
-    old.preview(np.zeros((20, 30, 3), np.float32))
+    old = RunWriter.start(tmp_path / "x.run", Recipe(size=100))
+    old.log(FINISHED)
+    old.save_preview(np.zeros((20, 30, 3), np.float32))
     old.finish(tmp_path / "x.png", {})
     old.close()
-    new = runs.Run.start(tmp_path / "x.run", Recipe(size=200))
+    new = RunWriter.start(tmp_path / "x.run", Recipe(size=200))
     assert [path.name for path in new.folder.iterdir()] == [runs.RECIPE]
     assert loading.load(str(new.folder / runs.RECIPE)).size == 200
 
@@ -110,7 +115,7 @@ def test_what_is_not_of_a_run_stays(tmp_path: Path):
     for name in ("result.txt", "result.psd", "notes.txt"):
         (folder / name).write_text("precious")
     with pytest.raises(CannotWrite, match=r"mine is no run folder: it holds notes\.txt") as found:
-        runs.Run.start(folder, Recipe())
+        RunWriter.start(folder, Recipe())
     assert "--run DIR" in found.value.hint
     assert {path.name for path in folder.iterdir()} == {"result.txt", "result.psd", "notes.txt"}
 
@@ -119,10 +124,10 @@ def test_what_is_not_of_a_run_stays(tmp_path: Path):
 def test_a_folder_that_cannot_be_made_is_refused_before_the_work(folder: str, tmp_path: Path):
     Path("file").write_text("in the way")
     with pytest.raises(CannotWrite, match="run folder") as found:
-        runs.Run.start(Path(folder), Recipe())
+        RunWriter.start(Path(folder), Recipe())
     assert "--no-run" in found.value.hint
     with pytest.raises(CannotWrite):
-        api.paint(request(), output=tmp_path / "out.png", run=Path(folder))
+        paint_to(inputs(), output=tmp_path / "out.png", run=Path(folder))
     assert not Path("out.png").exists() and Path("file").read_text() == "in the way"
 
 
@@ -135,8 +140,8 @@ def test_a_log_that_fails_in_the_middle_does_not_take_the_picture_with_it(tmp_pa
             (tmp_path / "out.run" / runs.EVENTS).unlink()
             (tmp_path / "out.run" / runs.EVENTS).mkdir()
 
-    painting = api.paint(
-        request(), output=tmp_path / "out.png", run=tmp_path / "out.run", watch=api.Watch(event)
+    painting = paint_to(
+        inputs(), output=tmp_path / "out.png", run=tmp_path / "out.run", callbacks=Callbacks(event)
     )
     assert any(isinstance(happened, events.Finished) for happened in seen)
     notes = [happened.message for happened in seen if isinstance(happened, events.Warned)]
@@ -145,23 +150,23 @@ def test_a_log_that_fails_in_the_middle_does_not_take_the_picture_with_it(tmp_pa
     assert painting.record["output"] == str(tmp_path / "out.png")
 
 
-@pytest.mark.parametrize("broken", ["note", "preview", "finish", "keep"])
+@pytest.mark.parametrize("broken", ["log", "save_preview", "finish", "save_state"])
 def test_every_part_of_the_log_may_fail_and_says_so(broken: str, tmp_path: Path):
-    run = runs.Run.start(tmp_path / "x.run", Recipe())
+    run = RunWriter.start(tmp_path / "x.run", Recipe())
     run.folder.joinpath(runs.RECIPE).unlink()
     run.folder.rmdir()
     {
-        "note": lambda: run.note(FINISHED),
-        "preview": lambda: run.preview(np.zeros((20, 30, 3), np.float32)),
+        "log": lambda: run.log(FINISHED),
+        "save_preview": lambda: run.save_preview(np.zeros((20, 30, 3), np.float32)),
         "finish": lambda: run.finish(tmp_path / "x.png", {}),
-        "keep": lambda: run.keep({"pixels": InMemoryTensor(torch.rand(3))}, {}),
+        "save_state": lambda: run.save_state({"pixels": InMemoryTensor(torch.rand(3))}, {}),
     }[broken]()
-    assert run.lost and not run.folder.exists()
+    assert run.incomplete and not run.folder.exists()
 
 
 def test_a_state_that_was_kept_comes_back(tmp_path: Path):
-    run = runs.Run.start(tmp_path / "x.run", Recipe())
-    assert runs.checkpoint(run.folder) is None
+    run = RunWriter.start(tmp_path / "x.run", Recipe())
+    assert runs.read_checkpoint(run.folder) is None
     tensors = {
         "pixels": torch.rand(1, 3, 5, 7),
         "memory.steps.0": torch.rand(9).double(),
@@ -175,17 +180,17 @@ def test_a_state_that_was_kept_comes_back(tmp_path: Path):
         "output": "Cézanne.png",
     }
     for count in (1, 2):
-        run.keep(
+        run.save_state(
             {name: InMemoryTensor(tensor * count) for name, tensor in tensors.items()},
             {**facts, "step": count},
         )
-        kept = runs.checkpoint(run.folder)
-        assert kept is not None and kept.facts == {**facts, "step": count}
+        kept = runs.read_checkpoint(run.folder)
+        assert kept is not None and kept.values == {**facts, "step": count}
         assert {name: kept.tensors[name].load().tolist() for name in kept.tensors} == {
             name: (tensor * count).tolist() for name, tensor in tensors.items()
         }
     run.finish(tmp_path / "x.png", {})  # there is no such picture: it is not complete
-    assert runs.checkpoint(run.folder) is not None and run.lost
+    assert runs.read_checkpoint(run.folder) is not None and run.incomplete
 
 
 def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path: Path):
@@ -195,12 +200,12 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path: Path):
         def load(self) -> torch.Tensor:
             raise OSError("the disk that it waited on is gone")
 
-    run = runs.Run.start(tmp_path / "x.run", Recipe())
-    run.keep({"pixels": InMemoryTensor(torch.ones(3))}, {**FACTS, "step": 1})
-    assert not run.lost
-    run.keep({"pixels": InMemoryTensor(torch.zeros(3)), "more": Lost()}, {"step": 2})
-    kept = runs.checkpoint(run.folder)
-    assert run.lost and kept is not None and kept.facts == {**FACTS, "step": 1}
+    run = RunWriter.start(tmp_path / "x.run", Recipe())
+    run.save_state({"pixels": InMemoryTensor(torch.ones(3))}, {**FACTS, "step": 1})
+    assert not run.incomplete
+    run.save_state({"pixels": InMemoryTensor(torch.zeros(3)), "more": Lost()}, {"step": 2})
+    kept = runs.read_checkpoint(run.folder)
+    assert run.incomplete and kept is not None and kept.values == {**FACTS, "step": 1}
     assert kept.tensors["pixels"].load().tolist() == [1, 1, 1]
     assert {path.name for path in run.folder.iterdir()} == {runs.RECIPE, runs.STATE}
 
@@ -209,28 +214,31 @@ def test_a_disk_too_full_for_the_record_gives_up_the_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Otherwise a picture that is finished would be gone on with for ever."""
-    run = runs.Run.start(tmp_path / "x.run", Recipe())
-    run.keep({"pixels": InMemoryTensor(torch.ones(3))}, FACTS)
+    run = RunWriter.start(tmp_path / "x.run", Recipe())
+    run.save_state({"pixels": InMemoryTensor(torch.ones(3))}, FACTS)
     (tmp_path / "x.png").write_bytes(b"the picture")
-    write = runs.replace_file
+    write = writer.replace_file
 
     def full(target: Path, data: bytes) -> None:
         if (run.folder / runs.STATE).exists():
             raise CannotWrite("No space left on device")
         write(target, data)
 
-    monkeypatch.setattr(runs, "replace_file", full)
+    monkeypatch.setattr(writer, "replace_file", full)
     run.finish(tmp_path / "x.png", {"size": [1, 2]})
-    assert json.loads((run.folder / runs.RECORD).read_text()) == {"size": [1, 2]} and not run.lost
+    assert (
+        json.loads((run.folder / runs.RECORD).read_text()) == {"size": [1, 2]}
+        and not run.incomplete
+    )
     assert not (run.folder / runs.STATE).exists()
 
 
 def test_what_a_killed_run_left_half_written_is_removed_when_it_goes_on(tmp_path: Path):
-    run = runs.Run.start(tmp_path / "x.run", Recipe())
+    run = RunWriter.start(tmp_path / "x.run", Recipe())
     run.close()
     for begin in (
-        lambda: runs.Run.resume(run.folder, NAMED),
-        lambda: runs.Run.start(run.folder, NAMED),
+        lambda: RunWriter.resume(run.folder, NAMED),
+        lambda: RunWriter.start(run.folder, NAMED),
     ):
         for name in (runs.STATE, runs.PREVIEW, runs.RECORD):
             files._part(run.folder / name).write_bytes(b"half")
@@ -242,23 +250,23 @@ def test_a_run_that_is_complete_survives_a_request_that_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     output, folder = tmp_path / "out.png", tmp_path / "out.run"
-    api.paint(request(), output=output, run=folder)
+    paint_to(inputs(), output=output, run=folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     monkeypatch.undo()
     use_pocket_network(monkeypatch, tmp_path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(BadRequest):
-        api.paint(request(device="cuda"), output=output, run=folder)
+        paint_to(inputs(device="cuda"), output=output, run=folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 PAINTS_FOR_EVER = """
 import sys, time
 from pathlib import Path
-from impasto.runs import folder as runs
+from impasto.runs.writer import RunWriter
 from impasto.recipe.records import Input, Recipe
 named = Recipe(photo=Input(path="a.png", sha256="1"), paintings=(Input(path="b.png", sha256="2"),))
-run = runs.Run.start(Path(sys.argv[1]), named)
+run = RunWriter.start(Path(sys.argv[1]), named)
 print("begun", flush=True)
 time.sleep(60)
 """
@@ -272,9 +280,9 @@ def test_two_programs_do_not_write_to_one_run(tmp_path: Path):
     assert other.stdout is not None and other.stdout.readline() == b"begun\n"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     begun: list[Callable[[], object]] = [
-        lambda: api.paint(request(), output=output, run=folder),
-        lambda: api.paint(request(), output=output, run=folder, fresh=True),
-        lambda: runs.Run.resume(folder, NAMED),
+        lambda: paint_to(inputs(), output=output, run=folder),
+        lambda: paint_to(inputs(), output=output, run=folder, fresh=True),
+        lambda: RunWriter.resume(folder, NAMED),
     ]
     for begin in begun:
         with pytest.raises(
@@ -283,27 +291,27 @@ def test_two_programs_do_not_write_to_one_run(tmp_path: Path):
             begin()
         assert "-o" in found.value.hint and not output.exists()
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    api.paint(request(), output=output)  # without a run nobody is in the way
+    paint_to(inputs(), output=output)  # without a run nobody is in the way
     other.kill()
     other.communicate()
     for _ in range(2):  # and one's own earlier run is in nobody's way, however it ended
-        api.paint(request(), output=output, run=folder, overwrite=True)
+        paint_to(inputs(), output=output, run=folder, overwrite=True)
         with pytest.raises(ZeroDivisionError):
-            api.paint(
-                request(),
+            paint_to(
+                inputs(),
                 output=output,
                 run=folder,
                 overwrite=True,
-                watch=api.Watch(stop=lambda: bool(1 / 0)),
+                callbacks=Callbacks(cancel=lambda: bool(1 / 0)),
             )
 
 
 def test_a_stopped_run_is_told_from_a_finished_one_in_its_folder(tmp_path: Path):
-    api.paint(
-        request(),
+    paint_to(
+        inputs(),
         output=tmp_path / "out.png",
         run=tmp_path / "out.run",
-        watch=api.Watch(stop=lambda: True),
+        callbacks=Callbacks(cancel=lambda: True),
     )
     lines = (tmp_path / "out.run" / runs.EVENTS).read_text("utf-8").splitlines()
     last = events.from_dict({k: v for k, v in json.loads(lines[-1]).items() if k != "time"})

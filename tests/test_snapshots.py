@@ -13,15 +13,16 @@ from PIL import Image
 
 from impasto import api, images
 from impasto.errors import BadRequest, CannotWrite
-from impasto.events import Event, Warned
-from impasto.inputs import request
+from impasto.events import Callbacks, Event, Warned
+from impasto.inputs import read_inputs
 from impasto.recipe import loading, records
 from impasto.runs import folder, snapshots
 from impasto.runs.snapshots import Snapshots
+from impasto.runs.writer import RunWriter
 from tests.support.pictures import random_pixels, save_random
 from tests.support.pocket_network import use_pocket_network
 from tests.support.program import run_command
-from tests.support.small_runs import make_request, stop_after
+from tests.support.small_runs import make_inputs, paint_to, stop_after
 
 Captured = pytest.CaptureFixture[str]
 OUT = Path("out.png")
@@ -34,7 +35,7 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def kept() -> dict[int, bytes]:
-    return {evaluations: path.read_bytes() for evaluations, path in folder.kept_snapshots(RUN)}
+    return {evaluations: path.read_bytes() for evaluations, path in folder.snapshot_files(RUN)}
 
 
 @pytest.mark.parametrize(
@@ -79,22 +80,25 @@ def test_snapshots_need_a_folder(capsys: Captured):
     assert run_command("stylize", "nowhere.png", "nothing.png", "--no-run", "--snapshots", "3") == 2
     assert "--no-run" in capsys.readouterr().err
     with pytest.raises(CannotWrite):
-        api.paint(make_request(Path()), snapshots=[3])
+        paint_to(make_inputs(Path()), snapshots=[3])
 
 
 @pytest.mark.parametrize("stop", [1, 4, 6])
 def test_a_snapshot_is_the_picture_of_a_run_that_was_stopped_there(stop: int):
-    whole = api.paint(make_request(Path()), output=OUT, run=RUN, snapshots=range(1, 10))
-    assert [evaluations for evaluations, _ in folder.kept_snapshots(RUN)] == list(range(1, 10))
+    whole = paint_to(make_inputs(Path()), output=OUT, run=RUN, snapshots=range(1, 10))
+    assert [evaluations for evaluations, _ in folder.snapshot_files(RUN)] == list(range(1, 10))
     assert (
         whole.record["snapshots"]["count"] == 9
         and 0 < whole.record["snapshots"]["seconds"] < whole.record["seconds"]
     )
-    shot = images.read(folder.kept_snapshots(RUN)[stop - 1][1], max_megapixels=1)
+    shot = images.read(folder.snapshot_files(RUN)[stop - 1][1], max_megapixels=1)
     assert max(shot.size) == (48 if stop <= 4 else 96)
-    watch, _ = stop_after(stop)
-    api.paint(
-        make_request(Path()), output=Path("short.png"), run=Path("short.png.run"), watch=watch
+    callbacks, _ = stop_after(stop)
+    paint_to(
+        make_inputs(Path()),
+        output=Path("short.png"),
+        run=Path("short.png.run"),
+        callbacks=callbacks,
     )
     stopped = images.read("short.png", max_megapixels=1)
     assert np.abs(images.resize(shot.pixels, stopped.size) - stopped.pixels).max() < (
@@ -103,17 +107,17 @@ def test_a_snapshot_is_the_picture_of_a_run_that_was_stopped_there(stop: int):
 
 
 def test_snapshots_do_not_change_the_picture():
-    plain = api.paint(make_request(Path()), output=OUT, run=RUN)
+    plain = paint_to(make_inputs(Path()), output=OUT, run=RUN)
     assert "snapshots" not in plain.record and not (RUN / folder.SNAPSHOTS).exists()
     with pytest.raises(
         CannotWrite, match="finished already, without these snapshots; it is kept"
     ) as found:
-        api.paint(make_request(Path()), output=OUT, run=RUN, snapshots="every=2")
+        paint_to(make_inputs(Path()), output=OUT, run=RUN, snapshots="every=2")
     assert "--fresh" in found.value.hint
-    again = api.paint(make_request(Path()), output=OUT, run=RUN, snapshots="every=2", fresh=True)
+    again = paint_to(make_inputs(Path()), output=OUT, run=RUN, snapshots="every=2", fresh=True)
     assert again.pixels.tobytes() == plain.pixels.tobytes() and len(kept()) > 0
     assert (
-        api.paint(make_request(Path()), output=OUT, run=RUN, snapshots="every=2").record["seconds"]
+        paint_to(make_inputs(Path()), output=OUT, run=RUN, snapshots="every=2").record["seconds"]
         == again.record["seconds"]
     )
 
@@ -127,10 +131,10 @@ def test_a_kill_and_a_resume_leave_the_same_set(state: int):
     class Killed(BaseException):
         pass
 
-    api.paint(make_request(Path()), output=OUT, run=RUN, snapshots="every=2,5")
+    paint_to(make_inputs(Path()), output=OUT, run=RUN, snapshots="every=2,5")
     whole = kept()
     assert list(whole) == [2, 4, 5, 6, 8]
-    keep = folder.Run.keep
+    keep = RunWriter.save_state
     seen: list[Event] = []
 
     def event(happened: Event) -> None:
@@ -138,20 +142,20 @@ def test_a_kill_and_a_resume_leave_the_same_set(state: int):
         if getattr(happened, "evaluations", 0) == 7:
             raise Killed
 
-    def at_once(log: folder.Run, tensors: object, facts: dict[str, int]) -> None:
+    def at_once(log: RunWriter, tensors: object, facts: dict[str, int]) -> None:
         if facts["evaluations"] == state:
             keep(log, tensors, facts)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder.Run, "keep", at_once)
+        patch.setattr(RunWriter, "save_state", at_once)
         with pytest.raises(Killed):
-            api.paint(
-                make_request(Path()),
+            paint_to(
+                make_inputs(Path()),
                 output=OUT,
                 run=RUN,
                 snapshots="every=2,5",
                 checkpoint_seconds=0,
-                watch=api.Watch(event),
+                callbacks=Callbacks(event),
                 fresh=True,
             )
     assert list(kept()) == [2, 4, 5, 6]
@@ -162,27 +166,27 @@ def test_a_kill_and_a_resume_leave_the_same_set(state: int):
 
 
 def test_a_fresh_run_removes_those_of_an_earlier_one():
-    api.paint(make_request(Path()), output=OUT, run=RUN, snapshots="every=2")
-    api.paint(make_request(Path()), output=OUT, run=RUN, snapshots="5", fresh=True)
+    paint_to(make_inputs(Path()), output=OUT, run=RUN, snapshots="every=2")
+    paint_to(make_inputs(Path()), output=OUT, run=RUN, snapshots="5", fresh=True)
     assert list(kept()) == [5]
     (RUN / folder.SNAPSHOTS / "mine.png").write_bytes(b"precious")
     with pytest.raises(CannotWrite, match=r"it holds snapshots/mine\.png"):
-        api.paint(make_request(Path()), output=OUT, run=RUN)
+        paint_to(make_inputs(Path()), output=OUT, run=RUN)
     assert list(kept()) == [5] and (RUN / folder.SNAPSHOTS / "mine.png").exists()
 
 
 def test_what_never_comes_is_said_before_the_start():
     seen: list[Event] = []
-    api.paint(
-        make_request(Path()),
+    paint_to(
+        make_inputs(Path()),
         output=OUT,
         run=RUN,
         snapshots="2,300,every=50",
-        watch=api.Watch(seen.append),
+        callbacks=Callbacks(seen.append),
     )
     assert (
-        isinstance(seen[1], Warned)
-        and "has 9 evaluations: there will be no snapshot for 300,every=50" in seen[1].message
+        isinstance(seen[2], Warned)
+        and "has 9 evaluations: there will be no snapshot for 300,every=50" in seen[2].message
     )
     assert list(kept()) == [2]
 
@@ -192,12 +196,12 @@ def test_a_folder_that_cannot_be_written_does_not_take_the_picture_with_it():
 
     def event(happened: Event) -> None:
         seen.append(happened)
-        if isinstance(happened, Warned) or len(seen) > 1 or not RUN.exists():
+        if isinstance(happened, Warned) or len(seen) > 2 or not RUN.exists():
             return
         (RUN / folder.SNAPSHOTS).write_text("in the way")
 
-    api.paint(
-        make_request(Path()), output=OUT, run=RUN, snapshots="every=2", watch=api.Watch(event)
+    paint_to(
+        make_inputs(Path()), output=OUT, run=RUN, snapshots="every=2", callbacks=Callbacks(event)
     )
     assert OUT.is_file() and "could not be written in full" in str(seen[-1])
 
@@ -205,11 +209,11 @@ def test_a_folder_that_cannot_be_written_does_not_take_the_picture_with_it():
 def test_a_transparent_photo_has_transparent_snapshots():
     Image.fromarray(random_pixels(48, 64, channels=4)).save("cut.png")
     painting = save_random("other.png", 50, 40, seed=1)
-    asked = request(
+    inputs = read_inputs(
         "cut.png", painting, loading.with_settings(records.Recipe(), {"size": 64, "iterations": 2})
     )
-    api.paint(asked, output=OUT, run=RUN, snapshots=[1])
-    assert images.read(folder.kept_snapshots(RUN)[0][1], max_megapixels=1).alpha is not None
+    paint_to(inputs, output=OUT, run=RUN, snapshots=[1])
+    assert images.read(folder.snapshot_files(RUN)[0][1], max_megapixels=1).alpha is not None
 
 
 def test_the_command_keeps_them(capsys: Captured):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import font_manager
 from PIL import Image
 
 import impasto
@@ -19,7 +20,6 @@ from impasto import events, images, session
 from impasto.compare import evaluator, scoring
 from impasto.errors import AssetUnavailable, BadPicture, BadRequest, CannotWrite
 from impasto.geometry import Size
-from impasto.images import lettering
 from impasto.networks import weights
 from impasto.runs import folder as runs
 from impasto.sweep import sweep
@@ -136,7 +136,7 @@ def test_a_name_that_no_font_has_is_not_in_the_title(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         images, "poster", lambda *given: drawn.append(given) or np.zeros((9, 9, 3), np.float32)
     )
-    monkeypatch.setattr(lettering, "_candidates", lambda: ())
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [])
     Path("photo.png").rename("東京.png")
     impasto.sweep("東京.png", "painting.png", "out", strength=[20, 80], **QUICK)
     assert drawn[0][3].title == "the photo in the style of painting"

@@ -57,12 +57,12 @@ def greys(frames: list[Any]) -> list[int]:
 
 
 def test_how_long_each_picture_is_shown():
-    assert Timing(10, 1.0, 0.5).showing(5) == [(0, 2), (1, 2), (2, 2), (3, 2), (4, 7)]
-    assert Timing(10, 0.3, 0).showing(9) == [(2, 1), (5, 1), (8, 1)]
-    assert Timing(24, None, 0).showing(240) == [(index, 1) for index in range(240)]
-    assert sum(count for _, count in Timing(24, None, 2).showing(3)) == 24 * 6
-    assert Timing(1, 0.1, 0).showing(4) == [(3, 1)]
-    assert Timing(7, 3.3, 0).showing(1) == [(0, 23)]
+    assert Timing(10, 1.0, 0.5).frame_counts(5) == [(0, 2), (1, 2), (2, 2), (3, 2), (4, 7)]
+    assert Timing(10, 0.3, 0).frame_counts(9) == [(2, 1), (5, 1), (8, 1)]
+    assert Timing(24, None, 0).frame_counts(240) == [(index, 1) for index in range(240)]
+    assert sum(count for _, count in Timing(24, None, 2).frame_counts(3)) == 24 * 6
+    assert Timing(1, 0.1, 0).frame_counts(4) == [(3, 1)]
+    assert Timing(7, 3.3, 0).frame_counts(1) == [(0, 23)]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from impasto.runs import history as histories
 from impasto.runs import snapshots as snapshot_lists
 from impasto.runs.destination import Target, beside, check_free, check_outside, output_path
 from impasto.runs.paint import paint
+from impasto.storage.names import expand_home
 
 if TYPE_CHECKING:
     from impasto.assets.museum import Work
@@ -113,7 +114,7 @@ def resume(
         CannotResume: there is no run, it is complete, its photo or painting has changed, or its
             state cannot be read.
     """
-    folder = Path(run)
+    folder = Path(expand_home(run))
     checkpoint = runs.read_checkpoint(folder)
     if checkpoint is None:
         if (folder / runs.RECORD).exists():
@@ -313,7 +314,7 @@ def timelapse(
     check_outside(target, history.folder)
     if output is not None:
         check_free(target, overwrite)
-    films.film(history, target, films.Timing(fps, seconds, hold), size)
+    films.write_film(history, target, films.Timing(fps, seconds, hold), size)
     if output is None and default == ".webp":
         note = f"The film is a WebP, since an MP4 needs PyAV: {films.INSTALL}."
         _callbacks(on_event).on_event(Warned(note))
@@ -354,13 +355,12 @@ def _target(
 ) -> Target:
     """The target with its run folder and snapshots."""
     shots = snapshot_lists.parse(snapshots)
-    snapshot_lists.check_kept(shots, bool(run))
     if run is True and target.output is None:
         raise CannotWrite(
             "run is True, but there is no output that the folder could be beside.",
             "Give output, or a folder as run.",
         )
-    folder = None if run is None or isinstance(run, bool) else Path(run)
+    folder = None if run is None or isinstance(run, bool) else Path(expand_home(run))
     return replace(target, run=folder, beside=run is True, snapshots=shots)
 
 

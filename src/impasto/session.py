@@ -140,20 +140,29 @@ class Session:
 
     # ---- planning
 
-    @property
+    @cached_property
     def plan(self) -> Planned:
         """What painting will take: size, stages, device, seconds, memory and tiles.
 
         Raises:
             DoesNotFit: more memory than the recipe's limit allows.
         """
-        return self._plan[0]
+        return self._planned(self.inputs, self.execution_plan, self._available)
 
     @cached_property
-    def _plan(self) -> tuple[Planned, ExecutionPlan]:
-        return self.plan_for(
-            self.inputs, tile=self._saved_state.tile if self._saved_state else None
-        )
+    def execution_plan(self) -> ExecutionPlan:
+        """Tiles, and what is stored on disk. The tiles are those of the saved state if they fit.
+
+        Raises:
+            DoesNotFit: more memory than the recipe's limit allows.
+        """
+        tile = self._saved_state.tile if self._saved_state else None
+        return self._choose_execution(self.inputs, self._available, tile)
+
+    @cached_property
+    def _available(self) -> MemoryBudget:
+        """The memory and disk that were available when the plan was made."""
+        return self.memory_budget()
 
     @cached_property
     def speed(self) -> Speed:
@@ -178,26 +187,37 @@ class Session:
         )
 
     def plan_for(
-        self, inputs: Inputs, budget: MemoryBudget | None = None, tile: int | None = None
+        self, inputs: Inputs, budget: MemoryBudget | None = None
     ) -> tuple[Planned, ExecutionPlan]:
         """What painting other inputs with this network and device will take.
 
-        ``budget``: the available memory, by default that of now. ``tile``: a tile side that is
-        preferred if it fits.
+        ``budget``: the memory that is available beside this session's own pictures, by default
+        that of now.
 
         Raises:
             DoesNotFit: more memory than the recipe's limit allows.
             BadRecipe: tiles are asked for, and a term of the loss cannot be computed in tiles.
         """
-        network, plan, recipe = self.problem.network, inputs.plan, inputs.recipe
         budget = budget or self.memory_budget()
         difference = inputs.picture_bytes - self.inputs.picture_bytes
         budget = replace(budget, inputs=budget.inputs + difference)
+        execution = self._choose_execution(inputs, budget)
+        return self._planned(inputs, execution, budget), execution
+
+    def _choose_execution(
+        self, inputs: Inputs, budget: MemoryBudget, tile: int | None = None
+    ) -> ExecutionPlan:
+        """The fastest execution that fits; tiles of side ``tile`` are preferred."""
+        plan, recipe, network = inputs.plan, inputs.recipe, self.problem.network
         tiling = _check_tiling(recipe)
-        execution = memory.choose_execution(plan, recipe, network, budget, tile, tiling)
+        return memory.choose_execution(plan, recipe, network, budget, tile, tiling)
+
+    def _planned(self, inputs: Inputs, execution: ExecutionPlan, budget: MemoryBudget) -> Planned:
+        """The event that says what an execution takes. The machine is timed for it."""
+        plan, recipe, network = inputs.plan, inputs.recipe, self.problem.network
         tiled = len(network.grid(plan.size, execution.tile)) > 1
         needed = memory.peak_bytes(plan, recipe, network, execution) + budget.inputs
-        planned = Planned(
+        return Planned(
             plan.size,
             tuple((stage.size, stage.steps) for stage in plan.stages),
             devices.describe(self.problem.device),
@@ -208,7 +228,6 @@ class Session:
             execution.tile if tiled else 0,
             memory.disk_bytes(plan, recipe, network, execution),
         )
-        return planned, execution
 
     def for_time(self, budget: TimeBudget) -> Session:
         """The session with the size and evaluations of the best picture in a time budget.
@@ -258,8 +277,9 @@ class Session:
             CannotResume: the checkpoint is damaged, or of another plan.
         """
         saved = self._saved_state
-        execution = make_execution(self._plan[1])
-        with allocator.reused_memory(execution.reuse_memory), autograd_enabled():
+        execution = make_execution(self.execution_plan)
+        threads = use_threads(self.inputs.recipe.compute.threads)
+        with threads, allocator.reused_memory(execution.reuse_memory), autograd_enabled():
             if saved is not None:
                 state = replace(saved, tile=execution.tile)
             else:
@@ -278,7 +298,7 @@ class Session:
         The pictures, (H, W, 3) in 0..1, have sizes of the plan's stages. The norm is Euclidean,
         over all pixels.
         """
-        execution = make_execution(self._plan[1])
+        execution = make_execution(self.execution_plan)
         objectives: dict[Size, list[Objective]] = {}
         with allocator.reused_memory(execution.reuse_memory):
             for picture in pictures:

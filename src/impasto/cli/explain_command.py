@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from impasto.cli.options import Output, Switch
+from impasto.cli.parameters import Output, Switch
 from impasto.cli.terminal import stopping
 from impasto.recipe.defaults import EXPLAIN_ITERATIONS, EXPLAIN_SIZE
 from impasto.storage.names import json_text

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from impasto.cli.options import File, Switch
+from impasto.cli.parameters import File, Switch
 from impasto.recipe import loading
 from impasto.storage.names import json_text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from impasto.cli.options import Folder, Output, Switch
+from impasto.cli.parameters import Folder, Output, Switch
 
 
 def report(

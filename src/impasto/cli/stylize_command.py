@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 from cyclopts import Parameter
 
-from impasto.cli.options import (
+from impasto.cli.parameters import (
     File,
     Folder,
     Output,
@@ -24,7 +24,7 @@ from impasto.errors import BadPicture
 from impasto.events import Callbacks
 from impasto.recipe import loading, records, values
 from impasto.runs import CHECKPOINT_SECONDS
-from impasto.runs.snapshots import check_kept, parse
+from impasto.runs.snapshots import parse
 from impasto.storage.names import json_text
 
 if TYPE_CHECKING:
@@ -108,7 +108,6 @@ def _stylize(
     from impasto.runs.destination import Target, output_path
 
     snapshots = parse(state.snapshots)
-    check_kept(snapshots, not options.no_run)
     recipe = load_recipe(options.recipe, settings)
     file, named = output_path(options.output, photo, style)
     target = Target(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from impasto import events
-from impasto.cli.options import Output, Quiet, Switch, Text, add_recipe_options
+from impasto.cli.parameters import Output, Quiet, Switch, Text, add_recipe_options
 from impasto.cli.terminal import stopping
 from impasto.errors import BadRecipe, did_you_mean
 from impasto.recipe import loading, options

@@ -25,13 +25,16 @@ def list_tasks(experiments: Experiments, explanation: Explanation) -> list[Task]
     tasks = [Task(next(number), "content", request.size, (layer,)) for layer in CONTENT_LAYERS]
     if explanation.painting is not None:
         size = Size(*explanation.painting.shape[:2])
-        for count in range(1, len(STYLE_LAYERS) + 1):
-            tasks.append(Task(next(number), "style", size, STYLE_LAYERS[:count]))
+        tasks += [
+            Task(next(number), "style", size, STYLE_LAYERS[:count])
+            for count in range(1, len(STYLE_LAYERS) + 1)
+        ]
     # The picture of a unit is a texture, for which half the size is enough.
     side = max(LEAST_SIDE, request.recipe.size // 2)
-    for unit in request.units or experiments.most_active():
-        tasks.append(Task(next(number), "unit", Size(side, side), (unit.layer,), unit))
-    return tasks
+    return tasks + [
+        Task(next(number), "unit", Size(side, side), (unit.layer,), unit)
+        for unit in request.units or experiments.most_active()
+    ]
 
 
 def estimate(experiments: Experiments, explanation: Explanation, tasks: Sequence[Task]) -> Planned:

@@ -57,5 +57,6 @@ class Sheet:
         pixels = self._pixels
         for color, layer in self._text.items():
             opacity = np.asarray(layer, np.float32)[..., None] / 255  # (H, W, 1)
-            pixels = pixels * (1 - opacity) + opacity * np.asarray(color, np.float32)
+            ink = opacity * np.asarray(color, np.float32)
+            pixels = np.asarray(pixels * (1 - opacity) + ink, np.float32)
         return pixels

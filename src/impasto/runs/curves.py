@@ -1,8 +1,6 @@
-"""A run's losses, and what pulled at its pictures, as curves on light or dark ground.
+"""Draw a run's losses and gradient norms as curves, on a light or dark background.
 
-It knows axes, colours that colour-blind eyes tell apart, and labels beside their lines. It refuses
-to know where the numbers come from. Figures are matplotlib's own objects: nothing of its global
-state is touched, and no window is opened.
+Figures are matplotlib objects. Its global state is not touched, and no window is opened.
 """
 
 from __future__ import annotations
@@ -28,16 +26,16 @@ Norms = Mapping[int, Mapping[str, float]]  # evaluations -> term -> norm of its 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of ground, letters and fine lines, and of the lines in order."""
+    """Colors of background, text and fine lines, and of the curves in order."""
 
-    ground: str
+    background: str
     ink: str
     faint: str
-    lines: tuple[str, ...]
+    curves: tuple[str, ...]
 
 
-# Paul Tol, "Colour Schemes" (SRON/EPS/TN/09-002): the vibrant scheme without grey, and its light
-# one for dark ground.
+# Distinct for color-blind readers: Paul Tol, "Colour Schemes" (SRON/EPS/TN/09-002), the vibrant
+# scheme without grey, and the light one for a dark background.
 LIGHT = Theme(
     "#ffffff",
     "#1c1c1e",
@@ -50,9 +48,9 @@ DARK = Theme(
     "#5a5b64",
     ("#77AADD", "#EE8866", "#44BB99", "#EEDD88", "#FFAABB", "#99DDFF"),
 )
-_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)))  # when the colours are used up
-_LOW, _HIGH = 1e-100, 1e100  # between which matplotlib's logarithmic axes do not overflow
-_LONGEST = 28  # letters of a label
+_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)))  # when the colors are used up
+_LOW, _HIGH = 1e-100, 1e100  # beyond these matplotlib's logarithmic axes may overflow
+_LONGEST_LABEL = 28  # characters
 
 
 def loss(history: History, theme: Theme) -> Figure:
@@ -63,61 +61,62 @@ def loss(history: History, theme: Theme) -> Figure:
         for term in history.steps[0].terms
     }
     figure, (left, right) = _figure(theme, columns=2)
-    for axes, along, name in (
-        (left, _evaluations(history), "evaluations"),
-        (right, _seconds(history), "seconds"),
+    for axes, x, title, name in (
+        (left, _evaluations(history), "loss by term", "evaluations"),
+        (right, _seconds(history), "the same over time", "seconds"),
     ):
-        _draw(axes, _Lines(along, lines, _stages(history), total=True), theme)
-        _sizes(axes, history, along, theme)
-        _named(axes, "loss by term" if axes is left else "the same over time", name, theme)
+        _draw(axes, _Curves(x, lines, _stages(history), has_total=True), theme)
+        _mark_sizes(axes, history, x, theme)
+        _set_titles(axes, title, name, theme)
     return figure
 
 
 def layers(history: History, theme: Theme) -> Figure | None:
-    """Each layer's share of each term that has several, over evaluations; None where the log does
-    not tell them.
+    """Each layer's share of each term that has several layers, over evaluations.
+
+    None if the log has no such shares.
     """
-    told = next((step.layers for step in history.steps if step.layers), {})
-    shown = {term: list(shares) for term, shares in told.items() if len(shares) > 1}
-    if not shown:
+    logged = next((step.layers for step in history.steps if step.layers), {})
+    terms = {term: list(shares) for term, shares in logged.items() if len(shares) > 1}
+    if not terms:
         return None
-    figure, panels = _figure(theme, columns=len(shown))
-    along = _evaluations(history)
-    for axes, (term, names) in zip(panels, shown.items(), strict=True):
+    figure, panels = _figure(theme, columns=len(terms))
+    x = _evaluations(history)
+    for axes, (term, names) in zip(panels, terms.items(), strict=True):
         lines = {
             name: [step.layers.get(term, {}).get(name, math.nan) for step in history.steps]
             for name in names
         }
-        _draw(axes, _Lines(along, lines, _stages(history)), theme)
-        _sizes(axes, history, along, theme)
-        _named(axes, f"{term} by layer", "evaluations", theme)
+        _draw(axes, _Curves(x, lines, _stages(history)), theme)
+        _mark_sizes(axes, history, x, theme)
+        _set_titles(axes, f"{term} by layer", "evaluations", theme)
     return figure
 
 
 def gradients(history: History, norms: Norms, theme: Theme) -> Figure:
-    """Each term's share of the sum of the norms of their gradients, over the evaluations at which
-    it was computed.
-    """
+    """Each term's share of the sum of the terms' gradient norms, over evaluations."""
     figure, (axes,) = _figure(theme, columns=1)
-    names = list(dict.fromkeys(name for found in norms.values() for name in found))
-    shares = {name: [100 * share(found, name) for found in norms.values()] for name in names}
+    names = list(dict.fromkeys(name for by_term in norms.values() for name in by_term))
+    shares = {name: [100 * share(by_term, name) for by_term in norms.values()] for name in names}
     stage = {step.evaluations: step.stage for step in history.steps}
-    groups = [stage.get(evaluations, len(history.planned.stages) - 1) for evaluations in norms]
-    _draw(axes, _Lines(list(norms), shares, groups, log=False), theme)
-    axes.set_xlim(0, 1.02 * max(history.made, *norms, 1))
-    _sizes(axes, history, _evaluations(history), theme)
-    _named(axes, "share of the pull at the pixels by term", "evaluations", theme)
+    last = len(history.planned.stages) - 1
+    stages = [stage.get(evaluations, last) for evaluations in norms]
+    _draw(axes, _Curves(list(norms), shares, stages, log=False), theme)
+    axes.set_xlim(0, 1.02 * max(history.evaluations_made, *norms, 1))
+    _mark_sizes(axes, history, _evaluations(history), theme)
+    _set_titles(axes, "share of the gradient norm by term", "evaluations", theme)
     axes.set_ylabel("%", color=theme.ink)
     return figure
 
 
 def share(norms: Mapping[str, float], name: str) -> float:
-    """A term's share of the sum of the norms, 0..1; 0 where none pulls, no number where one of them
-    is not finite.
+    """A term's share of the sum of the norms, 0..1.
+
+    0 if all are 0, NaN if one is not finite.
     """
     if not all(map(math.isfinite, norms.values())):
         return math.nan
-    # By which all are divided first: the sum of large ones may overflow.
+    # All are divided by it first: the sum of large ones may overflow.
     largest = max(norms.values(), default=0.0)
     if largest <= 0:
         return 0.0
@@ -125,7 +124,7 @@ def share(norms: Mapping[str, float], name: str) -> float:
 
 
 def svg(figure: Figure) -> bytes:
-    """A figure as SVG, its letters as outlines: the same wherever it is looked at."""
+    """A figure as SVG, with text as outlines, so that it looks the same everywhere."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
@@ -139,12 +138,12 @@ def png(figure: Figure) -> bytes:
 
 
 def _figure(theme: Theme, columns: int) -> tuple[Figure, Sequence[Axes]]:
-    from matplotlib.figure import Figure  # which draws by Agg where no window is asked for
+    from matplotlib.figure import Figure  # without pyplot, so no window is opened
 
-    figure = Figure(figsize=(10, 3.9), layout="constrained", facecolor=theme.ground)
+    figure = Figure(figsize=(10, 3.9), layout="constrained", facecolor=theme.background)
     panels = [figure.add_subplot(1, columns, number + 1) for number in range(columns)]
     for axes in panels:
-        axes.set_facecolor(theme.ground)
+        axes.set_facecolor(theme.background)
         axes.tick_params(which="both", colors=theme.ink, labelsize=9)
         for name, spine in axes.spines.items():
             spine.set_visible(name in ("left", "bottom"))
@@ -154,20 +153,23 @@ def _figure(theme: Theme, columns: int) -> tuple[Figure, Sequence[Axes]]:
 
 
 @dataclass(frozen=True)
-class _Lines:
-    """Named lines over common places, broken where ``groups`` changes; ``total``: the first is the
-    sum of the others.
+class _Curves:
+    """Named curves over common x values, broken where the stage changes.
+
+    ``has_total``: the first curve is the sum of the others. ``log``: the y axis is logarithmic.
     """
 
-    along: Sequence[float]
+    x: Sequence[float]
     values: Mapping[str, Sequence[float]]
-    groups: Sequence[int]
-    total: bool = False
+    stages: Sequence[int]
+    has_total: bool = False
     log: bool = True
 
     @cached_property
     def scale(self) -> Literal["linear", "log", "powers"]:
-        """How heights are drawn; "powers" is a linear axis of logarithms, where matplotlib's own
+        """The scale of the y axis.
+
+        "powers" is a linear axis of logarithms, for values at which matplotlib's logarithmic axis
         would overflow.
         """
         positive = [
@@ -177,176 +179,164 @@ class _Lines:
             return "linear"
         return "log" if min(positive) > _LOW and max(positive) < _HIGH else "powers"
 
-    def shows(self, value: float) -> bool:
+    def is_visible(self, value: float) -> bool:
         return math.isfinite(value) and (value > 0 or self.scale == "linear")
 
-    def place(self, value: float) -> float:
-        """Where a value is along the axis; no number where it is not shown."""
-        if not self.shows(value):
+    def y(self, value: float) -> float:
+        """A value's coordinate; NaN if it cannot be shown."""
+        if not self.is_visible(value):
             return math.nan
         return math.log10(value) if self.scale == "powers" else value
 
-    def foot(self) -> float:
-        """Where the scale begins: a term that starts from nothing must not press all others
-        together.
+    def lower_limit(self) -> float:
+        """The lowest y that is shown: below the 10th percentile of every curve.
+
+        The minimum would not do, since a term that starts near zero would flatten all others.
         """
-        shown = [sorted(filter(self.shows, values)) for values in self.values.values()]
+        shown = [sorted(filter(self.is_visible, values)) for values in self.values.values()]
         lowest = min(values[len(values) // 10] for values in shown if values)
         return math.log10(lowest) - math.log10(1.5) if self.scale == "powers" else lowest / 1.5
 
 
-def _named(axes: Axes, title: str, along: str, theme: Theme) -> None:
+def _set_titles(axes: Axes, title: str, x_label: str, theme: Theme) -> None:
     axes.set_title(title, loc="left", pad=22, color=theme.ink, fontsize=11)
-    axes.set_xlabel(along, color=theme.ink)
+    axes.set_xlabel(x_label, color=theme.ink)
 
 
-def _draw(axes: Axes, lines: _Lines, theme: Theme) -> None:
-    """Lines with their names at their ends; the total in the letters' colour."""
-    looks = {
-        name: _look(number + (not lines.total), theme) for number, name in enumerate(lines.values)
+def _draw(axes: Axes, curves: _Curves, theme: Theme) -> None:
+    """Draw curves with their names at their ends."""
+    styles = {
+        name: _line_style(number + (not curves.has_total), theme)
+        for number, name in enumerate(curves.values)
     }
-    few = not lines.log or len(lines.along) < 10
-    edges = [index for index, (one, other) in enumerate(pairwise(lines.groups), 1) if one != other]
-    for name, values in lines.values.items():
-        colour, dash = looks[name]
-        for first, end in pairwise([0, *edges, len(values)]):
-            shown = [lines.place(value) for value in values[first:end]]
-            look: dict[str, Any] = {"color": colour, "ls": dash, "lw": 1.7, "marker": "o"}
-            marks = list(range(len(shown))) if few else _alone(shown)
-            axes.plot(
-                lines.along[first:end], shown, ms=4 if marks else 0, markevery=marks or None, **look
-            )
-    _scale(axes, lines)
-    ends = {
-        name: next(filter(lines.shows, reversed(values)), None)
-        for name, values in lines.values.items()
-    }
-    places = {
-        name: _height(axes, lines.place(value)) for name, value in ends.items() if value is not None
-    }
-    for name, height in _spread(places).items():
-        label, how = lettering.for_figure(
-            name if len(name) <= _LONGEST else name[: _LONGEST - 3] + "..."
-        )
-        how |= {"transform": axes.transAxes, "color": looks[name][0], "fontsize": 9, "va": "center"}
-        axes.text(1.015, height, label, **how)
+    few = not curves.log or len(curves.x) < 10
+    breaks = [index for index, (a, b) in enumerate(pairwise(curves.stages), 1) if a != b]
+    for name, values in curves.values.items():
+        color, dashes = styles[name]
+        style: dict[str, Any] = {"color": color, "ls": dashes, "lw": 1.7, "marker": "o"}
+        for first, end in pairwise([0, *breaks, len(values)]):
+            y = [curves.y(value) for value in values[first:end]]
+            marked = list(range(len(y))) if few else _isolated(y)
+            size = 4 if marked else 0
+            axes.plot(curves.x[first:end], y, ms=size, markevery=marked or None, **style)
+    _set_limits(axes, curves)
+    _write_names(axes, curves, {name: color for name, (color, _) in styles.items()})
 
 
-def _alone(shown: Sequence[float]) -> list[int]:
-    """Where a value stands between two that are not shown: no line leads to it."""
-    seen = [False, *map(math.isfinite, shown), False]
+def _write_names(axes: Axes, curves: _Curves, colors: Mapping[str, str]) -> None:
+    """Write the name of each curve at the height of its last visible value."""
+    last = {
+        name: next(filter(curves.is_visible, reversed(values)), None)
+        for name, values in curves.values.items()
+    }
+    heights = {
+        name: _height(axes, curves.y(value)) for name, value in last.items() if value is not None
+    }
+    for name, height in _separated(heights).items():
+        short = name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 3] + "..."
+        label, options = lettering.for_figure(short)
+        options |= {"transform": axes.transAxes, "color": colors[name], "fontsize": 9}
+        axes.text(1.015, height, label, va="center", **options)
+
+
+def _isolated(y: Sequence[float]) -> list[int]:
+    """The indices of finite values that no line joins: the values next to them are not finite."""
+    finite = [False, *map(math.isfinite, y), False]
     return [
         index
-        for index in range(len(shown))
-        if seen[index + 1] and not seen[index] and not seen[index + 2]
+        for index in range(len(y))
+        if finite[index + 1] and not finite[index] and not finite[index + 2]
     ]
 
 
-def _scale(axes: Axes, lines: _Lines) -> None:
-    """The limits of both axes, and what is written at the left one."""
+def _set_limits(axes: Axes, curves: _Curves) -> None:
+    """Set the limits of both axes, and the scale and tick labels of the y axis."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    axes.set_xlim(*_limits(lines.along))
-    if lines.scale == "linear":
-        # Where the scale should be logarithmic, all that is shown is zero.
-        axes.set_ylim(0, 1 if lines.log else 100)
+    axes.set_xlim(*_x_limits(curves.x))
+    if curves.scale == "linear":
+        # With a logarithmic scale this happens if every value is 0.
+        axes.set_ylim(0, 1 if curves.log else 100)
         return
-    foot = lines.foot()
-    head = max(
-        place
-        for values in lines.values.values()
-        for place in map(lines.place, values)
-        if place >= foot
-    )
-    if lines.scale == "log":
+    low = curves.lower_limit()
+    places = (curves.y(value) for values in curves.values.values() for value in values)
+    high = max(y for y in places if y >= low)
+    if curves.scale == "log":
         axes.set_yscale("log")
-        axes.set_ylim(foot, head * (head / foot) ** 0.05)
+        axes.set_ylim(low, high * (high / low) ** 0.05)
     else:
-        axes.set_ylim(foot, head + 0.05 * (head - foot))
-        axes.yaxis.set_major_locator(MaxNLocator(6, integer=head - foot > 3))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda power, _: _power(power)))
+        axes.set_ylim(low, high + 0.05 * (high - low))
+        axes.yaxis.set_major_locator(MaxNLocator(6, integer=high - low > 3))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda power, _: _power_label(power)))
 
 
-def _limits(along: Sequence[float]) -> tuple[float, float]:
-    """Where an axis begins and ends: a little beyond what is shown along it."""
-    known = [place for place in along if math.isfinite(place)] or [0.0]
-    low, high = min(known), max(known)
-    beyond = 0.02 * (high - low) or 0.5 * abs(high) or 1.0
-    return low - beyond, high + beyond
+def _x_limits(x: Sequence[float]) -> tuple[float, float]:
+    """The range of the finite values and a little more."""
+    finite = [value for value in x if math.isfinite(value)] or [0.0]
+    low, high = min(finite), max(finite)
+    margin = 0.02 * (high - low) or 0.5 * abs(high) or 1.0
+    return low - margin, high + margin
 
 
-def _power(power: float) -> str:
-    """A power of ten as it is written at an axis; the number itself may be too large or too small
-    for arithmetic.
-    """
+def _power_label(power: float) -> str:
+    """The label of 10^``power``, which may itself be too large or too small for a float."""
     exponent = math.floor(power + 1e-9)
     factor = 10 ** (power - exponent)
-    return (
-        rf"$\mathdefault{{10^{{{exponent}}}}}$"
-        if abs(factor - 1) < 1e-6
-        else f"{factor:.3g}e{exponent}"
-    )
+    if abs(factor - 1) < 1e-6:
+        return rf"$\mathdefault{{10^{{{exponent}}}}}$"
+    return f"{factor:.3g}e{exponent}"
 
 
-def _look(number: int, theme: Theme) -> tuple[str, object]:
-    """Colour and dashes of a line; number 0 is the total."""
+def _line_style(number: int, theme: Theme) -> tuple[str, object]:
+    """Color and dashes of a curve; number 0 is the total."""
     if number == 0:
         return theme.ink, "-"
-    turn, place = divmod(number - 1, len(theme.lines))
-    return theme.lines[place], _DASHES[turn % len(_DASHES)]
+    turn, place = divmod(number - 1, len(theme.curves))
+    return theme.curves[place], _DASHES[turn % len(_DASHES)]
 
 
-def _height(axes: Axes, value: float) -> float:
-    """Where a value is in the panel: 0 at its foot, 1 at its head; a value below the foot is named
-    at it.
-    """
+def _height(axes: Axes, y: float) -> float:
+    """A y coordinate as a fraction of the panel's height, limited to 0..1."""
     low, high = axes.get_ylim()
     if axes.get_yscale() == "log":
-        low, high, value = math.log(low), math.log(high), math.log(value)
-    return min(max((value - low) / (high - low), 0.0), 1.0)
+        low, high, y = math.log(low), math.log(high), math.log(y)
+    return min(max((y - low) / (high - low), 0.0), 1.0)
 
 
-def _spread(heights: Mapping[str, float], apart: float = 0.06) -> dict[str, float]:
-    """The heights moved upwards as little as keeps labels apart, and all of them down where they
-    leave the panel.
+def _separated(heights: Mapping[str, float], distance: float = 0.06) -> dict[str, float]:
+    """Heights of labels moved until they are ``distance`` apart, none above the panel.
+
+    They are moved upwards as little as possible, then downwards from the top of the panel.
     """
-    found: dict[str, float] = {}
-    before = -math.inf
+    moved: dict[str, float] = {}
+    below = -math.inf
     for name in sorted(heights, key=lambda name: heights[name]):
-        found[name] = before = max(heights[name], before + apart)
-    limit = math.inf
-    for name in reversed(found):
-        found[name] = limit = min(found[name], limit - apart, 1.0)
-    return found
+        moved[name] = below = max(heights[name], below + distance)
+    above = math.inf
+    for name in reversed(moved):
+        moved[name] = above = min(moved[name], above - distance, 1.0)
+    return moved
 
 
-def _sizes(axes: Axes, history: History, along: Sequence[float], theme: Theme) -> None:
-    """A line where each size begins, and the size above it."""
+def _mark_sizes(axes: Axes, history: History, x: Sequence[float], theme: Theme) -> None:
+    """Draw a vertical line where each size begins, and write the size above it."""
     from matplotlib.transforms import blended_transform_factory
 
-    place = blended_transform_factory(axes.transData, axes.transAxes)
+    transform = blended_transform_factory(axes.transData, axes.transAxes)
     left, right = axes.get_xlim()
-    before, level = -math.inf, 0
+    previous, level = -math.inf, 0
     for stage in history.stages:
-        index = next(
-            index for index, step in enumerate(history.steps) if step.evaluations == stage.first
-        )
-        at = max(left, along[index] if index == 0 else (along[index - 1] + along[index]) / 2)
-        if not math.isfinite(at):
+        index = next(i for i, step in enumerate(history.steps) if step.evaluations == stage.first)
+        start = max(left, x[index] if index == 0 else (x[index - 1] + x[index]) / 2)
+        if not math.isfinite(start):
             continue
-        level = 1 - level if (at - before) / (right - left) < 0.16 else 0
-        before = at
+        # Labels that would overlap alternate between two heights.
+        level = 1 - level if (start - previous) / (right - left) < 0.16 else 0
+        previous = start
         if index:
-            axes.axvline(at, color=theme.faint, linewidth=0.9)
-        axes.text(
-            at,
-            1.02 + 0.055 * level,
-            str(stage.size),
-            transform=place,
-            color=theme.ink,
-            fontsize=8,
-            ha="left",
-        )
+            axes.axvline(start, color=theme.faint, linewidth=0.9)
+        style: dict[str, Any] = {"color": theme.ink, "fontsize": 8, "ha": "left"}
+        axes.text(start, 1.02 + 0.055 * level, str(stage.size), transform=transform, **style)
 
 
 def _evaluations(history: History) -> list[float]:

@@ -25,7 +25,7 @@ from impasto.planning.time_budget import TimeBudget
 from impasto.recipe import loading
 from impasto.recipe.records import Recipe
 from impasto.runs import folder as runs
-from impasto.runs.snapshots import Snapshots
+from impasto.runs.snapshots import Snapshots, check_kept
 from impasto.storage.files import file_sha256
 from impasto.storage.names import expand_home, is_file
 
@@ -42,6 +42,9 @@ class Target:
     ``overwrite``: replace what is there. ``fresh``: start an unfinished run of the same request
     again. ``snapshots``: the snapshots that the run is to hold; a finished run without them does
     not count.
+
+    Raises:
+        CannotWrite: snapshots without a run folder.
     """
 
     output: Path | None = None
@@ -51,6 +54,9 @@ class Target:
     overwrite: bool = False
     fresh: bool = False
     snapshots: Snapshots = field(default_factory=Snapshots)
+
+    def __post_init__(self) -> None:
+        check_kept(self.snapshots, self.run is not None or self.beside)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,4 @@
-"""What became of a run, read from its folder: its plan, its evaluations one after another, its
-record, what was said.
-
-It knows the log's lines, and that a run which was killed and gone on with wrote some evaluations
-twice. It refuses to know what any of it looks like.
-"""
+"""Read the history of a run from its folder: plan, evaluations, notes and record."""
 
 from __future__ import annotations
 
@@ -25,8 +20,10 @@ from impasto.runs import folder as runs
 
 @dataclass(frozen=True)
 class Step:
-    """One evaluation of the whole run, counted from 1, of the picture before the move that
-    followed. ``seconds`` are of the whole run too.
+    """One evaluation of the loss.
+
+    ``evaluations`` is its number in the whole run, counted from 1, and ``seconds`` the time since
+    the run began. The loss is that of the picture before the move that followed.
     """
 
     evaluations: int
@@ -38,9 +35,9 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Spent:
-    """What one size took: evaluations made of those planned, seconds, the first and the last
-    evaluation, the last loss.
+class StageSummary:
+    """What one size took: evaluations planned and made, seconds, first and last evaluation, and the
+    last loss.
     """
 
     size: Size
@@ -56,9 +53,9 @@ class Spent:
 class History:
     """A run from its beginning to now.
 
-    ``parts`` counts how often it was begun or gone on with. ``notes`` are what was said, each after
-    so many evaluations. ``record`` is empty while it is not complete. ``recipe`` is None where it
-    is not there any more. ``unreadable`` counts lines of the log that are none.
+    ``parts`` counts how often it was started or continued. ``notes`` are warnings, each with the
+    number of evaluations before it. ``record`` is empty if the run is not complete. ``recipe`` is
+    None if its file is gone. ``unreadable_lines`` counts lines of the log that hold no event.
     """
 
     folder: Path
@@ -71,130 +68,114 @@ class History:
     notes: tuple[tuple[int, str], ...]
     record: dict[str, Any] = field(default_factory=dict)
     recipe: Recipe | None = None
-    unreadable: int = 0
+    unreadable_lines: int = 0
 
     @property
-    def evaluations(self) -> int:
-        """Evaluations that were planned."""
+    def evaluations_planned(self) -> int:
         return sum(count for _, count in self.planned.stages)
 
     @property
-    def made(self) -> int:
-        """Evaluations that were made, without the last look at the finished picture."""
+    def evaluations_made(self) -> int:
+        """Evaluations so far, without the final evaluation of the finished picture."""
         return self.steps[-1].evaluations if self.steps else 0
 
     @property
     def seconds(self) -> float:
-        return (
-            self.finished.seconds
-            if self.finished
-            else self.steps[-1].seconds
-            if self.steps
-            else 0.0
-        )
+        if self.finished:
+            return self.finished.seconds
+        return self.steps[-1].seconds if self.steps else 0.0
 
-    def lowest(self, evaluations: int) -> float:
-        """The loss of the picture that would be written after so many evaluations: the lowest of
-        its size until then.
+    def lowest_loss(self, evaluations: int) -> float:
+        """The loss of the picture that would be written after so many evaluations.
+
+        It is the lowest of the current size until then; NaN before the first evaluation.
         """
         until = [step for step in self.steps if step.evaluations <= evaluations]
         return min((step.loss for step in until if step.stage == until[-1].stage), default=math.nan)
 
     @property
-    def standing(self) -> str:
-        """Where it stands, as the end of a sentence that begins with its name."""
-        of = f"{self.made} of {self.evaluations} evaluations"
+    def status(self) -> str:
+        """How far the run came, such as "stopped after 5 of 9 evaluations"."""
+        progress = f"{self.evaluations_made} of {self.evaluations_planned} evaluations"
         if self.finished:
-            return (
-                f"finished after {of}"
-                if self.made == self.evaluations
-                else f"finished early, after {of}"
-            )
+            complete = self.evaluations_made == self.evaluations_planned
+            return f"finished {'' if complete else 'early, '}after {progress}"
         if self.record:
-            return f"ended when its time was up, after {of}"
-        return f"failed after {of}" if self.failed else f"stopped after {of}"
+            return f"ended when its time was up, after {progress}"
+        return f"failed after {progress}" if self.failed else f"stopped after {progress}"
 
     @property
-    def stages(self) -> tuple[Spent, ...]:
+    def stages(self) -> tuple[StageSummary, ...]:
         """The sizes that were begun, coarsest first."""
-        found, before = [], 0.0
+        summaries, before = [], 0.0
         for index, (size, count) in enumerate(self.planned.stages):
-            if steps := [step for step in self.steps if step.stage == index]:
-                last = steps[-1]
-                took, before = last.seconds - before, last.seconds
-                found.append(
-                    Spent(
-                        size,
-                        count,
-                        len(steps),
-                        took,
-                        steps[0].evaluations,
-                        last.evaluations,
-                        last.loss,
-                    )
-                )
-        return tuple(found)
+            steps = [step for step in self.steps if step.stage == index]
+            if not steps:
+                continue
+            first, last = steps[0], steps[-1]
+            seconds, before = last.seconds - before, last.seconds
+            numbers = first.evaluations, last.evaluations
+            summaries.append(StageSummary(size, count, len(steps), seconds, *numbers, last.loss))
+        return tuple(summaries)
 
 
-def find(given: Path) -> Path:
-    """The run folder that is meant: the one given, or the one beside a picture.
+def find_folder(path: Path) -> Path:
+    """The run folder at a path, or the one beside the picture at that path.
 
     Raises:
         BadRequest: there is none, or it holds no log.
     """
-    folder = given
-    if not given.is_dir() and runs.beside(given).is_dir():
-        folder = runs.beside(given)
+    folder = path
+    if not path.is_dir() and runs.beside(path).is_dir():
+        folder = runs.beside(path)
     if not folder.exists():
         raise BadRequest(
-            f"{given} does not exist.", "Name the folder of a run, such as painted.png.run."
+            f"{path} does not exist.", "Name the folder of a run, such as painted.png.run."
         )
     if not (folder / runs.EVENTS).is_file():
         hint = "Name the folder of a run, such as painted.png.run; --no-run keeps none."
-        raise BadRequest(f"{given} holds no log of a run.", hint)
+        raise BadRequest(f"{path} holds no log of a run.", hint)
     return folder
 
 
-def read(folder: Path) -> History:
-    """The history of the run in a folder.
+def read(path: Path) -> History:
+    """The history of the run at a path (see ``find_folder``).
 
     Raises:
-        BadRequest: there is no log of a run in it, or the log cannot be read.
+        BadRequest: there is no log of a run, or it cannot be read.
     """
-    folder = find(folder)
-    try:
-        lines = (folder / runs.EVENTS).read_text("utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise BadRequest(
-            f"{folder / runs.EVENTS} cannot be read: {error.strerror}.", "Look at its permissions."
-        ) from None
-    happened = list(_events(lines))
-    told = _Told()
-    for event, _ in happened:
-        told.take(event)
-    if told.planned is None:
+    folder = find_folder(path)
+    lines = _log_lines(folder)
+    logged = list(_parsed(lines))
+    reducer = LogReducer()
+    for event, _ in logged:
+        reducer.add(event)
+    if reducer.planned is None:
         raise BadRequest(
             f"The log in {folder} holds no plan of a run.",
             "The run may have been killed as it began.",
         )
     return History(
         folder,
-        happened[0][1],
-        told.planned,
-        tuple(told.steps),
-        told.parts,
-        told.finished,
-        told.failed,
-        tuple(told.notes),
+        logged[0][1],
+        reducer.planned,
+        tuple(reducer.steps),
+        reducer.parts,
+        reducer.finished,
+        reducer.failed,
+        tuple(reducer.notes),
         runs.read_record(folder),
         _recipe(folder),
-        sum(1 for line in lines if line.strip()) - len(happened),
+        sum(1 for line in lines if line.strip()) - len(logged),
     )
 
 
 @dataclass
-class _Told:
-    """The log taken in, line after line; ``spent`` are the run's seconds before the part at hand."""
+class LogReducer:
+    """Combines the events of a log, in order, into the state of a run.
+
+    ``earlier_seconds`` is the time that earlier parts of the run took.
+    """
 
     planned: Planned | None = None
     steps: list[Step] = field(default_factory=list)
@@ -202,45 +183,52 @@ class _Told:
     finished: Finished | None = None
     failed: Failed | None = None
     notes: list[tuple[int, str]] = field(default_factory=list)
-    spent: float = 0.0
-    fresh: bool = False
+    earlier_seconds: float = 0.0
+    _part_begins: bool = False
 
-    def take(self, event: Event) -> None:
+    def add(self, event: Event) -> None:
         if isinstance(event, Planned):
-            self.planned, self.fresh, self.finished, self.failed = event, True, None, None
+            self.planned, self.finished, self.failed = event, None, None
+            self._part_begins = True
             self.parts += 1
         elif isinstance(event, Stepped):
-            self._step(event)
+            self._add_step(event)
         elif isinstance(event, Warned):
             self.notes.append((self.steps[-1].evaluations if self.steps else 0, event.message))
         elif isinstance(event, Finished):
-            self.finished = Finished(
-                event.evaluations, event.loss, event.terms, self.spent + event.seconds
-            )
+            seconds = self.earlier_seconds + event.seconds
+            self.finished = Finished(event.evaluations, event.loss, event.terms, seconds)
         elif isinstance(event, Failed):
             self.failed = event
 
-    def _step(self, event: Stepped) -> None:
-        """The later of two of the same number counts: the state that was gone on with was older
-        than the log.
-        """
+    def _add_step(self, event: Stepped) -> None:
+        # A run that was killed may continue from a state that is older than its log. It then logs
+        # some evaluations again: the later ones count.
         while self.steps and self.steps[-1].evaluations >= event.evaluations:
             self.steps.pop()
-            self.fresh = True
-        if self.fresh:
-            self.spent, self.fresh = (self.steps[-1].seconds if self.steps else 0.0), False
-        seconds = self.spent + event.seconds
+            self._part_begins = True
+        if self._part_begins:
+            self.earlier_seconds = self.steps[-1].seconds if self.steps else 0.0
+            self._part_begins = False
+        seconds = self.earlier_seconds + event.seconds
         self.steps.append(
             Step(event.evaluations, seconds, event.stage, event.loss, event.terms, event.layers)
         )
 
 
-def _events(lines: Sequence[str]) -> Iterator[tuple[Event, float]]:
-    """The events that the lines tell, with their time; what a kill or a full disk has cut short is
-    passed over.
-    """
+def _log_lines(folder: Path) -> list[str]:
+    file = folder / runs.EVENTS
+    try:
+        return file.read_text("utf-8", errors="replace").splitlines()
+    except OSError as error:
+        message = f"{file} cannot be read: {error.strerror}."
+        raise BadRequest(message, "Check its permissions.") from None
+
+
+def _parsed(lines: Sequence[str]) -> Iterator[tuple[Event, float]]:
+    """The events in the lines with their times, without lines that a kill or a full disk cut."""
     for line in lines:
-        # A line that was cut short has the next one, of the program that went on, at its end.
+        # A line that was cut may have a whole one, of the program that continued, at its end.
         for text in (line, line[max(line.rfind('{"event"'), 0) :]):
             try:
                 values = json.loads(text)

@@ -1,7 +1,6 @@
-"""The film of a picture's making: a run's snapshots one after another, the last one held.
+"""Make a film of a run: its snapshots one after another, then the finished picture for a while.
 
-It knows film files and that a film stands still but for what was painted: all frames have one size,
-and one palette where there are few colours. It refuses to know how a snapshot came about.
+All frames have one size, and in a GIF one palette, so that nothing moves but what was painted.
 """
 
 from __future__ import annotations
@@ -26,19 +25,20 @@ from impasto.storage.files import replace_file
 
 Frame = npt.NDArray[np.uint8]  # (H, W, 3)
 EXTENSIONS = (".mp4", ".gif", ".webp")
-INSTALL = "pip install 'impasto[video]'"  # for films as MP4
-# That a making is shown for where nothing is asked for: a few snapshots would be over in a blink.
-_LEAST_SECONDS = 4.0
-# Long side where nothing is asked for; a GIF is large in bytes.
-_USUAL_SIDE = {".mp4": 1920, ".gif": 480, ".webp": 960}
-_SIDES, _FPS, _SECONDS = (16, 4096), (1, 60), 3600.0
-_LIMIT = 250.0  # megapixels of a picture that is read
+INSTALL = "pip install 'impasto[video]'"  # which writes MP4
+_LEAST_SECONDS = 4.0  # by default: a few snapshots would be over too soon
+_DEFAULT_SIDE = {".mp4": 1920, ".gif": 480, ".webp": 960}  # long side; a GIF is large in bytes
+_SIDES, _FPS, _MOST_SECONDS = (16, 4096), (1, 60), 3600.0
+_MOST_MEGAPIXELS = 250.0  # of a picture that is read
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Frames a second, seconds of the making (None: a frame for each picture, and four seconds at
-    least), and seconds for which the last picture stays.
+    """How fast a film is.
+
+    ``fps`` are frames per second. ``seconds`` is the time until the last picture; None means one
+    frame for each picture and at least four seconds. ``hold`` is the time for which the last
+    picture stays, in seconds.
     """
 
     fps: int
@@ -46,22 +46,26 @@ class Timing:
     hold: float
 
     def check(self) -> None:
-        """Raises BadRequest for a number out of range."""
+        """Raise BadRequest for a number out of range."""
         low, high = _FPS
         if not low <= self.fps <= high:
             raise BadRequest(
-                f"fps is {self.fps}, but it must be {low} to {high}.", "24 is that of the cinema."
+                f"fps is {self.fps}, but it must be {low} to {high}.", "Films in cinemas have 24."
             )
-        if self.seconds is not None and not 0 < self.seconds <= _SECONDS:
+        if self.seconds is not None and not 0 < self.seconds <= _MOST_SECONDS:
             raise BadRequest(
-                f"seconds is {self.seconds:g}, but it must be above 0 and at most {_SECONDS:g}."
+                f"seconds is {self.seconds:g}, but it must be above 0 and at most "
+                f"{_MOST_SECONDS:g}."
             )
-        if not 0 <= self.hold <= _SECONDS:
-            raise BadRequest(f"hold is {self.hold:g}, but it must be 0 to {_SECONDS:g} seconds.")
+        if not 0 <= self.hold <= _MOST_SECONDS:
+            raise BadRequest(
+                f"hold is {self.hold:g}, but it must be 0 to {_MOST_SECONDS:g} seconds."
+            )
 
-    def showing(self, pictures: int) -> list[tuple[int, int]]:
-        """Which pictures are shown for how many frames, as (index, frames); where there are more of
-        them, not all are.
+    def frame_counts(self, pictures: int) -> list[tuple[int, int]]:
+        """Pictures and the number of frames for each, as (index, frames).
+
+        If there are more pictures than frames, some pictures are left out.
         """
         seconds = (
             self.seconds if self.seconds is not None else max(_LEAST_SECONDS, pictures / self.fps)
@@ -71,54 +75,54 @@ class Timing:
         shown = [
             pictures - 1 - (frames - 1 - frame) * pictures // frames for frame in range(frames)
         ]
-        counts = Counter(shown)  # which keeps their order
+        counts = Counter(shown)  # in the order of the film
         counts[pictures - 1] += round(self.hold * self.fps)
         return list(counts.items())
 
 
-def film(history: History, output: Path, timing: Timing, size: int | None = None) -> None:
-    """Write the film of a run to ``output``, an MP4 (H.264), an endless GIF or an endless WebP.
+def write_film(history: History, output: Path, timing: Timing, size: int | None = None) -> None:
+    """Write the film of a run as an MP4 (H.264), an endless GIF or an endless WebP.
 
-    ``size`` is the long side of the frames; where it is left out they have the picture's own size,
-    but no more than 1920 pixels in an MP4, 960 in a WebP, 480 in a GIF. Smaller pictures are
-    enlarged to it.
+    The format follows from the extension of ``output``. ``size`` is the long side of the frames in
+    pixels. By default it is that of the picture, but at most 1920 in an MP4, 960 in a WebP and 480
+    in a GIF. Smaller pictures are enlarged to it.
 
     Raises:
-        BadRequest: the run kept no snapshots, or a number is out of range.
-        MissingExtra: an MP4 without the library that writes it.
+        BadRequest: the run has no snapshots, or a number is out of range.
+        MissingExtra: the library that writes MP4 is not installed.
         CannotWrite: the file cannot be written there.
     """
-    kind = output.suffix.lower()
+    extension = output.suffix.lower()
     timing.check()
     if size is not None and not _SIDES[0] <= size <= _SIDES[1]:
         raise BadRequest(f"size is {size}, but it must be {_SIDES[0]} to {_SIDES[1]} px.")
-    if kind == ".mp4" and not writes_mp4():
+    if extension == ".mp4" and not writes_mp4():
         hint = f"{INSTALL}, or name the film .webp or .gif, which need nothing more."
         raise MissingExtra("An MP4 needs PyAV, which is not installed.", hint)
     files = _files(history)
     whole = history.planned.size
-    side = size or min(whole.long_side, _USUAL_SIDE[kind])
-    showing = timing.showing(len(files))
-    scene = _Scene(
-        [files[index] for index, _ in showing],
-        [count for _, count in showing],
+    side = size or min(whole.long_side, _DEFAULT_SIDE[extension])
+    counts = timing.frame_counts(len(files))
+    sequence = _Sequence(
+        [files[index] for index, _ in counts],
+        [count for _, count in counts],
         whole.with_long_side(side),
     )
-    replace_file(output, _WRITERS[kind](scene, timing.fps))
+    replace_file(output, _WRITERS[extension](sequence, timing.fps))
 
 
 @dataclass(frozen=True)
-class _Scene:
-    """Picture files, for how many frames each is shown, and the size of them all."""
+class _Sequence:
+    """Picture files, the number of frames for each, and the size of all frames."""
 
     files: list[Path]
     counts: list[int]
     size: Size
 
     def frames(self, size: Size | None = None) -> Iterator[Frame]:
-        """The pictures one after another, each once."""
+        """Each picture once, at ``size`` or the sequence's own."""
         for file in self.files:
-            picture = images.read(file, max_megapixels=_LIMIT)
+            picture = images.read(file, max_megapixels=_MOST_MEGAPIXELS)
             pixels, alpha = picture.pixels, picture.alpha
             if alpha is not None:  # a film has no transparency
                 pixels = pixels * alpha[..., None] + (1 - alpha[..., None])
@@ -126,23 +130,23 @@ class _Scene:
 
 
 def _files(history: History) -> list[Path]:
-    """The run's pictures in order: its snapshots that can be read, and the result, or a preview
-    that is newer than they.
+    """The readable snapshots in order, then the result or a preview newer than the snapshots.
 
     Raises:
         BadRequest: there are no snapshots.
     """
-    kept = [path for _, path in runs.snapshot_files(history.folder) if _reads(path)]
-    if not kept:
-        hint = "Paint it with --snapshots every=3, and --fresh where it is painted already."
-        raise BadRequest(f"The run {history.folder} kept no snapshots to make a film of.", hint)
+    snapshots = [path for _, path in runs.snapshot_files(history.folder) if _is_readable(path)]
+    if not snapshots:
+        hint = "Paint it with --snapshots every=3, and add --fresh if it is painted already."
+        raise BadRequest(f"The run {history.folder} has no snapshots to make a film of.", hint)
     last, preview = runs.result_file(history.folder), history.folder / runs.PREVIEW
-    if last is None and preview.is_file() and preview.stat().st_mtime > kept[-1].stat().st_mtime:
-        last = preview
-    return kept + ([last] if last is not None else [])
+    if last is None and preview.is_file():
+        newer = preview.stat().st_mtime > snapshots[-1].stat().st_mtime
+        last = preview if newer else None
+    return snapshots + ([last] if last is not None else [])
 
 
-def _reads(file: Path) -> bool:
+def _is_readable(file: Path) -> bool:
     try:
         with Image.open(file) as image:
             image.verify()
@@ -152,7 +156,7 @@ def _reads(file: Path) -> bool:
 
 
 def writes_mp4() -> bool:
-    """Whether PyAV is there, without which no MP4 can be written."""
+    """Whether PyAV is installed, which writes MP4."""
     try:
         import av  # noqa: F401
     except ImportError:
@@ -160,15 +164,17 @@ def writes_mp4() -> bool:
     return True
 
 
-def _mp4(scene: _Scene, fps: int) -> bytes:
-    """H.264 in 4:2:0 by the colours of BT.709, which every player takes, its index first: it plays
-    as it arrives.
+def _mp4(sequence: _Sequence, fps: int) -> bytes:
+    """H.264 in 4:2:0 with BT.709 colors, which every player reads.
+
+    Its index comes first, so that it plays while it is still being downloaded.
     """
     import av
 
-    size = Size(scene.size.height // 2 * 2, scene.size.width // 2 * 2)  # colour has half the pixels
+    # Chroma has half the resolution, so both sides must be even.
+    size = Size(sequence.size.height // 2 * 2, sequence.size.width // 2 * 2)
     with tempfile.TemporaryDirectory() as folder:
-        # The index is moved by reading the file again, which a buffer cannot do.
+        # Moving the index needs to read the file again, which a buffer cannot do.
         file = Path(folder) / "film.mp4"
         with av.open(str(file), "w", options={"movflags": "+faststart"}) as container:
             stream = container.add_stream(
@@ -176,14 +182,11 @@ def _mp4(scene: _Scene, fps: int) -> bytes:
             )
             stream.width, stream.height, stream.pix_fmt = size.width, size.height, "yuv420p"
             context = stream.codec_context
-            context.color_primaries, context.color_trc, context.colorspace, context.color_range = (
-                1,
-                1,
-                1,
-                1,
-            )
+            # 1 is BT.709, and of the range the limited one.
+            context.color_primaries = context.color_trc = context.colorspace = 1
+            context.color_range = 1
             number = 0
-            for pixels, count in zip(scene.frames(size), scene.counts, strict=True):
+            for pixels, count in zip(sequence.frames(size), sequence.counts, strict=True):
                 frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
                     format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
                 )
@@ -194,69 +197,70 @@ def _mp4(scene: _Scene, fps: int) -> bytes:
         return file.read_bytes()
 
 
-def _webp(scene: _Scene, fps: int) -> bytes:
-    frames = [Image.fromarray(pixels) for pixels in scene.frames()]
-    return _animated(frames, "WEBP", _milliseconds(scene.counts, fps, 1), quality=88, method=4)
+def _webp(sequence: _Sequence, fps: int) -> bytes:
+    frames = [Image.fromarray(pixels) for pixels in sequence.frames()]
+    return _animation(frames, "WEBP", _durations(sequence.counts, fps, 1), quality=88, method=4)
 
 
-def _gif(scene: _Scene, fps: int) -> bytes:
-    """One palette for the whole film and dots that stand still: colours of each frame's own would
-    flicker.
-    """
-    palette = _palette(scene)
-    height, width = scene.size
-    dots = np.tile(_BAYER, (-(-height // 8), -(-width // 8)))[:height, :width, None] * _DOTS
+def _gif(sequence: _Sequence, fps: int) -> bytes:
+    """One palette for all frames and ordered dithering, so that unchanged pixels do not flicker."""
+    palette = _palette(sequence)
+    height, width = sequence.size
+    tiles = np.tile(_BAYER, (-(-height // 8), -(-width // 8)))
+    dither = tiles[:height, :width, None] * _DITHER_LEVELS
     frames = []
-    for pixels in scene.frames():
-        dotted = (pixels + dots).round().clip(0, 255).astype(np.uint8)
-        frames.append(Image.fromarray(dotted).quantize(palette=palette, dither=Image.Dither.NONE))
-    return _animated(
-        frames, "GIF", _milliseconds(scene.counts, fps, 10), optimize=False, disposal=1
-    )
+    for pixels in sequence.frames():
+        dithered = (pixels + dither).round().clip(0, 255).astype(np.uint8)
+        frames.append(Image.fromarray(dithered).quantize(palette=palette, dither=Image.Dither.NONE))
+    durations = _durations(sequence.counts, fps, 10)
+    return _animation(frames, "GIF", durations, optimize=False, disposal=1)
 
 
-def _palette(scene: _Scene) -> Image.Image:
-    """256 colours that suit all frames: of a strip of some of them, small."""
-    files = [
-        scene.files[round(place)]
-        for place in np.linspace(0, len(scene.files) - 1, min(len(scene.files), 12))
-    ]
-    small = scene.size.with_long_side(min(160, scene.size.long_side))
-    strip = np.concatenate(list(_Scene(files, [], small).frames()))
+def _palette(sequence: _Sequence) -> Image.Image:
+    """256 colors for all frames, computed from up to 12 reduced frames."""
+    last = len(sequence.files) - 1
+    places = np.linspace(0, last, min(len(sequence.files), 12))
+    files = [sequence.files[round(place)] for place in places]
+    small = sequence.size.with_long_side(min(160, sequence.size.long_side))
+    strip = np.concatenate(list(_Sequence(files, [], small).frames()))
     return Image.fromarray(strip).quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=2)
 
 
 def _bayer(order: int) -> npt.NDArray[np.float64]:
-    """Thresholds -0.5..0.5 of ordered dithering, (2^order, 2^order) (Bayer, 1973)."""
-    found = np.zeros((1, 1))
+    """Thresholds of ordered dithering, -0.5..0.5, (2^order, 2^order) (Bayer, 1973)."""
+    matrix = np.zeros((1, 1))
     for _ in range(order):
-        found = np.block([[4 * found, 4 * found + 2], [4 * found + 3, 4 * found + 1]])
-    return (found + 0.5) / found.size - 0.5
+        matrix = np.block([[4 * matrix, 4 * matrix + 2], [4 * matrix + 3, 4 * matrix + 1]])
+    return (matrix + 0.5) / matrix.size - 0.5
 
 
 _BAYER = _bayer(3)
-# 8-bit levels between which dots mediate: about what lies between two colours of such a palette.
-_DOTS = 16.0
+_DITHER_LEVELS = 16.0  # of 256: about the distance between two colors of such a palette
 
 
-def _milliseconds(counts: list[int], fps: int, step: int) -> list[int]:
-    """How long each picture is shown, in multiples of ``step``, with no error that adds up; at
-    least two steps.
+def _durations(counts: list[int], fps: int, step: int) -> list[int]:
+    """Milliseconds for each picture: a multiple of ``step``, at least two steps.
+
+    Rounding errors do not add up over the film.
     """
     ends = [round(1000 * int(end) / fps / step) * step for end in np.cumsum(counts)]
     return [max(2 * step, end - begin) for begin, end in zip([0, *ends], ends, strict=False)]
 
 
-def _animated(
-    frames: list[Image.Image], kind: str, milliseconds: list[int], **how: object
+def _animation(
+    frames: list[Image.Image], format: str, durations: list[int], **options: object
 ) -> bytes:
     """An endless animation."""
     buffer = io.BytesIO()
     first, *rest = frames
     first.save(
-        buffer, kind, save_all=True, append_images=rest, duration=milliseconds, loop=0, **how
+        buffer, format, save_all=True, append_images=rest, duration=durations, loop=0, **options
     )
     return buffer.getvalue()
 
 
-_WRITERS: dict[str, Callable[[_Scene, int], bytes]] = {".mp4": _mp4, ".gif": _gif, ".webp": _webp}
+_WRITERS: dict[str, Callable[[_Sequence, int], bytes]] = {
+    ".mp4": _mp4,
+    ".gif": _gif,
+    ".webp": _webp,
+}
