@@ -703,7 +703,7 @@ def test_a_run_in_a_given_time_that_was_stopped_goes_on_with_the_same_command(
     _, _, err = run_stylize(capsys, *command, quiet=False)
     total = sum(steps for _, steps in begun)
     assert re.search(
-        rf"note: Going on from an unfinished run after \d+ of {total} evaluations", err
+        rf"note: Continuing an unfinished run after \d+ of {total} evaluations", err
     )
     assert Path("out.png.run/events.jsonl").read_text("utf-8").startswith(told)
     resumed = Path("out.png").read_bytes()
@@ -733,9 +733,9 @@ def test_another_wish_under_the_same_name_is_a_fresh_start(
         with pytest.MonkeyPatch.context() as patch:
             interrupt_at(patch, (5,))
             _, _, err = run_stylize(capsys, *PAIR, *OUT, *wish, quiet=False, code=130)
-    assert "Going on" not in err and "Stopped after" in err
+    assert "Continuing" not in err and "Stopped after" in err
     assert "held the run of another request: it is kept as out.png.run-1" in err
-    assert runs.checkpoint(Path("out.png.run-1")) is not None
+    assert runs.read_checkpoint(Path("out.png.run-1")) is not None
 
 
 # ---- looking around ------------------------------------------------------------------------------
