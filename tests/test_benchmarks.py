@@ -29,7 +29,7 @@ from impasto.networks.features import Network
 from impasto.optimize.loss import Problem
 from impasto.planning import schedule
 from impasto.recipe import loading
-from impasto.sweep import sweep
+from impasto.sweeps import sweep
 from tests.support.pictures import stub_museum
 from tests.support.pocket_network import use_pocket_evaluators, use_pocket_network
 

@@ -14,7 +14,7 @@ import impasto
 from benchmarks import table
 from impasto.recipe import loading, records
 from impasto.recipe import options as options_
-from impasto.sweep import grid
+from impasto.sweeps import grid
 
 ROOT = Path(__file__).parent.parent
 

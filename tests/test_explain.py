@@ -19,12 +19,12 @@ from PIL import Image
 from impasto import events, images
 from impasto.assets import museum
 from impasto.errors import BadPicture, BadRecipe, BadRequest, CannotWrite, NotSaved, UnknownName
-from impasto.explain import output_folder
-from impasto.explain.explanation import run_experiments
-from impasto.explain.feature_visualization import Unit, maximize
-from impasto.explain.patches import patch_size
-from impasto.explain.request import read_request
-from impasto.explain.results import CONTENT_LAYERS, STYLE_LAYERS, UNIT_LAYERS, UNITS_PER_LAYER
+from impasto.explanations import output_folder
+from impasto.explanations.explanation import run_experiments
+from impasto.explanations.feature_visualization import Unit, maximize
+from impasto.explanations.patches import patch_size
+from impasto.explanations.request import read_request
+from impasto.explanations.results import CONTENT_LAYERS, STYLE_LAYERS, UNIT_LAYERS, UNITS_PER_LAYER
 from impasto.geometry import Grid, Size
 from impasto.networks.features import Network
 from impasto.objectives.activation import Activation
@@ -319,7 +319,7 @@ def test_what_cannot_be_written_is_said_and_what_was_is_kept(
 
 
 def test_a_gram_matrix_is_drawn_with_similar_channels_side_by_side():
-    from impasto.explain.illustrations import _similarity_order
+    from impasto.explanations.illustrations import _similarity_order
 
     group = np.array([0, 1, 0, 1, 1, 0])
     matrix = np.where(group[:, None] == group, 1.0, 0.1) + np.eye(6) * 0.2
@@ -330,7 +330,7 @@ def test_a_gram_matrix_is_drawn_with_similar_channels_side_by_side():
 
 
 @pytest.mark.network
-def test_depth_loses_pixels_and_enlarges_patches_and_units_exceed_their_response_to_photos():
+def test_pixel_errors_and_patch_sizes_grow_with_depth_and_units_activate_more_than_on_photos():
     photo, painting = (
         skimage.data.astronaut()[::4, ::4],
         museum.find("wheat-field-with-cypresses").read(),

@@ -1,6 +1,4 @@
-"""A run as one page: what is in it, that it needs nothing else, and what is said where something is
-missing.
-"""
+"""Reports of runs: their contents, that a page needs nothing else, and what it says is missing."""
 
 from __future__ import annotations
 
@@ -21,10 +19,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import impasto
-from impasto import api, images
+from impasto import images
 from impasto.errors import BadRequest
-from impasto.events import Stepped
-from impasto.inputs import request
+from impasto.events import Event, Stepped
+from impasto.inputs import read_inputs
 from impasto.recipe import loading, records
 from impasto.runs import curves, gradient_norms, history
 from impasto.runs import folder as runs
@@ -33,7 +31,6 @@ from tests.support.pictures import save_random, stub_museum
 from tests.support.pocket_network import use_pocket_network
 from tests.support.program import run_command
 from tests.support.run_logs import PLANNED, stepped, write_log
-from tests.support.small_runs import stop_after
 
 Captured = pytest.CaptureFixture[str]
 OUT, RUN, PAGE = Path("out.png"), Path("out.png.run"), Path("out.png.report.html")
@@ -46,11 +43,18 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     save_random("painting.png", 50, 40, seed=1)
 
 
-def paint(watch: api.Watch | None = None, style: str = "painting.png", **settings: Any) -> None:
-    asked = {"size": 96, "iterations": "4,5", "schedule_coarsest": 48, "strength": 61, **settings}
-    chosen = loading.with_settings(records.Recipe(), asked)
-    api.paint(
-        request("photo.png", style, chosen), output=OUT, run=RUN, watch=watch, snapshots="every=2"
+def paint(stop_after: float = math.inf, style: str = "painting.png", **settings: Any) -> None:
+    """Paint two stages of 4 and 5 steps with snapshots; stop after so many steps."""
+    seen: list[Event] = []
+    impasto.stylize(
+        "photo.png",
+        style,
+        output=OUT,
+        run=RUN,
+        snapshots="every=2",
+        on_event=seen.append,
+        cancel=lambda: sum(isinstance(event, Stepped) for event in seen) >= stop_after,
+        **{"size": 96, "iterations": "4,5", "schedule_coarsest": 48, "strength": 61, **settings},
     )
 
 
@@ -119,8 +123,7 @@ def test_a_painting_of_the_museum_is_shown(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.slow
 def test_an_unfinished_run_says_where_it_stopped():
-    watch, _ = stop_after(5)
-    paint(watch)
+    paint(stop_after=5)
     text = report()
     assert (
         "stopped after 5 of 9 evaluations" in text and "Stopped after 5 of 9 evaluations." in text
@@ -278,7 +281,7 @@ def test_what_is_not_finite_is_left_out_and_said_once():
 @pytest.mark.slow
 def test_gradients_that_are_not_finite_are_left_out_and_said_once(monkeypatch: pytest.MonkeyPatch):
     paint()
-    count = len(runs.kept_snapshots(RUN)) + 1
+    count = len(runs.snapshot_files(RUN)) + 1
     norms = [
         {"content": math.inf, "style": 1.0},
         *[{"content": 1e308, "style": 1e308}] * (count - 1),
@@ -336,9 +339,9 @@ def test_the_gradient_norm_of_a_term_is_that_of_its_own_gradient():
     chosen = loading.with_settings(
         records.Recipe(), {"size": 64, "iterations": 2, "smooth_weight": 3}
     )
-    asked = request("photo.png", "painting.png", chosen)
-    pixels = np.asarray(images.resize(asked.photo.pixels, asked.plan.size)) * 0.9
-    [norms, again] = gradient_norms.gradient_norms(asked.recipe, [pixels, pixels])
+    inputs = read_inputs("photo.png", "painting.png", chosen)
+    pixels = np.asarray(images.resize(inputs.photo.pixels, inputs.plan.size)) * 0.9
+    [norms, again] = gradient_norms.gradient_norms(inputs.recipe, [pixels, pixels])
     leaf = torch.from_numpy(pixels).double().requires_grad_()
     down, across = (
         (leaf[1:] - leaf[:-1]).square().sum(),

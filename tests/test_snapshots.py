@@ -1,6 +1,4 @@
-"""Snapshots of a run: which are asked for, what is in them, and that a kill and a resume leave the
-same set.
-"""
+"""Snapshots of a run: parsing, contents, and the same set after a kill and a resume."""
 
 from __future__ import annotations
 

@@ -261,7 +261,7 @@ LIGHT = [
     "impasto.recipe.records",
     "impasto.recipe.values",
     "impasto.runs.snapshots",
-    "impasto.sweep.grid",
+    "impasto.sweeps.grid",
 ]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from impasto import images
-from impasto.explain.results import DISTANCES, STYLE_LAYERS, Explanation
+from impasto.explanations.results import DISTANCES, STYLE_LAYERS, Explanation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ from typing import Literal
 from impasto import images
 from impasto.assets import catalogue
 from impasto.errors import BadRequest
-from impasto.explain.feature_visualization import Unit
+from impasto.explanations.feature_visualization import Unit
 from impasto.geometry import Size
 from impasto.images.opening import Source
 from impasto.inputs import read_pair
