@@ -320,7 +320,7 @@ def test_stopping_the_iteration_stops_the_search(problem: Problem):
     assert raw(watch(problem, stopped)[-1][1]) == raw(watch(problem)[-1][1])
 
 
-# ---- a search that diverges ---------------------------------------------------------------------
+# ---- a search that diverges ----------------------------------------------------------------------
 
 
 class Faulty(WrappedNetwork):
@@ -376,10 +376,10 @@ EVALUATIONS = {name: MAX_HIGH_LOSSES if name == "far" else 1 for name in FAULTS}
 LONG = Plan((Stage(Size(20, 25), 8), Stage(Size(37, 45), 12)), 1.0)
 
 
-def check_loss(changed: Problem, state: State, plan: Plan) -> None:
+def check_loss(problem: Problem, state: State) -> None:
     """The state's loss is finite, and is that of its pixels."""
     assert torch.isfinite(state.pixels).all()
-    value, _ = evaluation(Size(*state.pixels.shape[-2:]), changed, Execution())(state.pixels)
+    value, _ = evaluation(Size(*state.pixels.shape[-2:]), problem, Execution())(state.pixels)
     assert value.finite
     assert value.total == state.loss.total
 
@@ -536,7 +536,7 @@ def test_a_last_move_that_diverged_is_replaced_by_the_best_pixels(problem: Probl
 
 
 class DivergingSolver:
-    """A solver of which one move, by number, leads far away but stays finite."""
+    """A solver whose move of one number leads far away but stays finite."""
 
     moves = 0
 
@@ -807,7 +807,7 @@ def test_adams_memory_is_carried_into_the_next_size(problem: Problem):
     assert losses(stream)[:9] == losses(afresh)[:9] and losses(stream)[9] != losses(afresh)[9]
 
 
-# ---- convergence ----------------------------------------------------------------------------
+# ---- convergence ---------------------------------------------------------------------------------
 
 
 def use_quadratic_loss(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,12 +122,12 @@ def test_a_stored_tensor_outlives_the_last_reference_to_its_store(tmp_path: Path
 
 
 class SmallFile(io.FileIO):
-    """A file that takes ``chunk`` bytes at a time, and ``room`` in all: then the disk is full."""
+    """A file that takes ``chunk`` bytes at a time, and ``capacity`` in all: then the disk is full."""
 
-    room, chunk = 2**40, 2**40
+    capacity, chunk = 2**40, 2**40
 
     def write(self, data: Any) -> int:
-        part = memoryview(data)[: min(self.chunk, max(0, self.room - self.tell()))]
+        part = memoryview(data)[: min(self.chunk, max(0, self.capacity - self.tell()))]
         if not part:
             raise OSError(errno.ENOSPC, "No space left on device")
         return super().write(part)
@@ -222,7 +222,7 @@ def test_a_copy_of_a_stored_tensor_shares_its_slot(
 
 
 def test_tensors_stay_in_memory_when_the_disk_is_full(file: SmallFile, tmp_path: Path):
-    file.room = 1000
+    file.capacity = 1000
     store = DiskStore(tmp_path)
     originals = [torch.rand(60) + index for index in range(6)]  # 240 bytes each
     stored = [store.store(tensor) for tensor in originals]
@@ -247,9 +247,9 @@ def test_a_disk_with_free_space_again_is_used_again(file: SmallFile, tmp_path: P
     store = DiskStore(tmp_path)
     stored = [store.store(torch.rand(60)) for _ in range(2)]
     del stored[0]
-    file.room = 0
+    file.capacity = 0
     assert isinstance(store.store(torch.rand(60)), InMemoryTensor)
-    file.room = 2**40
+    file.capacity = 2**40
     tensor = torch.rand(60)
     stored.append(store.store(tensor))
     assert not isinstance(stored[-1], InMemoryTensor) and torch.equal(stored[-1].load(), tensor)

@@ -262,7 +262,7 @@ def test_without_known_curvature_a_move_is_as_long_as_the_gradient_in_the_pixel_
     pixel_range: float,
 ):
     solver = make_solver(SolverSettings(preconditioner="none", pixel_range=pixel_range), start())
-    # Negative curvature, of which no pair is stored.
+    # No pair is stored for negative curvature.
     run_moves(solver, lambda pixels: (-float(pixels.square().sum()), -2 * pixels))
     before = solver.pixels.clone()
     solver.move(-2 * before)

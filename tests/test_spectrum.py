@@ -116,7 +116,7 @@ def test_factors_are_per_axis_and_band():
     )
     before = dct.energies(coefficients)
     scaled = dct.scale(coefficients, factors)
-    assert scaled is coefficients  # in position
+    assert scaled is coefficients  # in place
     assert torch.allclose(dct.energies(scaled), before * factors.square())
 
 

@@ -1,4 +1,4 @@
-"""The speed of a machine is allowances within an allowance and cached for a while."""
+"""The speed of a machine is measured within an allowance and cached for a while."""
 
 from __future__ import annotations
 

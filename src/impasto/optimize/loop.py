@@ -178,19 +178,19 @@ def _steps(
     state = replace(state, stage=index)
     search: _Search | None = None
     while state.step < stage.steps:
-        at = f"step {state.step + 1} of {stage.steps} at {stage.size}"
+        place = f"step {state.step + 1} of {stage.steps} at {stage.size}"
         search = search or _attempt(_begin, state, evaluation, patience > 0)
         outcome = _step(state, search, evaluation) if search else None
         if outcome is None or outcome.moved is None:
             state, search, change = _with_less_memory(state, search, outcome, evaluation)
             if not change:
-                yield evaluation.out_of_memory(at), state.at_best()
+                yield evaluation.out_of_memory(place), state.at_best()
                 return
-            yield Warned(f"Memory ran out in {at}: continuing {change}."), state
+            yield Warned(f"Memory ran out in {place}: continuing {change}."), state
             continue
         state, restart = outcome.state, ""
         if not outcome.moved:
-            restart = f"The loss {_divergence(outcome.loss, state.lowest)} in {at}"
+            restart = f"The loss {_divergence(outcome.loss, state.lowest)} in {place}"
             if state.best is None or state.restarts == MAX_RESTARTS:
                 yield Failed(f"{restart}."), state.at_best()
                 return

@@ -242,7 +242,7 @@ def _backward_bytes(network: Network, tiled: bool) -> float:
     total = 0.0
     for layer, following in zip(network.layers, (*network.layers[1:], None), strict=True):
         pooled = following is not None and following.kind == "pool" and network.pooling == "max"
-        # Also a map before its ReLU, or a map of which only the maxima would be needed otherwise.
+        # Also a map before its ReLU, and a map that would otherwise be reduced to its maxima.
         measured = layer.name in network.wanted
         kept_relu = layer.kind == "relu" and (measured or not pooled)
         if layer.kind == "pool" or kept_relu or (layer.kind == "conv" and measured):
