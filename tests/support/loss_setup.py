@@ -13,10 +13,8 @@ from torch import Tensor
 
 from impasto.geometry import Grid, Region, Size
 from impasto.networks.features import Network
-from impasto.objectives.base import Objective, TileContext
-from impasto.optimize import loss
-from impasto.optimize.execution import Execution
-from impasto.optimize.loss import Evaluate, Problem
+from impasto.objectives.base import TileContext
+from impasto.optimize.loss import Problem
 from impasto.planning.schedule import Plan, Stage
 from impasto.recipe.loading import with_settings
 from impasto.recipe.records import Input, Recipe
@@ -51,55 +49,24 @@ def smooth_pixels(height: int, width: int, seed: int) -> NDArray[np.float32]:
     return pixels
 
 
-@dataclass(frozen=True)
-class Setup:
-    """A problem without its plan, and how it is executed."""
-
-    recipe: Recipe
-    network: Network
-    photo: Pixels
-    paintings: tuple[Pixels, ...]
-    start: Pixels | None = None
-    execution: Execution = field(default_factory=Execution)
-
-    def problem(self, plan: Plan = PLAN) -> Problem:
-        """The problem of painting by this plan."""
-        return Problem(self.recipe, plan, self.network, self.photo, self.paintings, self.start)
-
-    def executed(self, **changes: Any) -> Setup:
-        """The same setup with another execution, such as ``tile=16``."""
-        return replace(self, execution=replace(self.execution, **changes))
-
-    def evaluation(self, size: Size, plan: Plan = PLAN) -> Evaluate:
-        return loss.evaluation(size, self.problem(plan), self.execution)
-
-    def objectives(self, size: Size, plan: Plan = PLAN) -> list[Objective]:
-        return loss.make_objectives(size, self.problem(plan), self.execution)
-
-    def first_pixels(self, plan: Plan = PLAN) -> Tensor:
-        return loss.first_pixels(self.problem(plan), self.execution)
-
-    def grid(self, size: Size) -> Grid:
-        return self.execution.grid(self.network, size)
-
-
-def make_setup(network_of: Callable[..., Network]) -> Setup:
-    """A pocket network, a photo and two paintings."""
+def make_problem(network_of: Callable[..., Network]) -> Problem:
+    """Two small stages with a pocket network, a photo and two paintings."""
     base = Recipe(
         photo=Input(path="photo"), paintings=(Input(path="one"), Input(path="two", weight=2))
     )
     network = network_of(*LAYERS, padding="reflect")
-    return Setup(
+    return Problem(
         with_settings(base, SETTINGS),
+        PLAN,
         network,
         smooth_pixels(41, 50, 0),
         (smooth_pixels(48, 40, 1), smooth_pixels(36, 60, 2)),
     )
 
 
-def with_recipe(setup: Setup, **settings: object) -> Setup:
-    """The same setup with some settings of the recipe changed."""
-    return replace(setup, recipe=with_settings(setup.recipe, settings))
+def with_recipe(problem: Problem, **settings: object) -> Problem:
+    """The same problem with some settings of the recipe changed."""
+    return replace(problem, recipe=with_settings(problem.recipe, settings))
 
 
 class WrappedNetwork:

@@ -144,8 +144,8 @@ def _moments(
     scaled = painting_size(original, size, style.scale, style.sizing, style.enlarge)
     pixels = _resized(painting, scaled, problem, execution)
     # The planned memory is that of the picture, so a much larger painting is measured in tiles.
-    tile = size.long_side if scaled.pixels > 4 * size.pixels else 0
-    grid = network.grid(scaled, execution.tile or tile)
+    much_larger = Style.additive and scaled.pixels > 4 * size.pixels
+    grid = network.grid(scaled, execution.tile or (size.long_side if much_larger else 0))
     stats = total_stats(
         pixels,
         network.within(scaled),
