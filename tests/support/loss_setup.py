@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,6 @@ from impasto.recipe.loading import with_settings
 from impasto.recipe.records import Input, Recipe
 from impasto.storage.tensors import InMemoryTensor, StoredTensor
 
-Pixels = NDArray[np.float32]
 LAYERS = ("input", "relu1_1", "relu2_1", "relu2_2", "relu3_1")
 SETTINGS = {
     "solver": "lbfgs",
