@@ -465,6 +465,7 @@ def test_the_page_and_the_plane_show_every_point(tmp_path: Path):
     assert images.read(tmp_path / "plane.png", max_megapixels=2).size.short_side > 500
 
 
+@pytest.mark.slow
 def test_quality_paints_every_pair_recipe_and_strength_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

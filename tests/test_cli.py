@@ -281,6 +281,7 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", ["photo missing", "photo is a bomb", "option unknown", "recipe file broken"]
 )
@@ -309,6 +310,7 @@ def test_a_fetch_that_fails_is_a_failure(capsys: Captured, monkeypatch: pytest.M
     assert not Path("out.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [(), ("--no-run",), ("--time", "2m"), ("--size", "64", "--run", "mine")]
 )
@@ -647,6 +649,7 @@ def stages() -> list[tuple[str, int]]:
     return [(f"{width}x{height}", steps) for (height, width), steps in first["stages"]]
 
 
+@pytest.mark.slow
 def test_a_time_chooses_the_size_and_the_evaluations(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ):
@@ -673,6 +676,7 @@ def test_a_time_chooses_the_size_and_the_evaluations(
     assert found["1h"][1] == 90  # three times what the recipe has
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixed", ["size", "iterations"])
 def test_what_is_named_beside_a_time_stays(
     fixed: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
@@ -708,6 +712,7 @@ def test_a_run_in_a_given_time_that_was_stopped_goes_on_with_the_same_command(
     assert Path("out.png").read_bytes() == resumed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -736,6 +741,7 @@ def test_another_wish_under_the_same_name_is_a_fresh_start(
 # ---- looking around ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*options_.recipe_options()])
 def test_every_option_takes_its_own_default(name: str, monkeypatch: pytest.MonkeyPatch):
     """The default that the help shows can be typed, and gives the recipe without the option."""
@@ -855,6 +861,7 @@ def test_fetch_fetches_everything(
     assert "2 files are in somewhere" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_demo_paints(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     stub_museum(monkeypatch)
     load = loading.load

@@ -196,6 +196,7 @@ def test_a_bad_request_ends_with_2_and_leaves_nothing(
 # ---- what is found -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_photo_and_painting_give_a_poster_a_page_and_figures(
     pocket: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -244,6 +245,7 @@ def test_photo_and_painting_give_a_poster_a_page_and_figures(
         assert base64.b64encode(Path(f"out/{name}.png").read_bytes()).decode() in page
 
 
+@pytest.mark.slow
 def test_a_photo_alone_leaves_style_out_and_says_so(
     pocket: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -57,11 +57,11 @@ def memory(
     way: ExecutionPlan = planning.WHOLE,
     **settings: Any,
 ) -> int:
-    return planning.memory(*planned(size, **settings), net or network(), way)
+    return planning.peak_bytes(*planned(size, **settings), net or network(), way)
 
 
 def disk(size: int, way: ExecutionPlan, **settings: Any) -> int:
-    return planning.disk(*planned(size, **settings), network(), way)
+    return planning.disk_bytes(*planned(size, **settings), network(), way)
 
 
 def test_memory_grows_with_the_pixels():
@@ -118,12 +118,14 @@ def test_what_a_search_keeps_is_counted():
 
 
 def test_memory_that_is_not_kept_for_the_next_step_is_less():
-    assert memory(way=ExecutionPlan(reuse=False)) < memory(way=ExecutionPlan(reuse=True))
+    assert memory(way=ExecutionPlan(reuse_memory=False)) < memory(
+        way=ExecutionPlan(reuse_memory=True)
+    )
 
 
 def on_disk(tile: int = 0, reuse: bool = True) -> ExecutionPlan:
     """Everything that can wait there does."""
-    return ExecutionPlan(tile, reuse=reuse, targets_on_disk=True, history_on_disk=True)
+    return ExecutionPlan(tile, reuse_memory=reuse, targets_on_disk=True, history_on_disk=True)
 
 
 def test_what_is_on_disk_is_not_in_memory():
@@ -147,7 +149,7 @@ def test_tiles_of_any_side_need_less_than_the_whole():
 
 
 def hold(plan: Plan, recipe: Recipe, room: MemoryBudget, first: int | None = None) -> ExecutionPlan:
-    return planning.holding(plan, recipe, network(), room, first)
+    return planning.choose_execution(plan, recipe, network(), room, first)
 
 
 def test_the_whole_is_held_in_memory_where_it_fits():
@@ -170,28 +172,33 @@ def test_tiles_are_taken_where_the_whole_does_not_fit():
     assert chosen.tile and chosen.reuse and memory(4000, way=chosen) <= 0.85 * 0.5 * whole
     # Nothing fits: the least there is, and a warning before it starts.
     assert memory(4000, way=hold(plan, recipe, MemoryBudget(0))) == memory(
-        4000, way=ExecutionPlan(256, reuse=False)
+        4000, way=ExecutionPlan(256, reuse_memory=False)
     )
 
 
 def test_as_many_tiles_maps_are_kept_as_there_is_room_for():
     plan, recipe = planned(4000, tile=1024)
     every = len(tiles_of(4000, 1024))
-    assert hold(plan, recipe, MemoryBudget(PLENTY)) == ExecutionPlan(1024, kept=every)
+    assert hold(plan, recipe, MemoryBudget(PLENTY)) == ExecutionPlan(1024, tiles_in_memory=every)
     kept = []
     for quarters in range(8, 160):
         room = MemoryBudget(quarters * 2**28)
         way = hold(plan, recipe, room)
-        kept.append(way.kept)
+        kept.append(way.tiles_in_memory)
         fits = memory(4000, way=way, tile=1024) <= room.usable
-        assert fits or (way.kept, way.reuse) == (1, False)
-        if fits and way.kept < every:
-            assert memory(4000, way=replace(way, kept=way.kept + 1), tile=1024) > room.usable
+        assert fits or (way.tiles_in_memory, way.reuse_memory) == (1, False)
+        if fits and way.tiles_in_memory < every:
+            assert (
+                memory(4000, way=replace(way, kept=way.tiles_in_memory + 1), tile=1024)
+                > room.usable
+            )
     assert min(kept) == 1 and max(kept) == every and len(set(kept)) > 2
 
 
 def test_a_tile_whose_maps_wait_takes_what_the_way_back_needs_of_it():
-    one, two, three = (memory(4000, way=ExecutionPlan(1024, kept=kept)) for kept in (1, 2, 3))
+    one, two, three = (
+        memory(4000, way=ExecutionPlan(1024, tiles_in_memory=kept)) for kept in (1, 2, 3)
+    )
     assert two - one == pytest.approx(three - two, rel=1e-6)
     # And with it what it was compared with, where that is on disk otherwise.
     on_disk = ExecutionPlan(1024, targets_on_disk=True)
@@ -205,14 +212,14 @@ def test_a_tile_whose_maps_wait_takes_what_the_way_back_needs_of_it():
 def test_a_tile_that_is_asked_for_is_taken():
     plan, recipe = planned(4000, tile=700)
     assert hold(plan, recipe, MemoryBudget(PLENTY)) == ExecutionPlan(
-        700, kept=len(tiles_of(4000, 700))
+        700, tiles_in_memory=len(tiles_of(4000, 700))
     )
     assert hold(plan, recipe, MemoryBudget(0)).tile == 700
 
 
 def test_a_picture_is_cut_rather_than_asking_for_all_its_memory_anew():
     plan, recipe = planned(4000)
-    room = MemoryBudget(int(memory(4000, way=ExecutionPlan(reuse=False)) / 0.84))
+    room = MemoryBudget(int(memory(4000, way=ExecutionPlan(reuse_memory=False)) / 0.84))
     found = hold(plan, recipe, room)
     assert found.tile and found.reuse and found.kept > 1
 
@@ -220,7 +227,7 @@ def test_a_picture_is_cut_rather_than_asking_for_all_its_memory_anew():
 def test_under_a_limit_no_freed_memory_is_kept_between_tiles():
     limit = memory(4000) // 2
     plan, recipe = planned(4000, memory=limit)
-    assert {(bool(way.tile), way.reuse) for way in planning._ways(recipe, None)} == {
+    assert {(bool(way.tile), way.reuse_memory) for way in planning._ways(recipe, None)} == {
         (False, True),
         (False, False),
         (True, False),
@@ -231,7 +238,7 @@ def test_under_a_limit_no_freed_memory_is_kept_between_tiles():
 
 def test_the_disk_is_taken_where_memory_is_too_small_even_for_tiles():
     plan, recipe = planned(4000)
-    tiles = memory(4000, way=ExecutionPlan(256, reuse=False))
+    tiles = memory(4000, way=ExecutionPlan(256, reuse_memory=False))
     found = hold(plan, recipe, MemoryBudget(int(tiles / 0.84)))
     assert (
         found.tile
@@ -244,7 +251,7 @@ def test_the_disk_is_taken_where_memory_is_too_small_even_for_tiles():
 
 def test_the_disk_is_taken_before_tiles_so_small_that_they_cost_more_than_it():
     plan, recipe = planned(4000)
-    small = MemoryBudget(int(memory(4000, way=ExecutionPlan(256, reuse=False)) / 0.84))
+    small = MemoryBudget(int(memory(4000, way=ExecutionPlan(256, reuse_memory=False)) / 0.84))
     found = hold(plan, recipe, MemoryBudget(small.free, disk=PLENTY))
     assert found.history_on_disk and found.tile > hold(plan, recipe, small).tile
 
@@ -273,7 +280,9 @@ def test_a_tile_of_an_earlier_part_of_the_run_is_preferred():
     plan, recipe = planned(4000)
     for first in (0, 300, 1024):
         assert hold(plan, recipe, MemoryBudget(PLENTY, disk=PLENTY), first).tile == first
-    small = MemoryBudget(int(memory(4000, way=ExecutionPlan(256, reuse=False)) / 0.84), disk=PLENTY)
+    small = MemoryBudget(
+        int(memory(4000, way=ExecutionPlan(256, reuse_memory=False)) / 0.84), disk=PLENTY
+    )
     assert hold(plan, recipe, small, 300).tile == 300  # on disk rather than in other tiles
     assert hold(plan, recipe, small, 4096).tile < 4096  # but not where it does not fit at all
 
@@ -308,21 +317,23 @@ def test_a_plan_is_held_in_the_quickest_way_that_fits(
     room = MemoryBudget(free, limit or 0, space, inputs)
 
     def needed(way: ExecutionPlan) -> int:
-        return planning.memory(plan, recipe, net, way) + inputs
+        return planning.peak_bytes(plan, recipe, net, way) + inputs
 
     allowed = [
         way
         for way in planning._ways(recipe, first)
-        if planning.disk(plan, recipe, net, way) <= space
+        if planning.disk_bytes(plan, recipe, net, way) <= space
     ]
     try:
-        found = planning.holding(plan, recipe, net, room, first)
+        found = planning.choose_execution(plan, recipe, net, room, first)
     except DoesNotFit as error:
         assert limit and min(needed(way) for way in allowed) > 0.9 * limit
         enough = loading.with_settings(
             recipe, {"memory": error.hint.partition("--memory ")[2].rstrip(".")}
         ).compute.memory
-        planning.holding(plan, recipe, net, MemoryBudget(PLENTY, enough, space, inputs), first)
+        planning.choose_execution(
+            plan, recipe, net, MemoryBudget(PLENTY, enough, space, inputs), first
+        )
         return
     assert replace(found, kept=1) in allowed
     if limit:
@@ -331,13 +342,15 @@ def test_a_plan_is_held_in_the_quickest_way_that_fits(
     if fitting:
         assert needed(found) <= room.usable
         if first is None or all(way.tile != first for way in fitting):
-            safe = [way for way in fitting if planning.disk(plan, recipe, net, way) <= 0.9 * space]
+            safe = [
+                way for way in fitting if planning.disk_bytes(plan, recipe, net, way) <= 0.9 * space
+            ]
             full = (planning._fullest(way, plan, recipe, net, room) for way in safe)
             longer = [planning._overhead(way, net, plan.size) for way in (found, *full)]
             assert longer[0] == min(longer)
         else:
             assert found.tile == first or all(
-                planning.disk(plan, recipe, net, way) > 0.9 * space
+                planning.disk_bytes(plan, recipe, net, way) > 0.9 * space
                 for way in fitting
                 if way.tile == first
             )
@@ -348,15 +361,15 @@ def test_a_plan_is_held_in_the_quickest_way_that_fits(
 
 def test_tiles_take_as_much_longer_as_there_is_more_to_compute():
     net = network()
-    assert planning.tiled(net.grid(Size(1000, 1000), 0)) == 1
+    assert planning.tiling_factor(net.grid(Size(1000, 1000), 0)) == 1
     grid = net.grid(Size(320, 160), 160)
     assert len(grid) == 2
     area = sum(tile.outer.size.pixels for tile in grid) / Size(320, 160).pixels
     # Forward, back, and forward again, but for the last tile's maps, which serve twice: 5 passes in
     # place of 4.
-    assert area > 1 and planning.tiled(grid) == pytest.approx(area * 5 / 4)
+    assert area > 1 and planning.tiling_factor(grid) == pytest.approx(area * 5 / 4)
     for kept in (2, 3):  # and where every tile's do, there is no third pass
-        assert planning.tiled(grid, kept) == pytest.approx(area)
+        assert planning.tiling_factor(grid, kept) == pytest.approx(area)
 
 
 @pytest.mark.parametrize(
@@ -364,8 +377,8 @@ def test_tiles_take_as_much_longer_as_there_is_more_to_compute():
     [
         ExecutionPlan(),
         ExecutionPlan(320),
-        ExecutionPlan(320, kept=3),
-        ExecutionPlan(320, reuse=False),
+        ExecutionPlan(320, tiles_in_memory=3),
+        ExecutionPlan(320, reuse_memory=False),
     ],
     ids=str,
 )
@@ -399,8 +412,8 @@ def test_time_is_the_line_through_two_timings(
     plan, net = schedule.plan(recipe, Size(400, 400)), network()
 
     def factor(at: Size) -> float:
-        return planning.tiled(net.grid(at, way.tile), way.kept) * (
-            1 if way.reuse else planning.FRESH_MEMORY_FACTOR
+        return planning.tiling_factor(net.grid(at, way.tile), way.tiles_in_memory) * (
+            1 if way.reuse_memory else planning.FRESH_MEMORY_FACTOR
         )
 
     expected = sum(
@@ -409,7 +422,7 @@ def test_time_is_the_line_through_two_timings(
     )
     expected += factor(plan.size) * step(plan.size.pixels)  # the last look
     # At one small size there are no two timings; then all of it is taken to grow with the pixels.
-    found = speed.speed(plan.size, prepare, CPU)
+    found = speed.measure_speed(plan.size, prepare, CPU)
     assert found.seconds(plan, net, way) == pytest.approx(expected, rel=1e-6)
 
 
@@ -420,8 +433,8 @@ def test_a_thin_picture_is_timed_no_smaller_than_the_network_can_see():
         seen.append(at)
         return lambda: None
 
-    speed.speed(Size(64, 2048), prepare, CPU)
-    speed.speed(Size(40, 200), prepare, CPU)
+    speed.measure_speed(Size(64, 2048), prepare, CPU)
+    speed.measure_speed(Size(40, 200), prepare, CPU)
     assert seen == [Size(32, 1024), Size(32, 160), Size(40, 200)]
 
 
@@ -455,7 +468,7 @@ def evaluations(recipe: Recipe) -> int:
 @pytest.mark.parametrize("seconds", [3, 10, 60, 600, 3600, 1e6])
 def test_the_time_is_used_and_kept(seconds: float):
     photo = Size(3000, 4000)
-    found = time_budget.within(seconds, Recipe(), photo, costs(photo))
+    found = time_budget.best_recipe(seconds, Recipe(), photo, costs(photo))
     spent = costs(photo)(found)
     assert spent <= seconds
     # Three times as many is the most.
@@ -466,7 +479,7 @@ def test_the_time_is_used_and_kept(seconds: float):
 def test_more_time_is_a_larger_picture_up_to_the_photos_own_size():
     photo = Size(1500, 2000)
     sizes = [
-        time_budget.within(seconds, Recipe(), photo, costs(photo)).size
+        time_budget.best_recipe(seconds, Recipe(), photo, costs(photo)).size
         for seconds in (0.5, 1, 2, 4, 1e5)
     ]
     assert sizes == sorted(set(sizes)) and sizes[0] < 512 and sizes[-1] == 2000
@@ -476,7 +489,7 @@ def test_more_time_is_a_larger_picture_up_to_the_photos_own_size():
     "photo", [Size(3000, 4000), Size(300, 400), Size(90, 100), Size(3, 4), Size(16, 4000)]
 )
 def test_with_all_the_time_there_is_the_photos_own_size_is_painted_where_it_can_be(photo: Size):
-    found = time_budget.within(1e9, Recipe(), photo, costs(photo))
+    found = time_budget.best_recipe(1e9, Recipe(), photo, costs(photo))
     final = schedule.plan(found, photo).size
     assert final == photo if photo.short_side >= LEAST_SIDE else final.short_side == LEAST_SIDE
 
@@ -486,7 +499,7 @@ def test_with_all_the_time_there_is_the_photos_own_size_is_painted_where_it_can_
 def test_what_is_fixed_stays(fixed: set[str], seconds: float):
     photo = Size(3000, 4000)
     recipe = loading.with_settings(Recipe(), {"size": 700, "iterations": "9,8"})
-    found = time_budget.within(seconds, recipe, photo, costs(photo), fixed)
+    found = time_budget.best_recipe(seconds, recipe, photo, costs(photo), fixed)
     if "size" in fixed:
         assert found.size == 700
     if "iterations" in fixed:
@@ -498,13 +511,13 @@ def test_what_is_fixed_stays(fixed: set[str], seconds: float):
 @pytest.mark.parametrize("seconds", [-5.0, 0.0, 1e-9])
 def test_with_no_time_at_all_the_least_is_painted(seconds: float):
     photo = Size(3000, 4000)
-    found = time_budget.within(seconds, Recipe(), photo, costs(photo))
+    found = time_budget.best_recipe(seconds, Recipe(), photo, costs(photo))
     assert found.size == 128 and found.schedule.iterations == (6, 5, 4)
 
 
 def test_no_larger_size_is_chosen_than_a_recipe_can_name():
     photo = Size(100, 70_000)
-    found = time_budget.within(1e9, Recipe(), photo, costs(photo))
+    found = time_budget.best_recipe(1e9, Recipe(), photo, costs(photo))
     assert found.size == schedule.LARGEST_SIDE == loading.with_settings(found, {}).size
     with pytest.raises(BadRecipe):
         loading.with_settings(found, {"size": schedule.LARGEST_SIDE + 1})
@@ -513,7 +526,7 @@ def test_no_larger_size_is_chosen_than_a_recipe_can_name():
 def test_nothing_else_of_the_recipe_is_changed():
     recipe = loading.with_settings(Recipe(), {"strength": 70, "seed": 5})
     photo = Size(600, 800)
-    found = time_budget.within(30, recipe, photo, costs(photo))
+    found = time_budget.best_recipe(30, recipe, photo, costs(photo))
     back = {"size": recipe.size, "schedule": recipe.schedule}
     assert found.model_copy(update=back) == recipe
     assert (
@@ -538,10 +551,10 @@ def test_more_time_never_makes_less(
     photo = Size(side, max(40, round(side * shape)))
     assume(photo.short_side >= LEAST_SIDE)
     cost = costs(photo, constant, pixel, setup=10 * constant)
-    least = time_budget.within(0, Recipe(), photo, cost)
+    least = time_budget.best_recipe(0, Recipe(), photo, cost)
     seconds = cost(least) * 10**power
     little, much = (
-        time_budget.within(time, Recipe(), photo, cost) for time in (seconds, more * seconds)
+        time_budget.best_recipe(time, Recipe(), photo, cost) for time in (seconds, more * seconds)
     )
     for time, found in ((seconds, little), (more * seconds, much)):
         assert cost(found) <= time or (found == least and time < cost(least))

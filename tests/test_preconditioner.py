@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from impasto.geometry import Size
-from impasto.optimize.dct import Spectrum
-from impasto.optimize.lbfgs import FIRST_FALL, FIRST_MOVE, LONGEST_MOVE
-from impasto.optimize.preconditioner import PLACE_RANGE, WAVE_RANGE, Preconditioner
-from impasto.optimize.solver_factory import make
+from impasto.optimize.dct import DCT
+from impasto.optimize.lbfgs import FIRST_DECREASE, FIRST_MOVE, LONGEST_MOVE
+from impasto.optimize.preconditioner import FREQUENCY_RANGE, POSITION_RANGE, Preconditioner
+from impasto.optimize.solver_factory import make_solver
 from impasto.recipe.records import Solver as Choice
 
 SIZE = Size(48, 64)
@@ -34,13 +34,13 @@ def dot(one: Tensor, other: Tensor) -> float:
 
 def by_wave(picture: Tensor, factors: Tensor) -> Tensor:
     """A curvature that is a number for each axis and shell of waves."""
-    spectrum = Spectrum(Size(*picture.shape[-2:]), picture.dtype)
-    return spectrum.picture(spectrum.scale(spectrum.waves(picture.clone()), factors))
+    spectrum = DCT(Size(*picture.shape[-2:]), picture.dtype)
+    return spectrum.picture(spectrum.scale(spectrum.coefficients(picture.clone()), factors))
 
 
 def steep(size: Size = SIZE, decades: float = 3.0) -> Tensor:
     """Curvatures that rise with every octave, from 1, and differ between the axes."""
-    shells = len(Spectrum(size).shells)
+    shells = len(DCT(size).bands)
     rise = torch.logspace(0, decades, shells, dtype=torch.float64)
     return rise * torch.tensor([[1.0], [2.0], [0.5]], dtype=torch.float64)
 
@@ -103,14 +103,14 @@ def test_it_finds_where_a_picture_is_flat():
             )
     far = learned(torch.ones(1, 3, *SIZE, dtype=torch.float64)).abs().mean((0, 1, 2))
     left, right = far[: SIZE.width // 2 - 8].mean(), far[SIZE.width // 2 + 8 :].mean()
-    assert 10 < left / right < PLACE_RANGE**2
+    assert 10 < left / right < POSITION_RANGE**2
     assert left > 2 * few
 
 
 def test_gains_stay_in_reach_of_the_typical_one():
     """A wave that hardly changes a gradient is not gone along without end."""
     gains = taught_by_wave(steep(decades=12)).memory()["gains"].load()
-    assert float(gains.max() / gains.min()) <= WAVE_RANGE**2 * 1.001
+    assert float(gains.max() / gains.min()) <= FREQUENCY_RANGE**2 * 1.001
 
 
 def test_what_is_not_there_is_not_learned_from():
@@ -124,8 +124,11 @@ def test_what_is_not_there_is_not_learned_from():
 
 def test_no_move_is_longer_than_some_levels():
     """Nor is the first longer than a slope can be believed."""
-    for loss, longest in ((1e9, FIRST_MOVE), (1.0, FIRST_FALL / float((1000 * noise(1)).norm()))):
-        solver = make(Choice(name="lbfgs"), torch.zeros(1, 3, *SIZE, dtype=torch.float64))
+    for loss, longest in (
+        (1e9, FIRST_MOVE),
+        (1.0, FIRST_DECREASE / float((1000 * noise(1)).norm())),
+    ):
+        solver = make_solver(Choice(name="lbfgs"), torch.zeros(1, 3, *SIZE, dtype=torch.float64))
         before = torch.zeros_like(solver.pixels)
         for move in range(12):
             solver.move(1000 * (noise(1) + 1e-4 * solver.pixels), loss)
@@ -148,7 +151,7 @@ def test_a_search_over_waves_of_unlike_curvature_is_several_times_shorter(dtype:
         choice = Choice(
             name="lbfgs", history=10, preconditioner="learned" if preconditioned else "none"
         )
-        solver = make(choice, torch.zeros(1, 3, *SIZE, dtype=dtype))
+        solver = make_solver(choice, torch.zeros(1, 3, *SIZE, dtype=dtype))
         first = None
         for move in range(400):
             apart = solver.pixels - bottom

@@ -24,7 +24,7 @@ from impasto.networks.features import Network
 from impasto.objectives.content import Content
 from impasto.objectives.moments import Style, measure, summarise
 from impasto.objectives.smooth import Smooth
-from impasto.optimize.tiling import Value, measured, value_and_gradient
+from impasto.optimize.tiling import Value, total_stats, value_and_gradient
 from impasto.recipe import loading
 from tests.support.loss_setup import targets_by_tile
 
@@ -147,7 +147,7 @@ def test_tiles_equal_the_whole_on_the_real_network(
     )
     layers = {name: strides[name] for name in LAYERS}
     target = summarise(
-        measured(painting, network, lambda m, w: measure(m, layers, w), Grid(Size(160, 200)))
+        total_stats(painting, network, lambda m, w: measure(m, layers, w), Grid(Size(160, 200)))
     )
     with torch.no_grad():
         maps = network(picture.flip(-1))

@@ -16,9 +16,9 @@ from impasto.geometry import Size
 from impasto.optimize import first_order, lbfgs, upscale
 from impasto.optimize.lbfgs import LONGEST_MOVE
 from impasto.optimize.line_search import MAX_EVALUATIONS
-from impasto.optimize.solver import Solver, take_in
-from impasto.optimize.solver_factory import make
-from impasto.optimize.upscale import grow
+from impasto.optimize.solver import Solver, add_to_average
+from impasto.optimize.solver_factory import make_solver
+from impasto.optimize.upscale import upscale_pixels
 from impasto.recipe.records import Solver as Choice
 from impasto.storage.files import replace_file
 from impasto.storage.tensors import (
@@ -26,8 +26,8 @@ from impasto.storage.tensors import (
     InMemoryTensor,
     MemoryStore,
     StoredTensor,
-    waiting,
-    written,
+    open_safetensors,
+    safetensors_parts,
 )
 
 Land = Callable[[Tensor], tuple[float, Tensor]]  # pixels -> height and gradient
@@ -95,8 +95,8 @@ def walk(solver: Solver, land: Land, steps: int = 1) -> list[float]:
 
 def through_a_file(memory: Mapping[str, StoredTensor], folder: Path) -> dict[str, StoredTensor]:
     """As a run's state goes."""
-    replace_file(folder / "memory", written(memory, {}))
-    return waiting(folder / "memory")[0]
+    replace_file(folder / "memory", safetensors_parts(memory, {}))
+    return open_safetensors(folder / "memory")[0]
 
 
 def raw(tensor: Tensor) -> bytes:
@@ -110,19 +110,20 @@ def pairs(solver: Solver) -> int:
 # ---- resuming ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", CHOICES)
 @pytest.mark.parametrize("land", [bent, slope])
 def test_interrupted_and_resumed_is_undisturbed_byte_for_byte(
     name: str, dtype: torch.dtype, land: Land, tmp_path: Path
 ):
-    undisturbed = make(CHOICES[name], start(dtype))
+    undisturbed = make_solver(CHOICES[name], start(dtype))
     heights = walk(undisturbed, land, STEPS)
     for stop in range(STEPS):
-        first = make(CHOICES[name], start(dtype))
+        first = make_solver(CHOICES[name], start(dtype))
         walk(first, land, stop)
         held = through_a_file(first.memory(), tmp_path)
-        second = make(CHOICES[name], first.iterate.clone(), held)
+        second = make_solver(CHOICES[name], first.iterate.clone(), held)
         assert walk(second, land, STEPS - stop) == heights[stop:]
         assert raw(second.pixels) == raw(undisturbed.pixels), f"after {stop} steps"
         ends = undisturbed.memory(), second.memory()
@@ -133,34 +134,37 @@ def test_interrupted_and_resumed_is_undisturbed_byte_for_byte(
 @pytest.mark.parametrize("name", CHOICES)
 def test_memory_matters(name: str):
     """Otherwise the test above could not fail."""
-    undisturbed, forgetful = make(CHOICES[name], start()), make(CHOICES[name], start())
+    undisturbed, forgetful = (
+        make_solver(CHOICES[name], start()),
+        make_solver(CHOICES[name], start()),
+    )
     for step in range(STEPS):
         walk(undisturbed, bent)
         walk(forgetful, bent)
         if step == 4:
-            forgetful = make(CHOICES[name], forgetful.iterate.clone())
+            forgetful = make_solver(CHOICES[name], forgetful.iterate.clone())
     assert raw(undisturbed.pixels) != raw(forgetful.pixels)
 
 
 @pytest.mark.parametrize("name", CHOICES)
 def test_a_memory_that_was_gone_on_from_is_left_alone(name: str):
-    first = make(CHOICES[name], start())
+    first = make_solver(CHOICES[name], start())
     walk(first, bent, 5)
     memory = {key: InMemoryTensor(kept.load().clone()) for key, kept in first.memory().items()}
     before = {key: raw(kept.load()) for key, kept in memory.items()}
-    walk(make(CHOICES[name], first.iterate.clone(), memory), bent, 5)
+    walk(make_solver(CHOICES[name], first.iterate.clone(), memory), bent, 5)
     assert {key: raw(kept.load()) for key, kept in memory.items()} == before
 
 
 @pytest.mark.parametrize("name", CHOICES)
 def test_a_solver_that_has_not_begun_has_no_memory_worth_keeping(name: str):
-    fresh = make(CHOICES[name], start())
-    again = make(CHOICES[name], start(), fresh.memory())
+    fresh = make_solver(CHOICES[name], start())
+    again = make_solver(CHOICES[name], start(), fresh.memory())
     assert walk(fresh, bent, 3) == walk(again, bent, 3)
 
 
 def test_history_is_as_long_as_asked():
-    solver = make(Choice(name="lbfgs", history=3), start())
+    solver = make_solver(Choice(name="lbfgs", history=3), start())
     walk(solver, bent, 8)
     memory = solver.memory()
     assert {key for key in memory if "." in key} == {
@@ -174,9 +178,9 @@ def test_history_is_as_long_as_asked():
 def test_a_memory_on_disk_gives_the_same_bytes(name: str, dtype: torch.dtype, tmp_path: Path):
     ends = []
     for scratch in (MemoryStore(), DiskStore(tmp_path)):
-        first = make(CHOICES[name], start(dtype), scratch=scratch)
+        first = make_solver(CHOICES[name], start(dtype), scratch=scratch)
         walk(first, bent, 6)
-        second = make(
+        second = make_solver(
             CHOICES[name],
             first.iterate.clone(),
             through_a_file(first.memory(), tmp_path),
@@ -197,7 +201,7 @@ def test_a_memory_on_disk_gives_the_same_bytes(name: str, dtype: torch.dtype, tm
 
 @pytest.mark.parametrize("name", CHOICES)
 def test_a_move_changes_the_pixels_in_their_place(name: str):
-    solver = make(CHOICES[name], start())
+    solver = make_solver(CHOICES[name], start())
     pixels = solver.pixels
     for _ in range(4):
         before = solver.pixels.clone()
@@ -217,7 +221,7 @@ def test_a_move_changes_the_pixels_in_their_place(name: str):
     ],
 )
 def test_lbfgs_makes_the_moves_of_torchs(rate: float, history: int, white: float):
-    mine = make(
+    mine = make_solver(
         Choice(name="lbfgs", rate=rate, history=history, preconditioner="none", pixel_range=white),
         start(),
     )
@@ -248,7 +252,7 @@ def test_lbfgs_makes_the_moves_of_torchs(rate: float, history: int, white: float
 def test_while_no_curvature_is_known_a_move_is_as_long_as_the_gradient_in_the_range_of_the_pixels(
     white: float,
 ):
-    solver = make(Choice(preconditioner="none", pixel_range=white), start())
+    solver = make_solver(Choice(preconditioner="none", pixel_range=white), start())
     # Bent down, which teaches nothing.
     walk(solver, lambda pixels: (-float(pixels.square().sum()), -2 * pixels))
     before = solver.pixels.clone()
@@ -272,7 +276,7 @@ def test_the_scale_of_the_loss_is_nothing_to_lbfgs(scale: float):
             "gradient": factor * gradient,
         }
         memory = {name: InMemoryTensor(tensor) for name, tensor in begun.items()}
-        solver = make(Choice(name="lbfgs", history=10), start() - 0.01 * gradient, memory)
+        solver = make_solver(Choice(name="lbfgs", history=10), start() - 0.01 * gradient, memory)
         walk(solver, lambda pixels, factor=factor: (bent(pixels)[0], factor * bent(pixels)[1]), 12)
         assert pairs(solver) == 10
         ends.append(solver.pixels)
@@ -283,7 +287,7 @@ def change_of(
     gradient_after: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype = torch.float64
 ) -> lbfgs.LBFGS:
     """A search whose second gradient is made from its first move and its first gradient."""
-    solver = make(Choice(name="lbfgs"), start(dtype))
+    solver = make_solver(Choice(name="lbfgs"), start(dtype))
     assert isinstance(solver, lbfgs.LBFGS)
     gradient = bent(start(dtype))[1]
     solver.move(gradient.clone())
@@ -312,7 +316,7 @@ def test_a_pair_that_is_rounding_or_bends_down_is_refused(along: float, scale: f
 
 
 def test_a_gradient_that_does_not_change_teaches_nothing():
-    solver = make(Choice(name="lbfgs"), start())
+    solver = make_solver(Choice(name="lbfgs"), start())
     walk(solver, slope, 5)
     assert pairs(solver) == 0
 
@@ -320,7 +324,7 @@ def test_a_gradient_that_does_not_change_teaches_nothing():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_lbfgs_finds_the_bottom_of_a_quadratic(dtype: torch.dtype):
     evaluate = valley(dtype)
-    solver = make(Choice(name="lbfgs", history=20), start(dtype))
+    solver = make_solver(Choice(name="lbfgs", history=20), start(dtype))
     heights = walk(solver, evaluate, 81)
     assert heights[-1] < heights[0] * 1e-8
     steepest = start(dtype)
@@ -332,7 +336,7 @@ def test_lbfgs_finds_the_bottom_of_a_quadratic(dtype: torch.dtype):
 def test_adam_comes_close_to_the_bottom_and_keeps_within_the_range():
     bottom = torch.full((1, 3, 4, 5), 1.5, dtype=torch.float64)
     bottom[:, 0] = 0.25
-    solver = make(Choice(name="adam", rate=0.02), start())
+    solver = make_solver(Choice(name="adam", rate=0.02), start())
     for _ in range(200):
         walk(solver, lambda pixels: (float(((pixels - bottom) ** 2).sum()), 2 * (pixels - bottom)))
         assert solver.pixels.min() >= 0 and solver.pixels.max() <= 1
@@ -342,7 +346,7 @@ def test_adam_comes_close_to_the_bottom_and_keeps_within_the_range():
 
 def test_no_gradient_is_no_move():
     for choice in CHOICES.values():
-        solver = make(choice, start())
+        solver = make_solver(choice, start())
         walk(solver, lambda pixels: (1.0, torch.zeros_like(pixels)), 3)
         assert torch.equal(solver.pixels, start())
 
@@ -350,13 +354,16 @@ def test_no_gradient_is_no_move():
 def test_the_recipe_decides_which():
     kinds = {"adam": first_order.Adam, "sgd": first_order.SGD, "lbfgs": lbfgs.LBFGS}
     for name, kind in kinds.items():
-        assert type(make(Choice(name=name), start())) is kind
-    assert type(make(Choice(line_search="strong-wolfe"), start())) is lbfgs.LineSearchLBFGS
-    assert type(make(Choice(name="adam", line_search="strong-wolfe"), start())) is first_order.Adam
+        assert type(make_solver(Choice(name=name), start())) is kind
+    assert type(make_solver(Choice(line_search="strong-wolfe"), start())) is lbfgs.LineSearchLBFGS
+    assert (
+        type(make_solver(Choice(name="adam", line_search="strong-wolfe"), start()))
+        is first_order.Adam
+    )
 
 
 def moves(choice: Choice, step_scale: float = 1.0, steps: int = 1) -> Tensor:
-    solver = make(choice, start(), step_scale=step_scale)
+    solver = make_solver(choice, start(), step_scale=step_scale)
     walk(solver, bent, steps)
     return solver.pixels - start()
 
@@ -397,7 +404,7 @@ DECAYS = [{}, {"rate_decay": 0.5, "rate_decay_steps": 4}]
 
 @pytest.mark.parametrize("decay", DECAYS, ids=str)
 def test_sgd_makes_the_steps_of_torchs(decay: dict[str, Any]):
-    solver = make(Choice(name="sgd", rate=0.3, clamp="no", **decay), start())
+    solver = make_solver(Choice(name="sgd", rate=0.3, clamp="no", **decay), start())
     expected = torchs(torch.optim.SGD, 12, lambda step: 0.3 * (0.5 ** (step / 4) if decay else 1))
     for step in range(12):
         walk(solver, valley())
@@ -420,7 +427,7 @@ def test_adam_makes_the_steps_of_torchs(
         epsilon=epsilon,
         **decay,
     )
-    solver = make(choice, start())
+    solver = make_solver(choice, start())
     rates = lambda step: 0.05 * (0.5 ** (step / 4) if decay else 1)  # noqa: E731
     expected = torchs(torch.optim.Adam, 12, rates, betas=(first, second), eps=epsilon)
     for step in range(12):
@@ -452,14 +459,14 @@ def test_pixels_are_kept_within_the_range_where_that_is_asked_for(
     choice = Choice(
         name=name, rate=0.1 if name == "adam" else 0.4, clamp=clamp, preconditioner="none"
     )
-    solver = make(choice, start(dtype))
+    solver = make_solver(choice, start(dtype))
     walk(solver, far, 20)
     assert (float(solver.pixels.max()) <= 1) == kept and solver.pixels.max() >= 1
     assert not kept or torch.equal(solver.pixels, torch.ones_like(solver.pixels))
 
 
 def test_lbfgs_learns_from_the_step_that_was_made_within_the_range():
-    solver = make(Choice(clamp="yes", preconditioner="none", rate=100), start())
+    solver = make_solver(Choice(clamp="yes", preconditioner="none", rate=100), start())
     before = solver.pixels.clone()
     walk(solver, lambda pixels: (float(pixels.sum()), torch.ones_like(pixels)))
     assert (
@@ -510,7 +517,7 @@ def looks_of_torchs(land: Land, enough: float, most: int) -> tuple[int, Tensor]:
 )
 def test_a_search_comes_to_the_minima_of_torchs_in_about_as_many_looks(land: Land, enough: float):
     looks, bottom = looks_of_torchs(land, enough, 800)
-    solver = make(Choice(line_search="strong-wolfe", preconditioner="none"), start())
+    solver = make_solver(Choice(line_search="strong-wolfe", preconditioner="none"), start())
     height, gradient = land(solver.pixels)
     mine = 1
     while gradient.abs().max() > enough and mine < 800:
@@ -526,7 +533,7 @@ def test_a_search_comes_to_the_minima_of_torchs_in_about_as_many_looks(land: Lan
 def test_every_step_that_is_accepted_meets_the_strong_wolfe_conditions(
     land: Land, preconditioner: str
 ):
-    solver = make(Choice(line_search="strong-wolfe", preconditioner=preconditioner), start())
+    solver = make_solver(Choice(line_search="strong-wolfe", preconditioner=preconditioner), start())
     accepted = rejected = 0
     for _ in range(60):
         height, gradient = land(solver.pixels)
@@ -552,14 +559,14 @@ def test_every_step_that_is_accepted_meets_the_strong_wolfe_conditions(
 
 
 def test_a_search_goes_no_farther_than_the_longest_move():
-    solver = make(Choice(line_search="strong-wolfe"), start())
+    solver = make_solver(Choice(line_search="strong-wolfe"), start())
     for _ in range(20):
         walk(solver, slope)
         assert (solver.pixels - solver.iterate).square().mean().sqrt() <= LONGEST_MOVE * (1 + 1e-9)
 
 
 def test_a_search_that_finds_nothing_lower_forgets_and_looks_again_where_it_stands():
-    solver = make(Choice(line_search="strong-wolfe"), start())
+    solver = make_solver(Choice(line_search="strong-wolfe"), start())
     walk(solver, bent, 12)
     before = solver.iterate.clone()
     assert pairs(solver) > 0
@@ -567,13 +574,13 @@ def test_a_search_that_finds_nothing_lower_forgets_and_looks_again_where_it_stan
         solver.move(torch.full_like(before, float("nan")), float("nan"))
     assert torch.equal(solver.pixels, before) and torch.equal(solver.iterate, before)
     assert pairs(solver) == 0 and set(solver.memory()) == {"curvature"}
-    fresh = make(Choice(line_search="strong-wolfe"), before.clone())
+    fresh = make_solver(Choice(line_search="strong-wolfe"), before.clone())
     assert walk(solver, bent, 9) == walk(fresh, bent, 9)
 
 
 def test_a_search_at_the_bottom_stays_there():
     bottom = start(seed=1)
-    solver = make(Choice(line_search="strong-wolfe", preconditioner="none"), bottom.clone())
+    solver = make_solver(Choice(line_search="strong-wolfe", preconditioner="none"), bottom.clone())
     walk(solver, valley(), 5)
     assert torch.equal(solver.pixels, bottom) and set(solver.memory()) == {"curvature"}
 
@@ -586,7 +593,7 @@ def test_the_running_average_is_the_weighted_mean_of_all_pictures(decay: float):
     pictures = [start(seed=seed) for seed in range(12)]
     average = torch.full_like(pictures[0], 7.0)  # of nothing: it goes with the first
     for count, picture in enumerate(pictures, 1):
-        assert take_in(average, picture, decay, count) is average
+        assert add_to_average(average, picture, decay, count) is average
         weights = [decay ** (count - 1 - index) for index in range(count)]
         expected = sum(weight * one for weight, one in zip(weights, pictures, strict=False)) / sum(
             weights
@@ -614,7 +621,7 @@ def test_growing_gives_the_size_and_keeps_the_range(
         - 1
     )
     kept = pixels.clone()
-    grown = grow(pixels, Size(new_height, new_width))
+    grown = upscale_pixels(pixels, Size(new_height, new_width))
     assert grown.shape == (1, 3, new_height, new_width)
     assert grown.dtype == pixels.dtype
     assert grown.min() >= 0 and grown.max() <= 1
@@ -623,27 +630,31 @@ def test_growing_gives_the_size_and_keeps_the_range(
 
 def test_growing_keeps_what_is_where():
     ramp = torch.linspace(0.1, 0.9, 8).view(1, 1, 8, 1).expand(1, 3, 8, 6)  # darker above
-    grown = grow(ramp, Size(16, 12))
+    grown = upscale_pixels(ramp, Size(16, 12))
     assert torch.allclose(grown, grown[..., :1].expand_as(grown), atol=1e-6)
     assert (grown[..., 1:, 0] - grown[..., :-1, 0] > -0.02).all()
     assert grown.mean().item() == pytest.approx(ramp.mean().item(), abs=1e-3)
     assert torch.allclose(torch.nn.functional.avg_pool2d(grown, 2), ramp, atol=0.03)
-    assert torch.allclose(grow(torch.full((1, 3, 5, 7), 0.3), Size(11, 13)), torch.tensor(0.3))
+    assert torch.allclose(
+        upscale_pixels(torch.full((1, 3, 5, 7), 0.3), Size(11, 13)), torch.tensor(0.3)
+    )
 
 
 def test_adams_moments_are_carried_into_the_next_size():
-    solver = make(Choice(name="adam", rate=0.02, carry=True), start())
+    solver = make_solver(Choice(name="adam", rate=0.02, carry=True), start())
     walk(solver, bent, 5)
     memory = solver.memory()
-    grown = upscale.grow_memory(
-        upscale.carried(Choice(name="adam", carry=True), memory), Size(7, 9)
+    grown = upscale.upscale_memory(
+        upscale.carried_memory(Choice(name="adam", carry=True), memory), Size(7, 9)
     )
     resized = torch.nn.functional.interpolate
     first, second = memory["exp_avg"].load(), memory["exp_avg_sq"].load()
     assert torch.equal(grown["exp_avg"].load(), resized(first, (7, 9), mode="bicubic"))
     assert torch.equal(grown["exp_avg_sq"].load(), resized(second, (7, 9), mode="bilinear"))
     assert grown["exp_avg_sq"].load().min() >= 0 and int(grown["step"].load()) == 5
-    larger = make(Choice(name="adam", rate=0.02), upscale.grow(solver.pixels, Size(7, 9)), grown)
+    larger = make_solver(
+        Choice(name="adam", rate=0.02), upscale.upscale_pixels(solver.pixels, Size(7, 9)), grown
+    )
     walk(larger, bent)
     assert int(larger.memory()["step"].load()) == 6 and int(memory["step"].load()) == 5
 
@@ -652,6 +663,6 @@ def test_adams_moments_are_carried_into_the_next_size():
 @pytest.mark.parametrize("carry", [True, False])
 def test_what_is_carried_and_what_is_not(name: str, carry: bool):
     choice = Choice(name=name, rate=0.02, carry=carry)
-    solver = make(choice, start())
+    solver = make_solver(choice, start())
     walk(solver, bent, 3)
-    assert bool(upscale.carried(choice, solver.memory())) == (carry and name != "lbfgs")
+    assert bool(upscale.carried_memory(choice, solver.memory())) == (carry and name != "lbfgs")

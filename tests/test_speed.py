@@ -32,13 +32,13 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[float]:
         return FOUND
 
     monkeypatch.setenv("IMPASTO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(speed, "speed", measure)
+    monkeypatch.setattr(speed, "measure_speed", measure)
     monkeypatch.setattr(contention, "sample", lambda: None)
     return made
 
 
 def ask(work: object = "work", allowed: float = 2.0) -> Speed:
-    return speed_cache.measured(SIZE, lambda size: lambda: None, CPU, work, allowed)
+    return speed_cache.cached_speed(SIZE, lambda size: lambda: None, CPU, work, allowed)
 
 
 def test_measuring_may_take_a_twentieth_of_the_plan_and_two_seconds_at_most():
@@ -48,8 +48,8 @@ def test_measuring_may_take_a_twentieth_of_the_plan_and_two_seconds_at_most():
 def test_the_guess_of_a_plan_is_of_its_order():
     plan = schedule.plan(Recipe(), Size(384, 512))
     assert (
-        30 < speed_cache.expected(plan, CPU) < 300
-        and speed_cache.expected(plan, torch.device("cuda")) < 5
+        30 < speed_cache.guess_seconds(plan, CPU) < 300
+        and speed_cache.guess_seconds(plan, torch.device("cuda")) < 5
     )
 
 
@@ -91,7 +91,7 @@ def test_a_guess_is_not_kept(
     measured: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setattr(
-        speed, "speed", lambda size, prepare, where, allowed: speed.guess(size, where)
+        speed, "measure_speed", lambda size, prepare, where, allowed: speed.guess_speed(size, where)
     )
     ask()
     assert not (tmp_path / "cache" / speed_cache.FILE).exists()
@@ -123,7 +123,9 @@ def test_no_more_is_timed_than_the_allowance_lets(
         return evaluate
 
     monkeypatch.setattr(memory.time, "perf_counter", lambda: now[0])
-    found = speed.speed(SIZE, prepare, CPU, allowed)
+    found = speed.measure_speed(SIZE, prepare, CPU, allowed)
     assert seen == sides and now[0] <= max(allowed, 0) * 1.01
     plan = schedule.plan(Recipe(size=400), SIZE)
-    assert found.typical(plan) == pytest.approx(speed.guess(SIZE, CPU).typical(plan), rel=0.01)
+    assert found.rough_seconds(plan) == pytest.approx(
+        speed.guess_speed(SIZE, CPU).rough_seconds(plan), rel=0.01
+    )

@@ -22,7 +22,7 @@ from impasto.objectives.base import Objective, TileContext
 from impasto.objectives.content import Content
 from impasto.objectives.moments import STATISTICS, Style, measure, summarise
 from impasto.objectives.smooth import MEASURES, Bounds, Smooth
-from impasto.optimize.tiling import Value, measured, targets, value_and_gradient
+from impasto.optimize.tiling import LossValue, targets, total_stats, value_and_gradient
 from impasto.storage.tensors import (
     DiskStore,
     MemoryStore,
@@ -48,7 +48,7 @@ class Bench:
     def grid(self, tile: int, halo: int) -> Grid:
         return Grid(Size(*self.picture.shape[-2:]), tile, halo, self.network.stride)
 
-    def run(self, tile: int, halo: int) -> tuple[Value, Tensor]:
+    def run(self, tile: int, halo: int) -> tuple[LossValue, Tensor]:
         grid = self.grid(tile, halo)
         return value_and_gradient(self.picture, self.network, self.objectives(grid), grid)
 
@@ -108,7 +108,9 @@ def bench(network_of: Callable[..., Network], picture_of: Callable[..., Tensor])
     return make
 
 
-def apart(found: tuple[Value, Tensor], expected: tuple[Value, Tensor]) -> tuple[float, float]:
+def apart(
+    found: tuple[LossValue, Tensor], expected: tuple[LossValue, Tensor]
+) -> tuple[float, float]:
     """Relative differences of the value and of the gradient."""
     value = abs(found[0].total - expected[0].total) / abs(expected[0].total)
     return value, ((found[1] - expected[1]).norm() / expected[1].norm()).item()
@@ -119,6 +121,7 @@ PADDINGS = st.sampled_from(["zero", "reflect", "replicate"])
 POOLINGS = st.sampled_from(["max", "average"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("term", TERMS)
 @given(SIZES, st.integers(8, 27), PADDINGS, POOLINGS, st.integers(0, 9))
 def test_tiled_is_whole(
@@ -131,6 +134,7 @@ def test_tiled_is_whole(
     assert gradient < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deepest", ["conv1_1", "relu2_1", "pool1", "relu2_2", "pool2", "relu3_1"])
 @given(SIZES, st.integers(8, 27), PADDINGS, POOLINGS)
 def test_the_halo_computed_for_any_deepest_layer_is_enough(
@@ -189,7 +193,7 @@ def test_measured_in_tiles_is_measured_whole(
     strides = {name: network.layer(name).stride for name in LAYERS}
     picture = picture_of(*size).requires_grad_()
     found, expected = (
-        measured(picture, network, lambda maps, where: measure(maps, strides, where), grid)
+        total_stats(picture, network, lambda maps, where: measure(maps, strides, where), grid)
         for grid in (Grid(Size(*size), tile, network.halo, network.stride), Grid(Size(*size)))
     )
     assert set(found) == set(expected)
@@ -359,6 +363,6 @@ def test_the_picture_is_left_alone(bench: Setup, tile: int, kernel: str):
 
 
 def test_a_value_says_whether_it_is_a_number():
-    assert Value(0.5, {}).finite
-    assert not Value(math.nan, {}).finite
-    assert not Value(math.inf, {}).finite
+    assert LossValue(0.5, {}).finite
+    assert not LossValue(math.nan, {}).finite
+    assert not LossValue(math.inf, {}).finite

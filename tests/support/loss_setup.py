@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -13,13 +13,16 @@ from torch import Tensor
 
 from impasto.geometry import Grid, Region, Size
 from impasto.networks.features import Network
-from impasto.objectives.base import TileContext
-from impasto.optimize.loss import Tools
+from impasto.objectives.base import Objective, TileContext
+from impasto.optimize import loss
+from impasto.optimize.execution import Execution
+from impasto.optimize.loss import Evaluate, Problem
 from impasto.planning.schedule import Plan, Stage
 from impasto.recipe.loading import with_settings
 from impasto.recipe.records import Input, Recipe
 from impasto.storage.tensors import InMemoryTensor, StoredTensor
 
+Pixels = NDArray[np.float32]
 LAYERS = ("input", "relu1_1", "relu2_1", "relu2_2", "relu3_1")
 SETTINGS = {
     "solver": "lbfgs",
@@ -48,13 +51,45 @@ def smooth_pixels(height: int, width: int, seed: int) -> NDArray[np.float32]:
     return pixels
 
 
-def make_tools(network_of: Callable[..., Network]) -> Tools:
+@dataclass(frozen=True)
+class Setup:
+    """A problem without its plan, and how it is executed."""
+
+    recipe: Recipe
+    network: Network
+    photo: Pixels
+    paintings: tuple[Pixels, ...]
+    start: Pixels | None = None
+    execution: Execution = field(default_factory=Execution)
+
+    def problem(self, plan: Plan = PLAN) -> Problem:
+        """The problem of painting by this plan."""
+        return Problem(self.recipe, plan, self.network, self.photo, self.paintings, self.start)
+
+    def executed(self, **changes: Any) -> Setup:
+        """The same setup with another execution, such as ``tile=16``."""
+        return replace(self, execution=replace(self.execution, **changes))
+
+    def evaluation(self, size: Size, plan: Plan = PLAN) -> Evaluate:
+        return loss.evaluation(size, self.problem(plan), self.execution)
+
+    def objectives(self, size: Size, plan: Plan = PLAN) -> list[Objective]:
+        return loss.make_objectives(size, self.problem(plan), self.execution)
+
+    def first_pixels(self, plan: Plan = PLAN) -> Tensor:
+        return loss.first_pixels(self.problem(plan), self.execution)
+
+    def grid(self, size: Size) -> Grid:
+        return self.execution.grid(self.network, size)
+
+
+def make_setup(network_of: Callable[..., Network]) -> Setup:
     """A pocket network, a photo and two paintings."""
     base = Recipe(
         photo=Input(path="photo"), paintings=(Input(path="one"), Input(path="two", weight=2))
     )
     network = network_of(*LAYERS, padding="reflect")
-    return Tools(
+    return Setup(
         with_settings(base, SETTINGS),
         network,
         smooth_pixels(41, 50, 0),
@@ -62,9 +97,9 @@ def make_tools(network_of: Callable[..., Network]) -> Tools:
     )
 
 
-def with_recipe(tools: Tools, **settings: object) -> Tools:
-    """The same tools with some settings of the recipe changed."""
-    return replace(tools, recipe=with_settings(tools.recipe, settings))
+def with_recipe(setup: Setup, **settings: object) -> Setup:
+    """The same setup with some settings of the recipe changed."""
+    return replace(setup, recipe=with_settings(setup.recipe, settings))
 
 
 class WrappedNetwork:

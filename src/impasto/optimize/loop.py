@@ -19,7 +19,7 @@ from impasto.events import Event, Failed, Finished, StageDone, Started, Stepped,
 from impasto.geometry import Size
 from impasto.hardware import allocator
 from impasto.optimize import loss, solver_factory, upscale
-from impasto.optimize.execution import LEAST_TILE, Execution
+from impasto.optimize.execution import Execution, in_smallest_tiles
 from impasto.optimize.loss import Evaluate, Problem
 from impasto.optimize.solver import Solver, add_to_average
 from impasto.optimize.state import State
@@ -175,7 +175,7 @@ def _steps(
         if outcome is None or outcome.moved is None:
             state, search, change = _with_less_memory(state, search, outcome, evaluation)
             if not change:
-                message = f"Memory ran out in {at}, even in tiles of {LEAST_TILE} px."
+                message = f"Memory ran out in {at}, {in_smallest_tiles()}."
                 yield Failed(message, memory=True), state.at_best()
                 return
             yield Warned(f"Memory ran out in {at}: continuing {change}."), state
@@ -338,8 +338,8 @@ def _finish(state: State, evaluation: _Evaluation, seconds: Clock) -> Iterator[t
         while (result := _evaluate_clamped(pixels, evaluation)) is None:
             change = evaluation.reduce_memory()
             if not change:
-                message = "Memory ran out in the final evaluation, even in tiles of "
-                yield Failed(f"{message}{LEAST_TILE} px.", memory=True), state.at_best()
+                message = f"Memory ran out in the final evaluation, {in_smallest_tiles()}."
+                yield Failed(message, memory=True), state.at_best()
                 return
             state = replace(state, tile=evaluation.execution.tile)
             message = f"Memory ran out in the final evaluation: continuing {change}."

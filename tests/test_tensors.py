@@ -31,8 +31,8 @@ from impasto.storage.tensors import (
     MemoryStore,
     StoredTensor,
     TensorStore,
-    waiting,
-    written,
+    open_safetensors,
+    safetensors_parts,
 )
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.uint8]
@@ -84,7 +84,7 @@ def test_tensors_come_back_as_they_went(
     place: TensorStore = (
         MemoryStore() if kind is MemoryStore else DiskStore(tmp_path_factory.getbasetemp())
     )
-    kept = [place.keep(tensor) for tensor in given]
+    kept = [place.store(tensor) for tensor in given]
     for tensor, record in reversed(list(zip(given, kept, strict=True))):
         assert (record.shape, record.dtype) == (tensor.shape, tensor.dtype)
         for _ in range(2):
@@ -102,7 +102,7 @@ def test_the_layout_of_a_map_comes_back(
     bytes.
     """
     map_ = torch.rand(1, 6, 5, 7).to(dtype).contiguous(memory_format=form)
-    record = DiskStore(tmp_path).keep(map_)
+    record = DiskStore(tmp_path).store(map_)
     assert not isinstance(record, InMemoryTensor) and record.shape == map_.shape
     found = record.load()
     assert found.stride() == map_.stride()
@@ -111,14 +111,14 @@ def test_the_layout_of_a_map_comes_back(
 
 def test_a_tensor_with_a_graph_leaves_it_behind(tmp_path: Path):
     leaf = torch.rand(3, 4, requires_grad=True)
-    found = DiskStore(tmp_path).keep(leaf * 2).load()
+    found = DiskStore(tmp_path).store(leaf * 2).load()
     assert not found.requires_grad and torch.equal(found, (leaf * 2).detach())
 
 
 def test_a_record_outlives_whoever_made_its_place(tmp_path: Path):
     place = DiskStore(tmp_path / "new" / "folder")
     tensor = torch.rand(50)
-    record = place.keep(tensor)
+    record = place.store(tensor)
     del place
     gc.collect()
     assert torch.equal(record.load(), tensor)
@@ -149,16 +149,16 @@ def file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Watched:
 def test_a_file_that_takes_a_few_bytes_at_a_time_gets_them_all(file: Watched, tmp_path: Path):
     file.chunk = 7
     tensor = torch.rand(31)
-    assert torch.equal(DiskStore(tmp_path).keep(tensor).load(), tensor)
+    assert torch.equal(DiskStore(tmp_path).store(tensor).load(), tensor)
 
 
 def test_the_place_of_what_is_dropped_is_used_again(file: Watched, tmp_path: Path):
     place = DiskStore(tmp_path)
-    records = [place.keep(torch.full((100,), float(index))) for index in range(4)]
+    records = [place.store(torch.full((100,), float(index))) for index in range(4)]
     assert os.fstat(file.fileno()).st_size == 4 * 400
     for index in range(4, 40):
         del records[0]
-        records.append(place.keep(torch.full((100,), float(index))))
+        records.append(place.store(torch.full((100,), float(index))))
     assert os.fstat(file.fileno()).st_size == 4 * 400
     assert [record.load().unique().tolist() for record in records] == [[36], [37], [38], [39]]
 
@@ -181,7 +181,7 @@ def test_what_is_not_dropped_is_never_written_over(
     for count, (action, choice, length) in enumerate(actions):
         if action == "keep":
             tensor = torch.full((length,), count, dtype=torch.int64)
-            alive.append((place.keep(tensor), tensor))
+            alive.append((place.store(tensor), tensor))
         elif alive and action == "drop":
             del alive[choice % len(alive)]
         elif alive:
@@ -194,14 +194,14 @@ def test_what_a_full_disk_has_no_room_for_stays_in_memory(file: Watched, tmp_pat
     file.room = 1000
     place = DiskStore(tmp_path)
     given = [torch.rand(60) + index for index in range(6)]  # 240 bytes each
-    records = [place.keep(tensor) for tensor in given]
+    records = [place.store(tensor) for tensor in given]
     assert [isinstance(record, InMemoryTensor) for record in records] == [False] * 4 + [True] * 2
     assert all(
         torch.equal(record.load(), tensor) for record, tensor in zip(records, given, strict=True)
     )
     assert records[4].load() is given[4]
     smaller = torch.rand(5)
-    assert torch.equal(place.keep(smaller).load(), smaller)  # over what was half written
+    assert torch.equal(place.store(smaller).load(), smaller)  # over what was half written
     assert all(
         torch.equal(record.load(), tensor) for record, tensor in zip(records, given, strict=True)
     )
@@ -210,13 +210,13 @@ def test_what_a_full_disk_has_no_room_for_stays_in_memory(file: Watched, tmp_pat
 def test_a_disk_with_room_again_is_used_again(file: Watched, tmp_path: Path):
     """Also the place of what was dropped, where writing to it failed in between."""
     place = DiskStore(tmp_path)
-    records = [place.keep(torch.rand(60)) for _ in range(2)]
+    records = [place.store(torch.rand(60)) for _ in range(2)]
     del records[0]
     file.room = 0
-    assert isinstance(place.keep(torch.rand(60)), InMemoryTensor)
+    assert isinstance(place.store(torch.rand(60)), InMemoryTensor)
     file.room = 2**40
     tensor = torch.rand(60)
-    records.append(place.keep(tensor))
+    records.append(place.store(tensor))
     assert not isinstance(records[-1], InMemoryTensor) and torch.equal(records[-1].load(), tensor)
     assert os.fstat(file.fileno()).st_size == 2 * 240
 
@@ -226,7 +226,7 @@ def test_a_disk_with_room_again_is_used_again(file: Watched, tmp_path: Path):
 
 def test_nothing_is_left_in_the_folder(tmp_path: Path):
     place = DiskStore(tmp_path / "scratch")
-    record = place.keep(torch.rand(1000))
+    record = place.store(torch.rand(1000))
     assert len(record.load()) == 1000
     del place, record
     gc.collect()
@@ -238,7 +238,7 @@ def test_nothing_is_left_by_a_program_that_is_killed(tmp_path: Path):
     program = (
         "import os, signal, sys, torch\nfrom pathlib import Path\nfrom impasto.storage.tensors "
         "import OnDisk\n"
-        "record = OnDisk(Path(sys.argv[1])).keep(torch.rand(1000))\nassert len(record.load()) "
+        "record = OnDisk(Path(sys.argv[1])).store(torch.rand(1000))\nassert len(record.load()) "
         "== 1000\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -256,7 +256,9 @@ def write(path: Path, given: dict[str, Tensor], metadata: dict[str, str]) -> Non
     path.write_bytes(
         b"".join(
             bytes(part)
-            for part in written({n: InMemoryTensor(t) for n, t in given.items()}, metadata)
+            for part in safetensors_parts(
+                {n: InMemoryTensor(t) for n, t in given.items()}, metadata
+            )
         )
     )
 
@@ -278,7 +280,7 @@ def test_a_written_file_is_read_by_the_library_and_by_us(
     theirs = safetensors.torch.load_file(path)
     with safetensors.safe_open(path, framework="pt") as opened:
         assert (opened.metadata() or {}) == metadata
-    mine, found = waiting(path)
+    mine, found = open_safetensors(path)
     assert found == metadata
     assert set(theirs) == set(mine) == set(given)
     for name, tensor in given.items():
@@ -291,7 +293,7 @@ def test_a_written_file_is_read_by_the_library_and_by_us(
 def test_what_the_library_writes_is_read(tmp_path: Path):
     given = {"a": torch.rand(3, 4), "b": torch.arange(5), "c": torch.rand(2).bfloat16()}
     safetensors.torch.save_file(given, tmp_path / "theirs", {"key": "value"})
-    found, metadata = waiting(tmp_path / "theirs")
+    found, metadata = open_safetensors(tmp_path / "theirs")
     assert metadata == {"key": "value"}
     assert all(torch.equal(found[name].load(), tensor) for name, tensor in given.items())
 
@@ -309,7 +311,7 @@ def test_one_tensor_at_a_time_is_in_memory_while_a_file_is_written():
             alive.append(self.name)
             return torch.zeros(10)
 
-    parts = written({name: Counted(name) for name in "abc"}, {})
+    parts = safetensors_parts({name: Counted(name) for name in "abc"}, {})
     next(parts)
     for count, _ in enumerate(parts):
         assert alive == list("abc"[: count + 1])
@@ -319,7 +321,7 @@ def test_one_tensor_at_a_time_is_in_memory_while_a_file_is_written():
 def test_a_tensor_that_was_read_does_not_change_with_the_file(tmp_path: Path):
     path = tmp_path / "state"
     write(path, {"a": torch.ones(1000)}, {})
-    found = waiting(path)[0]["a"].load()
+    found = open_safetensors(path)[0]["a"].load()
     with path.open("r+b") as stream:
         stream.write(b"\xff" * path.stat().st_size)
     assert torch.equal(found, torch.ones(1000))
@@ -329,7 +331,7 @@ def test_a_tensor_that_was_read_does_not_change_with_the_file(tmp_path: Path):
 def test_a_file_that_is_none_is_refused(tmp_path: Path, content: bytes):
     (tmp_path / "state").write_bytes(content)
     with pytest.raises((OSError, SafetensorError)):
-        waiting(tmp_path / "state")
+        open_safetensors(tmp_path / "state")
 
 
 def test_a_file_that_is_cut_short_is_refused(tmp_path: Path):
@@ -338,23 +340,23 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path: Path):
     for count in (len(whole) - 1, len(whole) // 2, 20):
         (tmp_path / "state").write_bytes(whole[:count])
         with pytest.raises(SafetensorError):
-            waiting(tmp_path / "state")
+            open_safetensors(tmp_path / "state")
 
 
 def test_a_type_that_is_never_written_is_refused(tmp_path: Path):
     safetensors.torch.save_file({"a": torch.rand(3).half()}, tmp_path / "theirs")
     with pytest.raises(KeyError):
-        waiting(tmp_path / "theirs")
+        open_safetensors(tmp_path / "theirs")
     with pytest.raises(KeyError):
-        next(scratch.written({"a": InMemoryTensor(torch.rand(3).half())}, {}))
+        next(scratch.safetensors_parts({"a": InMemoryTensor(torch.rand(3).half())}, {}))
 
 
 def test_a_tensor_that_waits_elsewhere_is_given_out_on_the_device_that_was_named(tmp_path: Path):
     tensor = torch.rand(2, 3)
-    waits = InMemoryTensor(DiskStore(tmp_path).keep(tensor), torch.device("meta"))
+    waits = InMemoryTensor(DiskStore(tmp_path).store(tensor), torch.device("meta"))
     assert (waits.shape, waits.dtype) == (tensor.shape, tensor.dtype)
     assert waits.load().device.type == "meta"
     assert (
-        torch.equal(InMemoryTensor(DiskStore(tmp_path).keep(tensor)).load(), tensor)
+        torch.equal(InMemoryTensor(DiskStore(tmp_path).store(tensor)).load(), tensor)
         and InMemoryTensor(tensor).load() is tensor
     )

@@ -21,21 +21,24 @@ from impasto import images
 from impasto.events import Event, Failed, Finished, StageDone, Started, Stepped, Warned
 from impasto.geometry import Size
 from impasto.networks.features import Network
-from impasto.optimize import first_order, lbfgs, loop, solver_factory, upscale
-from impasto.optimize import loss as problem
+from impasto.optimize import execution as execution_
+from impasto.optimize import first_order, lbfgs, solver_factory, upscale
+from impasto.optimize import loss as loss_
 from impasto.optimize import solver as solver_
+from impasto.optimize.execution import Execution
 from impasto.optimize.line_search import MAX_EVALUATIONS
-from impasto.optimize.loop import MAX_HIGH_LOSSES, RESTARTS, iterate
-from impasto.optimize.loss import Evaluate, Tools, evaluation, first_pixels
+from impasto.optimize.loop import MAX_HIGH_LOSSES, MAX_RESTARTS, iterate
+from impasto.optimize.loss import Evaluate, Problem
 from impasto.optimize.state import State
-from impasto.optimize.tiling import Value
+from impasto.optimize.tiling import LossValue
 from impasto.planning.schedule import Plan, Stage
 from impasto.storage.tensors import DiskStore, InMemoryTensor, MemoryStore, StoredTensor
 from tests.support.loss_setup import (
     LAYERS,
     PLAN,
+    Setup,
     WrappedNetwork,
-    make_tools,
+    make_setup,
     smooth_pixels,
     with_recipe,
 )
@@ -44,30 +47,32 @@ Stream = list[tuple[Event, State]]
 
 
 @pytest.fixture(scope="module")
-def tools(network_of: Callable[..., Network]) -> Tools:
-    return make_tools(network_of)
+def setup(network_of: Callable[..., Network]) -> Setup:
+    return make_setup(network_of)
 
 
-def with_solver(tools: Tools, solver: str, **settings: object) -> Tools:
+def with_solver(setup: Setup, solver: str, **settings: object) -> Setup:
     return with_recipe(
-        tools, solver=solver, solver_rate=0.5 if solver == "lbfgs" else 0.02, **settings
+        setup, solver=solver, solver_rate=0.5 if solver == "lbfgs" else 0.02, **settings
     )
 
 
 def frozen(state: State) -> State:
     """A copy, as the loop goes on writing to the tensors of a state."""
-    pictures = {name: getattr(state, name) for name in ("best", "mark", "average")}
+    pictures = {name: getattr(state, name) for name in ("best", "reference", "average")}
     copies = {name: picture.clone() for name, picture in pictures.items() if picture is not None}
     memory = {name: InMemoryTensor(kept.load().clone()) for name, kept in state.memory.items()}
     return replace(state, pixels=state.pixels.clone(), memory=memory, **copies)
 
 
-def watch(tools: Tools, state: State | None = None, plan: Plan = PLAN) -> Stream:
+def watch(setup: Setup, state: State | None = None, plan: Plan = PLAN) -> Stream:
     """The whole stream, with copies of the states."""
     ticks = iter(range(10_000))
     return [
         (event, frozen(kept))
-        for event, kept in iterate(plan, tools, state, clock=lambda: float(next(ticks)))
+        for event, kept in iterate(
+            setup.problem(plan), setup.execution, state, clock=lambda: float(next(ticks))
+        )
     ]
 
 
@@ -84,7 +89,7 @@ def warnings(stream: Stream) -> list[str]:
 
 
 def check_resuming(
-    mine: Tools, plan: Plan = PLAN, undisturbed: Stream | None = None, since: int = 0
+    mine: Setup, plan: Plan = PLAN, undisturbed: Stream | None = None, since: int = 0
 ) -> Stream:
     """Gone on with after any event from one on, a run makes the same steps to the same end; gives
     the undisturbed one.
@@ -111,8 +116,8 @@ def kinds(stream: Stream) -> list[str]:
 # ---- the stream ----------------------------------------------------------------------------------
 
 
-def test_events_come_in_order_with_their_states(tools: Tools):
-    stream = watch(tools)
+def test_events_come_in_order_with_their_states(setup: Setup):
+    stream = watch(setup)
     assert kinds(stream) == [
         *("Started", *["Stepped"] * 4, "StageDone"),
         *("Started", *["Stepped"] * 5, "StageDone"),
@@ -136,52 +141,53 @@ def test_events_come_in_order_with_their_states(tools: Tools):
                 event.step,
                 event.evaluations,
             )
-            assert state.value.total == event.loss
+            assert state.loss.total == event.loss
             assert event.loss == pytest.approx(sum(event.terms.values()), rel=1e-6)
             assert set(event.terms) == {"content", "style", "smooth"}
         if isinstance(event, StageDone):
             assert (state.stage, state.step, state.memory) == (event.stage + 1, 0, {})
 
 
-def test_a_step_is_one_evaluation(tools: Tools):
-    counted = faulty(tools, 10**9, "nan")
+def test_a_step_is_one_evaluation(setup: Setup):
+    counted = faulty(setup, 10**9, "nan")
     assert kinds(watch(counted)).count("Stepped") == PLAN.evaluations
     assert counted.network.seen == PLAN.evaluations + 1  # type: ignore[attr-defined] # and the last look
 
 
-def test_a_steps_loss_is_that_of_the_picture_before_it(tools: Tools):
-    stream = watch(tools)
-    evaluate = evaluation(Size(20, 25), PLAN, tools)
+def test_a_steps_loss_is_that_of_the_picture_before_it(setup: Setup):
+    stream = watch(setup)
+    evaluate = setup.evaluation(Size(20, 25), PLAN)
     for (_, before), (event, _) in pairwise(stream[:5]):
         assert isinstance(event, Stepped)
         assert event.loss == evaluate(before.pixels)[0].total
 
 
-def test_finished_is_the_loss_of_the_picture_as_it_will_be_written(tools: Tools):
-    event, state = watch(tools)[-1]
+def test_finished_is_the_loss_of_the_picture_as_it_will_be_written(setup: Setup):
+    event, state = watch(setup)[-1]
     assert isinstance(event, Finished)
     assert state.pixels.min() >= 0 and state.pixels.max() <= 1
-    value, _ = evaluation(Size(37, 45), PLAN, tools)(state.pixels)
+    value, _ = setup.evaluation(Size(37, 45), PLAN)(state.pixels)
     assert (event.loss, event.terms) == (value.total, value.terms)
-    assert state.value == value
+    assert state.loss == value
     assert event.evaluations == state.evaluations == 10
 
 
-def test_overshoot_is_cut_before_the_last_look(tools: Tools):
+def test_overshoot_is_cut_before_the_last_look(setup: Setup):
     beyond = State(torch.linspace(-1, 2, 3 * 37 * 45).view(1, 3, 37, 45), stage=2, evaluations=9)
-    ((event, state),) = watch(tools, beyond)
+    ((event, state),) = watch(setup, beyond)
     assert isinstance(event, Finished)
     assert torch.equal(state.pixels, beyond.pixels.clamp(0, 1))
-    assert event.loss == evaluation(Size(37, 45), PLAN, tools)(beyond.pixels.clamp(0, 1))[0].total
-    assert event.loss != evaluation(Size(37, 45), PLAN, tools)(beyond.pixels)[0].total
+    assert event.loss == setup.evaluation(Size(37, 45), PLAN)(beyond.pixels.clamp(0, 1))[0].total
+    assert event.loss != setup.evaluation(Size(37, 45), PLAN)(beyond.pixels)[0].total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("start", ["content", "noise", "style"])
-def test_the_loss_falls(tools: Tools, solver: str, start: str):
+def test_the_loss_falls(setup: Setup, solver: str, start: str):
     plan = Plan((Stage(Size(20, 25), 15), Stage(Size(37, 45), 15)), 1.0)
     stream = watch(
-        with_recipe(tools, solver=solver, solver_rate=1 if solver == "lbfgs" else 0.02, init=start),
+        with_recipe(setup, solver=solver, solver_rate=1 if solver == "lbfgs" else 0.02, init=start),
         plan=plan,
     )
     first = [event.loss for event, _ in stream if isinstance(event, Stepped) and event.step == 1]
@@ -191,15 +197,15 @@ def test_the_loss_falls(tools: Tools, solver: str, start: str):
 
 
 @pytest.mark.parametrize("statistic", ["gram", "wasserstein"])
-def test_in_tiles_it_paints_to_the_end(tools: Tools, statistic: str):
+def test_in_tiles_it_paints_to_the_end(setup: Setup, statistic: str):
     assert (
-        kinds(watch(replace(with_recipe(tools, style_statistics=statistic), tile=16)))[-1]
+        kinds(watch(with_recipe(setup, style_statistics=statistic).executed(tile=16)))[-1]
         == "Finished"
     )
 
 
-def test_a_clock_may_be_lent_and_seconds_are_its(tools: Tools):
-    stream = [event for event, _ in iterate(PLAN, tools, clock=lambda: 5.0)]
+def test_a_clock_may_be_lent_and_seconds_are_its(setup: Setup):
+    stream = [event for event, _ in iterate(setup.problem(), setup.execution, clock=lambda: 5.0)]
     assert {
         event.seconds for event in stream if isinstance(event, Stepped | StageDone | Finished)
     } == {0.0}
@@ -210,8 +216,8 @@ def test_a_clock_may_be_lent_and_seconds_are_its(tools: Tools):
 
 @pytest.mark.parametrize("start", ["content", "noise", "style"])
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
-def test_same_recipe_same_bytes_whatever_torchs_own_seed(tools: Tools, solver: str, start: str):
-    mine = with_recipe(tools, solver=solver, solver_rate=0.1, init=start)
+def test_same_recipe_same_bytes_whatever_torchs_own_seed(setup: Setup, solver: str, start: str):
+    mine = with_recipe(setup, solver=solver, solver_rate=0.1, init=start)
     ends = []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -221,21 +227,21 @@ def test_same_recipe_same_bytes_whatever_torchs_own_seed(tools: Tools, solver: s
     assert ends[0] == ends[1]
 
 
-def test_the_given_pictures_are_left_alone(tools: Tools):
+def test_the_given_pictures_are_left_alone(setup: Setup):
     # They cannot be written to (see above); a network that shares their memory could still do so.
-    given = [tools.photo, *tools.paintings]
+    given = [setup.photo, *setup.paintings]
     kept = [array.copy() for array in given]
-    same = Plan((Stage(Size(*tools.photo.shape[:2]), 3),), 1.0)  # where nothing is resized
-    watch(tools, plan=same)
+    same = Plan((Stage(Size(*setup.photo.shape[:2]), 3),), 1.0)  # where nothing is resized
+    watch(setup, plan=same)
     assert all(np.array_equal(array, copy) for array, copy in zip(given, kept, strict=True))
 
 
-def test_a_state_given_is_left_alone(tools: Tools):
-    mine = with_recipe(tools, patience=2, solver_average=0.9)
+def test_a_state_given_is_left_alone(setup: Setup):
+    mine = with_recipe(setup, patience=2, solver_average=0.9)
     _, state = watch(mine)[3]
     kept = frozen(state)
     watch(mine, state)
-    for name in ("pixels", "best", "mark", "average"):
+    for name in ("pixels", "best", "reference", "average"):
         assert torch.equal(getattr(state, name), getattr(kept, name)), name
     assert set(state.memory) == set(kept.memory)
     assert all(
@@ -247,8 +253,8 @@ def test_a_state_given_is_left_alone(tools: Tools):
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
-def test_resumed_after_any_event_it_ends_with_the_same_bytes(tools: Tools, solver: str):
-    mine = with_solver(tools, solver, solver_history=2)
+def test_resumed_after_any_event_it_ends_with_the_same_bytes(setup: Setup, solver: str):
+    mine = with_solver(setup, solver, solver_history=2)
     check_resuming(mine)
 
 
@@ -288,23 +294,24 @@ CHOICES: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHOICES)
-def test_resumed_with_any_choice_of_the_search_it_ends_with_the_same_bytes(tools: Tools, name: str):
-    mine = with_recipe(tools, **CHOICES[name])
+def test_resumed_with_any_choice_of_the_search_it_ends_with_the_same_bytes(setup: Setup, name: str):
+    mine = with_recipe(setup, **CHOICES[name])
     undisturbed = check_resuming(mine)
-    assert raw(undisturbed[-1][1]) != raw(watch(tools)[-1][1])
+    assert raw(undisturbed[-1][1]) != raw(watch(setup)[-1][1])
     assert raw(watch(mine)[-1][1]) == raw(undisturbed[-1][1])
 
 
-def test_to_stop_is_to_stop_iterating(tools: Tools):
-    stream = iterate(PLAN, tools)
+def test_to_stop_is_to_stop_iterating(setup: Setup):
+    stream = iterate(setup.problem(), setup.execution)
     assert isinstance(stream, Iterator)
     for event, state in stream:
         if isinstance(event, Stepped) and event.step == 2:
             kept = frozen(state)
             break
     stream.close()  # type: ignore[attr-defined]
-    assert raw(watch(tools, kept)[-1][1]) == raw(watch(tools)[-1][1])
+    assert raw(watch(setup, kept)[-1][1]) == raw(watch(setup)[-1][1])
 
 
 # ---- a search that runs away ---------------------------------------------------------------------
@@ -335,8 +342,8 @@ class Faulty(WrappedNetwork):
         return {name: self.fault(map) for name, map in found.items()} if wrong else found
 
 
-def faulty(tools: Tools, good: int, fault: str, lasting: float = float("inf")) -> Tools:
-    return replace(tools, network=Faulty(tools.network, good, FAULTS[fault], lasting))  # type: ignore[arg-type]
+def faulty(setup: Setup, good: int, fault: str, lasting: float = float("inf")) -> Setup:
+    return replace(setup, network=Faulty(setup.network, good, FAULTS[fault], lasting))  # type: ignore[arg-type]
 
 
 class _BadGradient(torch.autograd.Function):
@@ -362,24 +369,25 @@ LOOKS = {name: MAX_HIGH_LOSSES if name == "far" else 1 for name in FAULTS}
 LONG = Plan((Stage(Size(20, 25), 8), Stage(Size(37, 45), 12)), 1.0)
 
 
-def check_sound(mine: Tools, state: State, plan: Plan) -> None:
+def check_sound(mine: Setup, state: State, plan: Plan) -> None:
     """The state's value is that of its picture, as the network itself sees it, and is a number."""
     assert torch.isfinite(state.pixels).all()
-    value, _ = evaluation(Size(*state.pixels.shape[-2:]), plan, mine)(state.pixels)
+    value, _ = mine.evaluation(Size(*state.pixels.shape[-2:]), plan)(state.pixels)
     assert value.finite
-    assert value.total == state.value.total
+    assert value.total == state.loss.total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", ["gram", "wasserstein"])
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("good", [1, 10])
 def test_a_fault_that_stays_ends_with_the_best_picture_so_far(
-    tools: Tools, statistic: str, solver: str, fault: str, good: int
+    setup: Setup, statistic: str, solver: str, fault: str, good: int
 ):
-    mine = with_solver(tools, solver, style_statistics=statistic)
+    mine = with_solver(setup, solver, style_statistics=statistic)
     first, second = LONG.stages
-    more = RESTARTS * MAX_HIGH_LOSSES
+    more = MAX_RESTARTS * MAX_HIGH_LOSSES
     plan = replace(
         LONG, stages=(replace(first, steps=8 + more * (good < 8)), replace(second, steps=12 + more))
     )
@@ -389,24 +397,24 @@ def test_a_fault_that_stays_ends_with_the_best_picture_so_far(
     words = "rose from" if fault == "far" else "stopped being a number"
     assert words in event.message
     assert kinds(stream).count("Failed") == 1
-    assert [words in message for message in warnings(stream)] == [True] * RESTARTS
+    assert [words in message for message in warnings(stream)] == [True] * MAX_RESTARTS
     # A bad gradient ends it too, before the picture that it made is given to anyone.
-    assert kinds(stream).count("Stepped") == good + RESTARTS * LOOKS[fault] + LOOKS[fault] - 1
+    assert kinds(stream).count("Stepped") == good + MAX_RESTARTS * LOOKS[fault] + LOOKS[fault] - 1
     assert all(state.pixels.isfinite().all() for _, state in stream)
     check_sound(mine, state, plan)
     assert all(np.isfinite(losses(stream)))
-    assert state.value.total == min(losses(stream)[0 if good < 8 else 8 :])
+    assert state.loss.total == min(losses(stream)[0 if good < 8 else 8 :])
     if fault != "gradient":  # which was found at a picture that had a loss
-        assert state.value.total == min(losses(stream)[0 if good < 8 else 8 : good])
+        assert state.loss.total == min(losses(stream)[0 if good < 8 else 8 : good])
 
 
 @pytest.mark.parametrize("statistic", ["gram", "wasserstein"])
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("fault", NO_NUMBER)
 def test_a_fault_in_the_first_step_of_a_size_ends_with_the_best_picture_of_the_size_before(
-    tools: Tools, statistic: str, solver: str, fault: str
+    setup: Setup, statistic: str, solver: str, fault: str
 ):
-    mine = with_solver(tools, solver, style_statistics=statistic)
+    mine = with_solver(setup, solver, style_statistics=statistic)
     stream = watch(faulty(mine, 8, fault), plan=LONG)
     event, state = stream[-1]
     assert isinstance(event, Failed) and "stopped being a number" in event.message
@@ -415,16 +423,17 @@ def test_a_fault_in_the_first_step_of_a_size_ends_with_the_best_picture_of_the_s
         assert tuple(state.pixels.shape[-2:]) == (37, 45)
         return
     assert warnings(stream) == [] and kinds(stream).count("Stepped") == 8
-    assert state.value.total == min(losses(stream)) and tuple(state.pixels.shape[-2:]) == (20, 25)
+    assert state.loss.total == min(losses(stream)) and tuple(state.pixels.shape[-2:]) == (20, 25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("good", [3, 13])
 def test_a_fault_that_passes_is_gone_back_on_and_hardly_felt(
-    tools: Tools, solver: str, fault: str, good: int
+    setup: Setup, solver: str, fault: str, good: int
 ):
-    mine, plan = with_solver(tools, solver), LONG
+    mine, plan = with_solver(setup, solver), LONG
     if solver == "lbfgs":  # which learns anew: time to do so
         plan = replace(LONG, stages=(LONG.stages[0], replace(LONG.stages[1], steps=30)))
     undisturbed, stream = (
@@ -445,19 +454,19 @@ def test_a_fault_that_passes_is_gone_back_on_and_hardly_felt(
     check_sound(mine, stream[-1][1], plan)
 
 
-def test_a_search_goes_on_from_its_best_picture_with_an_empty_memory(tools: Tools):
-    stream = watch(faulty(tools, 13, "far", lasting=MAX_HIGH_LOSSES), plan=LONG)
+def test_a_search_goes_on_from_its_best_picture_with_an_empty_memory(setup: Setup):
+    stream = watch(faulty(setup, 13, "far", lasting=MAX_HIGH_LOSSES), plan=LONG)
     at = next(index for index, (event, _) in enumerate(stream) if isinstance(event, Warned))
     before, after = stream[at - 1][1], stream[at][1]
     best = min(losses(stream)[8:13])
-    assert after.value.total == after.lowest.total == best
+    assert after.loss.total == after.lowest.total == best
     assert after.best is not None and torch.equal(after.pixels, after.best)
     assert not torch.equal(after.pixels, before.pixels)
     assert "step" in before.memory and "step" not in after.memory
     assert (before.restarts, after.restarts) == (0, 1)
     # The next move is half as long as that of a search that begins there.
     alone = replace(after, restarts=0, memory={})
-    streams = (watch(tools, begun, LONG) for begun in (alone, after))
+    streams = (watch(setup, begun, LONG) for begun in (alone, after))
     full, half = (
         next(state for event, state in stream if isinstance(event, Stepped)) for stream in streams
     )
@@ -465,18 +474,19 @@ def test_a_search_goes_on_from_its_best_picture_with_an_empty_memory(tools: Tool
     assert not torch.allclose(half.pixels, after.pixels, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("good", [3, 10])
-def test_resumed_after_a_restart_it_ends_with_the_same_bytes(tools: Tools, solver: str, good: int):
-    mine = with_solver(tools, solver)
+def test_resumed_after_a_restart_it_ends_with_the_same_bytes(setup: Setup, solver: str, good: int):
+    mine = with_solver(setup, solver)
     stream = watch(faulty(mine, good, "far", lasting=MAX_HIGH_LOSSES), plan=LONG)
     since = next(index for index, (event, _) in enumerate(stream) if isinstance(event, Warned))
     check_resuming(mine, LONG, stream, since)
 
 
-def test_each_restart_halves_the_step_and_a_new_size_begins_afresh(tools: Tools):
+def test_each_restart_halves_the_step_and_a_new_size_begins_afresh(setup: Setup):
     plan = replace(LONG, stages=(replace(LONG.stages[0], steps=12), LONG.stages[1]))
-    stream = watch(faulty(tools, 3, "far", lasting=2 * MAX_HIGH_LOSSES), plan=plan)
+    stream = watch(faulty(setup, 3, "far", lasting=2 * MAX_HIGH_LOSSES), plan=plan)
     assert len(warnings(stream)) == 2
     restarts = [state.restarts for event, state in stream if isinstance(event, Stepped)]
     assert (
@@ -489,17 +499,17 @@ def test_each_restart_halves_the_step_and_a_new_size_begins_afresh(tools: Tools)
     assert isinstance(stream[-1][0], Finished)
 
 
-def test_a_size_that_ends_astray_says_so_and_its_best_picture_is_grown(tools: Tools):
-    stream = watch(faulty(tools, 7, "far", lasting=1), plan=LONG)
+def test_a_size_that_ends_astray_says_so_and_its_best_picture_is_grown(setup: Setup):
+    stream = watch(faulty(setup, 7, "far", lasting=1), plan=LONG)
     (message,) = warnings(stream)
-    assert "rose from" in message and "25x20; the best stays" in message
+    assert "rose from" in message and "25x20; the best pixels are used" in message
     done = next(state for event, state in stream if isinstance(event, StageDone))
-    assert done.value.total == min(losses(stream)[:8])
+    assert done.loss.total == min(losses(stream)[:8])
 
 
-def test_a_last_move_that_ran_away_gives_place_to_the_best_picture(tools: Tools):
+def test_a_last_move_that_ran_away_gives_place_to_the_best_picture(setup: Setup):
     for fault in ("far", "nan", "gradient"):
-        mine = with_recipe(tools, style_statistics="gram")
+        mine = with_recipe(setup, style_statistics="gram")
         stream = watch(faulty(mine, LONG.evaluations, fault, lasting=1), plan=LONG)
         event, state = stream[-1]
         assert isinstance(event, Finished)
@@ -535,79 +545,83 @@ class Wild:
 
 
 def go_wild(monkeypatch: pytest.MonkeyPatch, move: int) -> None:
-    made = solver_factory.make
+    made = solver_factory.make_solver
     monkeypatch.setattr(Wild, "moves", 0)
-    monkeypatch.setattr(solver_factory, "make", lambda *how, **more: Wild(made(*how, **more), move))
+    monkeypatch.setattr(
+        solver_factory, "make_solver", lambda *how, **more: Wild(made(*how, **more), move)
+    )
 
 
-def test_what_is_grown_is_the_best_picture_that_was_looked_at(tools: Tools):
-    stream = watch(tools, plan=LONG)
+def test_what_is_grown_is_the_best_picture_that_was_looked_at(setup: Setup):
+    stream = watch(setup, plan=LONG)
     at = kinds(stream).index("StageDone")
     done, before = stream[at][1], stream[at - 1][1]
-    check_sound(tools, done, LONG)
-    assert done.value.total == min(losses(stream)[:8]) and not torch.equal(
+    check_sound(setup, done, LONG)
+    assert done.loss.total == min(losses(stream)[:8]) and not torch.equal(
         done.pixels, before.pixels
     )
-    assert torch.equal(stream[at + 1][1].pixels, upscale.grow(done.pixels, Size(37, 45)))
+    assert torch.equal(stream[at + 1][1].pixels, upscale.upscale_pixels(done.pixels, Size(37, 45)))
 
 
 def test_a_size_whose_last_move_ran_away_is_not_grown_from_it(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
 ):
-    expected = watch(tools, plan=LONG)
+    expected = watch(setup, plan=LONG)
     go_wild(monkeypatch, 8)
-    stream = watch(tools, plan=LONG)
+    stream = watch(setup, plan=LONG)
     at = kinds(stream).index("StageDone")
     assert stream[at - 1][1].pixels.abs().max() > 10 >= stream[at][1].pixels.abs().max()
     assert raw(stream[-1][1]) == raw(expected[-1][1]) and losses(stream) == losses(expected)
 
 
-def test_a_best_picture_that_cutting_makes_much_worse_is_finished_all_the_same(tools: Tools):
-    mine = with_recipe(tools, style_statistics="gram")
+def test_a_best_picture_that_cutting_makes_much_worse_is_finished_all_the_same(setup: Setup):
+    mine = with_recipe(setup, style_statistics="gram")
     stream = watch(faulty(mine, LONG.evaluations, "far", lasting=2), plan=LONG)
     event, state = stream[-1]
     best = stream[-2][1].best
     assert (
         isinstance(event, Finished)
-        and event.loss == state.value.total > 100 * stream[-2][1].lowest.total
+        and event.loss == state.loss.total > 100 * stream[-2][1].lowest.total
     )
     assert best is not None and torch.equal(state.pixels, best.clamp(0, 1))
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
-def test_the_good_state_is_the_best_that_was_looked_at(tools: Tools, solver: str):
-    stream = watch(with_solver(tools, solver), plan=LONG)
+def test_the_good_state_is_the_best_that_was_looked_at(setup: Setup, solver: str):
+    stream = watch(with_solver(setup, solver), plan=LONG)
     for index, (event, state) in enumerate(stream):
         if isinstance(event, Stepped):
-            check_sound(tools, state.good(), LONG)
-            assert state.good().value.total == min(
+            check_sound(setup, state.at_best(), LONG)
+            assert state.at_best().loss.total == min(
                 losses(stream[: index + 1])[0 if event.stage == 0 else 8 :]
             )
-            assert state.good().memory == {}
+            assert state.at_best().memory == {}
 
 
-def test_a_finished_picture_whose_loss_is_no_number_is_not_called_finished(tools: Tools):
-    mine = with_recipe(tools, style_statistics="gram")
+def test_a_finished_picture_whose_loss_is_no_number_is_not_called_finished(setup: Setup):
+    mine = with_recipe(setup, style_statistics="gram")
     stream = watch(faulty(mine, 9, "nan"))
     event, state = stream[-1]
     assert isinstance(event, Failed) and "not a number" in event.message
     assert kinds(stream).count("StageDone") == 2
     check_sound(mine, state, PLAN)
-    assert state.value.total == min(losses(stream)[4:])
+    assert state.loss.total == min(losses(stream)[4:])
 
 
-def test_a_first_step_that_fails_gives_back_what_it_started_from(tools: Tools):
-    mine = with_recipe(tools, style_statistics="gram")
+def test_a_first_step_that_fails_gives_back_what_it_started_from(setup: Setup):
+    mine = with_recipe(setup, style_statistics="gram")
     stream = watch(faulty(mine, 0, "nan"))
     assert kinds(stream) == ["Started", "Failed"]
-    assert torch.equal(stream[-1][1].pixels, first_pixels(PLAN, mine))
+    assert torch.equal(stream[-1][1].pixels, mine.first_pixels(PLAN))
 
 
 @pytest.mark.parametrize("good", [2, 4, 6])
-def test_a_failed_run_can_go_on_from_the_state_it_left(tools: Tools, good: int):
-    mine = with_recipe(tools, style_statistics="gram")
-    plan = Plan(tuple(Stage(stage.size, stage.steps + RESTARTS) for stage in PLAN.stages), 1.0)
-    event, state = watch(faulty(mine, good if good < 4 else good + RESTARTS, "nan"), plan=plan)[-1]
+def test_a_failed_run_can_go_on_from_the_state_it_left(setup: Setup, good: int):
+    mine = with_recipe(setup, style_statistics="gram")
+    plan = Plan(tuple(Stage(stage.size, stage.steps + MAX_RESTARTS) for stage in PLAN.stages), 1.0)
+    event, state = watch(faulty(mine, good if good < 4 else good + MAX_RESTARTS, "nan"), plan=plan)[
+        -1
+    ]
     assert isinstance(event, Failed)
     assert kinds(watch(mine, state, plan))[-1] == "Finished"
 
@@ -616,10 +630,10 @@ def scripted(monkeypatch: pytest.MonkeyPatch, heights: Callable[[int], float]) -
     """Every evaluation has the loss that the script gives it, and a gradient of nought."""
     count = iter(range(10_000))
 
-    def made(size: Size, plan: Plan, tools: Tools) -> Evaluate:
-        return lambda pixels: (Value(heights(next(count)), {}), torch.zeros_like(pixels))
+    def made(size: Size, problem: Problem, execution: Execution) -> Evaluate:
+        return lambda pixels: (LossValue(heights(next(count)), {}), torch.zeros_like(pixels))
 
-    monkeypatch.setattr(problem, "evaluation", made)
+    monkeypatch.setattr(loss_, "evaluation", made)
 
 
 @pytest.mark.parametrize(
@@ -627,29 +641,29 @@ def scripted(monkeypatch: pytest.MonkeyPatch, heights: Callable[[int], float]) -
     [lambda n: 0.0, lambda n: (-1) ** n * 1e-15 * n, lambda n: -1e-15, lambda n: 1e-12 * n],
 )
 def test_what_is_reached_to_the_letter_does_not_run_away(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch, height: Callable[[int], float]
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, height: Callable[[int], float]
 ):
     scripted(monkeypatch, height)
-    stream = watch(tools)
+    stream = watch(setup)
     assert kinds(stream)[-1] == "Finished" and warnings(stream) == []
 
 
-def test_a_loss_may_rise_a_little(tools: Tools, monkeypatch: pytest.MonkeyPatch):
+def test_a_loss_may_rise_a_little(setup: Setup, monkeypatch: pytest.MonkeyPatch):
     scripted(monkeypatch, lambda n: 2.9 if n % 2 else 1.0)
-    assert warnings(watch(tools)) == []
+    assert warnings(watch(setup)) == []
 
 
 def test_a_search_that_went_too_far_for_once_goes_on_from_where_it_is(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
 ):
     scripted(monkeypatch, lambda n: 3.1 if n in (3, 4) else 1.0)
-    stream = watch(tools, plan=LONG)
+    stream = watch(setup, plan=LONG)
     assert MAX_HIGH_LOSSES == 3 and warnings(stream) == []
     states = [state for event, state in stream if isinstance(event, Stepped)]
     assert [state.high_loss_streak for state in states] == [0] * 3 + [1, 2] + [0] * 15
     assert losses(stream)[3:5] == [3.1, 3.1] and not any(state.restarts for state in states)
     scripted(monkeypatch, lambda n: 3.1 if n in (3, 4, 5) else 1.0)
-    stream = watch(tools, plan=LONG)
+    stream = watch(setup, plan=LONG)
     assert len(warnings(stream)) == 1 and losses(stream)[3:7] == [3.1, 3.1, 1.0, 1.0]
 
 
@@ -658,11 +672,11 @@ def test_a_search_that_went_too_far_for_once_goes_on_from_where_it_is(
 SEARCHING = {"solver_line_search": "strong-wolfe", "style_statistics": "gram"}
 
 
-def test_a_look_that_is_rejected_is_no_runaway(tools: Tools):
+def test_a_look_that_is_rejected_is_no_runaway(setup: Setup):
     """However high the loss is there, and whether it is a number; it is not told as the search's
     either.
     """
-    mine = with_recipe(tools, **SEARCHING)
+    mine = with_recipe(setup, **SEARCHING)
     for fault in FAULTS:
         stream = watch(faulty(mine, 10, fault, lasting=1), plan=LONG)
         assert warnings(stream) == [] and kinds(stream) == kinds(watch(mine, plan=LONG))
@@ -671,45 +685,47 @@ def test_a_look_that_is_rejected_is_no_runaway(tools: Tools):
         assert all(state.pixels.isfinite().all() for _, state in stream)
 
 
-def test_a_fault_that_stays_ends_a_search_along_a_line_too(tools: Tools):
-    mine, plan = with_recipe(tools, patience=0, **SEARCHING), Plan((Stage(Size(20, 25), 60),), 1.0)
+def test_a_fault_that_stays_ends_a_search_along_a_line_too(setup: Setup):
+    mine, plan = with_recipe(setup, patience=0, **SEARCHING), Plan((Stage(Size(20, 25), 60),), 1.0)
     stream = watch(faulty(mine, 6, "nan"), plan=plan)
     event, state = stream[-1]
     assert isinstance(event, Failed) and "stopped being a number" in event.message
-    assert len(warnings(stream)) == RESTARTS
-    assert 6 + 10 + RESTARTS < kinds(stream).count("Stepped") <= 6 + MAX_EVALUATIONS + RESTARTS
-    assert state.value.total == min(losses(stream))
+    assert len(warnings(stream)) == MAX_RESTARTS
+    assert (
+        6 + 10 + MAX_RESTARTS < kinds(stream).count("Stepped") <= 6 + MAX_EVALUATIONS + MAX_RESTARTS
+    )
+    assert state.loss.total == min(losses(stream))
 
 
 @pytest.mark.parametrize("steps", [3, 4, 5, 9])
 def test_what_a_search_along_a_line_ends_with_is_the_best_that_it_looked_at(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch, steps: int
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, steps: int
 ):
     looked: list[tuple[float, Tensor]] = []
-    made = problem.evaluation
+    made = loss_.evaluation
 
-    def noting(size: Size, plan: Plan, tools: Tools) -> Evaluate:
-        evaluate = made(size, plan, tools)
+    def noting(size: Size, problem: Problem, execution: Execution) -> Evaluate:
+        evaluate = made(size, problem, execution)
 
-        def noted(picture: Tensor) -> tuple[Value, Tensor]:
+        def noted(picture: Tensor) -> tuple[LossValue, Tensor]:
             found = evaluate(picture)
             looked.append((found[0].total, picture.clone()))
             return found
 
         return noted
 
-    monkeypatch.setattr(problem, "evaluation", noting)
+    monkeypatch.setattr(loss_, "evaluation", noting)
     # Whose first looks go ever farther.
-    mine = with_recipe(tools, solver_preconditioner="none", **SEARCHING)
+    mine = with_recipe(setup, solver_preconditioner="none", **SEARCHING)
     end = watch(mine, plan=Plan((Stage(Size(20, 25), steps),), 1.0))[-1][1]
     assert torch.equal(end.pixels, min(looked[:steps], key=lambda one: one[0])[1].clamp(0, 1))
     assert len(looked) == steps + 1
 
 
 def test_an_average_is_of_the_pictures_that_were_looked_at_and_is_what_is_shown_grown_and_written(
-    tools: Tools,
+    setup: Setup,
 ):
-    mine = with_recipe(tools, solver="adam", solver_rate=0.02, solver_average=0.7)
+    mine = with_recipe(setup, solver="adam", solver_rate=0.02, solver_average=0.7)
     stream = watch(mine, plan=LONG)
     for stage in (0, 1):
         looked = [
@@ -732,7 +748,7 @@ def test_an_average_is_of_the_pictures_that_were_looked_at_and_is_what_is_shown_
             if isinstance(event, StageDone) and event.stage == stage:
                 assert torch.equal(state.picture, shown) and state.average is None
                 if stage == 0:
-                    grown = upscale.grow(shown, Size(37, 45))
+                    grown = upscale.upscale_pixels(shown, Size(37, 45))
     assert torch.equal(
         next(state for event, state in stream if event == Started(1, Size(37, 45), 12)).pixels,
         grown,
@@ -741,8 +757,8 @@ def test_an_average_is_of_the_pictures_that_were_looked_at_and_is_what_is_shown_
     check_sound(mine, stream[-1][1], LONG)
 
 
-def test_an_average_takes_in_no_picture_that_ran_away(tools: Tools):
-    mine = with_recipe(tools, solver="adam", solver_rate=0.02, solver_average=0.9)
+def test_an_average_takes_in_no_picture_that_ran_away(setup: Setup):
+    mine = with_recipe(setup, solver="adam", solver_rate=0.02, solver_average=0.9)
     stream = watch(faulty(mine, 13, "far", lasting=MAX_HIGH_LOSSES), plan=LONG)
     at = next(index for index, (event, _) in enumerate(stream) if isinstance(event, Warned))
     before, after = stream[at - 1][1], stream[at][1]
@@ -751,12 +767,12 @@ def test_an_average_takes_in_no_picture_that_ran_away(tools: Tools):
     check_resuming(mine, LONG, stream, at)
 
 
-def test_without_an_average_none_is_kept(tools: Tools):
-    assert all(state.average is None and state.averaged == 0 for _, state in watch(tools))
+def test_without_an_average_none_is_kept(setup: Setup):
+    assert all(state.average is None and state.averaged == 0 for _, state in watch(setup))
 
 
-def test_what_adam_knows_is_carried_into_the_next_size(tools: Tools):
-    mine = with_recipe(tools, solver="adam", solver_rate=0.02, solver_carry=True)
+def test_what_adam_knows_is_carried_into_the_next_size(setup: Setup):
+    mine = with_recipe(setup, solver="adam", solver_rate=0.02, solver_carry=True)
     stream, afresh = watch(mine, plan=LONG), watch(with_recipe(mine, solver_carry=False), plan=LONG)
     at = kinds(stream).index("StageDone")
     last, done, started, stepped = (state for _, state in stream[at - 1 : at + 3])
@@ -782,25 +798,25 @@ def in_a_valley(monkeypatch: pytest.MonkeyPatch) -> None:
     there in a few steps.
     """
 
-    def made(size: Size, plan: Plan, tools: Tools) -> Evaluate:
+    def made(size: Size, problem: Problem, execution: Execution) -> Evaluate:
         bottom = images.to_tensor(images.resize(smooth_pixels(41, 50, 7), size))
         curvature = torch.logspace(-1, 0, bottom.numel()).view_as(bottom)
 
-        def evaluate(picture: Tensor) -> tuple[Value, Tensor]:
+        def evaluate(picture: Tensor) -> tuple[LossValue, Tensor]:
             apart = picture - bottom
-            return Value(float((curvature * apart**2).sum() / 2), {}), curvature * apart
+            return LossValue(float((curvature * apart**2).sum() / 2), {}), curvature * apart
 
         return evaluate
 
-    monkeypatch.setattr(problem, "evaluation", made)
+    monkeypatch.setattr(loss_, "evaluation", made)
 
 
 LONGER = Plan((Stage(Size(20, 25), 40), Stage(Size(37, 45), 40)), 1.0)
 
 
-def test_a_search_at_rest_ends_its_stage_and_says_so(tools: Tools, monkeypatch: pytest.MonkeyPatch):
+def test_a_search_at_rest_ends_its_stage_and_says_so(setup: Setup, monkeypatch: pytest.MonkeyPatch):
     in_a_valley(monkeypatch)
-    mine, patient = (with_recipe(tools, patience=patience) for patience in (5, 0))
+    mine, patient = (with_recipe(setup, patience=patience) for patience in (5, 0))
     stream, whole = watch(mine, plan=LONGER), watch(patient, plan=LONGER)
     words = (
         r"Nothing visible has changed in 5 evaluations at .*: this size is done after (\d+) of 40\."
@@ -819,8 +835,8 @@ def test_a_search_at_rest_ends_its_stage_and_says_so(tools: Tools, monkeypatch: 
     assert warnings(whole) == [] and len(losses(whole)) == 80
 
 
-def test_a_search_that_moves_is_let_go_on(tools: Tools):
-    moving = with_recipe(tools, patience=2, init="noise", solver="adam", solver_rate=0.02)
+def test_a_search_that_moves_is_let_go_on(setup: Setup):
+    moving = with_recipe(setup, patience=2, init="noise", solver="adam", solver_rate=0.02)
     assert warnings(watch(moving)) == []
     # By this much less, it is at rest.
     resting = with_recipe(moving, solver_rate=0.0002)
@@ -829,16 +845,16 @@ def test_a_search_that_moves_is_let_go_on(tools: Tools):
 
 @pytest.mark.parametrize(("levels", "rests"), [(0.49, True), (0.51, False)])
 def test_half_of_an_8_bit_level_is_what_an_eye_sees(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch, levels: float, rests: bool
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, levels: float, rests: bool
 ):
     """Adam in a constant gradient moves every pixel by its rate, here by so much in two steps."""
 
-    def made(size: Size, plan: Plan, tools: Tools) -> Evaluate:
-        return lambda pixels: (Value(float(pixels.mean()), {}), torch.ones_like(pixels))
+    def made(size: Size, problem: Problem, execution: Execution) -> Evaluate:
+        return lambda pixels: (LossValue(float(pixels.mean()), {}), torch.ones_like(pixels))
 
-    monkeypatch.setattr(problem, "evaluation", made)
+    monkeypatch.setattr(loss_, "evaluation", made)
     mine = with_recipe(
-        tools, solver="adam", solver_rate=levels / 255 / 2, patience=2, init="grey.png"
+        setup, solver="adam", solver_rate=levels / 255 / 2, patience=2, init="grey.png"
     )
     stream = watch(replace(mine, start=np.full((41, 50, 3), 0.5, np.float32)))
     assert [message.startswith("Nothing visible") for message in warnings(stream)] == [
@@ -847,32 +863,33 @@ def test_half_of_an_8_bit_level_is_what_an_eye_sees(
     assert losses(stream)[0] - losses(stream)[1] == pytest.approx(levels / 255 / 2, rel=1e-3)
 
 
-def test_no_picture_is_kept_to_look_back_to_where_nobody_looks(tools: Tools):
+def test_no_picture_is_kept_to_look_back_to_where_nobody_looks(setup: Setup):
     """A whole picture more is much where memory is short; the plan does not count it there."""
     for patience, expected in ((0, set()), (5, set()), (4, {1})):
-        stream = watch(with_recipe(tools, patience=patience))  # stages of 4 and of 5 steps
+        stream = watch(with_recipe(setup, patience=patience))  # stages of 4 and of 5 steps
         assert {
             event.stage
             for event, state in stream
-            if isinstance(event, Stepped) and state.mark is not None
+            if isinstance(event, Stepped) and state.reference is not None
         } == expected
 
 
-def test_a_search_that_never_moves_rests_at_the_first_look(tools: Tools):
+def test_a_search_that_never_moves_rests_at_the_first_look(setup: Setup):
     still = {"content_weight": 1, "style_weight": 0, "smooth_weight": 0}
-    stream = watch(with_recipe(tools, patience=3, **still), plan=LONGER)
+    stream = watch(with_recipe(setup, patience=3, **still), plan=LONGER)
     assert [event.step for event, _ in stream if isinstance(event, Stepped)][:3] == [1, 2, 3]
     assert kinds(stream)[4] == "Warned" and kinds(stream)[5] == "StageDone"
-    assert warnings(watch(with_recipe(tools, patience=0, **still), plan=LONGER)) == []
+    assert warnings(watch(with_recipe(setup, patience=0, **still), plan=LONGER)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.6, 1.0])
 @pytest.mark.parametrize("patience", [2, 5])
 def test_resumed_with_patience_it_ends_with_the_same_bytes(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch, rate: float, patience: int
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, rate: float, patience: int
 ):
     in_a_valley(monkeypatch)
-    mine = with_recipe(tools, solver_rate=rate, patience=patience)
+    mine = with_recipe(setup, solver_rate=rate, patience=patience)
     undisturbed = check_resuming(mine, LONGER)
     assert len(warnings(undisturbed)) == 2  # otherwise this could not fail
 
@@ -881,12 +898,12 @@ def test_resumed_with_patience_it_ends_with_the_same_bytes(
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
-def test_a_state_that_was_packed_and_unpacked_is_the_same(tools: Tools, solver: str):
-    mine = with_recipe(tools, solver=solver, solver_rate=0.02, patience=2, solver_average=0.5)
+def test_a_state_that_was_packed_and_unpacked_is_the_same(setup: Setup, solver: str):
+    mine = with_recipe(setup, solver=solver, solver_rate=0.02, patience=2, solver_average=0.5)
     for _, state in watch(mine):
         tensors, facts = state.pack()
         found = State.unpack(tensors, json.loads(json.dumps(facts)), torch.device("cpu"))
-        for name in ("pixels", "best", "mark", "average"):
+        for name in ("pixels", "best", "reference", "average"):
             one, other = getattr(found, name), getattr(state, name)
             assert (one is None) == (other is None)
             assert one is None or torch.equal(one, other), name
@@ -904,7 +921,7 @@ def test_a_state_that_was_packed_and_unpacked_is_the_same(tools: Tools, solver: 
             "lowest",
         ):
             assert getattr(found, name) == getattr(state, name)
-        assert found.value == state.value or np.isnan(state.value.total)
+        assert found.loss == state.loss or np.isnan(state.loss.total)
 
 
 # ---- out of memory -------------------------------------------------------------------------------
@@ -943,22 +960,23 @@ MOST = 5500
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "LEAST_TILE", 10)
+    monkeypatch.setattr(execution_, "LEAST_TILE", 10)
 
 
-def narrow(tools: Tools, most: float, error: str = "cpu", good: int = 0) -> Tools:
-    return replace(tools, network=Narrow(tools.network, most, OUT[error], good))  # type: ignore[arg-type]
+def narrow(setup: Setup, most: float, error: str = "cpu", good: int = 0) -> Setup:
+    return replace(setup, network=Narrow(setup.network, most, OUT[error], good))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("error", OUT)
 @pytest.mark.parametrize("good", [0, 6])
 def test_where_memory_runs_out_it_goes_on_in_tiles_to_the_same_picture(
-    tools: Tools, error: str, good: int
+    setup: Setup, error: str, good: int
 ):
     """At the start of a stage, and within one, where the current step is repeated."""
-    whole, stream = watch(tools, plan=WIDE), watch(narrow(tools, MOST, error, good), plan=WIDE)
-    assert len(tools.grid(Size(90, 110))) == 1
+    whole, stream = watch(setup, plan=WIDE), watch(narrow(setup, MOST, error, good), plan=WIDE)
+    assert len(setup.grid(Size(90, 110))) == 1
     (message,) = warnings(stream)
     assert "Memory ran out in step" in message and "tiles of 55 px" in message
     assert f"step {max(good - 4, 0) + 1} of" in message
@@ -970,22 +988,23 @@ def test_where_memory_runs_out_it_goes_on_in_tiles_to_the_same_picture(
     assert stream[-1][1].evaluations == whole[-1][1].evaluations
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("good", [2, 9])
 def test_where_memory_runs_out_with_the_maps_of_several_tiles_one_at_a_time_is_kept_first(
-    tools: Tools, good: int
+    setup: Setup, good: int
 ):
-    several = replace(tools, tile=27, kept=3)
+    several = setup.executed(tile=27, tiles_in_memory=3)
     expected, stream = (
         watch(several, plan=WIDE),
         watch(narrow(several, MOST, good=10**9), plan=WIDE),
     )
     assert warnings(stream) == [] and raw(stream[-1][1]) == raw(expected[-1][1])
     # What fails once passes as soon as less is held.
-    once = replace(several, network=Faulty(tools.network, 6 * good, _no_memory, lasting=1))  # type: ignore[arg-type]
+    once = replace(several, network=Faulty(setup.network, 6 * good, _no_memory, lasting=1))  # type: ignore[arg-type]
     stream = watch(once, plan=WIDE)
     (message,) = warnings(stream)
-    assert "going on with the maps of one tile at a time" in message
+    assert "continuing with the feature maps of one tile at a time" in message
     # Not a byte is another.
     assert raw(stream[-1][1]) == raw(expected[-1][1]) and losses(stream) == losses(expected)
 
@@ -995,8 +1014,8 @@ def _no_memory(x: Tensor) -> Tensor:
 
 
 @pytest.mark.usefixtures("small_tiles")
-def test_tiles_are_halved_for_as_long_as_it_takes(tools: Tools):
-    stream = watch(narrow(tools, 2900), plan=WIDE)
+def test_tiles_are_halved_for_as_long_as_it_takes(setup: Setup):
+    stream = watch(narrow(setup, 2900), plan=WIDE)
     assert [re.findall(r"tiles of (\d+) px", message) for message in warnings(stream)] == [
         ["55"],
         ["27"],
@@ -1005,43 +1024,44 @@ def test_tiles_are_halved_for_as_long_as_it_takes(tools: Tools):
 
 
 @pytest.mark.usefixtures("small_tiles")
-def test_memory_that_runs_out_at_the_last_look_is_no_end(tools: Tools):
-    stream = watch(narrow(tools, MOST, good=WIDE.evaluations), plan=WIDE)
+def test_memory_that_runs_out_at_the_last_look_is_no_end(setup: Setup):
+    stream = watch(narrow(setup, MOST, good=WIDE.evaluations), plan=WIDE)
     assert isinstance(stream[-1][0], Finished) and stream[-1][1].tile == 55
-    assert stream[-1][0].loss == pytest.approx(watch(tools, plan=WIDE)[-1][0].loss, rel=1e-5)  # type: ignore[attr-defined]
+    assert stream[-1][0].loss == pytest.approx(watch(setup, plan=WIDE)[-1][0].loss, rel=1e-5)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("error", OUT)
 @pytest.mark.parametrize("good", [0, 3, 4, 6, 9])
 def test_where_there_is_no_memory_at_all_the_best_picture_is_kept(
-    tools: Tools, error: str, good: int
+    setup: Setup, error: str, good: int
 ):
-    stream = watch(narrow(tools, 0, error, good), plan=WIDE)
+    stream = watch(narrow(setup, 0, error, good), plan=WIDE)
     event, state = stream[-1]
     assert (
         isinstance(event, Failed) and "Memory ran out" in event.message and "10 px" in event.message
     )
     assert kinds(stream).count("Stepped") == good
     if good == 0:
-        assert torch.equal(state.pixels, first_pixels(WIDE, tools))
+        assert torch.equal(state.pixels, setup.first_pixels(WIDE))
         return
-    check_sound(tools, state, WIDE)
-    assert state.value.total == min(losses(stream)[0 if good <= 4 else 4 :])
+    check_sound(setup, state, WIDE)
+    assert state.loss.total == min(losses(stream)[0 if good <= 4 else 4 :])
 
 
-def test_tiles_do_not_become_smaller_than_they_are_worth(tools: Tools):
-    stream = watch(narrow(tools, 0), plan=Plan((Stage(Size(200, 300), 2),), 1.0))
+def test_tiles_do_not_become_smaller_than_they_are_worth(setup: Setup):
+    stream = watch(narrow(setup, 0), plan=Plan((Stage(Size(200, 300), 2),), 1.0))
     assert [message.partition("in tiles of ")[2][:3] for message in warnings(stream)] == ["150"]
     assert isinstance(stream[-1][0], Failed) and "tiles of 128 px" in stream[-1][0].message
 
 
 @pytest.mark.usefixtures("small_tiles")
-def test_resumed_after_memory_ran_out_it_ends_with_the_same_bytes(tools: Tools):
-    mine = narrow(tools, MOST, good=6)
+def test_resumed_after_memory_ran_out_it_ends_with_the_same_bytes(setup: Setup):
+    mine = narrow(setup, MOST, good=6)
     stream = watch(mine, plan=WIDE)
     since = next(index for index, (event, _) in enumerate(stream) if isinstance(event, Warned))
-    check_resuming(tools, WIDE, stream, since)  # where there is memory again, the tiles stay
+    check_resuming(setup, WIDE, stream, since)  # where there is memory again, the tiles stay
 
 
 # ---- out of memory outside an evaluation ---------------------------------------------------------
@@ -1090,47 +1110,48 @@ class Counting(DiskStore):
     def taken(self) -> int:
         return len(self.kept)
 
-    def keep(self, tensor: Tensor) -> StoredTensor:
-        self.kept.append(super().keep(tensor))
+    def store(self, tensor: Tensor) -> StoredTensor:
+        self.kept.append(super().store(tensor))
         return self.kept[-1]
 
 
-def spacious(tools: Tools, folder: Path) -> tuple[Tools, list[Counting]]:
-    """Tools that may put on disk what can wait there, and the places that they come to make."""
+def spacious(setup: Setup, folder: Path) -> tuple[Setup, list[Counting]]:
+    """Setup that may put on disk what can wait there, and the places that they come to make."""
     places: list[Counting] = []
 
     def disk() -> Counting:
         places.append(Counting(folder))
         return places[-1]
 
-    return replace(tools, disk=disk), places
+    return setup.executed(make_disk_store=disk), places
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("error", OUT)
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("failing", [1, 3, 7])
 def test_memory_that_runs_out_in_a_move_goes_back_to_the_best_picture_and_on_with_a_disk(
-    tools: Tools,
+    setup: Setup,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     error: str,
     solver: str,
     failing: int,
 ):
-    mine, places = spacious(with_solver(tools, solver), tmp_path)
+    mine, places = spacious(with_solver(setup, solver), tmp_path)
     whole = watch(mine, plan=WIDE)
     greedy_moves(monkeypatch, solver, lambda call: call == failing, error)
     stream = watch(mine, plan=WIDE)
     (message,) = warnings(stream)
     step = failing if failing <= 4 else failing - 4
     assert f"Memory ran out in step {step} of" in message and message.endswith(
-        "going on with what can wait on disk."
+        "continuing with tensors stored on disk."
     )
     assert [kind for kind in kinds(stream) if kind != "Warned"] == kinds(whole)
     state = stream[kinds(stream).index("Warned")][1]
     check_sound(mine, state, WIDE)
-    assert state.memory == {} and state.value.total <= min(
+    assert state.memory == {} and state.loss.total <= min(
         losses(stream)[0 if failing <= 4 else 4 : failing - 1] or [9.0]
     )
     assert [place.taken > 0 for place in places] == [True, solver == "lbfgs"]
@@ -1144,23 +1165,25 @@ def test_memory_that_runs_out_in_a_move_goes_back_to_the_best_picture_and_on_wit
 
 @pytest.mark.usefixtures("small_tiles")
 def test_resumed_after_memory_ran_out_in_a_move_it_ends_with_the_same_bytes(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     with monkeypatch.context() as patch:
         greedy_moves(patch, "lbfgs", lambda call: call == 7, "cpu")
-        stream = watch(spacious(tools, tmp_path)[0], plan=WIDE)
-    check_resuming(tools, WIDE, stream, kinds(stream).index("Warned"))
+        stream = watch(spacious(setup, tmp_path)[0], plan=WIDE)
+    check_resuming(setup, WIDE, stream, kinds(stream).index("Warned"))
 
 
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("call", [1, 2])
 def test_memory_that_runs_out_before_the_first_step_of_a_size_changes_nothing_but_where_things_wait(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: int
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: int
 ):
-    mine, places = spacious(tools, tmp_path)
+    mine, places = spacious(setup, tmp_path)
     whole = watch(mine, plan=WIDE)
     monkeypatch.setattr(
-        solver_factory, "make", Greedy(solver_factory.make, lambda calls: calls == call, OUT["cpu"])
+        solver_factory,
+        "make_solver",
+        Greedy(solver_factory.make_solver, lambda calls: calls == call, OUT["cpu"]),
     )
     stream = watch(mine, plan=WIDE)
     (message,) = warnings(stream)
@@ -1175,43 +1198,45 @@ def test_memory_that_runs_out_before_the_first_step_of_a_size_changes_nothing_bu
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("good", [0, 1, 5])
 def test_where_no_move_can_be_made_at_all_the_best_picture_is_kept(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, good: int
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, good: int
 ):
     greedy_moves(monkeypatch, "lbfgs", lambda call: call > good, "cuda")
-    stream = watch(spacious(tools, tmp_path)[0], plan=WIDE)
+    stream = watch(spacious(setup, tmp_path)[0], plan=WIDE)
     event, state = stream[-1]
     assert isinstance(event, Failed) and event.memory and "Memory ran out in step" in event.message
     assert "on disk" in warnings(stream)[0] and all(
         "tiles" in message for message in warnings(stream)[1:]
     )
     assert kinds(stream).count("Stepped") == good
-    value, _ = evaluation(Size(*state.pixels.shape[-2:]), WIDE, tools)(state.pixels)
-    assert value.total == pytest.approx(state.value.total, rel=1e-6)  # tiles round otherwise
+    value, _ = setup.evaluation(Size(*state.pixels.shape[-2:]), WIDE)(state.pixels)
+    assert value.total == pytest.approx(state.loss.total, rel=1e-6)  # tiles round otherwise
 
 
 def test_a_picture_that_cannot_be_grown_ends_with_the_one_of_the_size_before(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(upscale, "grow", Greedy(upscale.grow, lambda call: True, OUT["cpu"]))
-    stream = watch(tools, plan=WIDE)
+    monkeypatch.setattr(
+        upscale, "upscale_pixels", Greedy(upscale.upscale_pixels, lambda call: True, OUT["cpu"])
+    )
+    stream = watch(setup, plan=WIDE)
     event, state = stream[-1]
     assert (
         isinstance(event, Failed)
         and event.memory
         and "before the first step at 110x90" in event.message
     )
-    check_sound(tools, state, WIDE)
+    check_sound(setup, state, WIDE)
     assert torch.equal(state.pixels, stream[-2][1].pixels) and tuple(state.pixels.shape[-2:]) == (
         40,
         50,
     )
     monkeypatch.undo()
-    assert raw(watch(tools, state, WIDE)[-1][1]) == raw(watch(tools, plan=WIDE)[-1][1])
+    assert raw(watch(setup, state, WIDE)[-1][1]) == raw(watch(setup, plan=WIDE)[-1][1])
 
 
 @pytest.mark.usefixtures("small_tiles")
-def test_the_disk_is_taken_where_the_smallest_tiles_are_not_enough(tools: Tools, tmp_path: Path):
-    mine, places = spacious(narrow(tools, 0, good=6), tmp_path)
+def test_the_disk_is_taken_where_the_smallest_tiles_are_not_enough(setup: Setup, tmp_path: Path):
+    mine, places = spacious(narrow(setup, 0, good=6), tmp_path)
     stream = watch(mine, plan=WIDE)
     assert ["on disk" in message for message in warnings(stream)] == [False] * (
         len(warnings(stream)) - 1
@@ -1220,9 +1245,9 @@ def test_the_disk_is_taken_where_the_smallest_tiles_are_not_enough(tools: Tools,
 
 
 @pytest.mark.usefixtures("small_tiles")
-def test_pairs_that_are_remembered_go_to_disk_in_the_midst_of_a_size(tools: Tools, tmp_path: Path):
-    mine, places = spacious(narrow(tools, 0, good=7), tmp_path)
-    whole = watch(tools, plan=WIDE)
+def test_pairs_that_are_remembered_go_to_disk_in_the_midst_of_a_size(setup: Setup, tmp_path: Path):
+    mine, places = spacious(narrow(setup, 0, good=7), tmp_path)
+    whole = watch(setup, plan=WIDE)
     stream = iterate(WIDE, mine)
     for event, _ in stream:
         if isinstance(event, Warned) and "on disk" in event.message:
@@ -1236,14 +1261,14 @@ def test_pairs_that_are_remembered_go_to_disk_in_the_midst_of_a_size(tools: Tool
 
 @pytest.mark.parametrize("name", ["dist", "clamp"])
 def test_memory_that_runs_out_in_passing_ends_nothing(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch, name: str
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, name: str
 ):
-    mine = with_recipe(tools, patience=2, init="noise", solver="adam", solver_rate=0.02)
+    mine = with_recipe(setup, patience=2, init="noise", solver="adam", solver_rate=0.02)
     whole = watch(mine)
     monkeypatch.setattr(
         torch, name, Greedy(getattr(torch, name), lambda call: call == 1, OUT["cpu"])
     )
-    monkeypatch.setattr(loop, "LEAST_TILE", 10)
+    monkeypatch.setattr(execution_, "LEAST_TILE", 10)
     stream = watch(mine)
     assert isinstance(stream[-1][0], Finished) and losses(stream) == losses(whole)
     assert torch.allclose(stream[-1][1].pixels, whole[-1][1].pixels)
@@ -1252,12 +1277,12 @@ def test_memory_that_runs_out_in_passing_ends_nothing(
     )
 
 
-def test_a_disk_that_cannot_be_had_is_no_crash(tools: Tools, monkeypatch: pytest.MonkeyPatch):
+def test_a_disk_that_cannot_be_had_is_no_crash(setup: Setup, monkeypatch: pytest.MonkeyPatch):
     def disk() -> DiskStore:
         raise OSError("read-only file system")
 
     greedy_moves(monkeypatch, "lbfgs", lambda call: call == 3, "cpu")
-    stream = watch(replace(tools, disk=disk), plan=WIDE)
+    stream = watch(setup.executed(make_disk_store=disk), plan=WIDE)
     # No tile is left to be cut either.
     assert isinstance(stream[-1][0], Failed) and stream[-1][0].memory
 
@@ -1275,31 +1300,33 @@ def test_a_disk_that_cannot_be_had_is_no_crash(tools: Tools, monkeypatch: pytest
     ],
 )
 def test_any_other_error_is_not_taken_for_it(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch, error: Exception
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, error: Exception
 ):
     monkeypatch.setitem(OUT, "other", error)
     with pytest.raises(type(error), match=re.escape(str(error))):
-        watch(narrow(tools, 0, "other"))
+        watch(narrow(setup, 0, "other"))
 
 
 # ---- on disk -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["float64", "channels-last", "bfloat16"])
 @pytest.mark.parametrize("tile", [0, 16])
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 def test_what_waits_on_disk_makes_no_other_picture(
-    tools: Tools,
+    setup: Setup,
     network_of: Callable[..., Network],
     tmp_path: Path,
     kernel: str,
     tile: int,
     solver: str,
 ):
-    mine = with_solver(tools, solver, solver_history=2)
-    mine = replace(mine, network=network_of(*LAYERS, padding="reflect", kernel=kernel), tile=tile)
+    mine = with_solver(setup, solver, solver_history=2)
+    network = network_of(*LAYERS, padding="reflect", kernel=kernel)
+    mine = replace(mine, network=network).executed(tile=tile)
     places = Counting(tmp_path), Counting(tmp_path)
-    disk = watch(replace(mine, targets=places[0], history=places[1]))
+    disk = watch(mine.executed(targets=places[0], history=places[1]))
     memory = watch(mine)
     assert places[0].taken == sum(len(mine.grid(stage.size)) for stage in PLAN.stages)
     assert (places[1].taken > 0) == (solver == "lbfgs")
@@ -1308,14 +1335,16 @@ def test_what_waits_on_disk_makes_no_other_picture(
 
 
 def test_resumed_from_memory_it_goes_on_on_disk_and_the_other_way_round(
-    tools: Tools, tmp_path: Path
+    setup: Setup, tmp_path: Path
 ):
     places = {"targets": DiskStore(tmp_path), "history": DiskStore(tmp_path)}
-    whole = watch(tools)
-    for first, second in ((tools, replace(tools, **places)), (replace(tools, **places), tools)):
+    whole = watch(setup)
+    for first, second in ((setup, setup.executed(**places)), (setup.executed(**places), setup)):
         for index in (3, 8):
             assert raw(watch(second, watch(first)[index][1])[-1][1]) == raw(whole[-1][1])
 
 
-def test_tensors_stay_in_memory_where_nothing_else_is_said(tools: Tools):
-    assert isinstance(tools.targets, MemoryStore) and isinstance(tools.history, MemoryStore)
+def test_tensors_stay_in_memory_where_nothing_else_is_said(setup: Setup):
+    assert isinstance(setup.execution.targets, MemoryStore) and isinstance(
+        setup.execution.history, MemoryStore
+    )

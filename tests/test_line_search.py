@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impasto.optimize.line_search import LEAST_FALL, MAX_EVALUATIONS, MOST_SLOPE, LineSearch
+from impasto.optimize.line_search import LEAST_DECREASE, MAX_EVALUATIONS, MOST_SLOPE, LineSearch
 
 Line = Callable[[float], tuple[float, float]]  # distance -> height and slope
 
@@ -39,7 +39,7 @@ FIRSTS = (1e-3, 0.1, 1.0, 10.0, 1e3)
 
 def searched(line: Line, first: float, **bounds: float) -> tuple[LineSearch, list[float]]:
     """A search to its end, and the distances that it looked at."""
-    search, looks = LineSearch.along(*line(0.0), first, **bounds), []
+    search, looks = LineSearch.begin(*line(0.0), first, **bounds), []
     while not (search.found or search.failed):
         looks.append(search.distance)
         search = search.after(*line(search.distance))
@@ -48,7 +48,7 @@ def searched(line: Line, first: float, **bounds: float) -> tuple[LineSearch, lis
 
 def meets(line: Line, distance: float) -> bool:
     (height, slope), (here, left) = line(0.0), line(distance)
-    return here <= height + LEAST_FALL * distance * slope and abs(left) <= -MOST_SLOPE * slope
+    return here <= height + LEAST_DECREASE * distance * slope and abs(left) <= -MOST_SLOPE * slope
 
 
 @pytest.mark.parametrize("first", FIRSTS)
@@ -57,7 +57,7 @@ def test_what_is_found_meets_the_conditions(name: str, first: float):
     search, looks = searched(LINES[name], first)
     assert search.found and not search.failed
     assert meets(LINES[name], search.distance)
-    assert search.distance == looks[-1] and search.looks == len(looks) <= 20
+    assert search.distance == looks[-1] and search.evaluations == len(looks) <= 20
     assert all(distance > 0 for distance in looks)
 
 
@@ -72,7 +72,7 @@ def test_a_cubic_is_met_at_its_minimum():
     def cubic(t: float) -> tuple[float, float]:
         return 2 * t**3 - 9 * t**2 - 24 * t, 6 * (t - 4) * (t + 1)
 
-    search = LineSearch.along(*cubic(0.0), 8.0)
+    search = LineSearch.begin(*cubic(0.0), 8.0)
     assert search.after(*cubic(8.0)).distance == pytest.approx(4.0, rel=1e-12)
 
 
@@ -140,9 +140,9 @@ def test_where_the_conditions_cannot_be_met_the_lowest_is_gone_back_to():
 @pytest.mark.parametrize("first", FIRSTS)
 @pytest.mark.parametrize("name", LINES)
 def test_written_down_and_read_back_it_goes_on_as_if_nothing_had_been(name: str, first: float):
-    search, line = LineSearch.along(*LINES[name](0.0), first, 500.0, 1e-9), LINES[name]
+    search, line = LineSearch.begin(*LINES[name](0.0), first, 500.0, 1e-9), LINES[name]
     while not search.found:
-        again = LineSearch.of(json.loads(json.dumps(search.numbers())))
+        again = LineSearch.from_numbers(json.loads(json.dumps(search.to_numbers())))
         assert repr(again) == repr(search)  # nan is not equal to itself
         height, slope = line(search.distance)
         assert repr(again.after(height, slope)) == repr(search.after(height, slope))
@@ -150,7 +150,7 @@ def test_written_down_and_read_back_it_goes_on_as_if_nothing_had_been(name: str,
 
 
 def test_a_look_changes_nothing_but_the_search_after_it():
-    search = LineSearch.along(*LINES["wall"](0.0), 4.0)
+    search = LineSearch.begin(*LINES["wall"](0.0), 4.0)
     before = repr(search)
     search.after(math.nan, math.nan)
     assert repr(search) == before

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from impasto.geometry import Size
-from impasto.optimize.dct import Spectrum
+from impasto.optimize.dct import DCT
 
 SIZES = [Size(1, 1), Size(1, 9), Size(5, 7), Size(32, 32), Size(33, 64)]
 sides = st.integers(1, 40)
@@ -23,8 +23,8 @@ def noise(size: Size, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tens
     ).to(dtype)
 
 
-def spectrum(size: Size) -> Spectrum:
-    return Spectrum(size, torch.float64)
+def spectrum(size: Size) -> DCT:
+    return DCT(size, torch.float64)
 
 
 @given(sides, sides, st.integers(0, 99))
@@ -33,10 +33,10 @@ def test_there_and_back_and_dot_products_stay(height: int, width: int, seed: int
     one, other = noise(size, seed), noise(size, seed + 1)
     basis = spectrum(size)
     kept = one.clone()
-    waves = basis.waves(one.clone())
+    waves = basis.coefficients(one.clone())
     assert torch.equal(one, kept)  # the picture is not written to
     assert torch.allclose(basis.picture(waves.clone()), one)
-    assert float((waves * basis.waves(other.clone())).sum()) == pytest.approx(
+    assert float((waves * basis.coefficients(other.clone())).sum()) == pytest.approx(
         float((one * other).sum()), abs=1e-9
     )
 
@@ -45,7 +45,7 @@ def test_there_and_back_and_dot_products_stay(height: int, width: int, seed: int
 def test_waves_are_cosines(size: Size):
     """By the textbook sum over all positions."""
     picture = noise(size)
-    found = spectrum(size).waves(picture.clone())
+    found = spectrum(size).coefficients(picture.clone())
     light = picture[0].sum(0) / math.sqrt(3)
     for down, across in {(0, 0), (size.height - 1, 0), (size.height // 2, size.width // 3)}:
         rows = torch.cos(
@@ -66,14 +66,16 @@ def test_products_of_matrices_give_the_same_waves(size: Size):
     basis, picture = spectrum(size), noise(size)
     down, across = basis._matrices
     turned = torch.einsum("ac,bchw->bahw", basis._axes, picture)
-    assert torch.allclose(down @ turned @ across.T, basis.waves(picture.clone()))
+    assert torch.allclose(down @ turned @ across.T, basis.coefficients(picture.clone()))
 
 
 def test_grey_has_no_colour_and_flat_has_no_shape():
     basis = spectrum(Size(12, 20))
-    grey = basis.energies(basis.waves(noise(Size(12, 20))[:, :1].expand(1, 3, 12, 20).clone()))
+    grey = basis.energies(
+        basis.coefficients(noise(Size(12, 20))[:, :1].expand(1, 3, 12, 20).clone())
+    )
     assert grey[0].min() > 0 and grey[1:].max() < 1e-20
-    flat = basis.energies(basis.waves(noise(Size(1, 1)).expand(1, 3, 12, 20).clone()))
+    flat = basis.energies(basis.coefficients(noise(Size(1, 1)).expand(1, 3, 12, 20).clone()))
     assert flat[:, 0].min() > 0 and flat[:, 1:].max() < 1e-20
 
 
@@ -82,7 +84,7 @@ def test_each_wave_lies_in_one_shell(height: int, width: int):
     size = Size(height, width)
     basis, waves = spectrum(size), noise(Size(height, width))
     count = torch.zeros_like(waves)
-    for shell in basis.shells:
+    for shell in basis.bands:
         for part in shell:
             count[part] += 1
     assert torch.equal(count, torch.ones_like(count))
@@ -99,8 +101,8 @@ def test_shells_are_octaves():
             (stripes, spectrum(size)),
             (stripes.mT, spectrum(Size(size.width, size.height))),
         ):
-            energies = basis.energies(basis.waves(picture.contiguous()))
-            assert int(energies[0].argmax()) == len(basis.shells) - back, length
+            energies = basis.energies(basis.coefficients(picture.contiguous()))
+            assert int(energies[0].argmax()) == len(basis.bands) - back, length
             assert energies[0].max() > 0.9 * energies[0].sum()
 
 
@@ -109,7 +111,7 @@ def test_factors_are_by_axis_and_shell():
     waves = noise(Size(24, 17))
     factors = (
         torch.rand(
-            3, len(basis.shells), dtype=torch.float64, generator=torch.Generator().manual_seed(3)
+            3, len(basis.bands), dtype=torch.float64, generator=torch.Generator().manual_seed(3)
         )
         + 0.5
     )
@@ -120,7 +122,7 @@ def test_factors_are_by_axis_and_shell():
 
 
 def test_single_precision_stays_single():
-    basis = Spectrum(Size(30, 21))
-    waves = basis.waves(noise(Size(30, 21), dtype=torch.float32))
+    basis = DCT(Size(30, 21))
+    waves = basis.coefficients(noise(Size(30, 21), dtype=torch.float32))
     assert waves.dtype == torch.float32 and basis.picture(waves.clone()).dtype == torch.float32
     assert basis.energies(waves).dtype == torch.float64
