@@ -16,7 +16,7 @@ from torch import Tensor
 from impasto import images
 from impasto.geometry import Size
 from impasto.networks.features import Network
-from impasto.objectives.moments import Style
+from impasto.objectives.style import Style
 from impasto.optimize.loss import Tools, evaluation, first_pixels, objectives_for
 from impasto.planning.schedule import Plan, Stage, painting_size
 from impasto.recipe.records import Input

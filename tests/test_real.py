@@ -22,8 +22,9 @@ from impasto.networks import weights
 from impasto.networks.convolution import KERNELS, Kernel
 from impasto.networks.features import Network
 from impasto.objectives.content import Content
-from impasto.objectives.moments import Style, measure, summarise
+from impasto.objectives.moments import moment_sums, moments_from_sums
 from impasto.objectives.smooth import Smooth
+from impasto.objectives.style import Style
 from impasto.optimize.tiling import Value, measured, value_and_gradient
 from impasto.recipe import loading
 from tests.support.loss_setup import targets_by_tile
@@ -146,8 +147,8 @@ def test_tiles_equal_the_whole_on_the_real_network(
         kernel.dtype
     )
     layers = {name: strides[name] for name in LAYERS}
-    target = summarise(
-        measured(painting, network, lambda m, w: measure(m, layers, w), Grid(Size(160, 200)))
+    target = moments_from_sums(
+        measured(painting, network, lambda m, w: moment_sums(m, layers, w), Grid(Size(160, 200)))
     )
     with torch.no_grad():
         maps = network(picture.flip(-1))

@@ -18,9 +18,11 @@ from torch import Tensor
 from impasto.geometry import Grid, Size
 from impasto.networks.features import Network
 from impasto.objectives.base import Objective, TileContext
+from impasto.objectives.bounds import Bounds
 from impasto.objectives.content import Content
-from impasto.objectives.moments import STATISTICS, Style, measure, summarise
-from impasto.objectives.smooth import MEASURES, Bounds, Smooth
+from impasto.objectives.moments import moment_sums, moments_from_sums
+from impasto.objectives.smooth import MEASURES, Smooth
+from impasto.objectives.style import STATISTICS, Style
 from impasto.optimize.tiling import Value, measured, targets, value_and_gradient
 from impasto.recipe.choices import ContentScaling
 from impasto.storage.tensors import (
@@ -84,8 +86,8 @@ def bench(network_of: Callable[..., Network], picture_of: Callable[..., Tensor])
                 for name, weight in layers.items()
                 if term.startswith("gram") or "relu" not in name
             }
-            target = summarise(
-                measure(
+            target = moments_from_sums(
+                moment_sums(
                     network(painting),
                     {n: strides[n] for n in alive},
                     TileContext.whole(Size(37, 42)),
@@ -189,7 +191,7 @@ def test_measured_in_tiles_is_measured_whole(
     strides = {name: network.layer(name).stride for name in LAYERS}
     picture = picture_of(*size).requires_grad_()
     found, expected = (
-        measured(picture, network, lambda maps, where: measure(maps, strides, where), grid)
+        measured(picture, network, lambda maps, where: moment_sums(maps, strides, where), grid)
         for grid in (Grid(Size(*size), tile, network.halo, network.stride), Grid(Size(*size)))
     )
     assert set(found) == set(expected)

@@ -44,7 +44,8 @@ from impasto.networks.convolution import KERNELS, Kernel
 from impasto.networks.features import Network
 from impasto.networks.vgg import STYLE_LAYERS
 from impasto.objectives.base import TileContext
-from impasto.objectives.moments import Moments, gram_relative, measure, summarise, wasserstein
+from impasto.objectives.moments import Moments, moment_sums, moments_from_sums
+from impasto.objectives.style import gram_relative, wasserstein
 from impasto.recipe.choices import NetworkName
 
 CONTENT_LAYER = "relu4_2"
@@ -207,8 +208,8 @@ class Evaluator:
             name: unit_directions(directions, maps[name].shape[1], generator)
             for name in STYLE_LAYERS
         }
-        self._moments = summarise(
-            measure(maps, self._strides, TileContext.whole(Size(*painting.shape[:2])))
+        self._moments = moments_from_sums(
+            moment_sums(maps, self._strides, TileContext.whole(Size(*painting.shape[:2])))
         )
         counts = {
             name: self.size.height // stride * (self.size.width // stride)
@@ -232,7 +233,7 @@ class Evaluator:
             raise ValueError(f"the picture is {pixels.shape}, the photo {(*self.size, 3)}")
         with torch.no_grad():
             maps = self._network(picture_tensor(pixels))
-        found = summarise(measure(maps, self._strides, TileContext.whole(self.size)))
+        found = moments_from_sums(moment_sums(maps, self._strides, TileContext.whole(self.size)))
         pairs = {name: (found[name], self._moments[name]) for name in STYLE_LAYERS}
         along = {
             name: sliced_wasserstein(
@@ -279,7 +280,7 @@ class Evaluator:
 
     def _moments_by(self, network: Network, pixels: Pixels) -> dict[str, Moments]:
         whole = TileContext.whole(Size(*pixels.shape[:2]))
-        return summarise(measure(network(picture_tensor(pixels)), self._strides, whole))
+        return moments_from_sums(moment_sums(network(picture_tensor(pixels)), self._strides, whole))
 
     def _content_distance(self, found: Tensor) -> float:
         target = self._content.double()

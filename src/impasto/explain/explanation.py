@@ -17,7 +17,7 @@ from impasto.explain.results import CONTENT_LAYERS, DISTANCES, Explanation
 from impasto.hardware import allocator, devices
 from impasto.inputs import Inputs
 from impasto.networks.vgg import STYLE_LAYERS
-from impasto.objectives.moments import STATISTICS
+from impasto.objectives.style import STATISTICS
 from impasto.optimize.runner import autograd_enabled
 from impasto.planning.schedule import make_plan, painting_size
 from impasto.recipe import loading
