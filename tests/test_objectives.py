@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from impasto.geometry import Region, Size, Tile
-from impasto.objectives import base, content
+from impasto.objectives import base
 from impasto.objectives import moments as style
 from impasto.objectives.base import Objective, TileContext, moments
 from impasto.objectives.content import Content
@@ -30,10 +30,11 @@ from impasto.objectives.moments import (
     summarise,
 )
 from impasto.objectives.smooth import MEASURES, Bounds, Smooth
+from impasto.recipe.choices import ContentScaling
 from impasto.recipe.options import recipe_options
 from impasto.storage.tensors import InMemoryTensor, StoredTensor
 
-SCALINGS: tuple[content.Scaling, ...] = get_args(content.Scaling)
+SCALINGS: tuple[ContentScaling, ...] = get_args(ContentScaling)
 Array = NDArray[np.float64]
 
 
@@ -99,7 +100,7 @@ def test_gatys_content_loss_and_gradient_to_the_letter():
 @pytest.mark.parametrize(
     ("scaling", "divisor"), [("sum", 1.0), ("gatys", 2.0), ("root", 140**0.5), ("mean", 140.0)]
 )
-def test_plain_scalings_divide_the_sum(scaling: content.Scaling, divisor: float):
+def test_plain_scalings_divide_the_sum(scaling: ContentScaling, divisor: float):
     f, p = rand(1, 5, 4, 7), rand(1, 5, 4, 7, seed=1)
     objective = Content(held({"l": p}), {"l": 1}, {"l": 1.0}, scaling, 1.0)
     assert value(objective, {"l": f}).item() == pytest.approx(
@@ -153,7 +154,7 @@ def test_the_spread_of_a_flat_photo_is_not_what_rounding_makes_of_it(level: floa
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
-def test_targets_in_parts_weigh_what_the_whole_does(scaling: content.Scaling):
+def test_targets_in_parts_weigh_what_the_whole_does(scaling: ContentScaling):
     """Also where a tile owns no position of a map, as at the lower border of coarse maps."""
     p, f = rand(1, 3, 6, 5, seed=1) + 2, rand(1, 3, 6, 5)
     rows = ((0, 2), (2, 6), (6, 6))
@@ -175,7 +176,7 @@ def test_targets_in_parts_weigh_what_the_whole_does(scaling: content.Scaling):
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
-def test_content_layers_are_added_by_weight(scaling: content.Scaling):
+def test_content_layers_are_added_by_weight(scaling: ContentScaling):
     maps = {"a": rand(1, 3, 4, 5), "b": rand(1, 2, 4, 5, seed=1)}
     targets = held(
         {"a": rand(1, 3, 4, 5, seed=2), "b": rand(1, 2, 4, 5, seed=3), "unused": rand(1, 1, 4, 5)}

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from impasto.geometry import Grid, Size
 from impasto.networks.features import Network
-from impasto.objectives import content
 from impasto.objectives.base import Objective, TileContext
 from impasto.objectives.content import Content
 from impasto.objectives.moments import STATISTICS, Style, measure, summarise
 from impasto.objectives.smooth import MEASURES, Bounds, Smooth
 from impasto.optimize.tiling import Value, measured, targets, value_and_gradient
+from impasto.recipe.choices import ContentScaling
 from impasto.storage.tensors import (
     DiskStore,
     MemoryStore,
@@ -30,7 +30,7 @@ from impasto.storage.tensors import (
 )
 from tests.support.loss_setup import targets_by_tile
 
-SCALINGS: tuple[content.Scaling, ...] = get_args(content.Scaling)
+SCALINGS: tuple[ContentScaling, ...] = get_args(ContentScaling)
 TERMS = [*STATISTICS, *SCALINGS, *MEASURES, "bounds"]
 LAYERS = {"conv1_1": 0.5, "relu2_1": 1.0, "conv2_2": 2.0, "conv3_1": 0.25}
 

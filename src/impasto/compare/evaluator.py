@@ -42,14 +42,14 @@ from impasto.images.pixels import Pixels
 from impasto.networks import vgg, weights
 from impasto.networks.convolution import KERNELS, Kernel
 from impasto.networks.features import Network
+from impasto.networks.vgg import STYLE_LAYERS
 from impasto.objectives.base import TileContext
 from impasto.objectives.moments import Moments, gram_relative, measure, summarise, wasserstein
+from impasto.recipe.choices import NetworkName
 
-STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 CONTENT_LAYER = "relu4_2"
-Judge = Literal["vgg16", "vgg19"]
 # Who judges what a network painted.
-OTHER: dict[Judge, Judge] = {"vgg19": "vgg16", "vgg16": "vgg19"}
+OTHER: dict[NetworkName, NetworkName] = {"vgg19": "vgg16", "vgg16": "vgg19"}
 LEAST_SIDE = 32  # of a picture that can be judged: AlexNet and the deepest maps see nothing in less
 
 
@@ -173,7 +173,7 @@ class Evaluator:
         self,
         photo: Pixels,
         painting: Pixels,
-        judge: Judge = "vgg16",
+        judge: NetworkName = "vgg16",
         *,
         directions: int = 64,
         seed: int = 0,
@@ -221,7 +221,7 @@ class Evaluator:
         self._light = luminance(photo)
         self._colours = ranked(colours(painting), self.size.pixels)
 
-    def __call__(self, pixels: Pixels, painter: Judge | None = None) -> Scores:
+    def __call__(self, pixels: Pixels, painter: NetworkName | None = None) -> Scores:
         """The scores of a picture (H, W, 3) of the photo's size; ``painter`` is the network that
         painted it, where nothing is said the one that does not judge.
 
@@ -258,7 +258,7 @@ class Evaluator:
             **artefacts(pixels),
         )
 
-    def _gram_of_painter(self, pixels: Pixels, painter: Judge) -> float:
+    def _gram_of_painter(self, pixels: Pixels, painter: NetworkName) -> float:
         with torch.no_grad():
             if painter not in self._painters:
                 network = (
@@ -271,7 +271,7 @@ class Evaluator:
             found = self._moments_by(network, pixels)
         return _mean(gram_relative(found[name], target[name]) for name in STYLE_LAYERS)
 
-    def _seeing(self, name: Judge, wanted: set[str]) -> Network:
+    def _seeing(self, name: NetworkName, wanted: set[str]) -> Network:
         tensors = weights.load(name, progress=self._progress)
         return Network(
             tensors, vgg.CONFIGURATION_OF[name], wanted, padding="reflect", kernel=self._kernel

@@ -24,7 +24,6 @@ from impasto.explain.patches import patch_size
 from impasto.explain.request import ExplainRequest
 from impasto.explain.results import (
     SAMPLES,
-    STYLE_LAYERS,
     UNIT_LAYERS,
     UNITS_PER_LAYER,
     ContentReconstruction,
@@ -34,6 +33,7 @@ from impasto.explain.results import (
 )
 from impasto.geometry import Size
 from impasto.networks.features import Network
+from impasto.networks.vgg import STYLE_LAYERS
 from impasto.objectives.moments import Moments, measure, summarise
 from impasto.optimize.execution import Execution
 from impasto.optimize.loss import Problem

@@ -13,9 +13,10 @@ from impasto.events import Callbacks, Finished, StageDone, Started, Warned
 from impasto.explain import tasks
 from impasto.explain.experiments import CONTENT_SETTINGS, Experiments
 from impasto.explain.request import ExplainRequest
-from impasto.explain.results import CONTENT_LAYERS, DISTANCES, STYLE_LAYERS, Explanation
+from impasto.explain.results import CONTENT_LAYERS, DISTANCES, Explanation
 from impasto.hardware import allocator, devices
 from impasto.inputs import Inputs
+from impasto.networks.vgg import STYLE_LAYERS
 from impasto.objectives.moments import STATISTICS
 from impasto.optimize.runner import autograd_enabled
 from impasto.planning.schedule import make_plan, painting_size

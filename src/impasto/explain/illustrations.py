@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from impasto import images
 from impasto.explain.feature_visualization import Unit
-from impasto.explain.results import STYLE_LAYERS, Explanation, UnitActivation
+from impasto.explain.results import Explanation, UnitActivation
 from impasto.geometry import Size
+from impasto.networks.vgg import STYLE_LAYERS
 
 ROLES = ("photo", "painting")
 _DARK = 0.12  # brightness of the photo where a unit does not activate

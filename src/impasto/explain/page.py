@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from impasto.explain import illustrations
-from impasto.explain.results import SAMPLES, STYLE_LAYERS, Explanation
+from impasto.explain.results import SAMPLES, Explanation
+from impasto.networks.vgg import STYLE_LAYERS
 from impasto.storage import templates
 
 _CHECKS = {

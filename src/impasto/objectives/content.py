@@ -6,7 +6,7 @@ Source: Gatys, Ecker, Bethge, "A Neural Algorithm of Artistic Style" (2015), equ
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +14,8 @@ from torch.nn import functional
 
 from impasto.geometry import Region
 from impasto.objectives.base import Stats, TileContext
+from impasto.recipe.choices import ContentScaling
 from impasto.storage.tensors import StoredTensor
-
-Scaling = Literal["relative", "mean", "gatys", "sum", "root"]
 
 
 class Content:
@@ -42,7 +41,7 @@ class Content:
         targets: Mapping[str, Mapping[Region, StoredTensor]],
         strides: Mapping[str, int],
         weights: Mapping[str, float],
-        scaling: Scaling,
+        scaling: ContentScaling,
         weight: float,
     ) -> None:
         self.targets = {name: targets[name] for name in weights}
@@ -92,7 +91,7 @@ def _wide(maps: Tensor) -> Tensor:
     return maps.float() if maps.dtype == torch.bfloat16 else maps
 
 
-def _factor(parts: Sequence[StoredTensor], scaling: Scaling) -> float:
+def _factor(parts: Sequence[StoredTensor], scaling: ContentScaling) -> float:
     """What the sum of squared differences is multiplied by; ``parts`` are the target map, tile by
     tile.
     """

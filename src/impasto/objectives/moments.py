@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from impasto.objectives.base import Stats, TileContext, moments
-from impasto.recipe.records import Statistic as StatisticName
+from impasto.recipe.choices import Statistic
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _wasserstein(found: Moments, target: Moments) -> Tensor:
 
 
 Distance = Callable[[Moments, Moments], Tensor]
-STATISTICS: dict[StatisticName, Distance] = {
+STATISTICS: dict[Statistic, Distance] = {
     "gram": gram,
     "gram-gatys": gram_gatys,
     "gram-mean": gram_mean,
@@ -171,7 +171,7 @@ class Style:
         target: Mapping[str, Moments],
         strides: Mapping[str, int],
         weights: Mapping[str, float],
-        statistics: Mapping[StatisticName, float],
+        statistics: Mapping[Statistic, float],
         weight: float,
     ) -> None:
         self.target = {name: target[name] for name in weights}

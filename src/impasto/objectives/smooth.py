@@ -9,7 +9,6 @@ style transfer programs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,9 +16,7 @@ from torch.nn import functional
 
 from impasto.geometry import Region
 from impasto.objectives.base import Stats, TileContext
-
-Measure = Literal["squared", "absolute", "nine-point", "joint", "blur"]
-Scaling = Literal["mean", "sum"]
+from impasto.recipe.choices import SmoothnessMeasure, SmoothnessScaling
 
 
 class Smooth:
@@ -43,7 +40,10 @@ class Smooth:
     additive = True
 
     def __init__(
-        self, weight: float, measure: Measure = "squared", scaling: Scaling = "mean"
+        self,
+        weight: float,
+        measure: SmoothnessMeasure = "squared",
+        scaling: SmoothnessScaling = "mean",
     ) -> None:
         self.weight = weight
         self._measure, self._scaling = MEASURES[measure], scaling
@@ -145,7 +145,7 @@ def _blur(pixels: Tensor, where: TileContext) -> Tensor:
     return apart.abs().amax(1).square().sum()
 
 
-MEASURES: dict[Measure, Callable[[Tensor, TileContext], Tensor]] = {
+MEASURES: dict[SmoothnessMeasure, Callable[[Tensor, TileContext], Tensor]] = {
     "squared": _squared,
     "absolute": _absolute,
     "nine-point": _nine_point,

@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 import tomli_w
 from pydantic import BeforeValidator, Field
 
+from impasto.recipe.choices import DeviceChoice, NetworkName, Padding, Pooling, Precision, Scale
 from impasto.recipe.fields import Record, setting
 from impasto.recipe.loss_terms import BoundsTerm, ContentTerm, SmoothTerm, StyleTerm
-from impasto.recipe.loss_terms import Statistic as Statistic
 from impasto.recipe.values import Bytes, Counts, FileName, parse_integer
 
 Side = Literal["long", "short", "height", "width"]
@@ -53,16 +53,16 @@ class Preparation(Record):
 class NetworkChoice(Record):
     """The network whose feature maps are compared."""
 
-    name: Literal["vgg19", "vgg16"] = setting(
+    name: NetworkName = setting(
         "vgg19", "Pretrained network whose feature maps are compared.", option="network"
     )
-    pooling: Literal["max", "average"] = setting(
+    pooling: Pooling = setting(
         "max", "Pooling layers by which the network halves its feature maps."
     )
-    padding: Literal["zero", "reflect", "replicate"] = setting(
+    padding: Padding = setting(
         "reflect", "Padding at the border of the picture; zero leaves a dark frame."
     )
-    scale: Literal["fetched", "caffe", "torchvision"] = setting(
+    scale: Scale = setting(
         "fetched",
         "Rescale activations to match those of: fetched (as they are), caffe, torchvision.",
         published_only=True,
@@ -211,13 +211,13 @@ class Schedule(Record):
 class Compute(Record):
     """The device, and the limits on what it uses."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting(
+    device: DeviceChoice = setting(
         "auto",
         "Device to compute on; auto takes a GPU if there is one.",
         option="device",
         common=True,
     )
-    precision: Literal["auto", "float32", "bfloat16"] = setting(
+    precision: Precision = setting(
         "auto",
         "Number format between layers; auto takes bfloat16 where the processor is made for it.",
         option="precision",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from impasto import images
-from impasto.compare.evaluator import FIGURES, Judge, Scores
+from impasto.compare.evaluator import FIGURES, Scores
 from impasto.compare.scoring import CachedEvaluator, Row
 from impasto.errors import (
     AssetUnavailable,
@@ -35,6 +35,7 @@ from impasto.images.opening import Source
 from impasto.images.recipe_source import load_recipe
 from impasto.inputs import Inputs, read_inputs_each
 from impasto.recipe import loading, values
+from impasto.recipe.choices import NetworkName
 from impasto.recipe.records import Recipe
 from impasto.runs import folder as runs
 from impasto.runs.destination import Target, check_paths, choose_destination, request_key
@@ -380,7 +381,9 @@ class _Book:
     def _result(self, one: Combination) -> Result:
         return self._results.get(one.indices) or Result(one.settings, note=_MISSING)
 
-    def _judged(self, picture: images.Picture, painter: Judge) -> tuple[str, Scores | None, str]:
+    def _judged(
+        self, picture: images.Picture, painter: NetworkName
+    ) -> tuple[str, Scores | None, str]:
         if self._jury is None:
             return "", None, ""
         try:
