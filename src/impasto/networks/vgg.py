@@ -30,7 +30,6 @@ CONFIGURATIONS: dict[str, tuple[tuple[int, ...], ...]] = {
 
 
 # The layers at which Gatys et al. compare style.
-STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 CONFIGURATION_OF = {"vgg19": "E", "vgg16": "D"}  # the networks that there are weights for
 
 

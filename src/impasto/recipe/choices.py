@@ -1,6 +1,4 @@
-"""The closed sets of names that settings choose from; every layer that needs one imports it from
-here.
-"""
+"""The choices of settings that have a fixed list of values."""
 
 from typing import Literal
 
@@ -52,6 +50,6 @@ NoiseKind = Literal["normal", "uniform"]
 NoiseCenter = Literal["grey", "mean"]
 
 # Where to compute.
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+DeviceChoice = Literal["auto", "cpu", "cuda", "mps"]
 # The type of the feature maps.
 Precision = Literal["auto", "float32", "bfloat16"]

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field
 
 from impasto.recipe.choices import (
     Clamp,
-    DeviceName,
+    DeviceChoice,
     LineSearch,
     NetworkName,
     NoiseCenter,
@@ -223,7 +223,7 @@ class Schedule(Record):
 class Compute(Record):
     """The device, and the limits on what it uses."""
 
-    device: DeviceName = setting(
+    device: DeviceChoice = setting(
         "auto",
         "Device to compute on; auto takes a GPU if there is one.",
         option="device",
