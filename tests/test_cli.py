@@ -702,9 +702,7 @@ def test_a_run_in_a_given_time_that_was_stopped_goes_on_with_the_same_command(
     assert not Path("out.png.run", runs.RECORD).exists() and len(begun) > 1
     _, _, err = run_stylize(capsys, *command, quiet=False)
     total = sum(steps for _, steps in begun)
-    assert re.search(
-        rf"note: Continuing an unfinished run after \d+ of {total} evaluations", err
-    )
+    assert re.search(rf"note: Continuing an unfinished run after \d+ of {total} evaluations", err)
     assert Path("out.png.run/events.jsonl").read_text("utf-8").startswith(told)
     resumed = Path("out.png").read_bytes()
     run_stylize(capsys, *PAIR, *OUT, "--recipe", "out.png.run/recipe.toml", "--overwrite")

@@ -24,9 +24,10 @@ from impasto.explanations.explanation import run_experiments
 from impasto.explanations.feature_visualization import Unit, maximize
 from impasto.explanations.patches import patch_size
 from impasto.explanations.request import read_request
-from impasto.explanations.results import CONTENT_LAYERS, STYLE_LAYERS, UNIT_LAYERS, UNITS_PER_LAYER
+from impasto.explanations.results import CONTENT_LAYERS, UNIT_LAYERS, UNITS_PER_LAYER
 from impasto.geometry import Grid, Size
 from impasto.networks.features import Network
+from impasto.networks.vgg import STYLE_LAYERS
 from impasto.objectives.activation import Activation
 from impasto.optimize.tiling import value_and_gradient
 from tests.support.pictures import save_random

@@ -34,7 +34,6 @@ from impasto.storage.tensors import DiskStore, InMemoryTensor, MemoryStore, Stor
 from tests.support.loss_setup import (
     LAYERS,
     PLAN,
-    Setup,
     WrappedNetwork,
     make_problem,
     smooth_pixels,

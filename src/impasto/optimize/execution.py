@@ -101,11 +101,6 @@ def make_execution(plan: ExecutionPlan) -> Execution:
     )
 
 
-def in_smallest_tiles() -> str:
-    """The words for an execution that cannot be reduced any more."""
-    return f"even in tiles of {LEAST_TILE} px"
-
-
 def disk_folder() -> Path:
     """The folder in the cache where tensors are stored."""
     return catalogue.cache_dir() / "scratch"

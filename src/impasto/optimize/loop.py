@@ -19,7 +19,7 @@ from impasto.events import Event, Failed, Finished, StageDone, Started, Stepped,
 from impasto.geometry import Size
 from impasto.hardware import allocator
 from impasto.optimize import loss, solver_factory, upscale
-from impasto.optimize.execution import Execution, in_smallest_tiles
+from impasto.optimize.execution import LEAST_TILE, Execution
 from impasto.optimize.loss import Evaluate, Problem
 from impasto.optimize.solver import Solver, add_to_average
 from impasto.optimize.state import State

@@ -14,9 +14,17 @@ from impasto.errors import BadRecipe
 from impasto.geometry import Size
 from impasto.networks.features import Network
 from impasto.objectives.base import Objective
+from impasto.objectives.bounds import Bounds
 from impasto.objectives.content import Content
-from impasto.objectives.moments import Moments, Style, blend, exaggerated, measure, summarise
-from impasto.objectives.smooth import Bounds, Smooth
+from impasto.objectives.moments import (
+    Moments,
+    mixture_moments,
+    moment_sums,
+    moments_from_sums,
+    scaled_moments,
+)
+from impasto.objectives.smooth import Smooth
+from impasto.objectives.style import Style
 from impasto.optimize.execution import Execution
 from impasto.optimize.tiling import (
     Encoder,
@@ -129,8 +137,8 @@ def _scaled_encoder(encode: Encoder, gain: float) -> Encoder:
 def _style(size: Size, problem: Problem, execution: Execution, strides: Mapping[str, int]) -> Style:
     style = problem.recipe.style
     moments = [_moments(painting, size, problem, execution) for painting in problem.paintings]
-    target = blend(moments, [painting.weight for painting in problem.recipe.paintings])
-    target = exaggerated(target, style.gain) if style.gain != 1 else target
+    target = mixture_moments(moments, [painting.weight for painting in problem.recipe.paintings])
+    target = scaled_moments(target, style.gain) if style.gain != 1 else target
     return Style(target, strides, style.layers, style.statistics, style.weight)
 
 
@@ -149,10 +157,10 @@ def _moments(
     stats = total_stats(
         pixels,
         network.within(scaled),
-        lambda features, context: measure(features, strides, context),
+        lambda features, context: moment_sums(features, strides, context),
         grid,
     )
-    return summarise(stats)
+    return moments_from_sums(stats)
 
 
 def first_pixels(problem: Problem, execution: Execution) -> Tensor:
