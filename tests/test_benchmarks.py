@@ -21,7 +21,7 @@ from benchmarks import baseline, loss, memory, program, quality, scene, speed, t
 from benchmarks.scene import BaselineProcess, Options, Pairs, Scene, alternate, relative_difference
 from benchmarks.table import Row
 from impasto import images
-from impasto.compare import evaluator, scoring
+from impasto.comparisons import evaluator, scoring
 from impasto.geometry import Size
 from impasto.inputs import read_inputs
 from impasto.networks.convolution import KERNELS

@@ -18,9 +18,10 @@ from impasto.errors import BadRecipe
 from impasto.geometry import Size
 from impasto.hardware import system_memory
 from impasto.networks.features import Network
+from impasto.objectives.bounds import Bounds
 from impasto.objectives.content import Content
-from impasto.objectives.moments import Style
-from impasto.objectives.smooth import Bounds, Smooth
+from impasto.objectives.smooth import Smooth
+from impasto.objectives.style import Style
 from impasto.optimize.execution import Execution
 from impasto.optimize.loss import (
     Problem,

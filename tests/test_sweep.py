@@ -15,7 +15,7 @@ from PIL import Image
 
 import impasto
 from impasto import events, images
-from impasto.compare import evaluator, scoring
+from impasto.comparisons import evaluator, scoring
 from impasto.errors import AssetUnavailable, BadPicture, BadRequest, CannotWrite
 from impasto.geometry import Size
 from impasto.networks import weights

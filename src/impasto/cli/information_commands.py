@@ -39,7 +39,7 @@ def compare(
     from rich.console import Console
 
     from impasto.cli.display import Display
-    from impasto.compare import scoring, table
+    from impasto.comparisons import scoring, table
 
     with Display(quiet=json or csv) as display:
         comparison = scoring.compare(

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from impasto import images
-from impasto.compare.evaluator import Scores
-from impasto.compare.scoring import CachedEvaluator
+from impasto.comparisons.evaluator import Scores
+from impasto.comparisons.scoring import CachedEvaluator
 from impasto.errors import AssetUnavailable, BadPicture, Diverged
 from impasto.events import Callbacks, Event, Warned
 from impasto.images.opening import Source

@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
-from impasto.compare.evaluator import FIGURES, Scores
-from impasto.compare.scoring import Row
+from impasto.comparisons.evaluator import FIGURES, Scores
+from impasto.comparisons.scoring import Row
 from impasto.geometry import Size
 from impasto.recipe.choices import NetworkName
 from impasto.sweeps.grid import Axis

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from impasto.assets.catalogue import Progress
-from impasto.compare.lpips import Lpips, picture_tensor
-from impasto.compare.metrics import (
+from impasto.comparisons.lpips import Lpips, picture_tensor
+from impasto.comparisons.metrics import (
     _sliced_relative,
     artefacts,
     colour_distance,

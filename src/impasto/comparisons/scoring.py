@@ -17,8 +17,8 @@ import torch
 
 from impasto import images
 from impasto.assets import catalogue, museum
-from impasto.compare import evaluator, metrics
-from impasto.compare.evaluator import OTHER, Evaluator, Scores
+from impasto.comparisons import evaluator, metrics
+from impasto.comparisons.evaluator import OTHER, Evaluator, Scores
 from impasto.errors import BadPicture, BadRecipe, BadRequest
 from impasto.geometry import Size
 from impasto.hardware import allocator, kernel_cache
