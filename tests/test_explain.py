@@ -24,9 +24,10 @@ from impasto.explanations.explanation import run_experiments
 from impasto.explanations.feature_visualization import Unit, maximize
 from impasto.explanations.patches import patch_size
 from impasto.explanations.request import read_request
-from impasto.explanations.results import CONTENT_LAYERS, STYLE_LAYERS, UNIT_LAYERS, UNITS_PER_LAYER
+from impasto.explanations.results import CONTENT_LAYERS, UNIT_LAYERS, UNITS_PER_LAYER
 from impasto.geometry import Grid, Size
 from impasto.networks.features import Network
+from impasto.networks.vgg import STYLE_LAYERS
 from impasto.objectives.activation import Activation
 from impasto.optimize.tiling import value_and_gradient
 from tests.support.pictures import save_random
@@ -196,6 +197,7 @@ def test_a_bad_request_ends_with_2_and_leaves_nothing(
 # ---- what is found -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_photo_and_painting_give_a_poster_a_page_and_figures(
     pocket: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -244,6 +246,7 @@ def test_photo_and_painting_give_a_poster_a_page_and_figures(
         assert base64.b64encode(Path(f"out/{name}.png").read_bytes()).decode() in page
 
 
+@pytest.mark.slow
 def test_a_photo_alone_leaves_style_out_and_says_so(
     pocket: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -63,6 +63,7 @@ def report(*options: str) -> str:
     return PAGE.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_a_page_holds_everything_and_needs_nothing(capsys: Captured):
     paint()
     text = report()
@@ -85,6 +86,7 @@ def test_a_page_holds_everything_and_needs_nothing(capsys: Captured):
             assert image.format == "PNG" and image.width > 1000
 
 
+@pytest.mark.slow
 def test_without_gradients_and_with_another_name(capsys: Captured):
     paint()
     assert (
@@ -99,6 +101,7 @@ def test_without_gradients_and_with_another_name(capsys: Captured):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["gone", "another"])
 def test_a_photo_that_is_gone_or_another_is_said(change: str):
     paint()
@@ -111,12 +114,14 @@ def test_a_photo_that_is_gone_or_another_is_said(change: str):
     assert not page.curve_file(PAGE, "gradients").exists()
 
 
+@pytest.mark.slow
 def test_a_painting_of_the_museum_is_shown(monkeypatch: pytest.MonkeyPatch):
     stub_museum(monkeypatch)
     paint(style="irises")
     assert "painting: irises" in report("--no-gradients")
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_says_where_it_stopped():
     paint(stop_after=5)
     text = report()
@@ -195,6 +200,7 @@ def logged(losses: Sequence[float], seconds: float = 1.0, folder: str = "far.run
     return write_log(Path(folder), PLANNED, *steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("losses", FAR.values(), ids=FAR)
 @pytest.mark.filterwarnings("error")
 def test_every_loss_is_drawn_without_a_word(
@@ -213,6 +219,7 @@ def test_every_loss_is_drawn_without_a_word(
     assert capfd.readouterr().err == "" and not caplog.records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, 1e-300, 1e300, math.nan, math.inf])
 @pytest.mark.filterwarnings("error")
 def test_every_time_is_drawn_without_a_word(seconds: float, capfd: pytest.CaptureFixture[str]):
@@ -238,6 +245,7 @@ def _lines_within(figure: Figure) -> bool:
     return True
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.floats(min_value=0, max_value=LARGEST, exclude_min=True), min_size=1, max_size=6)
 )
@@ -250,6 +258,7 @@ def test_any_positive_losses_are_drawn(losses: list[float]):
         assert all(map(math.isfinite, (*axes.get_xlim(), *axes.get_ylim())))
 
 
+@pytest.mark.slow
 def test_what_is_not_finite_is_left_out_and_said_once():
     logged([math.nan, 3.0, math.inf, 2.0, math.nan, 1.0])
     assert run_command("report", "far.run", "-o", "far.html", "--overwrite") == 0
@@ -269,6 +278,7 @@ def test_what_is_not_finite_is_left_out_and_said_once():
     assert "not finite" not in Path("far.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_gradients_that_are_not_finite_are_left_out_and_said_once(monkeypatch: pytest.MonkeyPatch):
     paint()
     count = len(runs.snapshot_files(RUN)) + 1

@@ -15,7 +15,7 @@ from PIL import Image
 
 import impasto
 from impasto import events, images
-from impasto.compare import evaluator, scoring
+from impasto.comparisons import evaluator, scoring
 from impasto.errors import AssetUnavailable, BadPicture, BadRequest, CannotWrite
 from impasto.geometry import Size
 from impasto.networks import weights
@@ -142,6 +142,7 @@ def test_a_name_that_no_font_has_is_not_in_the_title(monkeypatch: pytest.MonkeyP
     assert drawn[0][3].title == "the photo in the style of painting"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "shape"), [(3, (1, 3)), (8, (1, 8)), (9, (2, 5)), (17, (3, 6))])
 def test_a_single_axis_is_folded_where_it_is_long(
     count: int, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
@@ -202,6 +203,7 @@ def test_what_is_there_is_kept_and_its_figures_too():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["size", "photo", "another picture"])
 def test_what_was_painted_otherwise_is_painted_anew(change: str):
     swept(strength=[20, 80])
@@ -242,6 +244,7 @@ def warnings_into(notes: list[str]) -> Any:
     return lambda event: notes.append(event.message) if isinstance(event, events.Warned) else None
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_stopped_leaves_poster_and_table_and_goes_on_with_the_same_bytes():
     whole = {
         "strength": [20, 80],
@@ -323,6 +326,7 @@ PAIR = ("photo.png", "painting.png")
 FAST = ("--size", "64", "--iterations", "2")
 
 
+@pytest.mark.slow
 def test_the_command_says_before_what_it_will_paint_and_after_where_it_is(capsys: Captured):
     assert (
         run_command(

@@ -24,7 +24,6 @@ from impasto.explanations.patches import patch_size
 from impasto.explanations.request import ExplainRequest
 from impasto.explanations.results import (
     SAMPLES,
-    STYLE_LAYERS,
     UNIT_LAYERS,
     UNITS_PER_LAYER,
     ContentReconstruction,
@@ -34,7 +33,8 @@ from impasto.explanations.results import (
 )
 from impasto.geometry import Size
 from impasto.networks.features import Network
-from impasto.objectives.moments import Moments, measure, summarise
+from impasto.networks.vgg import STYLE_LAYERS
+from impasto.objectives.moments import Moments, moment_sums, moments_from_sums
 from impasto.optimize.execution import Execution
 from impasto.optimize.loss import Problem
 from impasto.optimize.runner import run_problem
@@ -113,10 +113,10 @@ class Experiments:
         stats = total_stats(
             self._tensor(pixels),
             cut.within(size),
-            lambda maps, context: measure(maps, strides, context),
+            lambda maps, context: moment_sums(maps, strides, context),
             cut.grid(size, 0),
         )
-        return summarise(stats)
+        return moments_from_sums(stats)
 
     def maps(self, picture: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """The feature maps (C, h, w) of a picture (1, 3, H, W), each after a ReLU."""

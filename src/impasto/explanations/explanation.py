@@ -13,10 +13,11 @@ from impasto.events import Callbacks, Finished, StageDone, Started, Warned
 from impasto.explanations import tasks
 from impasto.explanations.experiments import CONTENT_SETTINGS, Experiments
 from impasto.explanations.request import ExplainRequest
-from impasto.explanations.results import CONTENT_LAYERS, DISTANCES, STYLE_LAYERS, Explanation
+from impasto.explanations.results import CONTENT_LAYERS, DISTANCES, Explanation
 from impasto.hardware import allocator, devices
 from impasto.inputs import Inputs
-from impasto.objectives.moments import STATISTICS
+from impasto.networks.vgg import STYLE_LAYERS
+from impasto.objectives.style import STATISTICS
 from impasto.optimize.runner import autograd_enabled
 from impasto.planning.schedule import make_plan, painting_size
 from impasto.recipe import loading

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from impasto import images
 from impasto.explanations.feature_visualization import Unit
-from impasto.explanations.results import STYLE_LAYERS, Explanation, UnitActivation
+from impasto.explanations.results import Explanation, UnitActivation
 from impasto.geometry import Size
+from impasto.networks.vgg import STYLE_LAYERS
 
 ROLES = ("photo", "painting")
 _DARK = 0.12  # brightness of the photo where a unit does not activate

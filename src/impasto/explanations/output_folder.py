@@ -12,7 +12,8 @@ from impasto.errors import CannotWrite, NotSaved
 from impasto.explanations import bar_chart, page
 from impasto.explanations.illustrations import new_pictures
 from impasto.explanations.poster import draw_poster
-from impasto.explanations.results import DISTANCES, STYLE_LAYERS, Explanation
+from impasto.explanations.results import DISTANCES, Explanation
+from impasto.networks.vgg import STYLE_LAYERS
 from impasto.storage.names import json_text
 
 POSTER, PAGE, FIGURES = "poster.png", "index.html", "figures.json"

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from impasto.explanations import illustrations
-from impasto.explanations.results import SAMPLES, STYLE_LAYERS, Explanation
+from impasto.explanations.results import SAMPLES, Explanation
+from impasto.networks.vgg import STYLE_LAYERS
 from impasto.storage import templates
 
 _CHECKS = {

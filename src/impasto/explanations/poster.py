@@ -8,10 +8,11 @@ from pathlib import Path
 
 from impasto import images
 from impasto.explanations import bar_chart, illustrations
-from impasto.explanations.results import STYLE_LAYERS, Explanation
+from impasto.explanations.results import Explanation
 from impasto.geometry import Size
 from impasto.images.sheet import Color, Sheet
 from impasto.images.text_layout import Font, drawable_text, shorten, shown_name
+from impasto.networks.vgg import STYLE_LAYERS
 
 # Pixels.
 _WIDTH, _MARGIN, _GAP = 2040, 48, 14

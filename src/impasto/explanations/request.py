@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from impasto import images
 from impasto.assets import catalogue
@@ -16,10 +15,10 @@ from impasto.inputs import read_pair
 from impasto.networks import vgg
 from impasto.planning.schedule import make_plan
 from impasto.recipe import loading
+from impasto.recipe.choices import NetworkName
 from impasto.recipe.defaults import EXPLAIN_ITERATIONS, EXPLAIN_SIZE
 from impasto.recipe.records import Recipe
 
-NetworkName = Literal["vgg19", "vgg16"]
 LEAST_SIZE, LARGEST_SIZE = 64, 1024
 
 

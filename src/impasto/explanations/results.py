@@ -14,12 +14,11 @@ from impasto import images
 from impasto.explanations.feature_visualization import Unit
 from impasto.explanations.request import ExplainRequest
 from impasto.objectives.moments import Moments
-from impasto.recipe.records import Statistic
+from impasto.recipe.choices import Statistic
 
 # The layers of figure 1 of Gatys et al. (2015), and those on which paintings are compared. Both
 # networks have them.
 CONTENT_LAYERS = ("relu1_1", "relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
-STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 UNIT_LAYERS = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
 UNITS_PER_LAYER = 3  # where no unit is named
 # The distance of the Gram matrices that are drawn, and that of the default recipe.

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from impasto.events import Planned
 from impasto.explanations.experiments import CONTENT_SETTINGS, Experiments, Task
-from impasto.explanations.results import CONTENT_LAYERS, STYLE_LAYERS, Explanation
+from impasto.explanations.results import CONTENT_LAYERS, Explanation
 from impasto.geometry import Size
 from impasto.hardware import system_memory
+from impasto.networks.vgg import STYLE_LAYERS
 from impasto.planning import memory
 from impasto.planning.schedule import LEAST_SIDE, Plan, Stage
 from impasto.planning.speed import multiplications

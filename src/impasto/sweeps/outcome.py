@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from impasto.compare.evaluator import Scores
-from impasto.compare.scoring import Row
+from impasto.comparisons.evaluator import Scores
+from impasto.comparisons.scoring import Row
 from impasto.geometry import Size
 from impasto.sweeps.grid import Axis
 

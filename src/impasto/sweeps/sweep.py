@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from impasto import images
-from impasto.compare.evaluator import Judge, Scores
-from impasto.compare.scoring import CachedEvaluator
+from impasto.comparisons.evaluator import Scores
+from impasto.comparisons.scoring import CachedEvaluator
 from impasto.errors import AssetUnavailable, BadPicture, Diverged
 from impasto.events import Callbacks, Event, Warned
 from impasto.images.opening import Source
 from impasto.images.recipe_source import load_recipe
 from impasto.recipe import loading
+from impasto.recipe.choices import NetworkName
 from impasto.recipe.records import Recipe
 from impasto.runs import folder as runs
 from impasto.runs.destination import Target
@@ -179,7 +180,9 @@ class _Collector:
         missing = Result(combination.settings, note=NOT_PAINTED)
         return self._results.get(combination.indices, missing)
 
-    def _evaluate(self, picture: images.Picture, painter: Judge) -> tuple[str, Scores | None, str]:
+    def _evaluate(
+        self, picture: images.Picture, painter: NetworkName
+    ) -> tuple[str, Scores | None, str]:
         """The evaluating network, its scores, and a note if there are none."""
         if self._evaluator is None:
             return "", None, ""

@@ -7,13 +7,14 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
-from impasto.compare.evaluator import FIGURES, Judge, Scores
-from impasto.compare.scoring import Row
+from impasto.comparisons.evaluator import FIGURES, Scores
+from impasto.comparisons.scoring import Row
 from impasto.geometry import Size
+from impasto.recipe.choices import NetworkName
 from impasto.sweeps.grid import Axis
 from impasto.sweeps.outcome import Result
 
-Ends = Mapping[tuple[Judge, Size], Sequence[Row]]
+Ends = Mapping[tuple[NetworkName, Size], Sequence[Row]]
 """The scores of the photo and the painting themselves, by network and size."""
 
 

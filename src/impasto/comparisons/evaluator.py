@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from impasto.assets.catalogue import Progress
-from impasto.compare.lpips import Lpips, picture_tensor
-from impasto.compare.metrics import (
+from impasto.comparisons.lpips import Lpips, picture_tensor
+from impasto.comparisons.metrics import (
     _sliced_relative,
     artefacts,
     colour_distance,
@@ -42,14 +42,15 @@ from impasto.images.pixels import Pixels
 from impasto.networks import vgg, weights
 from impasto.networks.convolution import KERNELS, Kernel
 from impasto.networks.features import Network
+from impasto.networks.vgg import STYLE_LAYERS
 from impasto.objectives.base import TileContext
-from impasto.objectives.moments import Moments, gram_relative, measure, summarise, wasserstein
+from impasto.objectives.moments import Moments, moment_sums, moments_from_sums
+from impasto.objectives.style import gram_relative, wasserstein
+from impasto.recipe.choices import NetworkName
 
-STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 CONTENT_LAYER = "relu4_2"
-Judge = Literal["vgg16", "vgg19"]
 # Who judges what a network painted.
-OTHER: dict[Judge, Judge] = {"vgg19": "vgg16", "vgg16": "vgg19"}
+OTHER: dict[NetworkName, NetworkName] = {"vgg19": "vgg16", "vgg16": "vgg19"}
 LEAST_SIDE = 32  # of a picture that can be judged: AlexNet and the deepest maps see nothing in less
 
 
@@ -173,7 +174,7 @@ class Evaluator:
         self,
         photo: Pixels,
         painting: Pixels,
-        judge: Judge = "vgg16",
+        judge: NetworkName = "vgg16",
         *,
         directions: int = 64,
         seed: int = 0,
@@ -207,8 +208,8 @@ class Evaluator:
             name: unit_directions(directions, maps[name].shape[1], generator)
             for name in STYLE_LAYERS
         }
-        self._moments = summarise(
-            measure(maps, self._strides, TileContext.whole(Size(*painting.shape[:2])))
+        self._moments = moments_from_sums(
+            moment_sums(maps, self._strides, TileContext.whole(Size(*painting.shape[:2])))
         )
         counts = {
             name: self.size.height // stride * (self.size.width // stride)
@@ -221,7 +222,7 @@ class Evaluator:
         self._light = luminance(photo)
         self._colours = ranked(colours(painting), self.size.pixels)
 
-    def __call__(self, pixels: Pixels, painter: Judge | None = None) -> Scores:
+    def __call__(self, pixels: Pixels, painter: NetworkName | None = None) -> Scores:
         """The scores of a picture (H, W, 3) of the photo's size; ``painter`` is the network that
         painted it, where nothing is said the one that does not judge.
 
@@ -232,7 +233,7 @@ class Evaluator:
             raise ValueError(f"the picture is {pixels.shape}, the photo {(*self.size, 3)}")
         with torch.no_grad():
             maps = self._network(picture_tensor(pixels))
-        found = summarise(measure(maps, self._strides, TileContext.whole(self.size)))
+        found = moments_from_sums(moment_sums(maps, self._strides, TileContext.whole(self.size)))
         pairs = {name: (found[name], self._moments[name]) for name in STYLE_LAYERS}
         along = {
             name: sliced_wasserstein(
@@ -258,7 +259,7 @@ class Evaluator:
             **artefacts(pixels),
         )
 
-    def _gram_of_painter(self, pixels: Pixels, painter: Judge) -> float:
+    def _gram_of_painter(self, pixels: Pixels, painter: NetworkName) -> float:
         with torch.no_grad():
             if painter not in self._painters:
                 network = (
@@ -271,7 +272,7 @@ class Evaluator:
             found = self._moments_by(network, pixels)
         return _mean(gram_relative(found[name], target[name]) for name in STYLE_LAYERS)
 
-    def _seeing(self, name: Judge, wanted: set[str]) -> Network:
+    def _seeing(self, name: NetworkName, wanted: set[str]) -> Network:
         tensors = weights.load(name, progress=self._progress)
         return Network(
             tensors, vgg.CONFIGURATION_OF[name], wanted, padding="reflect", kernel=self._kernel
@@ -279,7 +280,7 @@ class Evaluator:
 
     def _moments_by(self, network: Network, pixels: Pixels) -> dict[str, Moments]:
         whole = TileContext.whole(Size(*pixels.shape[:2]))
-        return summarise(measure(network(picture_tensor(pixels)), self._strides, whole))
+        return moments_from_sums(moment_sums(network(picture_tensor(pixels)), self._strides, whole))
 
     def _content_distance(self, found: Tensor) -> float:
         target = self._content.double()

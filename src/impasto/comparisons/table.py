@@ -18,8 +18,8 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
-from impasto.compare.evaluator import FIGURES
-from impasto.compare.scoring import Comparison, Row, Scale
+from impasto.comparisons.evaluator import FIGURES
+from impasto.comparisons.scoring import Comparison, Row, Scale
 
 _ARROWS = {"lower": "↓", "higher": "↑", "near 1": "→1"}
 _LEGEND = (

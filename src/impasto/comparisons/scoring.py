@@ -17,8 +17,8 @@ import torch
 
 from impasto import images
 from impasto.assets import catalogue, museum
-from impasto.compare import evaluator, metrics
-from impasto.compare.evaluator import OTHER, Evaluator, Judge, Scores
+from impasto.comparisons import evaluator, metrics
+from impasto.comparisons.evaluator import OTHER, Evaluator, Scores
 from impasto.errors import BadPicture, BadRecipe, BadRequest
 from impasto.geometry import Size
 from impasto.hardware import allocator, kernel_cache
@@ -26,6 +26,7 @@ from impasto.images.opening import Source
 from impasto.inputs import read_painting
 from impasto.planning.schedule import painting_size
 from impasto.recipe import loading
+from impasto.recipe.choices import NetworkName
 from impasto.recipe.records import Input, Recipe
 from impasto.runs import folder
 from impasto.storage.names import is_file
@@ -53,7 +54,7 @@ class Scale:
     two are its ends.
     """
 
-    judge: Judge
+    judge: NetworkName
     size: Size
     rows: tuple[Row, ...]
 
@@ -82,7 +83,7 @@ class _Result:
         return Path(self.picture.source)
 
     @property
-    def painter(self) -> Judge | None:
+    def painter(self) -> NetworkName | None:
         """The network that painted it, if it says so."""
         return self.recipe.network.name if self.recipe else None
 
@@ -92,7 +93,7 @@ def compare(
     content: Source | None = None,
     style: Source | None = None,
     *,
-    judge: Judge | None = None,
+    judge: NetworkName | None = None,
     size: int = LARGEST,
     fetch: catalogue.Progress = catalogue.silent,
 ) -> Comparison:
@@ -129,7 +130,7 @@ def compare(
         if style is not None
         else _told(found, "painting", fetch)
     )
-    scales: dict[tuple[Judge, Size], list[_Result]] = {}
+    scales: dict[tuple[NetworkName, Size], list[_Result]] = {}
     for result in found:
         looked = _looked_at(result.picture, size)
         scales.setdefault((judge or OTHER[result.painter or "vgg19"], looked), []).append(result)
@@ -140,7 +141,7 @@ def compare(
 
 
 def _scale(
-    judge: Judge,
+    judge: NetworkName,
     looked: Size,
     results: Sequence[_Result],
     photo: images.Picture,
@@ -161,7 +162,7 @@ def _scale(
 
 
 def _referee(
-    judge: Judge,
+    judge: NetworkName,
     looked: Size,
     photo: images.Picture,
     work: images.Picture,
@@ -179,7 +180,7 @@ def _ends(
     photo: images.Picture,
     work: images.Picture,
     own: Size,
-    painter: Judge | None,
+    painter: NetworkName | None,
 ) -> list[Row]:
     """The photo itself and the painting itself, with their traces as in a picture of the size
     ``own``.
@@ -200,10 +201,10 @@ class CachedEvaluator:
     photo: images.Picture
     work: images.Picture
     fetch: catalogue.Progress
-    ends: dict[tuple[Judge, Size], list[Row]] = field(default_factory=dict)
-    _last: tuple[tuple[Judge, Size], Evaluator] | None = None
+    ends: dict[tuple[NetworkName, Size], list[Row]] = field(default_factory=dict)
+    _last: tuple[tuple[NetworkName, Size], Evaluator] | None = None
 
-    def __call__(self, picture: images.Picture, painter: Judge) -> tuple[Judge, Row]:
+    def __call__(self, picture: images.Picture, painter: NetworkName) -> tuple[NetworkName, Row]:
         """The judge of a picture that the network ``painter`` painted, and its scores.
 
         Raises:
@@ -220,7 +221,7 @@ class CachedEvaluator:
 
 
 def _row(
-    referee: Evaluator, role: Role, picture: images.Picture, own: Size, painter: Judge | None
+    referee: Evaluator, role: Role, picture: images.Picture, own: Size, painter: NetworkName | None
 ) -> Row:
     """A picture's scores; ``own`` is the size in which the traces of the method are looked for.
 

@@ -226,6 +226,7 @@ print(kernel_cache.kernel("float32", torch.device("cpu")).name)
 """
 
 
+@pytest.mark.slow
 def test_programs_that_start_at_once_end_with_one_choice(cache: Path):
     cache.mkdir()
     started = [
