@@ -95,7 +95,7 @@ def test_the_pictures_are_those_of_stylize_and_carry_their_recipes():
 def test_the_figures_are_those_of_compare():
     found = swept(strength=[20, 80])
     files = [result.file for result in found.results]
-    [scale] = scoring.compare([file for file in files if file], "photo.png", "painting.png").scales
+    [scale] = impasto.compare([file for file in files if file], "photo.png", "painting.png").scales
     assert [row.scores for row in scale.rows[:2]] == [result.scores for result in found.results]
     assert scale.rows[2].scores.style == float(table()[2]["style (lower)"])
 
