@@ -29,7 +29,7 @@ import impasto
 from benchmarks import table
 from benchmarks.loss import PAIRS
 from impasto import images
-from impasto.compare.scoring import Row
+from impasto.comparisons.scoring import Row
 from impasto.events import Event, Warned
 from impasto.recipe.records import Recipe
 from impasto.sweep import sweep

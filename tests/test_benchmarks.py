@@ -21,7 +21,8 @@ from benchmarks import baseline, loss, memory, program, quality, scene, speed, t
 from benchmarks.scene import BaselineProcess, Options, Pairs, Scene, alternate, relative_difference
 from benchmarks.table import Row
 from impasto import images
-from impasto.compare import evaluator, scoring
+from impasto.comparisons import scores as scores_
+from impasto.comparisons import scoring
 from impasto.geometry import Size
 from impasto.inputs import read_inputs
 from impasto.networks.convolution import KERNELS
@@ -492,9 +493,9 @@ def test_quality_paints_every_pair_recipe_and_strength_once(
 
 
 def test_shares_lie_between_the_ends():
-    def scores(lpips: float, style: float) -> evaluator.Scores:
+    def scores(lpips: float, style: float) -> scores_.Scores:
         return replace(
-            evaluator.Scores(*[0.0] * len(evaluator.FIGURES)), lpips_alexnet=lpips, style=style
+            scores_.Scores(*[0.0] * len(scores_.FIGURES)), lpips_alexnet=lpips, style=style
         )
 
     ends = [

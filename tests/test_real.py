@@ -14,7 +14,7 @@ import torch
 import impasto
 from impasto import images, session
 from impasto.assets import museum
-from impasto.compare.evaluator import Evaluator
+from impasto.comparisons.evaluator import Evaluator
 from impasto.events import Failed, Stepped, Warned
 from impasto.geometry import Grid, Size
 from impasto.inputs import request

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from impasto.api import resume as resume
     from impasto.api import stylize as stylize
     from impasto.api import timelapse as timelapse
-    from impasto.compare.scoring import compare as compare
+    from impasto.comparisons.scoring import compare as compare
     from impasto.errors import BadRequest as BadRequest
     from impasto.errors import Failed as Failed
     from impasto.errors import ImpastoError as ImpastoError
@@ -42,7 +42,7 @@ _MODULES = {
     "Painting": "impasto.result",
     "Recipe": "impasto.recipe.records",
     "Session": "impasto.session",
-    "compare": "impasto.compare.scoring",
+    "compare": "impasto.comparisons.scoring",
     "explain": "impasto.api",
     "fetch": "impasto.api",
     "load_recipe": "impasto.images.recipe_source",

@@ -39,11 +39,11 @@ def compare(
     from rich.console import Console
 
     from impasto.cli.display import Display
-    from impasto.compare import scoring, table
+    from impasto.comparisons import scoring, table
 
     with Display(quiet=json or csv) as display:
         comparison = scoring.compare(
-            results, content, style, judge=judge, size=size or scoring.LARGEST, fetch=display.fetch
+            results, content, style, judge=judge, size=size or scoring.MAX_SIDE, fetch=display.fetch
         )
     if json or csv:
         print(

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from impasto import images
-from impasto.compare.evaluator import FIGURES, Scores
-from impasto.compare.scoring import CachedEvaluator, Row
+from impasto.comparisons.scores import FIGURES, Scores
+from impasto.comparisons.scoring import CachedEvaluator, Row
 from impasto.errors import (
     AssetUnavailable,
     BadPicture,
