@@ -101,7 +101,7 @@ PUBLISHED = {"vgg16": 0.668657, "alexnet": 0.542314}
 
 @pytest.mark.network
 @pytest.mark.parametrize("backbone", ["vgg16", "alexnet"])
-def test_lpips_is_the_published_one(backbone: weights.HeadedName, photo: Pixels, painting: Pixels):
+def test_lpips_is_the_published_one(backbone: weights.LpipsName, photo: Pixels, painting: Pixels):
     mirrored = np.ascontiguousarray(photo[:, ::-1])
     assert lpips_.lpips(photo, mirrored, backbone) == pytest.approx(PUBLISHED[backbone], abs=1e-4)
     one, other = photo[:75, :98], np.ascontiguousarray(painting[:75, :98])
@@ -112,7 +112,7 @@ def test_lpips_is_the_published_one(backbone: weights.HeadedName, photo: Pixels,
 
 @pytest.mark.network
 @pytest.mark.parametrize("backbone", ["vgg16", "alexnet"])
-def test_lpips_rises_with_blur_and_noise_from_nothing(backbone: weights.HeadedName, photo: Pixels):
+def test_lpips_rises_with_blur_and_noise_from_nothing(backbone: weights.LpipsName, photo: Pixels):
     lpips = lpips_.Lpips(backbone)
     untouched = lpips.maps(photo)
     for changed in (blurred, noisy):

@@ -94,7 +94,7 @@ def test_noise_is_spread_as_it_is_asked_to_be(tools: Tools):
 def test_noise_may_be_spread_about_what_the_network_takes_for_nought(tools: Tools):
     weight, bias = tools.network.input_weight, tools.network.input_bias
     assert torch.allclose(
-        weight @ tools.network.mean.double() + bias, torch.zeros(3).double(), atol=1e-6
+        weight @ tools.network.mean_color.double() + bias, torch.zeros(3).double(), atol=1e-6
     )
     network = replace_input(
         tools.network, torch.eye(3).flip(0) * 255, -torch.tensor([103.939, 116.779, 123.68])

@@ -33,7 +33,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[float]:
 
     monkeypatch.setenv("IMPASTO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(speed, "speed", measure)
-    monkeypatch.setattr(contention, "sample", lambda: None)
+    monkeypatch.setattr(contention, "read_cpu_times", lambda: None)
     return made
 
 
@@ -82,8 +82,8 @@ def test_notes_that_cannot_be_read_are_made_anew(text: str, measured: list[float
 def test_what_others_disturbed_serves_now_and_is_not_kept(
     measured: list[float], monkeypatch: pytest.MonkeyPatch
 ):
-    samples = iter([contention.Sample(0, 0, 0), contention.Sample(1, 0.5, 1.5)] * 2)
-    monkeypatch.setattr(contention, "sample", lambda: next(samples))
+    samples = iter([contention.CpuTimes(0, 0, 0), contention.CpuTimes(1, 0.5, 1.5)] * 2)
+    monkeypatch.setattr(contention, "read_cpu_times", lambda: next(samples))
     assert ask() == ask() == FOUND and len(measured) == 2
 
 

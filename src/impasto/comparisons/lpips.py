@@ -28,7 +28,7 @@ class Lpips:
 
     def __init__(
         self,
-        backbone: weights.HeadedName,
+        backbone: weights.LpipsName,
         *,
         kernel: Kernel = KERNELS["conv2d"],
         progress: Progress | None = None,
@@ -62,7 +62,7 @@ class Lpips:
         return total
 
 
-def lpips(one: Pixels, other: Pixels, backbone: weights.HeadedName) -> float:
+def lpips(one: Pixels, other: Pixels, backbone: weights.LpipsName) -> float:
     """LPIPS 0.1 of two pictures (H, W, 3) of the same size.
 
     For several pictures use ``Lpips``, which loads the network once.

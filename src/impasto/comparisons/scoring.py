@@ -72,7 +72,7 @@ class _Targets:
     fetch: catalogue.Progress
 
     def evaluator(self, judge: NetworkName, size: Size) -> Evaluator:
-        kernel = kernel_cache.kernel("float32", torch.device("cpu"))
+        kernel = kernel_cache.fastest_kernel("float32", torch.device("cpu"))
         scaled = painting_size(self.painting.size, size)
         return Evaluator(
             images.resize(self.photo.pixels, size),

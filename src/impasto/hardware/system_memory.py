@@ -1,36 +1,52 @@
-"""Free memory and disk, and the peak memory of this process."""
+"""Free and total memory, free disk space, and the peak memory of this process."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import torch
 
+# Of a container: its folder, and the names of the files with its limit and what it uses.
+_CGROUPS = (
+    ("/sys/fs/cgroup", "memory.max", "memory.current"),  # version 2
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),  # version 1
+)
 
-def free_memory(where: torch.device) -> int:
-    """Bytes that can still be had on a device, a container's limit included."""
-    if where.type == "cuda":
-        return int(torch.cuda.mem_get_info(where)[0])
-    found = [_available_here()]
-    for folder, limit, used in (
-        ("/sys/fs/cgroup", "memory.max", "memory.current"),
-        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be allocated on a device without swapping, within a container's limit."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    available = int(psutil.virtual_memory().available)
+    return max(0, min([available, *(limit - used for limit, used in _container_limits())]))
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes of memory of a device, or a container's limit if that is lower."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    total = int(psutil.virtual_memory().total)
+    return min([total, *(limit for limit, _ in _container_limits())])
+
+
+def _container_limits() -> Iterator[tuple[int, int]]:
+    """Limit and use in bytes of each control group with a limit; cached files count as free."""
+    for folder, limit_file, used_file in _CGROUPS:
         try:
-            room = int(Path(folder, limit).read_text()) - int(Path(folder, used).read_text())
-            found.append(room + _reclaimable(Path(folder, "memory.stat")))
+            limit = int(Path(folder, limit_file).read_text())
+            used = int(Path(folder, used_file).read_text())
         except (OSError, ValueError):  # no such file, or "max"
             continue
-    return max(0, min(found))
+        yield limit, used - _reclaimable(Path(folder, "memory.stat"))
 
 
 def _reclaimable(stat: Path) -> int:
-    """Bytes of files in a container's cache that count as used and are given up when they are
-    needed.
-    """
+    """Bytes of cached files that a container counts as used but gives up when memory is needed."""
     try:
         lines = [line.split() for line in stat.read_text().splitlines()]
         return max(
@@ -40,22 +56,10 @@ def _reclaimable(stat: Path) -> int:
         return 0
 
 
-def _available_here() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows
-        return 2**63 - 1
-
-
 def free_disk(folder: Path) -> int:
-    """Bytes free where ``folder`` is or would be made; 0 where that cannot be said, and where
-    nothing can be written.
+    """Free bytes on the disk of ``folder``, which need not exist yet.
+
+    0 if that is unknown or the folder cannot be written.
     """
     try:
         nearest = next(path for path in (folder, *folder.parents) if path.exists())
@@ -65,18 +69,34 @@ def free_disk(folder: Path) -> int:
         return 0
 
 
-def peak_memory(where: torch.device) -> int:
-    """The most bytes this process has held so far, on the device that computes; 0 where the system
-    does not say.
+def peak_memory(device: torch.device) -> int:
+    """The most bytes that this process has used so far, on the device that computes.
+
+    0 if the system does not say.
     """
-    if where.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(where))
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    for source in (_linux_peak, _windows_peak, _resource_peak):
+        if peak := source():
+            return peak
+    return 0
+
+
+def _linux_peak() -> int:
     try:
-        # Not what getrusage says, which a program that was started by a large one inherits.
+        # Not ru_maxrss: a program that a large one started inherits the large one's.
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
-        pass  # not Linux
+        return 0
+
+
+def _windows_peak() -> int:
+    return int(getattr(psutil.Process().memory_info(), "peak_wset", 0))
+
+
+def _resource_peak() -> int:
+    """ru_maxrss, which macOS counts in bytes and other systems in KiB."""
     try:
         import resource
     except ImportError:  # Windows
