@@ -18,8 +18,8 @@ from rich.console import Console
 
 import impasto
 from impasto import images
-from impasto.compare import evaluator, metrics, scoring, table
-from impasto.compare.evaluator import FIGURES
+from impasto.comparisons import evaluator, metrics, scoring, table
+from impasto.comparisons.evaluator import FIGURES
 from impasto.geometry import Size
 from impasto.recipe.records import Input, Recipe
 from impasto.runs import folder as runs

@@ -14,7 +14,8 @@ import impasto
 from benchmarks import table
 from impasto.recipe import loading, records
 from impasto.recipe import options as options_
-from impasto.sweep import grid
+from impasto.recipe.choices import Statistic
+from impasto.sweeps import grid
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,7 +32,7 @@ def test_the_recipes_page_names_every_choice_of_a_formula():
     for option in ("content-scaling", "smooth-measure", "smooth-scaling"):
         for choice in options_.recipe_options()[option].choices:
             assert f"`{choice}`" in page, choice
-    for statistic in get_args(records.Statistic):
+    for statistic in get_args(Statistic):
         assert f"| `{statistic}` |" in page
 
 
@@ -44,6 +45,7 @@ def test_the_readme_names_what_is_there():
     options = set(options_.recipe_options())
     own = {
         "help",
+        "help-all",
         "sheet",
         "to",
         "recipe",

@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from impasto import images
 from impasto.assets import catalogue
-from impasto.compare import lpips as lpips_
-from impasto.compare import metrics
-from impasto.compare.evaluator import FIGURES, Evaluator, Pixels, Scores
+from impasto.comparisons import lpips as lpips_
+from impasto.comparisons import metrics
+from impasto.comparisons.evaluator import FIGURES, Evaluator, Pixels, Scores
 from impasto.errors import BadPicture
 from impasto.geometry import Size
 from impasto.networks import weights

@@ -12,15 +12,16 @@ import torch
 import impasto
 from impasto import images
 from impasto.assets import museum
-from impasto.compare.evaluator import Evaluator
+from impasto.comparisons.evaluator import Evaluator
 from impasto.events import Failed, Stepped, Warned
 from impasto.geometry import Grid, Size
 from impasto.networks import weights
 from impasto.networks.convolution import KERNELS, Kernel
 from impasto.networks.features import Network
 from impasto.objectives.content import Content
-from impasto.objectives.moments import Style, measure, summarise
+from impasto.objectives.moments import moment_sums, moments_from_sums
 from impasto.objectives.smooth import Smooth
+from impasto.objectives.style import Style
 from impasto.optimize.tiling import LossValue, total_stats, value_and_gradient
 from impasto.recipe import loading
 from tests.support.loss_setup import targets_by_tile
@@ -139,11 +140,11 @@ def test_tiles_equal_the_whole_on_the_real_network(
         kernel.dtype
     )
     layers = {name: strides[name] for name in LAYERS}
-    target = summarise(
+    target = moments_from_sums(
         total_stats(
             painting,
             network,
-            lambda features, context: measure(features, layers, context),
+            lambda features, context: moment_sums(features, layers, context),
             Grid(Size(160, 200)),
         )
     )

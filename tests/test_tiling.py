@@ -15,12 +15,14 @@ from torch import Tensor
 
 from impasto.geometry import Grid, Size
 from impasto.networks.features import Network
-from impasto.objectives import content
 from impasto.objectives.base import Objective, TileContext
+from impasto.objectives.bounds import Bounds
 from impasto.objectives.content import Content
-from impasto.objectives.moments import STATISTICS, Style, measure, summarise
-from impasto.objectives.smooth import MEASURES, Bounds, Smooth
+from impasto.objectives.moments import moment_sums, moments_from_sums
+from impasto.objectives.smooth import MEASURES, Smooth
+from impasto.objectives.style import STATISTICS, Style
 from impasto.optimize.tiling import LossValue, store_features, total_stats, value_and_gradient
+from impasto.recipe.choices import ContentScaling
 from impasto.storage.tensors import (
     DiskStore,
     MemoryStore,
@@ -28,7 +30,7 @@ from impasto.storage.tensors import (
 )
 from tests.support.loss_setup import targets_by_tile
 
-SCALINGS: tuple[content.Scaling, ...] = get_args(content.Scaling)
+SCALINGS: tuple[ContentScaling, ...] = get_args(ContentScaling)
 TERMS = [*STATISTICS, *SCALINGS, *MEASURES, "bounds"]
 LAYERS = {"conv1_1": 0.5, "relu2_1": 1.0, "conv2_2": 2.0, "conv3_1": 0.25}
 
@@ -80,8 +82,8 @@ def make_setup(network_of: Callable[..., Network], picture_of: Callable[..., Ten
                 for name, weight in layers.items()
                 if term.startswith("gram") or "relu" not in name
             }
-            target = summarise(
-                measure(
+            target = moments_from_sums(
+                moment_sums(
                     network(painting),
                     {n: strides[n] for n in alive},
                     TileContext.whole(Size(37, 42)),
@@ -206,7 +208,10 @@ def test_stats_in_tiles_are_those_of_the_whole(
     picture = picture_of(*size).requires_grad_()
     result, expected = (
         total_stats(
-            picture, network, lambda features, context: measure(features, strides, context), grid
+            picture,
+            network,
+            lambda features, context: moment_sums(features, strides, context),
+            grid,
         )
         for grid in (Grid(Size(*size), tile, network.halo, network.stride), Grid(Size(*size)))
     )

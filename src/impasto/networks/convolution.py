@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-Padding = Literal["zero", "reflect", "replicate"]
+from impasto.recipe.choices import Padding
+
 Shape = tuple[int, int, int]  # channels in, channels out, side of a square map (see ``side``)
 Form = torch.memory_format
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +20,9 @@ from torch.nn import functional
 
 from impasto.geometry import Grid, Size
 from impasto.networks import pooling, vgg
-from impasto.networks.convolution import KERNELS, Convolution, Kernel, Padding
+from impasto.networks.convolution import KERNELS, Convolution, Kernel
+from impasto.recipe.choices import Padding, Pooling
 
-Pooling = Literal["max", "average"]
 Features = dict[str, Tensor]  # layer name -> (1, C, h, w); "input" is the picture itself
 
 

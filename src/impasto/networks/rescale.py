@@ -15,15 +15,13 @@ that has been printed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from impasto.errors import BadRecipe
 from impasto.networks import vgg
-
-Scale = Literal["fetched", "caffe", "torchvision"]
+from impasto.recipe.choices import Scale
 
 # What a pixel of 0..255 is, in the deviations (0.226 of 1 in the mean) that torchvision's networks
 # divide by.

@@ -15,6 +15,9 @@ from impasto.errors import UnknownName, did_you_mean
 
 LayerKind = Literal["input", "conv", "relu", "pool"]
 
+# The layers at which Gatys et al. (2015) compare the painting.
+STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+
 # Channels of the 3x3 convolutions, block by block; a 2x2 pooling of stride 2 ends each block.
 # Configuration C is left out of the four: its 1x1 convolutions were published by nobody as weights
 # that anyone uses.
@@ -26,6 +29,7 @@ CONFIGURATIONS: dict[str, tuple[tuple[int, ...], ...]] = {
 }
 
 
+# The layers at which Gatys et al. compare style.
 CONFIGURATION_OF = {"vgg19": "E", "vgg16": "D"}  # the networks that there are weights for
 
 

@@ -29,10 +29,10 @@ from safetensors.torch import load_file, save
 from impasto.assets import catalogue
 from impasto.errors import AssetUnavailable, BadRecipe, UnknownName, did_you_mean
 from impasto.networks import alexnet
+from impasto.recipe.choices import NetworkName
 from impasto.storage.tensors import utf8_name
 
 Tensors = dict[str, torch.Tensor]
-NetworkName = Literal["vgg19", "vgg16"]
 HeadedName = Literal["vgg16", "alexnet"]  # the networks that LPIPS was trained on top of
 
 _FORMAT = "1"  # of our safetensors files; a file with another number is made anew

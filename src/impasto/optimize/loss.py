@@ -10,12 +10,21 @@ import torch
 from torch import Tensor
 
 from impasto import images
+from impasto.errors import BadRecipe
 from impasto.geometry import Size
 from impasto.networks.features import Network
 from impasto.objectives.base import Objective
+from impasto.objectives.bounds import Bounds
 from impasto.objectives.content import Content
-from impasto.objectives.moments import Moments, Style, blend, exaggerated, measure, summarise
-from impasto.objectives.smooth import Bounds, Smooth
+from impasto.objectives.moments import (
+    Moments,
+    mixture_moments,
+    moment_sums,
+    moments_from_sums,
+    scaled_moments,
+)
+from impasto.objectives.smooth import Smooth
+from impasto.objectives.style import Style
 from impasto.optimize.execution import Execution
 from impasto.optimize.tiling import (
     Encoder,
@@ -65,6 +74,22 @@ def can_be_tiled(recipe: Recipe) -> bool:
     return all(kind.additive for kind in objective_types(recipe))
 
 
+def check_tiling(recipe: Recipe) -> bool:
+    """Whether the picture may be cut into tiles.
+
+    Raises:
+        BadRecipe: tiles are asked for, and a term of the loss is not additive over tiles.
+    """
+    whole = [kind.name for kind in objective_types(recipe) if not kind.additive]
+    if whole and recipe.compute.tile:
+        raise BadRecipe(
+            f"The {whole[0]} term needs the whole picture at once, and --tile "
+            f"{recipe.compute.tile} asks for tiles.",
+            "Leave --tile out, or choose other terms.",
+        )
+    return not whole
+
+
 def evaluation(size: Size, problem: Problem, execution: Execution) -> Evaluate:
     """Return the function that computes the loss and its gradient for a picture of this size."""
     return partial(
@@ -112,8 +137,8 @@ def _scaled_encoder(encode: Encoder, gain: float) -> Encoder:
 def _style(size: Size, problem: Problem, execution: Execution, strides: Mapping[str, int]) -> Style:
     style = problem.recipe.style
     moments = [_moments(painting, size, problem, execution) for painting in problem.paintings]
-    target = blend(moments, [painting.weight for painting in problem.recipe.paintings])
-    target = exaggerated(target, style.gain) if style.gain != 1 else target
+    target = mixture_moments(moments, [painting.weight for painting in problem.recipe.paintings])
+    target = scaled_moments(target, style.gain) if style.gain != 1 else target
     return Style(target, strides, style.layers, style.statistics, style.weight)
 
 
@@ -132,10 +157,10 @@ def _moments(
     stats = total_stats(
         pixels,
         network.within(scaled),
-        lambda features, context: measure(features, strides, context),
+        lambda features, context: moment_sums(features, strides, context),
         grid,
     )
-    return summarise(stats)
+    return moments_from_sums(stats)
 
 
 def first_pixels(problem: Problem, execution: Execution) -> Tensor:
