@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from impasto import cli
 from impasto.assets import catalogue
 from impasto.cli import diagnosis
-from impasto.hardware import devices, system_memory
+from impasto.hardware import kernel_cache, system_memory
 from impasto.networks.autotune import Choice
 from impasto.networks.convolution import KERNELS
 
@@ -28,7 +29,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         )
 
     monkeypatch.setenv("IMPASTO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(devices, "choose", choose)
+    monkeypatch.setattr(kernel_cache, "choose", choose)
     return tmp_path / "cache"
 
 
@@ -81,7 +82,7 @@ def test_where_bfloat16_is_taken_both_are_shown(monkeypatch: pytest.MonkeyPatch)
         )
         return Choice(*kernels, {"nnpack": 30.0, "bfloat16": 12.0})  # type: ignore[misc]
 
-    monkeypatch.setattr(devices, "choose", choose)
+    monkeypatch.setattr(kernel_cache, "choose", choose)
     found = findings()
     assert found["kernel"].text.startswith("bfloat16 (")
     assert found["bfloat16"].text == found["float32"].text == "packed: 3>64"
@@ -90,7 +91,10 @@ def test_where_bfloat16_is_taken_both_are_shown(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(("free", "good"), [(2**30, False), (2**33, True)])
 def test_little_memory_is_said(monkeypatch: pytest.MonkeyPatch, free: int, good: bool):
     monkeypatch.setattr(system_memory, "free_memory", lambda where: free)
-    assert findings()["memory"].good is good
+    monkeypatch.setattr(system_memory, "total_memory", lambda: 2**34)
+    finding = findings()["memory"]
+    assert finding.good is good
+    assert re.fullmatch(r"[\d.]+ GB free of 17\.2 GB", finding.text)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -74,7 +75,7 @@ class Timing:
         self, monkeypatch: pytest.MonkeyPatch, name: str = "channels-last", **milliseconds: float
     ) -> None:
         self.calls, self.name, self.milliseconds = 0, name, milliseconds
-        monkeypatch.setattr(devices, "choose", self)
+        monkeypatch.setattr(kernel_cache, "choose", self)
         monkeypatch.setattr(kernel_cache, "_not_kept", {})
 
     def __call__(self, where: torch.device) -> Choice:
@@ -106,7 +107,7 @@ def changed(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     if what == "torch":
         monkeypatch.setattr(torch, "__version__", "1.0")
     elif what == "processor":
-        monkeypatch.setattr(devices, "_processor", lambda where: "abacus")
+        monkeypatch.setattr(kernel_cache, "_processor", lambda where: "abacus")
     elif what == "threads":
         monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
     elif what == "instructions of torch":
@@ -276,10 +277,17 @@ def fake_files(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
     monkeypatch.setattr(Path, "read_text", read_text)
 
 
-MEMINFO = {"/proc/meminfo": "MemTotal: 9000000 kB\nMemFree: 1000 kB\nMemAvailable: 4000000 kB\n"}
+@pytest.fixture
+def available(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of 9.216 GB, 4.096 GB of them available."""
+    memory = SimpleNamespace(total=9_216_000_000, available=4_096_000_000, free=1_024_000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+
+
 V2, V1 = "/sys/fs/cgroup/memory.", "/sys/fs/cgroup/memory/memory."
 
 
+@pytest.mark.usefixtures("available")
 @pytest.mark.parametrize(
     ("limits", "expected"),
     [
@@ -299,7 +307,7 @@ V2, V1 = "/sys/fs/cgroup/memory.", "/sys/fs/cgroup/memory/memory."
 def test_free_memory_is_the_least_of_the_machine_and_its_container(
     monkeypatch: pytest.MonkeyPatch, limits: dict[str, str], expected: int
 ):
-    fake_files(monkeypatch, {**MEMINFO, **limits})
+    fake_files(monkeypatch, limits)
     assert system_memory.free_memory(CPU) == expected
 
 
@@ -309,6 +317,7 @@ STAT_V1 = {
 }
 
 
+@pytest.mark.usefixtures("available")
 @pytest.mark.parametrize("stat", [STAT, STAT_V1], ids=["v2", "v1"])
 def test_files_in_a_containers_cache_are_no_use_of_memory(
     monkeypatch: pytest.MonkeyPatch, stat: dict[str, str]
@@ -316,8 +325,77 @@ def test_files_in_a_containers_cache_are_no_use_of_memory(
     limits = {V2 + "max": "1000000000", V2 + "current": "900000000"}
     if stat is STAT_V1:
         limits = {V1 + "limit_in_bytes": "1000000000", V1 + "usage_in_bytes": "900000000"}
-    fake_files(monkeypatch, {**MEMINFO, **limits, **stat})
+    fake_files(monkeypatch, {**limits, **stat})
     assert system_memory.free_memory(CPU) == 400_000_000
+
+
+@pytest.mark.usefixtures("available")
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, 9_216_000_000),
+        ({V2 + "max": "max"}, 9_216_000_000),
+        ({V2 + "max": "1000000000"}, 1_000_000_000),
+        ({V1 + "limit_in_bytes": "2000000000"}, 2_000_000_000),
+        ({V1 + "limit_in_bytes": "9223372036854771712"}, 9_216_000_000),
+    ],
+)
+def test_total_memory_is_the_least_of_the_machine_and_its_container(
+    monkeypatch: pytest.MonkeyPatch, limits: dict[str, str], expected: int
+):
+    fake_files(monkeypatch, limits)
+    assert system_memory.total_memory() == expected
+
+
+@pytest.mark.usefixtures("available")
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_free_memory_of_windows_and_macos_is_what_is_available(
+    monkeypatch: pytest.MonkeyPatch, platform: str, device: str
+):
+    fake_files(monkeypatch, {})
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.delattr(os, "sysconf")  # as on Windows
+    assert system_memory.free_memory(torch.device(device)) == 4_096_000_000
+    assert system_memory.total_memory() == 9_216_000_000
+
+
+def test_where_a_container_hides_proc_all_physical_memory_counts_as_free(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def hidden() -> Any:
+        raise PermissionError("/proc/meminfo")
+
+    fake_files(monkeypatch, {})
+    monkeypatch.setattr(psutil, "virtual_memory", hidden)
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}.__getitem__)
+    assert system_memory.free_memory(CPU) == system_memory.total_memory() == 4_096_000
+
+
+def test_peak_memory_of_windows_is_that_of_its_working_set(monkeypatch: pytest.MonkeyPatch):
+    information = SimpleNamespace(rss=5_000, peak_wset=7_000)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: information))
+    assert system_memory.peak_memory(CPU) == 7_000
+
+
+def test_peak_memory_of_linux_is_its_own_and_not_that_of_its_parent(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(sys, "platform", "linux")
+    fake_files(monkeypatch, {"/proc/self/status": "VmPeak: 900 kB\nVmHWM:\t   300 kB\n"})
+    assert system_memory.peak_memory(CPU) == 300 * 1024
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("darwin", 1), ("freebsd", 1024)])
+def test_peak_memory_of_other_systems_is_that_of_getrusage(
+    monkeypatch: pytest.MonkeyPatch, platform: str, unit: int
+):
+    resource = pytest.importorskip("resource")
+    fake_files(monkeypatch, {})
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=4_000))
+    assert system_memory.peak_memory(CPU) == 4_000 * unit
 
 
 def test_free_disk_is_that_of_where_the_folder_would_be(
@@ -362,7 +440,7 @@ def test_a_disk_that_cannot_be_asked_is_not_counted_on(
 
 
 def test_free_memory_here_is_a_sensible_number():
-    assert 2**20 < system_memory.free_memory(CPU) <= 2**63 - 1
+    assert 2**20 < system_memory.free_memory(CPU) <= system_memory.total_memory() < 2**50
     assert 10 * 2**20 < system_memory.peak_memory(CPU) < 2**45  # the units: bytes, not kilobytes
 
 
@@ -389,7 +467,7 @@ class Libc:
 def libc(monkeypatch: pytest.MonkeyPatch) -> Libc:
     found = Libc()
     monkeypatch.setattr(ctypes, "CDLL", lambda name: found)
-    monkeypatch.setattr(devices.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     return found
 
 
@@ -450,7 +528,7 @@ def test_memory_is_given_back_between_the_parts_of_the_work(libc: Libc):
 
 def test_an_older_library_without_these_calls_is_let_alone(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    monkeypatch.setattr(devices.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     allocator.give_back_memory()
     with allocator.reused_memory():
         entered = True
@@ -463,7 +541,7 @@ def test_without_that_library_nothing_happens(monkeypatch: pytest.MonkeyPatch, p
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
-    monkeypatch.setattr(devices.sys, "platform", platform)
+    monkeypatch.setattr(sys, "platform", platform)
     allocator.give_back_memory()
     with allocator.reused_memory():
         entered = True

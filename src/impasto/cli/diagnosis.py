@@ -93,11 +93,11 @@ def _memory() -> Finding:
 
     from impasto.hardware import system_memory
 
-    free = system_memory.free_memory(torch.device("cpu"))
+    free, total = system_memory.free_memory(torch.device("cpu")), system_memory.total_memory()
     good = free > 2e9
     return Finding(
         "memory",
-        f"{bytes_text(free)} free",
+        f"{bytes_text(free)} free of {bytes_text(total)}",
         good,
         "" if good else "Close other programs, or use --size 256.",
     )
