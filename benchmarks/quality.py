@@ -32,8 +32,8 @@ from impasto import images
 from impasto.comparisons.scoring import Row
 from impasto.events import Event, Warned
 from impasto.recipe.records import Recipe
-from impasto.sweep import sweep
-from impasto.sweep.grid import Axis, axes
+from impasto.sweeps import sweep
+from impasto.sweeps.grid import Axis, axes
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE, PLOT = "quality.md", "quality.png"

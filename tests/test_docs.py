@@ -15,7 +15,7 @@ from benchmarks import table
 from impasto.recipe import loading, records
 from impasto.recipe import options as options_
 from impasto.recipe.choices import Statistic
-from impasto.sweep import grid
+from impasto.sweeps import grid
 
 ROOT = Path(__file__).parent.parent
 
@@ -45,6 +45,7 @@ def test_the_readme_names_what_is_there():
     options = set(options_.recipe_options())
     own = {
         "help",
+        "help-all",
         "sheet",
         "to",
         "recipe",

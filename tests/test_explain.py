@@ -19,12 +19,12 @@ from PIL import Image
 from impasto import events, images
 from impasto.assets import museum
 from impasto.errors import BadPicture, BadRecipe, BadRequest, CannotWrite, NotSaved, UnknownName
-from impasto.explain import output_folder
-from impasto.explain.explanation import run_experiments
-from impasto.explain.feature_visualization import Unit, maximize
-from impasto.explain.patches import patch_size
-from impasto.explain.request import read_request
-from impasto.explain.results import CONTENT_LAYERS, UNIT_LAYERS, UNITS_PER_LAYER
+from impasto.explanations import output_folder
+from impasto.explanations.explanation import run_experiments
+from impasto.explanations.feature_visualization import Unit, maximize
+from impasto.explanations.patches import patch_size
+from impasto.explanations.request import read_request
+from impasto.explanations.results import CONTENT_LAYERS, UNIT_LAYERS, UNITS_PER_LAYER
 from impasto.geometry import Grid, Size
 from impasto.networks.features import Network
 from impasto.networks.vgg import STYLE_LAYERS
@@ -197,6 +197,7 @@ def test_a_bad_request_ends_with_2_and_leaves_nothing(
 # ---- what is found -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_photo_and_painting_give_a_poster_a_page_and_figures(
     pocket: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -245,6 +246,7 @@ def test_photo_and_painting_give_a_poster_a_page_and_figures(
         assert base64.b64encode(Path(f"out/{name}.png").read_bytes()).decode() in page
 
 
+@pytest.mark.slow
 def test_a_photo_alone_leaves_style_out_and_says_so(
     pocket: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -318,7 +320,7 @@ def test_what_cannot_be_written_is_said_and_what_was_is_kept(
 
 
 def test_a_gram_matrix_is_drawn_with_similar_channels_side_by_side():
-    from impasto.explain.illustrations import _similarity_order
+    from impasto.explanations.illustrations import _similarity_order
 
     group = np.array([0, 1, 0, 1, 1, 0])
     matrix = np.where(group[:, None] == group, 1.0, 0.1) + np.eye(6) * 0.2
@@ -329,7 +331,7 @@ def test_a_gram_matrix_is_drawn_with_similar_channels_side_by_side():
 
 
 @pytest.mark.network
-def test_depth_loses_pixels_and_enlarges_patches_and_units_exceed_their_response_to_photos():
+def test_pixel_errors_and_patch_sizes_grow_with_depth_and_units_activate_more_than_on_photos():
     photo, painting = (
         skimage.data.astronaut()[::4, ::4],
         museum.find("wheat-field-with-cypresses").read(),

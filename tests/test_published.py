@@ -394,6 +394,7 @@ def picture(height: int, width: int, seed: int) -> images.Pixels:
 # ---- they agree ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_published_recipe_is_its_systems_formula(name: str, monkeypatch: pytest.MonkeyPatch):
     system, made = SYSTEMS[name], loading.load(name)
@@ -442,7 +443,8 @@ def test_every_recipe_with_a_source_has_its_formula_here():
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_published_recipe_says_what_it_is(name: str):
-    text = resources.files("impasto.recipes").joinpath(f"{name}.toml").read_text("utf-8")
+    file = resources.files("impasto.recipe").joinpath("published", f"{name}.toml")
+    text = file.read_text("utf-8")
     made = loading.load(name)
     assert text.startswith("# ")
     assert made.name == name

@@ -88,6 +88,7 @@ SEARCHES: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pocket")
 @pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("steps", [2, 4, 7])
@@ -266,6 +267,7 @@ STRANGE: dict[str, Callable[[Path], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pocket")
 @pytest.mark.parametrize("strange", STRANGE)
 def test_a_state_that_cannot_be_gone_on_with_says_what_to_do_and_loses_nothing(
@@ -473,6 +475,7 @@ def test_states_and_previews_that_memory_is_lacking_for_do_not_take_the_picture_
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pocket")
 @pytest.mark.parametrize("error", [OUT, MemoryError()], ids=["torch", "python"])
 @pytest.mark.parametrize("where", ["grow", "make", "move", "pixels", "save"])
@@ -537,6 +540,7 @@ def test_a_run_in_a_given_time_keeps_the_memory_that_is_given_now(tmp_path: Path
     assert (
         paint_to(make_inputs(tmp_path, memory="2GB"), run=run, **TIMED).record["evaluations"] == 10
     )
+    assert runs.read_recipe(run).compute.memory == 2_000_000_000
 
 
 @pytest.mark.usefixtures("pocket")
@@ -667,6 +671,7 @@ print(killed)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not hasattr(os, "fork") or not hasattr(signal, "SIGKILL"), reason="no fork or no SIGKILL here"
 )

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from impasto.result import Painting as Painting
     from impasto.session import Session as Session
     from impasto.session import prepare as prepare
-    from impasto.sweep.sweep import sweep as sweep
+    from impasto.sweeps.sweep import sweep as sweep
 
 __version__ = "0.1.0"
 
@@ -53,7 +53,7 @@ _MODULES = {
     "report": "impasto.api",
     "resume": "impasto.api",
     "stylize": "impasto.api",
-    "sweep": "impasto.sweep.sweep",
+    "sweep": "impasto.sweeps.sweep",
     "timelapse": "impasto.api",
 }
 

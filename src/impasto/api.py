@@ -36,7 +36,7 @@ from impasto.storage.names import expand_home
 
 if TYPE_CHECKING:
     from impasto.assets.museum import Work
-    from impasto.explain.results import Explanation
+    from impasto.explanations.results import Explanation
 
 OnEvent = Callable[[Event], None]
 Cancel = Callable[[], bool]
@@ -221,9 +221,9 @@ def explain(
         BadRequest: something that was given cannot be used.
         OutOfMemory: memory ran out.
     """
-    from impasto.explain import output_folder
-    from impasto.explain.explanation import run_experiments
-    from impasto.explain.request import read_request
+    from impasto.explanations import output_folder
+    from impasto.explanations.explanation import run_experiments
+    from impasto.explanations.request import read_request
 
     callbacks = _callbacks(on_event, cancel)
     request = read_request(

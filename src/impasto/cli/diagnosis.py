@@ -100,11 +100,10 @@ def _memory() -> Finding:
 
     from impasto.hardware import system_memory
 
-    cpu = torch.device("cpu")
-    free, total = system_memory.free_memory(cpu), system_memory.total_memory(cpu)
+    free, total = system_memory.free_memory(torch.device("cpu")), system_memory.total_memory()
     good = free > _LEAST_MEMORY
     remedy = "" if good else "Close other programs, or use --size 256."
-    return Finding("memory", f"{bytes_text(free)} of {bytes_text(total)} free", good, remedy)
+    return Finding("memory", f"{bytes_text(free)} free of {bytes_text(total)}", good, remedy)
 
 
 def _cache() -> list[Finding]:

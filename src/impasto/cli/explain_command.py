@@ -48,7 +48,7 @@ def explain(
     """
     from impasto import api
     from impasto.cli.display import Display
-    from impasto.explain import output_folder
+    from impasto.explanations import output_folder
     from impasto.runs.destination import default_name, free_path
 
     default = Path(default_name(photo, [style] if style else [], "-explained"))

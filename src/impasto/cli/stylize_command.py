@@ -67,7 +67,7 @@ class StylizeOptions:
 
 @dataclass(frozen=True)
 class StateOptions:
-    """What a run saves while it goes on.
+    """What a run saves before it is finished.
 
     :param checkpoint: Seconds between two saved states of the run; 0 saves after each step.
     :param snapshots: Evaluations after which the run's folder keeps the picture: 100 or every=50.

@@ -7,99 +7,116 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import torch
 
-# Of a container: its folder, and the names of the files with its limit and what it uses.
+
+class _Cgroup(NamedTuple):
+    """The files in which a version of Linux control groups states a container's memory."""
+
+    folder: str
+    limit: str
+    used: str
+    reclaimable: str  # the row of memory.stat
+
+
 _CGROUPS = (
-    ("/sys/fs/cgroup", "memory.max", "memory.current"),  # version 2
-    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),  # version 1
+    _Cgroup("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    _Cgroup(
+        "/sys/fs/cgroup/memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
 )
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can be allocated on a device without swapping, within a container's limit."""
+    """Return the bytes that can still be allocated on a device, within a container's limit."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    available = int(psutil.virtual_memory().available)
-    return max(0, min([available, *(limit - used for limit, used in _container_limits())]))
+    return max(0, min([_available_memory(), *_container_free()]))
 
 
-def total_memory(device: torch.device) -> int:
-    """Bytes of memory of a device, or a container's limit if that is lower."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[1])
-    total = int(psutil.virtual_memory().total)
-    return min([total, *(limit for limit, _ in _container_limits())])
+def total_memory() -> int:
+    """Return the bytes of main memory, or of the container's limit where that is lower."""
+    limits = [_read_integer(Path(group.folder, group.limit)) for group in _CGROUPS]
+    return min([_physical_memory(), *(limit for limit in limits if limit is not None)])
 
 
-def _container_limits() -> Iterator[tuple[int, int]]:
-    """Limit and use in bytes of each control group with a limit; cached files count as free."""
-    for folder, limit_file, used_file in _CGROUPS:
-        try:
-            limit = int(Path(folder, limit_file).read_text())
-            used = int(Path(folder, used_file).read_text())
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-        yield limit, used - _reclaimable(Path(folder, "memory.stat"))
-
-
-def _reclaimable(stat: Path) -> int:
-    """Bytes of cached files that a container counts as used but gives up when memory is needed."""
+def _available_memory() -> int:
     try:
-        lines = [line.split() for line in stat.read_text().splitlines()]
-        return max(
-            int(line[1]) for line in lines if line[0] in ("inactive_file", "total_inactive_file")
-        )
-    except (OSError, ValueError, IndexError):
+        return int(psutil.virtual_memory().available)
+    except OSError:  # a container that hides /proc
+        return _physical_memory()
+
+
+def _physical_memory() -> int:
+    try:
+        return int(psutil.virtual_memory().total)
+    except OSError:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _container_free() -> Iterator[int]:
+    """Yield the bytes left of each limit that a container sets."""
+    for group in _CGROUPS:
+        limit = _read_integer(Path(group.folder, group.limit))
+        used = _read_integer(Path(group.folder, group.used))
+        if limit is not None and used is not None:
+            yield limit - used + _reclaimable(group)
+
+
+def _read_integer(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # no such file, or "max"
+        return None
+
+
+def _reclaimable(group: _Cgroup) -> int:
+    """Return the bytes of cached files, which count as used but are released on demand."""
+    try:
+        rows = [line.split() for line in Path(group.folder, "memory.stat").read_text().splitlines()]
+        return next(int(row[1]) for row in rows if row[0] == group.reclaimable)
+    except (OSError, ValueError, IndexError, StopIteration):
         return 0
 
 
 def free_disk(folder: Path) -> int:
-    """Free bytes on the disk of ``folder``, which need not exist yet.
+    """Return the bytes free on the disk where ``folder`` is or would be made.
 
-    0 if that is unknown or the folder cannot be written.
+    0 if that is unknown or if nothing can be written there.
     """
     try:
-        nearest = next(path for path in (folder, *folder.parents) if path.exists())
-        writable = nearest.is_dir() and os.access(nearest, os.W_OK)
-        return shutil.disk_usage(nearest).free if writable else 0
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        writable = existing.is_dir() and os.access(existing, os.W_OK)
+        return shutil.disk_usage(existing).free if writable else 0
     except (OSError, StopIteration):
         return 0
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most bytes that this process has used so far, on the device that computes.
+    """Return the most bytes that this process has held so far on a device; 0 if unknown.
 
-    0 if the system does not say.
+    On a GPU these are torch's tensors, otherwise the resident set of the process.
     """
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    for source in (_linux_peak, _windows_peak, _resource_peak):
-        if peak := source():
-            return peak
-    return 0
-
-
-def _linux_peak() -> int:
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
     try:
-        # Not ru_maxrss: a program that a large one started inherits the large one's.
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        return 0
+        # Not from getrusage: on Linux a process inherits its parent's peak there.
+        rows = Path("/proc/self/status").read_text().splitlines()
+        return next(int(row.split()[1]) * 1024 for row in rows if row.startswith("VmHWM:"))
+    except (OSError, StopIteration):  # not Linux, or a container that hides /proc
+        return _peak_from_getrusage()
 
 
-def _windows_peak() -> int:
-    return int(getattr(psutil.Process().memory_info(), "peak_wset", 0))
+def _peak_from_getrusage() -> int:
+    import resource  # not on Windows
 
-
-def _resource_peak() -> int:
-    """ru_maxrss, which macOS counts in bytes and other systems in KiB."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, else KiB

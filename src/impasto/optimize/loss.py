@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from impasto import images
+from impasto.errors import BadRecipe
 from impasto.geometry import Size
 from impasto.networks.features import Network
 from impasto.objectives.base import Objective
@@ -71,6 +72,22 @@ def objective_types(recipe: Recipe) -> list[type[Term]]:
 def can_be_tiled(recipe: Recipe) -> bool:
     """Whether every term of the loss is additive over regions of the picture."""
     return all(kind.additive for kind in objective_types(recipe))
+
+
+def check_tiling(recipe: Recipe) -> bool:
+    """Whether the picture may be cut into tiles.
+
+    Raises:
+        BadRecipe: tiles are asked for, and a term of the loss is not additive over tiles.
+    """
+    whole = [kind.name for kind in objective_types(recipe) if not kind.additive]
+    if whole and recipe.compute.tile:
+        raise BadRecipe(
+            f"The {whole[0]} term needs the whole picture at once, and --tile "
+            f"{recipe.compute.tile} asks for tiles.",
+            "Leave --tile out, or choose other terms.",
+        )
+    return not whole
 
 
 def evaluation(size: Size, problem: Problem, execution: Execution) -> Evaluate:
@@ -135,8 +152,8 @@ def _moments(
     scaled = painting_size(original, size, style.scale, style.sizing, style.enlarge)
     pixels = _resized(painting, scaled, problem, execution)
     # The planned memory is that of the picture, so a much larger painting is measured in tiles.
-    tile = size.long_side if scaled.pixels > 4 * size.pixels else 0
-    grid = network.grid(scaled, execution.tile or tile)
+    much_larger = Style.additive and scaled.pixels > 4 * size.pixels
+    grid = network.grid(scaled, execution.tile or (size.long_side if much_larger else 0))
     stats = total_stats(
         pixels,
         network.encoder(scaled),

@@ -61,7 +61,7 @@ def choose_kernel(recipe: Recipe, device: torch.device) -> Kernel:
 
 
 def saved_kernel(text: str, device: torch.device) -> Kernel:
-    """The convolution methods of a saved state, of which ``text`` is one line.
+    """The convolution methods of a saved state, parsed from its line of text.
 
     Raises:
         ValueError: a method that this version or this machine does not have; says which.

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Sequence
 
 from impasto.events import Planned
-from impasto.explain.experiments import CONTENT_SETTINGS, Experiments, Task
-from impasto.explain.results import CONTENT_LAYERS, Explanation
+from impasto.explanations.experiments import CONTENT_SETTINGS, Experiments, Task
+from impasto.explanations.results import CONTENT_LAYERS, Explanation
 from impasto.geometry import Size
 from impasto.hardware import system_memory
 from impasto.networks.vgg import STYLE_LAYERS

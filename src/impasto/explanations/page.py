@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from impasto.explain import illustrations
-from impasto.explain.results import SAMPLES, Explanation
+from impasto.explanations import illustrations
+from impasto.explanations.results import SAMPLES, Explanation
 from impasto.networks.vgg import STYLE_LAYERS
 from impasto.storage import templates
 
@@ -23,7 +23,7 @@ def html(explanation: Explanation, files: Mapping[str, bytes], chart: bytes | No
     """The page as HTML; ``files`` are the pictures as PNG files by name, ``chart`` the bars."""
     request = explanation.request
     return templates.fill(
-        "impasto.explain",
+        "impasto.explanations",
         "explanation.html",
         explanation=explanation,
         photo=Path(request.photo.source).name,

@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 
 from impasto.errors import BadRecipe, BadRequest
 from impasto.recipe.records import Recipe
-from impasto.sweep import grid
+from impasto.sweeps import grid
 
 VALUES: dict[str, tuple[str, Any, list[Any]]] = {
     "a range and its count": ("strength", "10:90:5", [10, 30, 50, 70, 90]),

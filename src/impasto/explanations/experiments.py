@@ -19,10 +19,10 @@ from torch import Tensor
 from impasto import images
 from impasto.errors import OutOfMemory, memory_for
 from impasto.events import Callbacks, Event, Failed, StageDone, Stepped, Warned
-from impasto.explain.feature_visualization import Unit, maximize
-from impasto.explain.patches import patch_size
-from impasto.explain.request import ExplainRequest
-from impasto.explain.results import (
+from impasto.explanations.feature_visualization import Unit, maximize
+from impasto.explanations.patches import patch_size
+from impasto.explanations.request import ExplainRequest
+from impasto.explanations.results import (
     SAMPLES,
     UNIT_LAYERS,
     UNITS_PER_LAYER,

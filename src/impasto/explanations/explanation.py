@@ -10,10 +10,10 @@ from dataclasses import replace
 from impasto import images
 from impasto.errors import memory_for
 from impasto.events import Callbacks, Finished, StageDone, Started, Warned
-from impasto.explain import tasks
-from impasto.explain.experiments import CONTENT_SETTINGS, Experiments
-from impasto.explain.request import ExplainRequest
-from impasto.explain.results import CONTENT_LAYERS, DISTANCES, Explanation
+from impasto.explanations import tasks
+from impasto.explanations.experiments import CONTENT_SETTINGS, Experiments
+from impasto.explanations.request import ExplainRequest
+from impasto.explanations.results import CONTENT_LAYERS, DISTANCES, Explanation
 from impasto.hardware import allocator, devices
 from impasto.inputs import Inputs
 from impasto.networks.vgg import STYLE_LAYERS

@@ -9,10 +9,10 @@ from typing import Any
 
 from impasto import __version__, images
 from impasto.errors import CannotWrite, NotSaved
-from impasto.explain import bar_chart, page
-from impasto.explain.illustrations import new_pictures
-from impasto.explain.poster import draw_poster
-from impasto.explain.results import DISTANCES, Explanation
+from impasto.explanations import bar_chart, page
+from impasto.explanations.illustrations import new_pictures
+from impasto.explanations.poster import draw_poster
+from impasto.explanations.results import DISTANCES, Explanation
 from impasto.networks.vgg import STYLE_LAYERS
 from impasto.storage.names import json_text
 

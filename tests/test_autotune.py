@@ -265,6 +265,7 @@ def test_the_shapes_are_those_of_vgg():
     assert {shape[:2] for shape in firsts} == {shape[:2] for shape in timed}
 
 
+@pytest.mark.slow
 def test_this_machine_has_a_choice_that_is_right():
     """Whatever it is, it is of methods that are here, and a line that comes back."""
     chosen = time_kernels(CPU)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impasto import images
-from impasto.explain.feature_visualization import Unit
-from impasto.explain.results import Explanation, UnitActivation
+from impasto.explanations.feature_visualization import Unit
+from impasto.explanations.results import Explanation, UnitActivation
 from impasto.geometry import Size
 from impasto.networks.vgg import STYLE_LAYERS
 

@@ -1,4 +1,4 @@
-"""Read and check what an explanation is asked to show."""
+"""Read and check the request for an explanation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from impasto import images
 from impasto.assets import catalogue
 from impasto.errors import BadRequest
-from impasto.explain.feature_visualization import Unit
+from impasto.explanations.feature_visualization import Unit
 from impasto.geometry import Size
 from impasto.images.opening import Source
 from impasto.inputs import read_pair

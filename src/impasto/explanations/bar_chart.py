@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from impasto import images
-from impasto.explain.results import DISTANCES, Explanation
+from impasto.explanations.results import DISTANCES, Explanation
 from impasto.networks.vgg import STYLE_LAYERS
 
 if TYPE_CHECKING:

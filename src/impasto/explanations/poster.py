@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from impasto import images
-from impasto.explain import bar_chart, illustrations
-from impasto.explain.results import Explanation
+from impasto.explanations import bar_chart, illustrations
+from impasto.explanations.results import Explanation
 from impasto.geometry import Size
 from impasto.images.sheet import Color, Sheet
 from impasto.images.text_layout import Font, drawable_text, shorten, shown_name

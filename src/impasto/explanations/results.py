@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impasto import images
-from impasto.explain.feature_visualization import Unit
-from impasto.explain.request import ExplainRequest
+from impasto.explanations.feature_visualization import Unit
+from impasto.explanations.request import ExplainRequest
 from impasto.objectives.moments import Moments
 from impasto.recipe.choices import Statistic
 

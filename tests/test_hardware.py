@@ -1,4 +1,4 @@
-"""Devices, the cached kernel timing, free memory and disk, and the allocator."""
+"""Devices, the remembered kernel, free memory and disk, and the allocator."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -231,6 +232,7 @@ print(kernel_cache.fastest_kernel("float32", torch.device("cpu")).name)
 """
 
 
+@pytest.mark.slow
 def test_programs_that_start_at_once_end_with_one_choice(cache: Path):
     cache.mkdir()
     started = [
@@ -294,14 +296,6 @@ def test_a_graphics_processor_is_asked_whether_it_has_units_for_bfloat16(
 # ---- memory and disk -----------------------------------------------------------------------------
 
 
-def fake_memory(
-    monkeypatch: pytest.MonkeyPatch, available: int, total: int = 9_000_000_000
-) -> None:
-    """Let psutil report this memory, as it does on every system."""
-    reported = SimpleNamespace(available=available, total=total)
-    monkeypatch.setattr(system_memory.psutil, "virtual_memory", lambda: reported)
-
-
 def fake_files(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
     def read_text(self: Path, *_: Any, **__: Any) -> str:
         if self.as_posix() not in files:
@@ -311,9 +305,17 @@ def fake_files(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
     monkeypatch.setattr(Path, "read_text", read_text)
 
 
+@pytest.fixture
+def available(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of 9.216 GB, 4.096 GB of them available."""
+    memory = SimpleNamespace(total=9_216_000_000, available=4_096_000_000, free=1_024_000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+
+
 V2, V1 = "/sys/fs/cgroup/memory.", "/sys/fs/cgroup/memory/memory."
 
 
+@pytest.mark.usefixtures("available")
 @pytest.mark.parametrize(
     ("limits", "expected"),
     [
@@ -333,7 +335,6 @@ V2, V1 = "/sys/fs/cgroup/memory.", "/sys/fs/cgroup/memory/memory."
 def test_free_memory_is_the_least_of_the_machine_and_its_container(
     monkeypatch: pytest.MonkeyPatch, limits: dict[str, str], expected: int
 ):
-    fake_memory(monkeypatch, available=4_096_000_000)
     fake_files(monkeypatch, limits)
     assert system_memory.free_memory(CPU) == expected
 
@@ -344,6 +345,7 @@ STAT_V1 = {
 }
 
 
+@pytest.mark.usefixtures("available")
 @pytest.mark.parametrize("stat", [STAT, STAT_V1], ids=["v2", "v1"])
 def test_files_in_a_containers_cache_are_no_use_of_memory(
     monkeypatch: pytest.MonkeyPatch, stat: dict[str, str]
@@ -351,9 +353,77 @@ def test_files_in_a_containers_cache_are_no_use_of_memory(
     limits = {V2 + "max": "1000000000", V2 + "current": "900000000"}
     if stat is STAT_V1:
         limits = {V1 + "limit_in_bytes": "1000000000", V1 + "usage_in_bytes": "900000000"}
-    fake_memory(monkeypatch, available=4_096_000_000)
     fake_files(monkeypatch, {**limits, **stat})
     assert system_memory.free_memory(CPU) == 400_000_000
+
+
+@pytest.mark.usefixtures("available")
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, 9_216_000_000),
+        ({V2 + "max": "max"}, 9_216_000_000),
+        ({V2 + "max": "1000000000"}, 1_000_000_000),
+        ({V1 + "limit_in_bytes": "2000000000"}, 2_000_000_000),
+        ({V1 + "limit_in_bytes": "9223372036854771712"}, 9_216_000_000),
+    ],
+)
+def test_total_memory_is_the_least_of_the_machine_and_its_container(
+    monkeypatch: pytest.MonkeyPatch, limits: dict[str, str], expected: int
+):
+    fake_files(monkeypatch, limits)
+    assert system_memory.total_memory() == expected
+
+
+@pytest.mark.usefixtures("available")
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_free_memory_of_windows_and_macos_is_what_is_available(
+    monkeypatch: pytest.MonkeyPatch, platform: str, device: str
+):
+    fake_files(monkeypatch, {})
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.delattr(os, "sysconf")  # as on Windows
+    assert system_memory.free_memory(torch.device(device)) == 4_096_000_000
+    assert system_memory.total_memory() == 9_216_000_000
+
+
+def test_where_a_container_hides_proc_all_physical_memory_counts_as_free(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def hidden() -> Any:
+        raise PermissionError("/proc/meminfo")
+
+    fake_files(monkeypatch, {})
+    monkeypatch.setattr(psutil, "virtual_memory", hidden)
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}.__getitem__)
+    assert system_memory.free_memory(CPU) == system_memory.total_memory() == 4_096_000
+
+
+def test_peak_memory_of_windows_is_that_of_its_working_set(monkeypatch: pytest.MonkeyPatch):
+    information = SimpleNamespace(rss=5_000, peak_wset=7_000)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: information))
+    assert system_memory.peak_memory(CPU) == 7_000
+
+
+def test_peak_memory_of_linux_is_its_own_and_not_that_of_its_parent(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(sys, "platform", "linux")
+    fake_files(monkeypatch, {"/proc/self/status": "VmPeak: 900 kB\nVmHWM:\t   300 kB\n"})
+    assert system_memory.peak_memory(CPU) == 300 * 1024
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("darwin", 1), ("freebsd", 1024)])
+def test_peak_memory_of_other_systems_is_that_of_getrusage(
+    monkeypatch: pytest.MonkeyPatch, platform: str, unit: int
+):
+    resource = pytest.importorskip("resource")
+    fake_files(monkeypatch, {})
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=4_000))
+    assert system_memory.peak_memory(CPU) == 4_000 * unit
 
 
 def test_free_disk_is_that_of_where_the_folder_would_be(
@@ -397,65 +467,8 @@ def test_a_disk_that_cannot_be_asked_is_not_counted_on(
     assert system_memory.free_disk(tmp_path) == 0
 
 
-@pytest.mark.parametrize(
-    ("limits", "expected"),
-    [
-        ({}, 9_000_000_000),
-        ({V2 + "max": "1000000000\n", V2 + "current": "400000000\n"}, 1_000_000_000),
-        ({V1 + "limit_in_bytes": "1000000000", V1 + "usage_in_bytes": "300000000"}, 1_000_000_000),
-        ({V2 + "max": "max\n", V2 + "current": "5\n"}, 9_000_000_000),
-    ],
-)
-def test_total_memory_is_the_least_of_the_machine_and_its_container(
-    monkeypatch: pytest.MonkeyPatch, limits: dict[str, str], expected: int
-):
-    fake_memory(monkeypatch, available=1, total=9_000_000_000)
-    fake_files(monkeypatch, limits)
-    assert system_memory.total_memory(CPU) == expected
-
-
-def without_linux(monkeypatch: pytest.MonkeyPatch, platform: str, **process: int) -> None:
-    """Another system: no /proc, no control groups, and psutil's answers for this process."""
-    fake_files(monkeypatch, {})
-    monkeypatch.setattr(system_memory.sys, "platform", platform)
-    answers = SimpleNamespace(memory_info=lambda: SimpleNamespace(**process))
-    monkeypatch.setattr(system_memory.psutil, "Process", lambda: answers)
-
-
-def test_windows_reports_available_memory_and_the_peak_working_set(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    without_linux(monkeypatch, "win32", rss=5, peak_wset=2**31)
-    monkeypatch.setitem(sys.modules, "resource", None)  # as where there is no such module
-    fake_memory(monkeypatch, available=2**32, total=2**34)
-    assert system_memory.free_memory(CPU) == 2**32
-    assert system_memory.total_memory(CPU) == 2**34
-    assert system_memory.peak_memory(CPU) == 2**31
-
-
-@pytest.mark.parametrize(("platform", "unit"), [("darwin", 1), ("freebsd14", 1024)])
-def test_macos_reports_available_memory_and_a_peak_in_bytes(
-    monkeypatch: pytest.MonkeyPatch, platform: str, unit: int
-):
-    without_linux(monkeypatch, platform, rss=5)
-    usage = SimpleNamespace(
-        RUSAGE_SELF=0, getrusage=lambda who: SimpleNamespace(ru_maxrss=3_000_000)
-    )
-    monkeypatch.setitem(sys.modules, "resource", usage)
-    fake_memory(monkeypatch, available=2**32, total=2**34)
-    assert system_memory.free_memory(CPU) == 2**32
-    assert system_memory.total_memory(CPU) == 2**34
-    assert system_memory.peak_memory(CPU) == 3_000_000 * unit
-
-
-def test_a_system_that_reports_no_peak_has_none(monkeypatch: pytest.MonkeyPatch):
-    without_linux(monkeypatch, "win32", rss=5)
-    monkeypatch.setitem(sys.modules, "resource", None)
-    assert system_memory.peak_memory(CPU) == 0
-
-
 def test_free_memory_here_is_a_sensible_number():
-    assert 2**20 < system_memory.free_memory(CPU) <= system_memory.total_memory(CPU) < 2**50
+    assert 2**20 < system_memory.free_memory(CPU) <= system_memory.total_memory() < 2**50
     assert 10 * 2**20 < system_memory.peak_memory(CPU) < 2**45  # the units: bytes, not kilobytes
 
 
@@ -463,7 +476,7 @@ def test_free_memory_here_is_a_sensible_number():
 
 
 class Libc:
-    """Replaces the C library: stores the last value of each option."""
+    """Stands for the C library: keeps the last value of each option."""
 
     def __init__(self) -> None:
         self.options: dict[int, int] = {}
@@ -482,7 +495,7 @@ class Libc:
 def libc(monkeypatch: pytest.MonkeyPatch) -> Libc:
     found = Libc()
     monkeypatch.setattr(ctypes, "CDLL", lambda name: found)
-    monkeypatch.setattr(allocator.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     return found
 
 
@@ -600,7 +613,7 @@ def test_memory_is_given_back_between_the_parts_of_the_work(libc: Libc):
 
 def test_an_older_library_without_these_calls_is_let_alone(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    monkeypatch.setattr(allocator.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     allocator.give_back_memory()
     with allocator.reused_memory():
         entered = True
@@ -613,7 +626,7 @@ def test_without_that_library_nothing_happens(monkeypatch: pytest.MonkeyPatch, p
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
-    monkeypatch.setattr(allocator.sys, "platform", platform)
+    monkeypatch.setattr(sys, "platform", platform)
     allocator.give_back_memory()
     with allocator.reused_memory():
         entered = True
