@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -498,6 +499,64 @@ def test_what_keeps_memory_within_what_does_not_leaves_it_as_it_was(libc: Libc):
             pass
         assert libc.options.items() >= KEPT.items() and libc.trimmed == trimmed
     assert libc.options.items() >= USUAL.items()
+
+
+class Painter:
+    """A thread inside ``reused_memory`` until ``leave``."""
+
+    def __init__(self, reuse: bool) -> None:
+        self._entered, self._leaving = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._paint, args=(reuse,), daemon=True)
+        self._thread.start()
+        assert self._entered.wait(10)
+
+    def _paint(self, reuse: bool) -> None:
+        with allocator.reused_memory(reuse):
+            self._entered.set()
+            self._leaving.wait(10)
+
+    def leave(self) -> None:
+        self._leaving.set()
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+@pytest.mark.parametrize("first_to_leave", [0, 1])
+def test_memory_is_reused_until_the_last_of_two_threads_leaves(libc: Libc, first_to_leave: int):
+    painters = [Painter(True), Painter(True)]
+    painters.pop(first_to_leave).leave()
+    assert libc.options.items() >= KEPT.items() and libc.trimmed == 0
+    painters.pop().leave()
+    assert libc.options.items() >= USUAL.items() and libc.trimmed == 1
+
+
+@pytest.mark.parametrize("limited_first", [True, False])
+@pytest.mark.parametrize("limited_leaves_first", [True, False])
+def test_of_two_threads_the_one_with_a_limit_on_memory_counts(
+    libc: Libc, limited_first: bool, limited_leaves_first: bool
+):
+    painters = {reuse: Painter(reuse) for reuse in (not limited_first, limited_first)}
+    assert libc.options.items() >= RETURNED.items()
+    painters[not limited_leaves_first].leave()
+    assert libc.options.items() >= (KEPT if limited_leaves_first else RETURNED).items()
+    painters[limited_leaves_first].leave()
+    assert libc.options.items() >= USUAL.items()
+
+
+def test_many_threads_at_once_leave_the_allocator_as_it_was(libc: Libc):
+    def work(index: int) -> None:
+        for step in range(50):
+            with allocator.reused_memory((index + step) % 3 > 0), allocator.reused_memory():
+                pass
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert libc.options.items() >= USUAL.items()
+    with allocator.reused_memory():
+        assert libc.options.items() >= KEPT.items()
 
 
 @pytest.mark.skipif(allocator._glibc() is None, reason="another C library")
