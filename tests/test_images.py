@@ -937,7 +937,7 @@ def test_what_a_killed_program_left_half_written_is_removed_by_the_next_and_noth
         "x.png.part",
         ".x.png.part",
     ]
-    alike += [f"{files_._mark(path)}-mine.part", files_._part(tmp_path / "y.png").name]
+    alike += [f"{files_._part_prefix(path)}-mine.part", files_.part_path(tmp_path / "y.png").name]
     for name in alike:
         (tmp_path / name).write_bytes(b"precious")
     process = subprocess.Popen(
@@ -960,7 +960,7 @@ def test_a_link_stays_a_link_and_what_it_leads_to_is_written(tmp_path, monkeypat
     file, link = tmp_path / "there" / "file.png", tmp_path / "link.png"
     file.write_bytes(b"old")
     link.symlink_to(Path("there") / "file.png")
-    left = file.with_name(f"{files_._mark(file)}-{'0' * 16}.part")
+    left = file.with_name(f"{files_._part_prefix(file)}-{'0' * 16}.part")
     left.write_bytes(b"half")
     assert images.check_output(link) == link and not left.exists()
     images.save(link, np.zeros((3, 4, 3), np.float32))

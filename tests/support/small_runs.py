@@ -10,8 +10,8 @@ from impasto.events import Callbacks, Event, Stepped
 from impasto.inputs import Inputs, read_inputs
 from impasto.planning.time_budget import TimeBudget
 from impasto.recipe import loading, records
-from impasto.recipe.loading import CHECKPOINT_SECONDS
 from impasto.result import Painting
+from impasto.runs import CHECKPOINT_SECONDS
 from impasto.runs import snapshots as snapshot_lists
 from impasto.runs.destination import Target
 from impasto.runs.paint import paint

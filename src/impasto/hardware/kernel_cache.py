@@ -14,6 +14,8 @@ from impasto.hardware.allocator import reused_memory
 from impasto.hardware.devices import _processor
 from impasto.networks.autotune import Choice, choose
 from impasto.networks.convolution import KERNELS, Kernel
+from impasto.storage.files import atomic_file
+from impasto.storage.locks import locked
 
 KERNEL_FILE = "kernel.json"  # in the cache
 _PATIENCE = 60.0  # seconds to wait for another program's timing
@@ -50,10 +52,8 @@ def choice(where: torch.device) -> Choice:
     if found is not None:
         return found
     try:
-        from filelock import FileLock
-
         file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_name(".kernel.lock"), timeout=_PATIENCE):
+        with locked(file.with_name(".kernel.lock"), timeout=_PATIENCE):
             kept = _kept(file)
             if key not in kept:
                 kept[key] = found = _choose(where)
@@ -96,9 +96,5 @@ def _kept(file: Path) -> dict[str, Choice]:
 
 def _keep(file: Path, choices: Mapping[str, Choice]) -> None:
     rows = {mark: found.plain for mark, found in choices.items()}
-    part = file.with_suffix(f".{os.getpid()}")
-    try:
-        part.write_text(json.dumps(rows, indent=1))
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_file(file) as new:
+        new.write(json.dumps(rows, indent=1).encode())

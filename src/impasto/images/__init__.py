@@ -17,7 +17,8 @@ from impasto.images.reading import read
 from impasto.images.sources import stream_contents as contents
 from impasto.images.text_layout import shown_name
 from impasto.images.writing import EXTENSIONS, check_output, save
-from impasto.storage.files import check_file, replace_file, shortened
+from impasto.storage.files import replace_file
+from impasto.storage.output_paths import check_file
 
 __all__ = [
     "EXTENSIONS",
@@ -40,7 +41,6 @@ __all__ = [
     "replace_file",
     "resize",
     "save",
-    "shortened",
     "shown_name",
     "to_tensor",
 ]

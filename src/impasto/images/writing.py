@@ -22,13 +22,8 @@ from impasto.geometry import Size
 from impasto.images.embedding import xmp_packet
 from impasto.images.pixels import Pixels
 from impasto.images.profiles import srgb_profile
-
-try:
-    import fcntl
-except ImportError:  # Windows, which lets nobody remove a file that is being written
-    fcntl = None  # type: ignore[assignment]
-
-from impasto.storage.files import _free, _named, replace_file
+from impasto.storage.files import replace_file
+from impasto.storage.output_paths import absolute_file_path, check_writable
 
 Bits = Literal[8, 16]
 _KINDS = {
@@ -55,7 +50,7 @@ def check_output(path: str | os.PathLike[str], *, bits: Bits = 8, size: Size | N
     that cannot be made or written to (tried with a real file, which is removed), 16 bits in JPEG or
     WebP, a side too long for it.
     """
-    target = _named(path)
+    target = absolute_file_path(path)
     kind = _kind_for(target, bits)
     if size is not None and size.long_side > _LONGEST_SIDE.get(kind, size.long_side):
         raise CannotWrite(
@@ -63,7 +58,7 @@ def check_output(path: str | os.PathLike[str], *, bits: Bits = 8, size: Size | N
             f"pixels a side.",
             f"Save it as {target.with_suffix('.png').name}.",
         )
-    return _free(target)
+    return check_writable(target)
 
 
 def save(

@@ -14,7 +14,6 @@ convolutions are "conv1" to "conv5".
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,8 +26,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from impasto.assets import catalogue
-from impasto.errors import AssetUnavailable, BadRecipe, UnknownName, did_you_mean
+from impasto.errors import AssetUnavailable, BadRecipe, CannotWrite, UnknownName, did_you_mean
 from impasto.networks import alexnet
+from impasto.storage.files import replace_file
 from impasto.storage.tensors import utf8_name
 
 Tensors = dict[str, torch.Tensor]
@@ -130,17 +130,10 @@ def _read_cached(path: Path, name: str, source: str) -> Tensors | None:
 
 
 def _write_cached(path: Path, tensors: Tensors, source: str) -> None:
-    """Keep the tensors for the next time, in one step; a cache that cannot be written only costs
-    time.
-    """
+    """Save the tensors for the next time. A cache that cannot be written only costs time."""
     about = {"format": _FORMAT, "source_sha256": source, "crc32": _checksum(tensors)}
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    with contextlib.suppress(OSError, SafetensorError):
-        try:
-            new.write_bytes(save(tensors, metadata=about))
-            os.replace(new, path)
-        finally:
-            new.unlink(missing_ok=True)
+    with contextlib.suppress(CannotWrite, SafetensorError):
+        replace_file(path, save(tensors, metadata=about))
 
 
 def _checksum(tensors: Tensors) -> str:
