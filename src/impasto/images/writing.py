@@ -80,7 +80,7 @@ def save(
     white. Values are rounded to the nearest of ``bits`` bits (16: PNG and TIFF only); values
     outside 0..1 are clipped. ``exif`` is a block as in ``Picture.exif``; ``recipe``, ``credit`` and
     ``title`` are embedded as XMP in every format. ``quality`` (1..100) is for JPEG (always 4:4:4)
-    and WebP (lossy, its colour always 4:2:0). Same arguments, same bytes.
+    and WebP (lossy, its color always 4:2:0). Same arguments, same bytes.
 
     The file appears whole or not at all: on any failure what was there before stays, and nothing
     else is left behind. Raises CannotWrite (disk full, no permission, NaN or infinite pixels,
@@ -97,8 +97,8 @@ def save(
         raise CannotWrite(f"{target} was not saved: some pixels are not numbers (NaN or infinite).")
     if alpha is not None and kind == "JPEG":
         pixels, alpha = pixels * alpha[..., None] + (1 - alpha[..., None]), None
-    colour = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], axis=2)
-    samples = _rounded(colour, bits)
+    color = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], axis=2)
+    samples = _rounded(color, bits)
     xmp = xmp_packet(recipe, credit, title)
     try:
         if kind == "PNG":
@@ -137,15 +137,15 @@ def _kind_for(target: Path, bits: Bits) -> str:
     return kind
 
 
-def _rounded(colour: Pixels, bits: Bits) -> npt.NDArray[Any]:
+def _rounded(color: Pixels, bits: Bits) -> npt.NDArray[Any]:
     full = np.float32(2**bits - 1)
-    scaled: npt.NDArray[Any] = np.clip(colour, 0, 1)
+    scaled: npt.NDArray[Any] = np.clip(color, 0, 1)
     np.rint(np.multiply(scaled, full, out=scaled), out=scaled)
     return scaled.astype(np.uint8 if bits == 8 else np.uint16)
 
 
 def _png(samples: npt.NDArray[Any], exif: bytes, xmp: bytes) -> bytes:
-    import imagecodecs  # Pillow writes no 16-bit colour
+    import imagecodecs  # Pillow writes no 16-bit color
 
     data = bytes(imagecodecs.png_encode(np.ascontiguousarray(samples), 6))
     chunks = [(b"iCCP", b"sRGB\0\0" + zlib.compress(srgb_profile()))]
@@ -167,7 +167,7 @@ def _jpeg_or_webp(
     options: dict[str, Any] = {"icc_profile": srgb_profile(), "quality": quality}
     options |= {"exif": exif} if exif else {}
     options |= {"xmp": xmp} if xmp else {}
-    # 4:4:4, since paintings live on saturated edges; exact keeps the colours under transparent
+    # 4:4:4, since paintings live on saturated edges; exact keeps the colors under transparent
     # pixels.
     options |= {"subsampling": 0, "optimize": True} if kind == "JPEG" else {"exact": True}
     buffer = BytesIO()
@@ -177,7 +177,7 @@ def _jpeg_or_webp(
 
 def _tiff(samples: npt.NDArray[Any], exif: bytes, xmp: bytes) -> bytes:
     """A little-endian TIFF: deflated strips of horizontal differences (Pillow writes no 16-bit
-    colour).
+    color).
     """
     height, width, channels = samples.shape
     differences = samples.astype(samples.dtype.newbyteorder("<"))
