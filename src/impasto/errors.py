@@ -1,19 +1,21 @@
 """Every error that Impasto raises on purpose.
 
-ImpastoError ├── BadRequest            what was asked cannot be done as asked; nothing was started │
-├── BadRecipe         a field that does not exist, a value out of range, a file that is no recipe │
-├── BadPicture        a file that cannot be read as a picture │   ├── UnknownName       no painting,
-recipe, layer or device of that name │   ├── CannotWrite       the output's folder, name or format │
-├── DoesNotFit        more memory than there is │   ├── CannotResume      a run folder that does not
-belong to this request │   └── MissingExtra      an optional dependency that is not installed └──
-Failed                the work was started and could not be ended
-    ├── AssetUnavailable  a network's weights or a painting could not be fetched, or is not what it
-    should be ├── Diverged          the loss stopped being a number ├── OutOfMemory       memory ran
-    out on the way └── NotSaved          the finished picture could not be written where it was
-    wanted
+ImpastoError
+├── BadRequest            a request that cannot be met; nothing was started
+│   ├── BadRecipe         a field that does not exist, a value out of range, not a recipe file
+│   ├── BadPicture        a file that cannot be read as a picture
+│   ├── UnknownName       no painting, recipe, layer or device of that name
+│   ├── CannotWrite       the output's folder, name or format
+│   ├── DoesNotFit        more memory is needed than there is
+│   ├── CannotResume      a run folder that does not belong to this request
+│   └── MissingExtra      an optional dependency that is not installed
+└── Failed                the work was started and could not be finished
+    ├── AssetUnavailable  a file could not be fetched, or is not what it should be
+    ├── Diverged          the loss stopped being a number
+    ├── OutOfMemory       memory ran out
+    └── NotSaved          the finished picture could not be written
 
-This room knows words only; it refuses to know what any other room does. A message says in one
-sentence what was given and what is allowed; the hint says what to do now.
+A message says in one sentence what was given and what is allowed. The hint says what to do now.
 """
 
 from __future__ import annotations

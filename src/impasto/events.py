@@ -1,7 +1,4 @@
-"""What happened: small frozen records that a run gives off, numbers and words only, never tensors.
-
-It knows names and JSON; it refuses to know who emits an event and who watches.
-"""
+"""What happened: small frozen records of numbers and words, without tensors, and as JSON values."""
 
 from __future__ import annotations
 

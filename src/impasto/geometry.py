@@ -1,8 +1,6 @@
-"""Sizes, regions and grids of tiles: where a picture is cut, which part owns what, and how much
-border each part needs.
+"""Sizes, regions and grids of tiles, in integers: which part owns what, and its border.
 
-It knows integers only. It refuses to know pixels, networks and memory: reach and stride are given
-to it as numbers.
+Strides and halos are given as numbers; networks are not known here.
 """
 
 from __future__ import annotations

@@ -1,13 +1,8 @@
-"""Files that are not in the package: pinned by size and sha256, fetched once, kept in one folder.
+"""The files that are fetched: pinned by size and sha256, fetched once, kept in one folder.
 
-It knows a table of archives, the files wanted out of each, and in which order to try their sources.
-It refuses to know how bytes travel (``download.py`` does) and what they mean: that is read
-elsewhere.
-
-Sources, in order: a sound file in the cache; an archive that a person put there under its own name;
-each configured package index; the publisher's own address, where it gives the same bytes. Whatever
-the source, nothing is read from a file before its sha256 was compared, and no archive is ever built
-or run.
+Sources, in order: a valid file in the cache; an archive that the user put there under its own
+name; each configured package index; the publisher's own address, where it gives the same bytes.
+No file is read before its sha256 was compared, and no archive is built or run.
 """
 
 from __future__ import annotations
@@ -40,7 +35,7 @@ def silent(name: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Archive:
-    """A file of a package index, known by its sha256. ``licence`` is the packaging project's own."""
+    """A file of a package index, with its sha256. ``licence`` is that of the packaging project."""
 
     project: str
     version: str

@@ -1,8 +1,7 @@
-"""Bytes over a bad line into a checked file: package indexes, plain addresses, resuming, sha256.
+"""Download bytes into a checked file: package indexes, plain addresses, resuming, sha256.
 
-It knows which package indexes, certificates and proxy this machine is set up to use, and how to
-tell a file from a web page that came in its stead. It refuses to know which files are wanted and
-what they are for.
+The package indexes, certificates and proxy that this machine is configured for are used. A web page
+that is served instead of a file is recognised.
 """
 
 from __future__ import annotations
@@ -194,7 +193,10 @@ def _reason(problem: Exception) -> str:
     import requests
 
     if isinstance(problem, requests.exceptions.SSLError):
-        return "its certificate is not trusted (behind a company proxy, set REQUESTS_CA_BUNDLE to the proxy's)"
+        return (
+            "its certificate is not trusted (behind a company proxy, set REQUESTS_CA_BUNDLE to the "
+            "proxy's)"
+        )
     if isinstance(problem, requests.exceptions.ProxyError):
         return "the proxy refused the connection"
     if isinstance(problem, requests.HTTPError) and problem.response is not None:
@@ -310,14 +312,15 @@ def _sha256(path: Path, size: int, changed: int) -> str:
 
 
 def fault(target: Target) -> str:
-    """What is wrong with the file there, as words that follow 'was'; empty if it is the right one."""
+    """What is wrong with the file, as words that follow 'was'; "" if it is the right one."""
     path, size, sha256 = target
     try:
         found = path.stat()
         if found.st_size == size and _sha256(path, size, found.st_mtime_ns) == sha256:
             return ""
         if _is_web_page(path):
-            return f"a web page ({megabytes(found.st_size)}), not the file: perhaps of a proxy or a login"
+            shown = megabytes(found.st_size)
+            return f"a web page ({shown}), not the file: perhaps of a proxy or a login"
     except OSError:
         return "not there"
     if found.st_size != size:

@@ -1,7 +1,7 @@
 """Public-domain paintings by name: 174 of the Metropolitan Museum of Art, ready to be a style.
 
-It knows their titles, artists and dates without any download, and how to take the photograph's rim
-off a painting. It refuses to know files of the user, and what the pixels are for.
+Titles, artists and dates are known without a download. The rim of a painting's photograph is
+removed.
 
 ``museum.json`` holds facts only. It was made from ``objects.json`` of the fetched archive by the
 code at the end of ``tests/test_museum.py``, which also compares the two; "crop" was measured by

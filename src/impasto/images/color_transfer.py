@@ -1,7 +1,4 @@
-"""The colors of one picture brought nearer to those of others, in CIELAB under D65.
-
-It knows color spaces. It refuses to know networks, files and whose colors are wanted.
-"""
+"""Move the colors of one picture towards those of others, in CIELAB under D65."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ class Colorimetry:
 
 @cache
 def _encoded() -> Pixels:
-    """sRGB of linear light at even steps: a tenth of the time of powers, and within 2e-5 of them."""
+    """sRGB of linear light at even steps: 10x faster than powers, and within 2e-5 of them."""
     table: Pixels = linear_to_srgb(np.linspace(0, 1, _STEPS + 1)).astype(np.float32)
     return table
 
@@ -189,7 +189,7 @@ def _adaptation(white: Point, target: Point) -> npt.NDArray[np.float64]:
 
 
 def of_lab(lab: npt.NDArray[Any], white: Point) -> Pixels:
-    """CIE L*a*b* (H, W, 3) relative to a white point as sRGB pixels, clipped to the gamut (CIE 15)."""
+    """sRGB pixels of CIE L*a*b* (H, W, 3) for a white point, clipped to the gamut (CIE 15)."""
     height = (lab[..., 0].astype(np.float64) + 16) / 116
     curve = np.stack([height + lab[..., 1] / 500, height, height - lab[..., 2] / 200], axis=-1)
     relative = np.where(curve > 6 / 29, curve**3, (curve - 4 / 29) * 3 * (6 / 29) ** 2)

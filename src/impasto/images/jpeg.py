@@ -199,7 +199,7 @@ def _is_whole(data: bytes, factor: int) -> Image.Image | None:
 
 
 def _has_all_scans(data: bytes, found: Frame) -> bool:
-    """Whether every component has a scan, and in a progressive JPEG every coefficient all its bits."""
+    """Whether every component has a scan and, if progressive, every coefficient all its bits."""
     missing = {identifier: {*range(64)} for identifier, _, _ in found.components}
     at = next((place for marker, place, _ in segments(data) if marker == _SOS), None)
     start = 2

@@ -191,7 +191,7 @@ def _mapped(samples: Samples, numbers: Samples, found: Facts) -> Samples:
 
 
 def _roles(count: int, found: Facts) -> tuple[list[int], int | None, bool]:
-    """The channels of color in their order, that of alpha, and whether color is multiplied by it."""
+    """The color channels in order, the alpha channel, and whether color is premultiplied."""
     if not found.channels:
         # Nothing says so, but that is how others take it.
         has_alpha = count in (2, 4) and found.enumerated != _CMYK

@@ -64,7 +64,7 @@ class Chunks:
 
 
 def walk(data: bytes, label: str) -> Chunks:
-    """The chunks of a PNG file. Raises BadPicture where the picture itself is damaged or cut short."""
+    """The chunks of a PNG file. Raises BadPicture if the picture is damaged or cut short."""
     found = _header(data, label)
     packed = zlib.decompressobj()
     # Whether all checksums of the pixels are right; whether the end mark is there.
@@ -80,12 +80,7 @@ def walk(data: bytes, label: str) -> Chunks:
         if name == b"IDAT":
             checked = checked and is_right and is_whole
         if name in _PICTURE and (is_whole or name == b"IDAT"):
-            if name != b"IHDR":
-                found.parts += [
-                    struct.pack(">I4s", len(body), name),
-                    body,
-                    struct.pack(">I", _crc(name, body)),
-                ]
+            found.parts += _chunk_parts(name, body) if name != b"IHDR" else []
         elif not (is_whole and is_right):
             found.note("some of its metadata are damaged and are not kept")
         else:
@@ -94,16 +89,19 @@ def walk(data: bytes, label: str) -> Chunks:
         raise cut_short(label)
     found.parts += [b"\0\0\0\0IEND", struct.pack(">I", zlib.crc32(b"IEND"))]
     if not checked and not _unpacks(found.parts, packed):
-        raise (
-            cut_short(label)
-            if not ended
-            else BadPicture(f"{label} is damaged: its pixels do not unpack.", _AGAIN)
-        )
-    if not ended:
-        found.note("its end mark is missing, but the picture is whole")
-    elif not checked:
-        found.note("a checksum in it is wrong, but the picture is whole")
+        if not ended:
+            raise cut_short(label)
+        raise BadPicture(f"{label} is damaged: its pixels do not unpack.", _AGAIN)
+    if not (ended and checked):
+        wrong = "a checksum in it is wrong" if ended else "its end mark is missing"
+        found.note(f"{wrong}, but the picture is whole")
     return found
+
+
+def _chunk_parts(name: bytes, body: Any) -> list[Any]:
+    """A chunk as length and name, body, and a correct checksum."""
+    head = struct.pack(">I4s", len(body), name)
+    return [head, body, struct.pack(">I", _crc(name, body))]
 
 
 def _header(data: bytes, label: str) -> Chunks:
@@ -250,7 +248,7 @@ def _gamma_and_primaries(about: dict[bytes, bytes]) -> colorimetry.Colorimetry |
 
 
 def decode(data: bytes, task: Task) -> Decoded:
-    """The samples of a PNG of any color type and depth; a transparent color (tRNS) becomes alpha."""
+    """The samples of a PNG of any type and depth; a transparent color (tRNS) becomes alpha."""
     found = walk(data, task.label)
     task.check(found.size)
     decoded = _deep(found) if found.bits == 16 else _shallow(found, task)
@@ -311,7 +309,7 @@ class _Joined(io.RawIOBase):
         self._at = 0
 
     def let_go(self) -> None:
-        """Forget the parts: Pillow holds on to its files, and the pixels need the place of these."""
+        """Free the parts: Pillow keeps its files open, and the pixels need the memory."""
         self._parts.clear()
         self._ends.clear()
 

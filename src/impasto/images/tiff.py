@@ -53,7 +53,7 @@ _BUFFER = 4 << 20  # bytes of strips or tiles that are unpacked at a time
 
 
 def largest(found: list[ifds.Directory]) -> ifds.Directory | None:
-    """The directory of the picture with the most pixels, the first of them; None if there is none."""
+    """The first directory with the most pixels; None if there is no picture."""
     pictures = [each for each in found if each.is_picture]
     return max(pictures, key=lambda each: each.size.pixels, default=None)
 
@@ -248,7 +248,7 @@ def _lab(samples: Samples, photometric: int, notes: list[str]) -> Samples:
 
 
 def _by_white(decoded: Decoded, white: colorimetry.Point) -> None:
-    """Lab of another white point than D50, which Photoshop's supplement has where no tag says so."""
+    """Lab with another white point than D50, as Photoshop writes it where no tag says so."""
     encoded = decoded.rows
 
     def rows(top: int, bottom: int) -> tuple[Samples, Samples | None]:
