@@ -90,8 +90,8 @@ def test_the_photo_is_prepared_as_the_recipe_wants_it(settings: dict[str, Any]):
     if median := settings.get("photo_median"):
         expected = images.median(expected, median)
     if share := settings.get("photo_colours"):
-        expected = color_transfer.towards(
-            expected, color_transfer.spread(asked.paintings[0].pixels), share
+        expected = color_transfer.transfer(
+            expected, color_transfer.color_statistics(asked.paintings[0].pixels), share
         )
     tools = session.bench(asked, lambda name, done, total: None).tools
     np.testing.assert_array_equal(tools.photo, expected)

@@ -409,8 +409,10 @@ def _prepared_photo(inputs: Inputs) -> images.Pixels:
     if preparation.median:
         photo = images.median(photo, preparation.median)
     if preparation.colours:
-        spreads = [color_transfer.spread(painting.pixels) for painting in inputs.paintings]
+        spreads = [
+            color_transfer.color_statistics(painting.pixels) for painting in inputs.paintings
+        ]
         shares = [painting.weight for painting in inputs.recipe.paintings]
-        target = color_transfer.mixed(spreads, shares)
-        photo = color_transfer.towards(photo, target, preparation.colours)
+        target = color_transfer.mixture(spreads, shares)
+        photo = color_transfer.transfer(photo, target, preparation.colours)
     return photo

@@ -189,8 +189,8 @@ def fetch(name: str, *, progress: Progress | None = None, offline: bool = False)
 
     Raises:
         UnknownName: the name is not in ``ASSETS``.
-        AssetUnavailable: no source has it. The text says what was tried, and how to put the file there
-            by hand.
+        AssetUnavailable: no source has it. The text says what was tried, and the hint how to put
+            the file there by hand.
     """
     return _fetch(_asset_named(name), cache_dir(), progress, offline)
 

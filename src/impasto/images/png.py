@@ -219,7 +219,7 @@ def _take_colors(found: Chunks, decoded: Decoded) -> None:
     if len(about.get(b"cICP", b"")) == 4:
         primaries, transfer, matrix, full = about[b"cICP"]
         if matrix == 0:
-            decoded.numbers, note = colorimetry.of_h273(primaries, transfer, full=bool(full))
+            decoded.numbers, note = colorimetry.from_h273(primaries, transfer, full=bool(full))
             notes += [note] if note else []
             return
         notes.append("its color code points are not those of RGB and were ignored")
@@ -246,7 +246,7 @@ def _gamma_and_primaries(about: dict[bytes, bytes]) -> colorimetry.Colorimetry |
         points = (pairs[0], pairs[1], pairs[2], pairs[3])
     if not gamma and points is None:
         return None
-    return colorimetry.of_gamma(100_000 / gamma if gamma else None, points)
+    return colorimetry.from_gamma(100_000 / gamma if gamma else None, points)
 
 
 def decode(data: bytes, task: Task) -> Decoded:
