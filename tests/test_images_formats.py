@@ -523,7 +523,7 @@ def test_the_clean_aperture_of_an_avif():
     assert found.size == Size(20, 40) and found.notes == ()
     assert np.array_equal(found.pixels, whole.pixels[top : top + 20, left : left + 40])
     odd = read(with_property(data, clap(400, 20)))
-    assert odd.size == Size(64, 96) and "crop makes no sense" in odd.notes[0]
+    assert odd.size == Size(64, 96) and "crop is invalid" in odd.notes[0]
 
 
 # ---- other formats -------------------------------------------------------------------------------

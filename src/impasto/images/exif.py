@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from impasto.images.colorimetry import ADOBE_RGB, Colorimetry, of_gamma
+from impasto.images.colorimetry import ADOBE_RGB, Colorimetry, from_gamma
 
 _LIMIT = 60_000  # bytes; a JPEG segment holds 65,533
 _KEPT = {
@@ -116,7 +116,7 @@ def _colors(data: Image.Exif) -> Colorimetry | None:
     if white and primaries and len(white) == 2 and len(primaries) == 6:
         numbers: list[Any] = [float(value) for value in (*white, *primaries)]
         points = [(numbers[at], numbers[at + 1]) for at in range(0, 8, 2)]
-        return of_gamma(
+        return from_gamma(
             float(details.get(_GAMMA, 2.2)), (points[0], points[1], points[2], points[3])
         )
     return ADOBE_RGB

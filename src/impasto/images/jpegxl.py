@@ -171,7 +171,7 @@ def _colors(bits: _Bits, found: Header) -> None:
         points = [bits.point() for _ in range(3)] if primaries == 2 else None
     exponent = bits(24) / 1e7 if bits(1) else 0.0
     transfer = 13 if exponent else bits.enum()
-    base, found.note = colorimetry.of_h273(
+    base, found.note = colorimetry.from_h273(
         2 if points else _PRIMARIES.get(primaries, primaries), transfer
     )
     if found.note:

@@ -70,10 +70,8 @@ def walk(data: bytes, label: str) -> Chunks:
     # Whether all checksums of the pixels are right; whether the end mark is there.
     checked, ended = True, False
     for name, body, is_whole, is_right in _each(data):
-        if name in (b"IHDR", b"PLTE", b"tRNS") and is_whole and not is_right:
-            raise BadPicture(
-                f"{label} is damaged: the checksum of its {name.decode()} chunk is wrong.", _AGAIN
-            )
+        if is_whole and not is_right:
+            _check_critical(name, label)
         if name == b"IEND":
             ended = True
             break
@@ -98,7 +96,14 @@ def walk(data: bytes, label: str) -> Chunks:
     return found
 
 
-def _chunk_parts(name: bytes, body: Any) -> list[Any]:
+def _check_critical(name: bytes, label: str) -> None:
+    """Raise BadPicture for a wrong checksum in a chunk without which the pixels are wrong."""
+    if name in (b"IHDR", b"PLTE", b"tRNS"):
+        message = f"{label} is damaged: the checksum of its {name.decode()} chunk is wrong."
+        raise BadPicture(message, _AGAIN)
+
+
+def _chunk_parts(name: bytes, body: bytes | memoryview) -> list[bytes | memoryview]:
     """A chunk as length and name, body, and a correct checksum."""
     head = struct.pack(">I4s", len(body), name)
     return [head, body, struct.pack(">I", _crc(name, body))]
@@ -217,7 +222,7 @@ def _take_colors(found: Chunks, decoded: Decoded) -> None:
     if len(about.get(b"cICP", b"")) == 4:
         primaries, transfer, matrix, full = about[b"cICP"]
         if matrix == 0:
-            decoded.numbers, note = colorimetry.of_h273(primaries, transfer, full=bool(full))
+            decoded.numbers, note = colorimetry.from_h273(primaries, transfer, full=bool(full))
             notes += [note] if note else []
             return
         notes.append("its color code points are not those of RGB and were ignored")
@@ -244,7 +249,7 @@ def _gamma_and_primaries(about: dict[bytes, bytes]) -> colorimetry.Colorimetry |
         points = (pairs[0], pairs[1], pairs[2], pairs[3])
     if not gamma and points is None:
         return None
-    return colorimetry.of_gamma(100_000 / gamma if gamma else None, points)
+    return colorimetry.from_gamma(100_000 / gamma if gamma else None, points)
 
 
 def decode(data: bytes, task: Task) -> Decoded:

@@ -215,7 +215,7 @@ def _header(data: bytes, task: Task) -> Header:
     image = heif.header(data, task.label) if is_heic else formats.header(data, task.label)
     size = Size(image.height, image.width)
     if image.format == "AVIF":
-        region = bmff.primary(data).shown(size)
+        region = bmff.primary(data).clean_aperture(size)
         size = region.size if region else size
     turn = exif.orientation(exif.found(image))
     return _plain(

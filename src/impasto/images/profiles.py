@@ -119,7 +119,7 @@ class Conversion:
             )
         table = self._tables[samples.dtype]
         planes = [table[samples[..., channel], channel] for channel in range(samples.shape[2])]
-        return numbers.of_linear(np.stack(planes, axis=-1))
+        return numbers.from_linear(np.stack(planes, axis=-1))
 
 
 def _transform(samples: Samples, space: Space, icc: bytes) -> Pixels:

@@ -152,7 +152,7 @@ def _numbers(image: Image.Image) -> colorimetry.Colorimetry | None:
     pairs = (
         [(float(points[at]), float(points[at + 1])) for at in range(0, 8, 2)] if points else None
     )
-    return colorimetry.of_gamma(
+    return colorimetry.from_gamma(
         1 / gamma if gamma else None, (pairs[0], pairs[1], pairs[2], pairs[3]) if pairs else None
     )
 

@@ -254,7 +254,7 @@ def _by_white(decoded: Decoded, white: colorimetry.Point) -> None:
     def rows(top: int, bottom: int) -> tuple[Samples, Samples | None]:
         samples, alpha = encoded(top, bottom)
         unit = samples.astype(np.float32) / np.iinfo(samples.dtype).max
-        return colorimetry.of_lab(unit * [100, 255, 255] - [0, 128, 128], white), alpha
+        return colorimetry.lab_to_srgb(unit * [100, 255, 255] - [0, 128, 128], white), alpha
 
     decoded.rows, decoded.space = rows, "rgb"
     decoded.notes.append("Lab, converted to sRGB")
@@ -275,7 +275,8 @@ def _numbers(page: TiffPage, bits: int) -> colorimetry.Colorimetry | None:
     if table is not None and np.size(table) in (size, 3 * size):
         tables = np.reshape(table, (-1, size))
         curves = [
-            colorimetry.of_table(tables[min(channel, len(tables) - 1)]) for channel in range(3)
+            colorimetry.curve_of_table(tables[min(channel, len(tables) - 1)])
+            for channel in range(3)
         ]
     found = colorimetry.Colorimetry(
         "the primaries and curves in its tags",
