@@ -56,7 +56,10 @@ class Chunks:
     @property
     def has_key(self) -> bool:
         """Whether a color, or entries of the palette, are transparent."""
-        return any(bytes(head[4:8]) == b"tRNS" for head in self.parts[1::3])
+        return self.has_chunk(b"tRNS")
+
+    def has_chunk(self, name: bytes) -> bool:
+        return any(bytes(head[4:8]) == name for head in self.parts[1::3])
 
     def note(self, text: str) -> None:
         if text not in self.notes:
@@ -83,7 +86,7 @@ def walk(data: bytes, label: str) -> Chunks:
             found.note("some of its metadata are damaged and are not kept")
         else:
             _take(found, name, body)
-    if all(bytes(head[4:8]) != b"IDAT" for head in found.parts[1::3]):
+    if not found.has_chunk(b"IDAT"):
         raise cut_short(label)
     found.parts += [b"\0\0\0\0IEND", struct.pack(">I", zlib.crc32(b"IEND"))]
     if not checked and not _unpacks(found.parts, packed):
