@@ -269,7 +269,7 @@ def test_a_sweep_that_is_stopped_leaves_poster_and_table_and_goes_on_with_the_sa
     assert (Path("out/runs/strength-20_init-noise") / runs.STATE).exists()
     notes: list[str] = []
     assert swept(on_event=warnings_into(notes), **whole).complete
-    assert any("Going on from an unfinished run after" in note for note in notes)
+    assert any("Continuing an unfinished run after" in note for note in notes)
     assert {name: Path("out", name).read_bytes() for name in pictures()} == expected
 
 

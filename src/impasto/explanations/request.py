@@ -1,4 +1,4 @@
-"""Read and check what an explanation is asked to show."""
+"""Read and check the request for an explanation."""
 
 from __future__ import annotations
 
