@@ -1,4 +1,4 @@
-"""Colours of one picture brought nearer to another's, against CIELAB written out."""
+"""Colors of one picture brought nearer to another's, against CIELAB written out."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_bands_make_no_difference(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_colours_go_their_share_of_the_way(share: float):
+def test_colors_go_their_share_of_the_way(share: float):
     """Independently: lab * (1 - share) + ((lab - mean) / deviation * wanted deviation + wanted
     mean) * share.
     """
@@ -105,10 +105,10 @@ def test_colours_go_their_share_of_the_way(share: float):
         )
 
 
-def test_a_grey_photo_takes_the_mean_colour_and_is_not_blown_up():
-    grey = np.repeat(picture(7)[..., :1], 3, axis=2)
+def test_a_gray_photo_takes_the_mean_color_and_is_not_blown_up():
+    gray = np.repeat(picture(7)[..., :1], 3, axis=2)
     example = picture(8)
-    found = color_transfer.spread(color_transfer.towards(grey, color_transfer.spread(example), 1.0))
+    found = color_transfer.spread(color_transfer.towards(gray, color_transfer.spread(example), 1.0))
     np.testing.assert_allclose(found.mean, color_transfer.spread(example).mean, atol=0.6)
     assert (found.deviation[1:] < 1).all()  # its hues are as alike as they were
 
@@ -123,7 +123,7 @@ def test_several_paintings_have_their_weighted_mean():
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.floats(0, 1))
-def test_whatever_the_colours_a_picture_comes_back_and_nothing_is_complained_of(
+def test_whatever_the_colors_a_picture_comes_back_and_nothing_is_complained_of(
     seed: int, other: int, share: float
 ):
     pixels, example = picture(seed, 9, 7, 0, 1), picture(other, 5, 8, 0, 1)

@@ -46,10 +46,7 @@ def test_an_empty_cache_is_said_with_the_command_that_fills_it(cache: Path):
     for name in catalogue.ASSETS:
         assert found[name] == diagnosis.Finding(name, "not fetched yet", False, "impasto fetch")
     assert found["cache"].good and str(cache) in found["cache"].text
-    assert not cache.exists() or {path.name for path in cache.iterdir()} == {
-        "kernel.json",
-        ".kernel.lock",
-    }
+    assert not cache.exists() or {path.name for path in cache.iterdir()} == {"kernel.json"}
 
 
 def test_what_was_fetched_is_well(cache: Path):

@@ -102,7 +102,7 @@ def test_the_kernel_is_timed_once_and_kept_with_all_its_methods(
         and first.float32.methods[3, 64, 128] == "packed"
     )
     assert timing.calls == 1
-    assert {path.name for path in cache.iterdir()} == {"kernel.json", ".kernel.lock"}
+    assert {path.name for path in cache.iterdir()} == {"kernel.json"}
 
 
 def changed(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
@@ -210,7 +210,7 @@ def test_a_note_that_cannot_be_replaced_leaves_nothing_beside_it(
     for _ in range(2):
         assert kernel_cache.fastest_kernel("float32", CPU).name == "channels-last"
     assert timing.calls == 1
-    assert {path.name for path in cache.iterdir()} == {"kernel.json", ".kernel.lock"}
+    assert {path.name for path in cache.iterdir()} == {"kernel.json"}
 
 
 STARTED_AT_ONCE = """

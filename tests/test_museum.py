@@ -178,7 +178,7 @@ def sky() -> np.ndarray:
     ids=[
         "scene",
         "sky",
-        "grey",
+        "gray",
         "black",
         "white",
         "gradient",

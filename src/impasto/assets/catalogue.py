@@ -28,6 +28,7 @@ from impasto.assets.download import (
     write_checked,
 )
 from impasto.errors import AssetUnavailable, UnknownName, did_you_mean
+from impasto.storage.locks import locked
 
 Progress = Callable[[str, int, int], None]
 """Called with the asset's name, the bytes fetched so far and the bytes in all."""
@@ -221,8 +222,6 @@ def _whole(archive: Archive, folder: Path) -> Target:
 
 
 def _fetch(asset: Asset, folder: Path, progress: Progress | None, offline: bool) -> Path:
-    from filelock import FileLock
-
     target, archive = folder / asset.file, folder / asset.archive.file
     if not fault(_file(asset, folder)):
         return target
@@ -230,7 +229,7 @@ def _fetch(asset: Asset, folder: Path, progress: Progress | None, offline: bool)
         folder.mkdir(parents=True, exist_ok=True)
         # An advisory lock of the system, so a process that dies while holding it leaves nothing
         # stale behind.
-        with FileLock(folder / f".{asset.archive.file}.lock"):
+        with locked(folder / f".{asset.archive.file}.lock"):
             if not fault(_file(asset, folder)):  # another process fetched it while this one waited
                 return target
             tried = ["the network may not be used (offline)"] if offline else []

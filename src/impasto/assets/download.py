@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import configparser
 import contextlib
-import hashlib
 import os
 import shutil
 import sys
@@ -21,6 +20,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from impasto.errors import AssetUnavailable
+from impasto.storage.files import atomic_file, file_sha256, publish, stream_sha256
 
 if TYPE_CHECKING:
     import requests
@@ -111,9 +111,7 @@ def _download(session: requests.Session, url: str, target: Target, report: Repor
         _pull(session, url, part, target.size, report)
         wrong = fault(target._replace(path=part))
         if not wrong:
-            with part.open("r+b") as file:
-                os.fsync(file.fileno())
-            os.replace(part, target.path)
+            publish(part, target.path)
             return
         part.unlink(missing_ok=True)
         # Otherwise the old beginning may be what is wrong: once more from the start.
@@ -291,37 +289,24 @@ def _pip_files() -> Iterator[Path]:
 
 
 def write_checked(source: IO[bytes], target: Target) -> None:
-    """Write the stream to its place in one step, if its sha256 is right; nobody ever sees half a
-    file.
+    """Write a stream to its file, in one atomic step, if its SHA-256 is right.
+
+    Raises AssetUnavailable if it is not, and OSError.
     """
-    path, _, sha256 = target
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with new.open("w+b") as file:
-            shutil.copyfileobj(source, file, _CHUNK)
-            file.flush()
-            os.fsync(file.fileno())
-            file.seek(0)
-            found = _digest(file)
-        if found != sha256:
-            raise AssetUnavailable(f"{path.name} has sha256 {found} where {sha256} was expected.")
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
-
-
-def _digest(file: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
+    with atomic_file(target.path) as file:
+        shutil.copyfileobj(source, file, _CHUNK)
+        file.seek(0)
+        sha256 = stream_sha256(file)
+        if sha256 != target.sha256:
+            raise AssetUnavailable(
+                f"{target.path.name} has sha256 {sha256} where {target.sha256} was expected."
+            )
 
 
 @lru_cache(maxsize=64)
 def _sha256(path: Path, size: int, changed: int) -> str:
     """Digest of a file; size and time of change are there so that an altered file is read again."""
-    with path.open("rb") as file:
-        return _digest(file)
+    return file_sha256(path)
 
 
 def fault(target: Target) -> str:

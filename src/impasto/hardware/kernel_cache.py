@@ -16,6 +16,8 @@ from impasto.hardware.devices import processor_name
 from impasto.hardware.threads import use_threads
 from impasto.networks.autotune import FastestKernels, time_kernels
 from impasto.networks.convolution import KERNELS, Kernel
+from impasto.storage.files import atomic_file
+from impasto.storage.locks import locked
 
 KERNEL_FILE = "kernel.json"  # in the cache
 _LOCK_SECONDS = 60.0  # to wait for another program's timing
@@ -54,10 +56,8 @@ def fastest_kernels(device: torch.device) -> FastestKernels:
     if measured is not None:
         return measured
     try:
-        from filelock import FileLock
-
         file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_name(".kernel.lock"), timeout=_LOCK_SECONDS):
+        with locked(file.with_name(".kernel.lock"), timeout=_LOCK_SECONDS):
             cached = _read_cache(file)
             if key not in cached:
                 cached[key] = measured = _time_kernels(device)
@@ -107,9 +107,5 @@ def _read_cache(file: Path) -> dict[str, FastestKernels]:
 
 def _write_cache(file: Path, timings: Mapping[str, FastestKernels]) -> None:
     rows = {key: kernels.to_dict() for key, kernels in timings.items()}
-    part = file.with_suffix(f".{os.getpid()}")
-    try:
-        part.write_text(json.dumps(rows, indent=1))
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_file(file) as new:
+        new.write(json.dumps(rows, indent=1).encode())

@@ -21,7 +21,7 @@ _PSD_VERSION_INFO = 1057
 
 
 def decode_bmp(data: bytes, task: Task) -> Decoded:
-    """The samples of a BMP, in the colours of a header of version 4 or 5 (BITMAPV4HEADER,
+    """The samples of a BMP, in the colors of a header of version 4 or 5 (BITMAPV4HEADER,
     BITMAPV5HEADER).
     """
     length = struct.unpack_from("<I", data, 14)[0] if len(data) >= 18 else 0
@@ -36,7 +36,7 @@ def decode_bmp(data: bytes, task: Task) -> Decoded:
             offset, size = struct.unpack_from("<II", data, 14 + 112)
             decoded.icc = data[14 + offset : 14 + offset + size]
         elif kind == _LINKED:
-            decoded.notes.append("its colour profile is in another file and was ignored")
+            decoded.notes.append("its color profile is in another file and was ignored")
     return decoded
 
 
@@ -123,7 +123,7 @@ def decode_psd(data: bytes, task: Task) -> Decoded:
     """
     bits, mode = struct.unpack_from(">HH", data, 22)
     if bits not in (1, 8) or mode == 7:
-        what = f"{bits} bits a channel" if bits not in (1, 8) else "several colour channels"
+        what = f"{bits} bits a channel" if bits not in (1, 8) else "several color channels"
         raise BadPicture(
             f"{task.label} is a Photoshop document with {what}.", "Save it as TIFF in Photoshop."
         )

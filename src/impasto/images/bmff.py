@@ -27,7 +27,7 @@ class Primary:
     nclx: tuple[int, int, int, bool] | None = None
     """Primaries, transfer, matrix (H.273), and whether the range is full."""
     clap: tuple[Fraction, ...] = ()
-    """Width, height, and the offset of the centre to the right and down, of the part to be shown.
+    """Width, height, and the offset of the center to the right and down, of the part to be shown.
     """
     order: list[str] = field(default_factory=list)
     """The names of the properties in the order of the file; transformations apply in it."""

@@ -1,6 +1,6 @@
-"""The colours of one picture brought nearer to those of others, in CIELAB under D65.
+"""The colors of one picture brought nearer to those of others, in CIELAB under D65.
 
-It knows colour spaces. It refuses to know networks, files and whose colours are wanted.
+It knows color spaces. It refuses to know networks, files and whose colors are wanted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from skimage.color import lab2rgb, rgb2lab
 
 _BAND = 2**20  # pixels that are in CIELAB at a time
-# Of lightness or a colour axis: what is narrower is flat, and is moved without being spread.
+# Of lightness or a color axis: what is narrower is flat, and is moved without being spread.
 _LEAST_SPREAD = 1e-3
 Pixels = npt.NDArray[np.float32]
 
@@ -47,7 +47,7 @@ def mixed(spreads: Sequence[Spread], weights: Sequence[float]) -> Spread:
 
 
 def towards(pixels: Pixels, wanted: Spread, share: float) -> Pixels:
-    """A new picture whose colours have gone a ``share`` (0..1) of the way to the mean and deviation
+    """A new picture whose colors have gone a ``share`` (0..1) of the way to the mean and deviation
     ``wanted``.
 
     Each axis by itself, as Reinhard et al. 2001 ("Color Transfer between Images", section 3) have

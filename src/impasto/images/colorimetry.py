@@ -1,4 +1,4 @@
-"""Colour by numbers: primaries, white points and transfer curves, and the conversion from them to
+"""Color by numbers: primaries, white points and transfer curves, and the conversion from them to
 sRGB.
 
 It knows ITU-T H.273 (the code points that PNG's cICP, HEIF's nclx and others share) and the
@@ -31,7 +31,7 @@ _BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
 )
 
-# H.273 table 2 (ColourPrimaries): name, red, green and blue, white.
+# H.273 table 2 (ColorPrimaries): name, red, green and blue, white.
 _PRIMARIES: dict[int, tuple[str, tuple[Point, Point, Point], Point]] = {
     1: ("BT.709", BT709, D65),
     4: ("BT.470 M", ((0.67, 0.33), (0.21, 0.71), (0.14, 0.08)), _C),
@@ -113,20 +113,20 @@ class Colorimetry:
     """Whether black is at 16/255 and white at 235/255, as in video."""
 
     def to_srgb(self, encoded: Pixels) -> Pixels:
-        """(N, M, 3) or grey (N, M, 1) encoded values, 0..1, as sRGB of the same shape; clipped to
+        """(N, M, 3) or gray (N, M, 1) encoded values, 0..1, as sRGB of the same shape; clipped to
         the gamut.
         """
         return self.of_linear(self.linear(encoded))
 
     def linear(self, encoded: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Encoded values, 0..1, as linear light in these primaries. Grey (one channel) follows the
+        """Encoded values, 0..1, as linear light in these primaries. Gray (one channel) follows the
         green curve.
         """
         values = encoded.astype(np.float64)
         if self.narrow:
             values = np.clip((values * 255 - 16) / 219, 0, 1)
-        grey = values.shape[-1] == 1
-        curves = (self.curves[1],) if grey else self.curves
+        gray = values.shape[-1] == 1
+        curves = (self.curves[1],) if gray else self.curves
         planes = [curve(values[..., channel]) for channel, curve in enumerate(curves)]
         return np.stack(planes, axis=-1).astype(np.float32)
 
@@ -153,14 +153,14 @@ class Colorimetry:
 
     @property
     def is_srgb(self) -> bool:
-        """Whether it moves no colour of a 9 x 9 x 9 lattice, nor any grey, by more than one 8-bit
+        """Whether it moves no color of a 9 x 9 x 9 lattice, nor any gray, by more than one 8-bit
         step.
         """
         ramp = np.linspace(0, 1, 9, dtype=np.float32)
         lattice = np.stack(np.meshgrid(ramp, ramp, ramp, indexing="ij"), axis=-1).reshape(1, -1, 3)
-        greys = np.repeat(np.linspace(0, 1, 256, dtype=np.float32)[None, :, None], 3, axis=2)
+        grays = np.repeat(np.linspace(0, 1, 256, dtype=np.float32)[None, :, None], 3, axis=2)
         return all(
-            bool(np.abs(self.to_srgb(each) - each).max() <= 1.01 / 255) for each in (lattice, greys)
+            bool(np.abs(self.to_srgb(each) - each).max() <= 1.01 / 255) for each in (lattice, grays)
         )
 
 
@@ -174,11 +174,11 @@ def _encoded() -> Pixels:
 @cache
 def to_xyz(primaries: tuple[Point, Point, Point], white: Point) -> npt.NDArray[np.float64]:
     """The 3 x 3 matrix from linear RGB of these primaries to XYZ. ValueError if they span no
-    colours.
+    colors.
     """
     columns = np.array([(x, y, 1 - x - y) for x, y in primaries]).T
     if white[1] <= 0 or abs(np.linalg.det(columns)) < 1e-6:
-        raise ValueError("its primaries are no colours")
+        raise ValueError("its primaries are no colors")
     light = np.array([white[0] / white[1], 1, (1 - white[0] - white[1]) / white[1]])
     return columns * np.linalg.solve(columns, light)
 
@@ -202,7 +202,7 @@ ADOBE_RGB = Colorimetry("Adobe RGB (1998)", (gamma(563 / 256),) * 3, ADOBE)
 
 
 def of_h273(primaries: int, transfer: int, *, full: bool = True) -> tuple[Colorimetry | None, str]:
-    """The colours that H.273's code points mean, and a note on what cannot be converted ("" if
+    """The colors that H.273's code points mean, and a note on what cannot be converted ("" if
     nothing).
 
     Code 2 (unspecified) of either is taken as sRGB's. None where there is nothing to convert.
@@ -217,7 +217,7 @@ def of_h273(primaries: int, transfer: int, *, full: bool = True) -> tuple[Colori
     if not (name and curve_name):
         return (
             None,
-            f"its colour code points ({primaries}, {transfer}) are not known and were ignored",
+            f"its color code points ({primaries}, {transfer}) are not known and were ignored",
         )
     label = name if transfer in (2, 13) else f"{name} with {curve_name}"
     found = Colorimetry(label, (curve,) * 3, triangle, white, not full)
@@ -230,7 +230,7 @@ def of_gamma(
     """From the exponent of decoding and the points white, red, green, blue, either of which may be
     missing.
 
-    None if that is sRGB, or no colours at all. An exponent of 2.2 with sRGB's primaries, or with
+    None if that is sRGB, or no colors at all. An exponent of 2.2 with sRGB's primaries, or with
     none, is sRGB: the PNG specification gives it as the value that stands for the sRGB curve.
     """
     white, *triangle = points or (D65, *BT709)

@@ -1,4 +1,4 @@
-"""EXIF data: which tags are kept, the orientation, and the colour space (CIPA DC-008, DCF 2.0)."""
+"""EXIF data: which tags are kept, the orientation, and the color space (CIPA DC-008, DCF 2.0)."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _block(data: Image.Exif) -> bytes:
     return chosen.tobytes()
 
 
-def colours(data: Image.Exif | None) -> Colorimetry | None:
+def colors(data: Image.Exif | None) -> Colorimetry | None:
     """What the EXIF data say that RGB values mean; None: sRGB, or nothing.
 
     A camera marks Adobe RGB by ColorSpace 65535 (uncalibrated) and the interoperability index R03
@@ -96,12 +96,12 @@ def colours(data: Image.Exif | None) -> Colorimetry | None:
     (R98) or the primaries are given.
     """
     try:
-        return None if data is None else _colours(data)
+        return None if data is None else _colors(data)
     except Exception:  # as above
         return None
 
 
-def _colours(data: Image.Exif) -> Colorimetry | None:
+def _colors(data: Image.Exif) -> Colorimetry | None:
     details = data.get_ifd(ExifTags.IFD.Exif)
     index = str(data.get_ifd(_INTEROPERABILITY).get(_INDEX, "")).strip("\0 ")
     space = details.get(ExifTags.Base.ColorSpace)

@@ -1,4 +1,4 @@
-"""AVIF and HEIC: decoded by libavif (in Pillow) and libheif (in pillow-heif), coloured and cropped
+"""AVIF and HEIC: decoded by libavif (in Pillow) and libheif (in pillow-heif), colored and cropped
 as their boxes say.
 """
 
@@ -99,9 +99,9 @@ def _crop(decoded: Decoded, found: bmff.Primary) -> None:
     whole = decoded.rows
 
     def rows(top: int, bottom: int) -> Any:
-        colour, alpha = whole(region.top + top, region.top + bottom)
+        color, alpha = whole(region.top + top, region.top + bottom)
         span = slice(region.left, region.right)
-        return colour[:, span], None if alpha is None else alpha[:, span]
+        return color[:, span], None if alpha is None else alpha[:, span]
 
     decoded.rows, decoded.size = rows, region.size
 

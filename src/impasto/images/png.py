@@ -55,7 +55,7 @@ class Chunks:
 
     @property
     def has_key(self) -> bool:
-        """Whether a colour, or entries of the palette, are transparent."""
+        """Whether a color, or entries of the palette, are transparent."""
         return any(bytes(head[4:8]) == b"tRNS" for head in self.parts[1::3])
 
     def note(self, text: str) -> None:
@@ -109,8 +109,8 @@ def walk(data: bytes, label: str) -> Chunks:
 def _header(data: bytes, label: str) -> Chunks:
     if len(data) < 33 or data[12:16] != b"IHDR" or data[8:12] != b"\0\0\0\x0d":
         raise BadPicture(f"{label} is damaged or cut short near its beginning.", _AGAIN)
-    width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
-    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 0)
+    width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 0)
     if not channels or bits not in (1, 2, 4, 8, 16) or not width or not height:
         raise BadPicture(f"{label} is damaged: its header makes no sense.", _AGAIN)
     return Chunks(Size(height, width), bits, channels, [data[:33]])
@@ -211,7 +211,7 @@ def orientation(found: Chunks) -> int:
     return exif.orientation(exif.of_block(_exif_block(found)))
 
 
-def _take_colours(found: Chunks, decoded: Decoded) -> None:
+def _take_colors(found: Chunks, decoded: Decoded) -> None:
     """By the order of precedence of the specification (section 4.3): cICP, iCCP, sRGB, then gAMA
     and cHRM.
     """
@@ -222,7 +222,7 @@ def _take_colours(found: Chunks, decoded: Decoded) -> None:
             decoded.numbers, note = colorimetry.of_h273(primaries, transfer, full=bool(full))
             notes += [note] if note else []
             return
-        notes.append("its colour code points are not those of RGB and were ignored")
+        notes.append("its color code points are not those of RGB and were ignored")
     if b"iCCP" in about:
         packed = about[b"iCCP"].partition(b"\0")[2][1:]
         decoded.icc = _unpacked(packed, _LARGEST_PROFILE) or b""
@@ -230,7 +230,7 @@ def _take_colours(found: Chunks, decoded: Decoded) -> None:
             return
         too_large = len(packed) > 1 << 20
         notes.append(
-            f"its colour profile is {'too large' if too_large else 'damaged'} and was ignored"
+            f"its color profile is {'too large' if too_large else 'damaged'} and was ignored"
         )
     if b"sRGB" in about:
         return
@@ -250,12 +250,12 @@ def _gamma_and_primaries(about: dict[bytes, bytes]) -> colorimetry.Colorimetry |
 
 
 def decode(data: bytes, task: Task) -> Decoded:
-    """The samples of a PNG of any colour type and depth; a transparent colour (tRNS) becomes alpha."""
+    """The samples of a PNG of any color type and depth; a transparent color (tRNS) becomes alpha."""
     found = walk(data, task.label)
     task.check(found.size)
     decoded = _deep(found) if found.bits == 16 else _shallow(found, task)
     decoded.notes += _frames(found)
-    _take_colours(found, decoded)
+    _take_colors(found, decoded)
     about = exif.of_block(_exif_block(found))
     decoded.orientation, decoded.exif = exif.orientation(about), exif.kept(about, decoded.notes)
     if (
@@ -263,7 +263,7 @@ def decode(data: bytes, task: Task) -> Decoded:
         and decoded.numbers is None
         and not {b"sRGB", b"cICP", b"gAMA"} & set(found.about)
     ):
-        decoded.numbers = exif.colours(about) if decoded.space == "rgb" else None
+        decoded.numbers = exif.colors(about) if decoded.space == "rgb" else None
     if len(found.about.get(b"pHYs", b"")) == 9:
         across, down = struct.unpack(">II", found.about[b"pHYs"][:8])
         if across and down and abs(across / down - 1) > 0.01:
@@ -296,9 +296,9 @@ def _deep(found: Chunks) -> Decoded:
         samples = imagecodecs.png_decode(b"".join(found.parts))
     samples = samples[..., None] if samples.ndim == 2 else samples
     has_alpha = samples.shape[2] in (2, 4)
-    colour = samples[..., :-1] if has_alpha else samples
+    color = samples[..., :-1] if has_alpha else samples
     return of_arrays(
-        colour, "gray" if colour.shape[2] == 1 else "rgb", samples[..., -1] if has_alpha else None
+        color, "gray" if color.shape[2] == 1 else "rgb", samples[..., -1] if has_alpha else None
     )
 
 

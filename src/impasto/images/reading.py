@@ -186,9 +186,9 @@ def _read_array(array: Samples, source: str, task: Task) -> Picture:
     elif samples.dtype not in (np.uint8, np.uint16):
         raise refuse("is not uint8, uint16, bool or float 0..1", _advice(samples, source))
     has_alpha = samples.shape[2] == 4
-    colour = samples[..., :3] if has_alpha else samples
+    color = samples[..., :3] if has_alpha else samples
     decoded = of_arrays(
-        colour, "gray" if colour.shape[2] == 1 else "rgb", samples[..., 3] if has_alpha else None
+        color, "gray" if color.shape[2] == 1 else "rgb", samples[..., 3] if has_alpha else None
     )
     return finished(decoded, task, source=source)
 
