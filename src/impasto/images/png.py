@@ -69,7 +69,6 @@ class Chunks:
 def walk(data: bytes, label: str) -> Chunks:
     """The chunks of a PNG file. Raises BadPicture if the picture is damaged or cut short."""
     found = _header(data, label)
-    packed = zlib.decompressobj()
     # Whether all checksums of the pixels are right; whether the end mark is there.
     checked, ended = True, False
     for name, body, is_whole, is_right in _each(data):
@@ -89,14 +88,23 @@ def walk(data: bytes, label: str) -> Chunks:
     if not found.has_chunk(b"IDAT"):
         raise cut_short(label)
     found.parts += [b"\0\0\0\0IEND", struct.pack(">I", zlib.crc32(b"IEND"))]
-    if not checked and not _unpacks(found.parts, packed):
+    _check_pixels(found, checked, ended, label)
+    return found
+
+
+def _check_pixels(found: Chunks, checked: bool, ended: bool, label: str) -> None:
+    """Raise BadPicture for pixels that do not unpack; note damage that does not matter.
+
+    ``checked``: whether all checksums of the pixels are right. ``ended``: whether the file has an
+    end mark.
+    """
+    if not checked and not _unpacks(found.parts, zlib.decompressobj()):
         if not ended:
             raise cut_short(label)
         raise BadPicture(f"{label} is damaged: its pixels do not unpack.", _AGAIN)
     if not (ended and checked):
         wrong = "a checksum in it is wrong" if ended else "its end mark is missing"
         found.note(f"{wrong}, but the picture is whole")
-    return found
 
 
 def _check_critical(name: bytes, label: str) -> None:
