@@ -6,14 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
 from impasto.networks import autotune, convolution
-from impasto.networks.autotune import Choice, choose
+from impasto.networks.autotune import FastestKernels, time_kernels
 from impasto.networks.convolution import METHODS, Kernel, Method
 
 CPU = torch.device("cpu")
@@ -37,25 +36,26 @@ class Machine:
         self.ran: list[tuple[str, torch.dtype, tuple[int, int, int]]] = []
         self.methods = dict(METHODS)
         shapes = {(3, 4): 1, (4, 3): 1, (4, 4): 2}
-        monkeypatch.setattr(autotune, "_disturbed", lambda: False)
-        monkeypatch.setattr(autotune, "_SIDE", 16)
-        monkeypatch.setattr(autotune, "_SIDES", (8, 16))
-        monkeypatch.setattr(autotune, "_ALWAYS", 8)
+        monkeypatch.setattr(autotune, "_PICTURE_SIDE", 16)
+        monkeypatch.setattr(autotune, "_TIMED_SIDES", (8, 16))
+        monkeypatch.setattr(autotune, "_REQUIRED_SIDE", 8)
         uses = {
             side: autotune.Counter({(*pair, side): count for pair, count in shapes.items()})
             for side in (8, 16)
         }
         monkeypatch.setattr(autotune, "_shapes", lambda picture: uses[picture])
         monkeypatch.setattr(
-            autotune, "has", lambda name, device: any(name == method for method, _ in self.seconds)
+            autotune,
+            "has_method",
+            lambda name, device: any(name == method for method, _ in self.seconds),
         )
-        monkeypatch.setattr(convolution, "has", lambda name, device: True)
+        monkeypatch.setattr(convolution, "has_method", lambda name, device: True)
         monkeypatch.setattr(
-            autotune._Bench, "_copy", lambda bench, channels, side, last: self.copying
+            autotune._Timer, "_copy", lambda timer, channels, side, last: self.copying
         )
         made = {name: self._method(name) for name in METHODS}
-        for room in (convolution, autotune):
-            monkeypatch.setattr(room, "METHODS", made)
+        for module in (convolution, autotune):
+            monkeypatch.setattr(module, "METHODS", made)
 
     def _method(self, name: str) -> Method:
         def convolve(x: Tensor, weight: Tensor, bias: Tensor, padding: int, relu: bool) -> Tensor:
@@ -74,8 +74,8 @@ class Machine:
 
         return replace(METHODS[name], convolve=convolve)
 
-    def choose(self) -> Choice:
-        return choose(CPU, clock=lambda: self.now)
+    def choose(self) -> FastestKernels:
+        return time_kernels(CPU, clock=lambda: self.now)
 
 
 @pytest.fixture
@@ -248,44 +248,6 @@ def test_methods_are_timed_in_turn_and_the_best_of_their_times_counts(machine: M
     assert order == ["conv2d", "nnpack"] * (1 + autotune._ROUNDS)
 
 
-@pytest.mark.parametrize("disturbed", [True, False])
-def test_where_other_programs_hold_the_cores_one_thread_is_timed(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, disturbed: bool
-):
-    threads: list[int] = []
-    machine.seconds = {
-        ("conv2d", F32): lambda shape: threads.append(torch.get_num_threads()) or 1e-4
-    }  # type: ignore[func-returns-value]
-    monkeypatch.setattr(autotune, "_disturbed", lambda: disturbed)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        machine.choose()
-        assert set(threads) == {1 if disturbed else 2} and torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize(
-    ("share", "disturbed"), [(0.5, True), (0.7, True), (0.9, False), (1.0, False)]
-)
-def test_threads_that_are_kept_from_the_cores_are_noticed(
-    monkeypatch: pytest.MonkeyPatch, share: float, disturbed: bool
-):
-    now = 0.0
-
-    def wall() -> float:
-        nonlocal now
-        now += 0.01
-        return now
-
-    clocks = SimpleNamespace(
-        perf_counter=wall, process_time=lambda: now * share * torch.get_num_threads()
-    )
-    monkeypatch.setattr(autotune, "time", clocks)
-    assert autotune._disturbed() is disturbed
-
-
 def test_the_shapes_are_those_of_vgg():
     shapes = autotune._shapes(512)
     assert sum(shapes.values()) == 2 * 13  # up to relu5_1, forward and back
@@ -294,7 +256,7 @@ def test_the_shapes_are_those_of_vgg():
         and shapes[64, 64, 512] == 2
         and shapes[512, 512, 64] == 6
     )
-    timed = autotune._timed()
+    timed = autotune._timed_shapes()
     assert len(timed) == len(set(timed)) and {shape[:2] for shape in timed} == {
         shape[:2] for shape in shapes
     }
@@ -306,13 +268,13 @@ def test_the_shapes_are_those_of_vgg():
 @pytest.mark.slow
 def test_this_machine_has_a_choice_that_is_right():
     """Whatever it is, it is of methods that are here, and a line that comes back."""
-    chosen = choose(CPU)
+    chosen = time_kernels(CPU)
     for kernel in (chosen.float32, chosen.bfloat16):
         assert Kernel.parse(kernel.text) == kernel
         assert all(convolution.has(name, CPU) for name in names(kernel))
     assert chosen.float32.dtype == F32 and chosen.bfloat16.dtype == BF16
     least = min(taken for name, taken in chosen.milliseconds.items() if name != "bfloat16")
-    assert chosen.milliseconds[chosen.float32.name] <= autotune._WORTH_BLOCKS * least
+    assert chosen.milliseconds[chosen.float32.name] <= autotune._NNPACK_SPEEDUP * least
 
 
 def test_the_maps_of_a_usual_picture_are_timed_however_slow_the_machine(
@@ -325,7 +287,7 @@ def test_the_maps_of_a_usual_picture_are_timed_however_slow_the_machine(
     }
     found = {}
     for always in (8, 16):
-        monkeypatch.setattr(autotune, "_ALWAYS", always)
+        monkeypatch.setattr(autotune, "_REQUIRED_SIDE", always)
         machine.ran.clear()
         chosen = machine.choose()
         found[always] = (

@@ -84,7 +84,7 @@ def test_activation_is_minus_the_mean_of_its_channel_and_adds_up_over_tiles(netw
     )
     grid = network.grid(size, 16)
     assert len(grid) > 1
-    tiled, tiles = value_and_gradient(picture, network.within(size), [objective], grid)
+    tiled, tiles = value_and_gradient(picture, network.encoder(size), [objective], grid)
     assert tiled.total == pytest.approx(whole.total, rel=1e-12)
     assert (tiles - gradient).norm() < 1e-12 * gradient.norm()
 
@@ -94,7 +94,7 @@ def test_gradient_ascent_activates_a_unit_more_and_the_same_seed_gives_the_same_
     unit, size = Unit("relu2_1", 1), Size(24, 32)
 
     def mean(picture: torch.Tensor) -> float:
-        return float(network.giving({"relu2_1"})(picture)["relu2_1"][0, 1].mean())
+        return float(network.with_outputs({"relu2_1"})(picture)["relu2_1"][0, 1].mean())
 
     ascents = [
         [picture for _, picture in maximize(network, unit, size, 60, seed)] for seed in (0, 0, 1)
@@ -107,7 +107,7 @@ def test_gradient_ascent_activates_a_unit_more_and_the_same_seed_gives_the_same_
 
 def test_a_cut_network_gives_what_the_whole_one_gives(network_of, picture_of):
     network, picture = network_of("relu3_1", "relu1_1"), picture_of(20, 24)
-    cut = network.giving({"relu2_2", "input"})
+    cut = network.with_outputs({"relu2_2", "input"})
     assert [layer.name for layer in cut.layers][-1] == "relu2_2"
     assert cut.convolutions["conv1_1"] is network.convolutions["conv1_1"]
     assert cut(picture)["relu2_2"].equal(network_of("relu2_2")(picture)["relu2_2"])

@@ -58,9 +58,9 @@ def read(source: object, max_megapixels: float = 10) -> images.Picture:
 
 
 def png_file(
-    width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: tuple[bytes, bytes]
+    width: int, height: int, depth: int, color: int, rows: bytes, *chunks: tuple[bytes, bytes]
 ) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     body = b"".join(
         struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in parts
@@ -88,7 +88,7 @@ def wide_gamut() -> bytes:
 def test_lossless_formats_keep_every_bit(tmp_path, kind, height, width, has_alpha, seed):
     extension, bits = kind
     samples = noise(height, width, 4, bits, seed)
-    samples[..., 3] |= 1  # nowhere invisible, since colours there are replaced on purpose
+    samples[..., 3] |= 1  # nowhere invisible, since colors there are replaced on purpose
     samples[0, 0, 3] = 7  # nor everywhere opaque
     full = np.float32(2**bits - 1)
     pixels, alpha = samples[..., :3] / full, samples[..., 3] / full if has_alpha else None
@@ -328,12 +328,12 @@ def test_exif_too_long_for_a_jpeg_is_not_kept(tmp_path):
     "mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "LA", "PA", "RGBA", "I;16", "I", "F"]
 )
 def test_every_mode_becomes_rgb(tmp_path, mode):
-    grey = (ramp(channels=3)[..., 0] * 255).round().astype(np.uint8)
-    image = Image.fromarray(np.dstack([grey] * 3))
+    gray = (ramp(channels=3)[..., 0] * 255).round().astype(np.uint8)
+    image = Image.fromarray(np.dstack([gray] * 3))
     if mode in ("I;16", "I"):
-        image = Image.fromarray(grey.astype(np.uint16 if mode == "I;16" else np.int32) * 257)
+        image = Image.fromarray(gray.astype(np.uint16 if mode == "I;16" else np.int32) * 257)
     elif mode == "F":
-        image = Image.fromarray((grey / 255).astype(np.float32))
+        image = Image.fromarray((gray / 255).astype(np.float32))
     elif mode == "PA":
         image = image.convert("P").convert("PA")
     else:
@@ -344,7 +344,7 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
     assert image.tobytes() == before
     assert picture.source == "image" and picture.alpha is None
     tolerance = {"1": 1.0, "P": 0.2, "PA": 0.2}.get(mode, 0.006)
-    assert np.abs(picture.pixels - (grey / 255)[..., None]).max() <= tolerance
+    assert np.abs(picture.pixels - (gray / 255)[..., None]).max() <= tolerance
     if mode == "1":
         assert set(np.unique(picture.pixels)) == {0.0, 1.0}
 
@@ -358,14 +358,14 @@ def test_sixteen_bits_are_sixteen_bits(tmp_path):
         return b"".join(b"\0" + np.ascontiguousarray(row).tobytes() for row in be[..., channels])
 
     files = {
-        "grey.png": (png_file(14, 9, 16, 0, rows([0])), [0, 0, 0], False),
-        "grey alpha.png": (png_file(14, 9, 16, 4, rows([0, 3])), [0, 0, 0], True),
+        "gray.png": (png_file(14, 9, 16, 0, rows([0])), [0, 0, 0], False),
+        "gray alpha.png": (png_file(14, 9, 16, 4, rows([0, 3])), [0, 0, 0], True),
         "rgb.png": (png_file(14, 9, 16, 2, rows([0, 1, 2])), [0, 1, 2], False),
         "rgba.png": (png_file(14, 9, 16, 6, rows([0, 1, 2, 3])), [0, 1, 2], True),
     }
     tiff = {"photometric": "minisblack"}, {"photometric": "rgb"}
     for name, array, channels, options in [
-        ("grey", samples[..., 0], [0, 0, 0], tiff[0]),
+        ("gray", samples[..., 0], [0, 0, 0], tiff[0]),
         ("rgb", samples[..., :3], [0, 1, 2], tiff[1]),
         ("big-endian", samples[..., :3], [0, 1, 2], {**tiff[1], "byteorder": ">"}),
         (
@@ -433,13 +433,13 @@ def test_transparency_of_every_sort_is_alpha(tmp_path):
     for picture in (deep, shallow, read(path)):
         assert picture.alpha.tolist() == [[1, 0]]
         assert picture.pixels[0, 1].tolist() == [1, 0, 0], (
-            "the invisible pixel takes the visible colour"
+            "the invisible pixel takes the visible color"
         )
     path.write_bytes(png_file(2, 1, 8, 0, bytes([0, 255, 7]), (b"tRNS", struct.pack(">H", 7))))
     assert read(path).alpha.tolist() == [[1, 0]]
 
 
-def test_invisible_pixels_take_the_nearest_visible_colour():
+def test_invisible_pixels_take_the_nearest_visible_color():
     rgba = np.zeros((6, 9, 4), np.uint8)
     rgba[:, :3] = (10, 20, 30, 255)
     rgba[:, -1] = (200, 100, 50, 1)
@@ -453,7 +453,7 @@ def test_invisible_pixels_take_the_nearest_visible_colour():
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_the_first_frame_is_used_and_said(tmp_path, kind):
-    frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (20, 10), color) for color in ("red", "lime", "blue")]
     path = tmp_path / "x"
     frames[0].save(path, kind, save_all=True, append_images=frames[1:], lossless=kind == "WEBP")
     picture = read(path)
@@ -462,7 +462,7 @@ def test_the_first_frame_is_used_and_said(tmp_path, kind):
     assert picture.notes == (f"has 3 {word}; the first one is used",)
 
 
-# ---- colour --------------------------------------------------------------------------------------
+# ---- color --------------------------------------------------------------------------------------
 
 
 def adobe_rgb_to_srgb(values: np.ndarray) -> np.ndarray:
@@ -504,17 +504,17 @@ def test_wide_gamut_is_converted_to_srgb(tmp_path, kind):
     assert read(path).profile == ""
 
 
-def test_grey_profiles(tmp_path):
-    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+def test_gray_profiles(tmp_path):
+    gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
     linear = bytes(imagecodecs.cms_profile("gray", gamma=1.0))
-    Image.fromarray(grey).save(tmp_path / "x.png", icc_profile=linear)
+    Image.fromarray(gray).save(tmp_path / "x.png", icc_profile=linear)
     picture = read(tmp_path / "x.png")
     assert picture.pixels[8, 0] == pytest.approx(0.737, abs=0.01)  # linear 128/255, encoded
-    assert "grey, converted" in picture.notes[0]
-    # An RGB profile on a grey picture.
-    Image.fromarray(grey).save(tmp_path / "x.png", icc_profile=wide_gamut())
+    assert "gray, converted" in picture.notes[0]
+    # An RGB profile on a gray picture.
+    Image.fromarray(gray).save(tmp_path / "x.png", icc_profile=wide_gamut())
     picture = read(tmp_path / "x.png")
-    assert np.abs(picture.pixels - (grey / 255)[..., None]).max() < 0.06
+    assert np.abs(picture.pixels - (gray / 255)[..., None]).max() < 0.06
     assert np.ptp(picture.pixels, axis=2).max() < 0.01
 
 
@@ -527,7 +527,7 @@ def test_cmyk_and_lab(tmp_path):
     assert picture.pixels[1, 4] == pytest.approx([1, 0, 1], abs=0.02)
     assert picture.pixels[6, 4] == pytest.approx([0.5] * 3, abs=0.02)
     assert "CMYK without" in picture.notes[0]
-    # L* a* b* of sRGB red and mid grey, as Lab TIFFs store them: L of 255, a and b as signed bytes
+    # L* a* b* of sRGB red and mid gray, as Lab TIFFs store them: L of 255, a and b as signed bytes
     lab = np.array([[[136, 81, 70], [136, 0, 0]]], np.int16).astype(np.uint8)
     Image.frombytes("LAB", (2, 1), lab.tobytes()).save(tmp_path / "x.tif")
     picture = read(tmp_path / "x.tif")
@@ -577,8 +577,8 @@ def test_arrays_and_tensors(dtype, shape):
     sources += [np.asfortranarray(array)]
     pictures = [read(source) for source in sources]
     for picture in pictures:
-        colour = values[..., :3] if len(shape) == 3 else values[..., None]
-        assert np.abs(picture.pixels - colour).max() < 0.005
+        color = values[..., :3] if len(shape) == 3 else values[..., None]
+        assert np.abs(picture.pixels - color).max() < 0.005
         assert (picture.alpha is not None) == (shape[-1] == 4)
         assert picture.pixels.dtype == np.float32 and picture.pixels.flags.c_contiguous
         assert picture.sha256 == pictures[0].sha256
@@ -937,7 +937,7 @@ def test_what_a_killed_program_left_half_written_is_removed_by_the_next_and_noth
         "x.png.part",
         ".x.png.part",
     ]
-    alike += [f"{files_._mark(path)}-mine.part", files_._part(tmp_path / "y.png").name]
+    alike += [f"{files_._part_prefix(path)}-mine.part", files_.part_path(tmp_path / "y.png").name]
     for name in alike:
         (tmp_path / name).write_bytes(b"precious")
     process = subprocess.Popen(
@@ -960,7 +960,7 @@ def test_a_link_stays_a_link_and_what_it_leads_to_is_written(tmp_path, monkeypat
     file, link = tmp_path / "there" / "file.png", tmp_path / "link.png"
     file.write_bytes(b"old")
     link.symlink_to(Path("there") / "file.png")
-    left = file.with_name(f"{files_._mark(file)}-{'0' * 16}.part")
+    left = file.with_name(f"{files_._part_prefix(file)}-{'0' * 16}.part")
     left.write_bytes(b"half")
     assert images.check_output(link) == link and not left.exists()
     images.save(link, np.zeros((3, 4, 3), np.float32))
@@ -1032,9 +1032,7 @@ def test_contact_sheet_places_pictures_and_labels():
     sheet = images.contact_sheet(pictures, columns=3, cell=96)
     assert sheet.dtype == np.float32 and sheet.shape[1] == 3 * 96 + 4 * 4
     assert sheet.min() >= 0 and sheet.max() <= 1
-    is_red, is_blue = (
-        np.abs(sheet - colour).max(axis=2) < 0.01 for colour in ([1, 0, 0], [0, 0, 1])
-    )
+    is_red, is_blue = (np.abs(sheet - color).max(axis=2) < 0.01 for color in ([1, 0, 0], [0, 0, 1]))
     assert is_red.sum() == 2 * 96 * 48 and is_blue.sum() == 2 * 96 * 32  # fitted, never stretched
     rows, columns = np.nonzero(is_red)
     assert (rows.min(), columns.min()) == (4 + 24, 4)
@@ -1060,7 +1058,7 @@ def test_a_poster_is_a_table_of_pictures():
     poster = images.poster(cells, ["one", "two " * 60], ["a", "b", "c"], heading, 96)
     assert poster.dtype == np.float32 and poster.min() >= 0 and poster.max() <= 1
     is_red, is_blue, is_green = (
-        np.abs(poster - colour).max(axis=2) < 0.01 for colour in np.eye(3)[[0, 2, 1]]
+        np.abs(poster - color).max(axis=2) < 0.01 for color in np.eye(3)[[0, 2, 1]]
     )
     assert is_red.sum() == 4 * 96 * 48  # all boxes have the shape of the first picture
     assert is_blue.sum() == 48 * 48  # fitted, never stretched

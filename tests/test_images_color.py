@@ -1,4 +1,4 @@
-"""Colour as the file means it: patches of known values, against the published formulas."""
+"""Color as the file means it: patches of known values, against the published formulas."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ D65 = (0.3127, 0.3290)
 def png(*chunks: tuple[bytes, bytes], samples: np.ndarray = PATCHES[None]) -> bytes:
     """A PNG of (H, W, 3) or (H, W, 1), 8 or 16 bits, with chunks before its pixels."""
     height, width, channels = samples.shape
-    bits, colour = 8 * samples.dtype.itemsize, {1: 0, 3: 2, 4: 6}[channels]
+    bits, color = 8 * samples.dtype.itemsize, {1: 0, 3: 2, 4: 6}[channels]
     rows = b"".join(b"\0" + row.astype(row.dtype.newbyteorder(">")).tobytes() for row in samples)
-    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)), *chunks]
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)), *chunks]
     parts += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*part) for part in parts)
 
@@ -114,7 +114,7 @@ def read(data: bytes) -> images.Picture:
         ([cicp(22, 13)], srgb, [(0.630, 0.340), (0.295, 0.605), (0.155, 0.077)], "EBU 3213"),
     ],
 )
-def test_a_png_says_what_its_colours_are(depth, chunks, curve, primaries, words):
+def test_a_png_says_what_its_colors_are(depth, chunks, curve, primaries, words):
     samples = PATCHES if depth == 8 else PATCHES.astype(np.uint16) * 257
     picture = read(png(*chunks, samples=samples[None]))
     assert np.abs(picture.pixels[0] - expected(curve(PATCHES / 255), primaries)).max() < STEP
@@ -175,13 +175,13 @@ def test_unknown_code_points_are_said():
     assert "(99, 13) are not known" in read(png(cicp(99, 13))).notes[0]
 
 
-def test_grey_follows_the_gamma():
-    grey = np.arange(0, 256, 17, dtype=np.uint8)[None, :, None]
-    picture = read(png(gama(1), samples=grey))
+def test_gray_follows_the_gamma():
+    gray = np.arange(0, 256, 17, dtype=np.uint8)[None, :, None]
+    picture = read(png(gama(1), samples=gray))
     assert (
-        np.abs(picture.pixels[0] - expected((grey[0] / 255).repeat(3, axis=1), SRGB)).max() < STEP
+        np.abs(picture.pixels[0] - expected((gray[0] / 255).repeat(3, axis=1), SRGB)).max() < STEP
     )
-    assert "grey, converted" in picture.notes[0]
+    assert "gray, converted" in picture.notes[0]
 
 
 def jpeg(exif: Image.Exif, **more: object) -> bytes:
@@ -227,7 +227,7 @@ def test_an_incomplete_profile_of_a_jpeg_is_said():
     at = data.index(b"\xff\xe2", data.index(b"ICC_PROFILE\0\x01"))  # the second part
     length = struct.unpack_from(">H", data, at + 2)[0]
     picture = read(data[:at] + data[at + 2 + length :])
-    assert picture.notes == ("its colour profile is incomplete and was ignored",)
+    assert picture.notes == ("its color profile is incomplete and was ignored",)
     assert "Adobe RGB" in read(data).profile
 
 
@@ -398,21 +398,21 @@ def test_the_code_points_of_an_avif():
     assert "Adobe RGB" in wide.profile
 
 
-def jp2(samples: np.ndarray, colour: bytes | None = None, *boxes: bytes, **more: object) -> bytes:
-    """A lossless JP2; ``colour`` in the place of its colr box's contents, and more boxes in the
+def jp2(samples: np.ndarray, color: bytes | None = None, *boxes: bytes, **more: object) -> bytes:
+    """A lossless JP2; ``color`` in the place of its colr box's contents, and more boxes in the
     header.
     """
     data = bytes(
         imagecodecs.jpeg2k_encode(samples, level=0, reversible=True, codecformat="jp2", **more)
     )
-    if colour is None and not boxes:
+    if color is None and not boxes:
         return data
     start = data.index(b"jp2h") - 4
     length = struct.unpack_from(">I", data, start)[0]
     at = data.index(b"colr") - 4
     inside = (
         data[start + 8 : at]
-        + bmff_box(b"colr", colour or data[at + 8 : start + length])
+        + bmff_box(b"colr", color or data[at + 8 : start + length])
         + b"".join(boxes)
     )
     return data[:start] + bmff_box(b"jp2h", inside) + data[start + length :]
@@ -434,10 +434,10 @@ def test_jpeg_2000_of_any_depth(bits, bare):
     assert picture.pixels[4, 4, 0] == 1
 
 
-def test_grey_deep_jpeg_2000_and_one_that_pillow_has_opened(tmp_path):
-    grey = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
-    picture = read(jp2(grey))
-    assert np.array_equal(np.rint(picture.pixels[..., 1] * 65535), grey)
+def test_gray_deep_jpeg_2000_and_one_that_pillow_has_opened(tmp_path):
+    gray = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    picture = read(jp2(gray))
+    assert np.array_equal(np.rint(picture.pixels[..., 1] * 65535), gray)
     (tmp_path / "x.jp2").write_bytes(jp2(np.full((8, 8, 3), 65535, np.uint16)))
     with Image.open(tmp_path / "x.jp2") as image:
         assert images.read(image, max_megapixels=1).pixels.min() == 1
@@ -490,8 +490,8 @@ def test_alpha_of_a_jpeg_2000(bits, kind):
 @pytest.mark.parametrize("depth", [8, 16])
 def test_the_palette_of_a_jpeg_2000(depth):
     top = 2**depth - 1
-    colours = np.rint(PATCHES / 255 * top).astype(int)
-    values = b"".join(struct.pack(">3B" if depth == 8 else ">3H", *colour) for colour in colours)
+    colors = np.rint(PATCHES / 255 * top).astype(int)
+    values = b"".join(struct.pack(">3B" if depth == 8 else ">3H", *color) for color in colors)
     palette = struct.pack(">HB3B", len(PATCHES), 3, *[depth - 1] * 3) + values
     mapping = b"".join(struct.pack(">HBB", 0, 1, column) for column in range(3))
     numbers = np.arange(7, dtype=np.uint8)[None].repeat(8, axis=0)
@@ -507,13 +507,13 @@ def test_the_palette_of_a_jpeg_2000(depth):
 
 
 def test_a_palette_tiff_has_16_bits():
-    colours = np.rint(np.linspace(0, 1, 256)[:, None] ** [1, 2, 3] * 65535).astype(np.uint16)
+    colors = np.rint(np.linspace(0, 1, 256)[:, None] ** [1, 2, 3] * 65535).astype(np.uint16)
     numbers = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    picture = read(tiff(numbers, photometric="palette", colormap=colours.T))
-    assert np.array_equal(np.rint(picture.pixels.reshape(-1, 3) * 65535), colours)
+    picture = read(tiff(numbers, photometric="palette", colormap=colors.T))
+    assert np.array_equal(np.rint(picture.pixels.reshape(-1, 3) * 65535), colors)
     # As some programs write them.
-    few = read(tiff(numbers, photometric="palette", colormap=colours.T >> 8))
-    assert np.abs(few.pixels.reshape(-1, 3) - colours / 65535).max() < STEP
+    few = read(tiff(numbers, photometric="palette", colormap=colors.T >> 8))
+    assert np.abs(few.pixels.reshape(-1, 3) - colors / 65535).max() < STEP
     eight = Image.fromarray(PATCHES[None]).quantize(7)
     buffer = io.BytesIO()
     eight.save(buffer, "TIFF")  # Pillow writes 256 times the 8-bit values

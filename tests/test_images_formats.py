@@ -310,7 +310,7 @@ def test_a_progressive_jpeg_without_its_last_scan_is_cut_short():
             read(data[:at])
 
 
-def test_a_jpeg_with_a_plain_grey_corner_is_no_damage():
+def test_a_jpeg_with_a_plain_gray_corner_is_no_damage():
     samples = picture()
     samples[-20:, -20:] = 128
     assert read(saved("JPEG", samples)).notes == ()
@@ -523,7 +523,7 @@ def test_the_clean_aperture_of_an_avif():
     assert found.size == Size(20, 40) and found.notes == ()
     assert np.array_equal(found.pixels, whole.pixels[top : top + 20, left : left + 40])
     odd = read(with_property(data, clap(400, 20)))
-    assert odd.size == Size(64, 96) and "crop makes no sense" in odd.notes[0]
+    assert odd.size == Size(64, 96) and "crop is invalid" in odd.notes[0]
 
 
 # ---- other formats -------------------------------------------------------------------------------
@@ -572,7 +572,7 @@ def test_ycbcr_and_fax_tiffs():
         assert np.array_equal(read(buffer.getvalue()).pixels[..., 0] > 0.5, np.asarray(bilevel))
 
 
-def test_tiffs_of_other_colours_are_named():
+def test_tiffs_of_other_colors_are_named():
     for photometric, name in ((10, "ITU Lab"), (32845, "LogLuv")):
         buffer = io.BytesIO()
         tifffile.imwrite(buffer, picture(), photometric="rgb")
@@ -675,8 +675,8 @@ def test_jpeg_xl_of_any_shape(shape, kind):
     data = bytes(imagecodecs.jpegxl_encode(samples, lossless=True))
     found = read(data)
     top = np.iinfo(kind).max
-    colour = samples[..., :3] if samples.ndim == 3 else samples[..., None].repeat(3, axis=2)
-    right = colour / top
+    color = samples[..., :3] if samples.ndim == 3 else samples[..., None].repeat(3, axis=2)
+    right = color / top
     if kind is np.uint16:  # which imagecodecs marks as linear light
         right = np.where(right <= 0.0031308, 12.92 * right, 1.055 * right ** (1 / 2.4) - 0.055)
     assert np.abs(found.pixels - right).max() < 1e-5 and (found.alpha is not None) == (

@@ -79,7 +79,7 @@ def test_strips_meet(monkeypatch):
         assert np.array_equal(read(data, None).pixels, at_once[0])
 
 
-def test_colours_are_converted_before_they_are_averaged():
+def test_colors_are_converted_before_they_are_averaged():
     samples = np.zeros((40, 40, 3), np.uint8)
     samples[::2] = 255
     samples[1::2] = (0, 255, 0)
@@ -100,7 +100,7 @@ def test_what_is_transparent_has_no_say():
     assert picture.alpha is not None and np.abs(picture.alpha - weight).max() < 1e-5
     assert np.abs(picture.pixels - right)[weight > 0].max() < 1e-4
     assert np.array_equal(picture.pixels[0], picture.pixels[8]), (
-        "what is hidden takes the nearest colour"
+        "what is hidden takes the nearest color"
     )
 
 

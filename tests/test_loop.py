@@ -89,19 +89,19 @@ def warnings(stream: Stream) -> list[str]:
 
 
 def check_resuming(
-    changed: Problem, plan: Plan = PLAN, uninterrupted: Stream | None = None, since: int = 0
+    problem: Problem, plan: Plan = PLAN, uninterrupted: Stream | None = None, since: int = 0
 ) -> Stream:
     """Resumed after any event from ``since`` on, a run makes the same steps to the same end.
 
     Returns the uninterrupted stream.
     """
-    uninterrupted = uninterrupted or watch(changed, plan=plan)
+    uninterrupted = uninterrupted or watch(problem, plan=plan)
     end, steps = uninterrupted[-1], losses(uninterrupted)
     assert isinstance(end[0], Finished)
     for index, (event, state) in enumerate(uninterrupted[:-1]):
         if index < since:
             continue
-        resumed = watch(changed, state, plan)
+        resumed = watch(problem, state, plan)
         last = resumed[-1][0]
         assert raw(resumed[-1][1]) == raw(end[1]), f"after {event}"
         assert isinstance(last, Finished)

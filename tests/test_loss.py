@@ -110,7 +110,7 @@ def test_noise_has_the_requested_distribution(problem: Problem):
 def test_noise_may_be_centred_on_the_mean_of_the_network(problem: Problem):
     weight, bias = problem.network.input_weight, problem.network.input_bias
     assert torch.allclose(
-        weight @ problem.network.mean.double() + bias, torch.zeros(3).double(), atol=1e-6
+        weight @ problem.network.mean_color.double() + bias, torch.zeros(3).double(), atol=1e-6
     )
     network = replace_input(
         problem.network, torch.eye(3).flip(0) * 255, -torch.tensor([103.939, 116.779, 123.68])
@@ -275,13 +275,13 @@ def test_tiles_for_a_term_that_is_not_additive_are_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: type[Term], name: str
 ):
     use_pocket_network_and_pictures(monkeypatch, tmp_path)
-    settings = {"size": 96, "iterations": 1, "schedule_coarsest": 48}
-    assert impasto.prepare("photo.png", "painting.png", tile=64, **settings).plan.tile == 64
+    settings = {"size": 512, "iterations": 1, "single_scale": True}
+    assert impasto.prepare("photo.png", "painting.png", tile=128, **settings).plan.tile == 128
     monkeypatch.setattr(kind, "additive", False)
     for ask in (lambda session: session.plan, lambda session: list(session.run())):
         with pytest.raises(BadRecipe) as caught:
-            ask(impasto.prepare("photo.png", "painting.png", tile=64, **settings))
-        assert f"The {name} term" in caught.value.message and "--tile 64" in caught.value.message
+            ask(impasto.prepare("photo.png", "painting.png", tile=128, **settings))
+        assert f"The {name} term" in caught.value.message and "--tile 128" in caught.value.message
         assert "Leave --tile out" in caught.value.hint
 
 

@@ -138,7 +138,7 @@ def framed(picture: np.ndarray, rim: tuple[int, int, int, int], tone: float) -> 
 @pytest.mark.parametrize("rim", [(6, 5, 4, 7), (5, 0, 0, 0), (0, 0, 0, 8), (2, 2, 2, 2)])
 def test_a_rim_goes_and_little_else(rim: tuple[int, int, int, int], tone: float):
     inner = scene()
-    trimmed = museum.trim(framed(inner, rim, tone))
+    trimmed = museum.without_border(framed(inner, rim, tone))
     taken = np.array(framed(inner, rim, tone).shape[:2]) - trimmed.shape[:2]
     wanted = np.array([rim[0] + rim[2], rim[1] + rim[3]])
     assert (taken >= wanted).all()
@@ -149,7 +149,7 @@ def test_a_rim_goes_and_little_else(rim: tuple[int, int, int, int], tone: float)
 
 def test_sides_without_a_rim_are_kept_to_the_pixel():
     picture = framed(scene(), (0, 0, 0, 8), 0.0)
-    trimmed = museum.trim(picture)
+    trimmed = museum.without_border(picture)
     np.testing.assert_array_equal(trimmed, picture[:, : trimmed.shape[1]])
 
 
@@ -178,7 +178,7 @@ def sky() -> np.ndarray:
     ids=[
         "scene",
         "sky",
-        "grey",
+        "gray",
         "black",
         "white",
         "gradient",
@@ -188,21 +188,21 @@ def sky() -> np.ndarray:
     ],
 )
 def test_a_picture_without_a_rim_is_left_alone(picture: np.ndarray):
-    np.testing.assert_array_equal(museum.trim(picture), picture)
+    np.testing.assert_array_equal(museum.without_border(picture), picture)
 
 
-def test_a_wide_grey_margin_is_not_taken_for_a_rim():
+def test_a_wide_gray_margin_is_not_taken_for_a_rim():
     """More than 4% is composition, unless it is black: then up to 9%."""
-    assert museum.trim(framed(scene(), (30, 0, 0, 0), 0.5)).shape[0] == 230
-    assert museum.trim(framed(scene(), (16, 0, 0, 0), 0.0)).shape[0] in (198, 199)
-    assert museum.trim(framed(scene(), (60, 0, 0, 0), 0.0)).shape[0] == 260
+    assert museum.without_border(framed(scene(), (30, 0, 0, 0), 0.5)).shape[0] == 230
+    assert museum.without_border(framed(scene(), (16, 0, 0, 0), 0.0)).shape[0] in (198, 199)
+    assert museum.without_border(framed(scene(), (60, 0, 0, 0), 0.0)).shape[0] == 260
 
 
 def test_a_panel_that_stands_askew_is_cut_free_of_its_rim():
     picture = scene(400, 600)
     for column in range(600):
         picture[: 3 + column // 150, column] = 0.0
-    trimmed = museum.trim(picture)
+    trimmed = museum.without_border(picture)
     assert 7 <= 400 - trimmed.shape[0] <= 10
     assert (trimmed[0].mean(axis=-1) > 0.1).all()
 

@@ -348,7 +348,7 @@ def random_weights(configuration: str) -> Maps:
 
     mean = torch.tensor([103.939, 116.779, 123.68], dtype=torch.float64)
     weights = {"input.weight": 255 * torch.eye(3).double().flip(0) / 60, "input.bias": -mean / 60}
-    for layer in vgg.cut(configuration, ["relu5_2"]):
+    for layer in vgg.layers_up_to(configuration, ["relu5_2"]):
         if layer.kind == "conv":
             scale = (9 * layer.channels_in / 6) ** 0.5  # which keeps maps as large as they are
             kernels = rand(layer.channels, layer.channels_in, 3, 3) / scale
@@ -365,7 +365,7 @@ def plain(x: Tensor, configuration: str, deepest: str, system: System) -> Maps:
     x = functional.conv2d(
         x.double(), weights["input.weight"][:, :, None, None], weights["input.bias"]
     )
-    for layer in vgg.cut(configuration, [deepest])[1:]:
+    for layer in vgg.layers_up_to(configuration, [deepest])[1:]:
         if layer.kind == "conv":
             mode = "constant" if system.padding == "zero" else system.padding
             x = functional.pad(x, (1, 1, 1, 1), mode)

@@ -164,7 +164,7 @@ def test_tiles_equal_the_whole_on_the_real_network(
             Style(target, strides, LAYERS, {"gram-relative": 1.0}, 1.0),
             Smooth(2.0),
         ]
-        return value_and_gradient(picture, network.within(size), objectives, grid)
+        return value_and_gradient(picture, network.encoder(size), objectives, grid)
 
     assert len(network.grid(size, 96)) > 1
     (whole, gradient), (tiled, tiles_gradient) = evaluated(0), evaluated(96)

@@ -13,7 +13,7 @@ from impasto.errors import BadRecipe
 from impasto.networks import rescale, vgg
 from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
-from impasto.networks.rescale import MEAN_ACTIVATIONS, factors, rescaled
+from impasto.networks.rescale import MEAN_ACTIVATIONS, log_factors, rescaled
 
 NAMES = [layer.name for layer in vgg.layers("E") if layer.kind == "conv"]
 EVERY = [layer.name for layer in vgg.layers("E") if layer.kind != "input"]
@@ -62,7 +62,7 @@ def test_every_map_is_the_fetched_one_times_a_positive_factor_for_each_channel(
 @pytest.mark.parametrize("scale", MEAN_ACTIVATIONS)
 def test_filters_are_balanced_and_layers_as_large_as_is_known(narrow: Weights, scale: str):
     weights = [narrow[f"{name}.weight"] for name in NAMES]
-    found = [each.exp() for each in factors(weights, NAMES, scale)]
+    found = [each.exp() for each in log_factors(weights, NAMES, scale)]
     after = rescaled(narrow, "vgg19", scale)  # type: ignore[arg-type]
     for name, factor in zip(NAMES, found, strict=True):
         if name in MEAN_ACTIVATIONS[scale]:

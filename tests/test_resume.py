@@ -137,12 +137,14 @@ def test_a_run_is_gone_on_with_by_the_methods_it_began_with(
         return Network(*given, kernel=kernel, **more)
 
     monkeypatch.setattr(network_choice, "Network", made)
-    monkeypatch.setattr(kernel_cache, "kernel", lambda precision, where: begun)
+    monkeypatch.setattr(kernel_cache, "fastest_kernel", lambda precision, where: begun)
     whole = paint_to(make_inputs(tmp_path))
     callbacks, _ = stop_after(3)
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     paint_to(make_inputs(tmp_path), output=out, run=run, callbacks=callbacks)
-    monkeypatch.setattr(kernel_cache, "kernel", lambda precision, where: KERNELS["channels-last"])
+    monkeypatch.setattr(
+        kernel_cache, "fastest_kernel", lambda precision, where: KERNELS["channels-last"]
+    )
     assert api.resume(run).pixels.tobytes() == whole.pixels.tobytes()
     assert used == [begun] * 3
     paint_to(make_inputs(tmp_path), output=out, run=run, fresh=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -105,6 +106,7 @@ def test_a_new_run_removes_what_an_earlier_one_left(tmp_path: Path):
     old.finish(tmp_path / "x.png", {})
     old.close()
     new = RunWriter.start(tmp_path / "x.run", Recipe(size=200))
+    new.close()
     assert [path.name for path in new.folder.iterdir()] == [runs.RECIPE]
     assert loading.load(str(new.folder / runs.RECIPE)).size == 200
 
@@ -153,8 +155,7 @@ def test_a_log_that_fails_in_the_middle_does_not_take_the_picture_with_it(tmp_pa
 @pytest.mark.parametrize("broken", ["log", "save_preview", "finish", "save_state"])
 def test_every_part_of_the_log_may_fail_and_says_so(broken: str, tmp_path: Path):
     run = RunWriter.start(tmp_path / "x.run", Recipe())
-    run.folder.joinpath(runs.RECIPE).unlink()
-    run.folder.rmdir()
+    shutil.rmtree(run.folder)
     {
         "log": lambda: run.log(FINISHED),
         "save_preview": lambda: run.save_preview(np.zeros((20, 30, 3), np.float32)),
@@ -207,6 +208,8 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path: Path):
     kept = runs.read_checkpoint(run.folder)
     assert run.incomplete and kept is not None and kept.values == {**FACTS, "step": 1}
     assert kept.tensors["pixels"].load().tolist() == [1, 1, 1]
+    assert {path.name for path in run.folder.iterdir()} == {runs.RECIPE, runs.STATE, runs.LOCK}
+    run.close()
     assert {path.name for path in run.folder.iterdir()} == {runs.RECIPE, runs.STATE}
 
 
@@ -241,7 +244,7 @@ def test_what_a_killed_run_left_half_written_is_removed_when_it_goes_on(tmp_path
         lambda: RunWriter.start(run.folder, NAMED),
     ):
         for name in (runs.STATE, runs.PREVIEW, runs.RECORD):
-            files._part(run.folder / name).write_bytes(b"half")
+            files.part_path(run.folder / name).write_bytes(b"half")
         begin().close()
         assert {path.name for path in run.folder.iterdir()} == {runs.RECIPE}
 

@@ -31,7 +31,7 @@ def allowances(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[float]:
 
     monkeypatch.setenv("IMPASTO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(speed, "measure_speed", measure)
-    monkeypatch.setattr(contention, "sample", lambda: None)
+    monkeypatch.setattr(contention, "read_cpu_times", lambda: None)
     return seconds_allowed
 
 
@@ -87,8 +87,8 @@ def test_a_file_that_cannot_be_read_is_replaced(text: str, allowances: list[floa
 def test_a_disturbed_measurement_is_used_and_not_cached(
     allowances: list[float], monkeypatch: pytest.MonkeyPatch
 ):
-    samples = iter([contention.Sample(0, 0, 0), contention.Sample(1, 0.5, 1.5)] * 2)
-    monkeypatch.setattr(contention, "sample", lambda: next(samples))
+    samples = iter([contention.CpuTimes(0, 0, 0), contention.CpuTimes(1, 0.5, 1.5)] * 2)
+    monkeypatch.setattr(contention, "read_cpu_times", lambda: next(samples))
     assert cached() == cached() == MEASURED and len(allowances) == 2
 
 

@@ -122,7 +122,7 @@ def test_a_stored_tensor_outlives_the_last_reference_to_its_store(tmp_path: Path
 
 
 class SmallFile(io.FileIO):
-    """A file that takes ``chunk`` bytes at a time, and ``capacity`` in all: then the disk is full."""
+    """A file that takes ``chunk`` bytes at a time and ``capacity`` in all, like a full disk."""
 
     capacity, chunk = 2**40, 2**40
 

@@ -24,7 +24,7 @@ from impasto.errors import DoesNotFit
 from impasto.events import Event, Planned, Warned
 from impasto.geometry import Size
 from impasto.hardware import allocator, devices, system_memory
-from impasto.hardware.contention import check_process, good_neighbour
+from impasto.hardware.contention import check_not_forked, limit_spinning
 from impasto.hardware.threads import use_threads
 from impasto.images.opening import Source
 from impasto.images.preparation import prepare_photo
@@ -113,10 +113,10 @@ class Session:
         Raises:
             CannotResume: a convolution method of the checkpoint does not exist here.
         """
-        check_process()
+        check_not_forked()
         recipe = inputs.recipe
-        with good_neighbour(), use_threads(recipe.compute.threads):
-            device, _ = devices.device(recipe.compute.device)
+        with limit_spinning(), use_threads(recipe.compute.threads):
+            device, _ = devices.choose_device(recipe.compute.device)
             kernel = _kernel(recipe, device, checkpoint)
             network = _reused_network(recipe, kernel, reuse)
             if network is None:
@@ -263,7 +263,7 @@ class Session:
     def _measure_speed(self, seconds: float) -> Speed:
         """Measure in a share of ``seconds``, under the conditions of painting."""
         threads = self.inputs.recipe.compute.threads
-        with good_neighbour(), use_threads(threads), allocator.reused_memory(), autograd_enabled():
+        with limit_spinning(), use_threads(threads), allocator.reused_memory(), autograd_enabled():
             return measure_speed(self.problem, speed_cache.allowance(seconds))
 
     # ---- painting
@@ -316,7 +316,7 @@ class Session:
     ) -> dict[str, float]:
         size, network = Size(*picture.shape[:2]), self.problem.network
         pixels = images.to_tensor(picture).to(self.problem.device)
-        grid, encode = execution.grid(network, size), network.within(size)
+        grid, encode = execution.grid(network, size), network.encoder(size)
         norms = {}
         for objective in objectives:
             _, gradient = value_and_gradient(

@@ -43,7 +43,7 @@ def compare(
 
     with Display(quiet=json or csv) as display:
         comparison = scoring.compare(
-            results, content, style, judge=judge, size=size or scoring.LARGEST, fetch=display.fetch
+            results, content, style, judge=judge, size=size or scoring.MAX_SIDE, fetch=display.fetch
         )
     if json or csv:
         print(

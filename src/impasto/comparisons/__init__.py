@@ -1,1 +1,1 @@
-"""Score finished pictures with networks that did not paint them."""
+"""Scores of finished pictures from networks that did not paint them."""

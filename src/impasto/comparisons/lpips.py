@@ -1,4 +1,4 @@
-"""The LPIPS perceptual distance."""
+"""The LPIPS perceptual distance (Zhang et al. 2018)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ from impasto.networks.features import Network
 
 
 class Lpips:
-    """LPIPS 0.1: how different two pictures look to a network whose channels were weighted by
-    people's judgements.
+    """LPIPS 0.1: a distance of feature maps with channel weights trained on human judgments.
 
-    Unit-length features at every position, squared differences weighted by channel, mean over
-    positions, sum over layers (equation 1). The networks see zeros beyond the border, as they did
-    when the weights were found.
+    At every position the features are normalized to unit length. Squared differences are weighted
+    by channel, averaged over positions and summed over layers (equation 1). Convolutions have zero
+    padding, as in training.
     """
 
     VGG_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
 
     def __init__(
         self,
-        backbone: weights.HeadedName,
+        backbone: weights.LpipsName,
         *,
         kernel: Kernel = KERNELS["conv2d"],
         progress: Progress | None = None,
@@ -48,31 +47,30 @@ class Lpips:
             self._encode = lambda picture: in_order(network(picture))
 
     def maps(self, pixels: Pixels) -> list[Tensor]:
-        """The five maps of a picture (H, W, 3), each (1, C, h, w), of unit length over the
-        channels.
-        """
+        """The five maps of a picture (H, W, 3), each (1, C, h, w), normalized over channels."""
         with torch.no_grad():
             maps = self._encode(picture_tensor(pixels))
-            return [found / (found.square().sum(1, keepdim=True).sqrt() + 1e-10) for found in maps]
+            return [each / (each.square().sum(1, keepdim=True).sqrt() + 1e-10) for each in maps]
 
-    def between(self, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
-        """The distance of two pictures of one size by their ``maps``."""
+    def distance(self, maps: Sequence[Tensor], others: Sequence[Tensor]) -> float:
+        """The distance of two pictures of the same size, from the ``maps`` of each."""
         total = 0.0
-        for one, other, head in zip(ours, theirs, self._heads, strict=True):
-            # (C,): the head is linear, so the mean may come first.
-            by_channel = (one - other).square().mean((0, 2, 3))
+        for features, other, head in zip(maps, others, self._heads, strict=True):
+            # (C,): the head is linear, so the mean can come first.
+            by_channel = (features - other).square().mean((0, 2, 3))
             total += float(by_channel.double() @ head.double())
         return total
 
 
-def lpips(one: Pixels, other: Pixels, backbone: weights.HeadedName) -> float:
-    """LPIPS 0.1 of two pictures (H, W, 3) of one size; ``Lpips`` does the same for many without
-    loading anew.
+def lpips(one: Pixels, other: Pixels, backbone: weights.LpipsName) -> float:
+    """LPIPS 0.1 of two pictures (H, W, 3) of the same size.
+
+    For several pictures use ``Lpips``, which loads the network once.
     """
     if one.shape != other.shape:
         raise ValueError(f"the pictures are {one.shape} and {other.shape}")
-    judge = Lpips(backbone)
-    return judge.between(judge.maps(one), judge.maps(other))
+    network = Lpips(backbone)
+    return network.distance(network.maps(one), network.maps(other))
 
 
 def picture_tensor(pixels: Pixels) -> Tensor:

@@ -1,4 +1,4 @@
-"""Single figures of a picture: distances of colours and features, artefacts."""
+"""Single scores: distances of colors and features, structural similarity, artifacts."""
 
 from __future__ import annotations
 
@@ -10,86 +10,93 @@ from torch import Tensor
 from impasto.images.pixels import Pixels
 from impasto.objectives.moments import Moments
 
+_BORDER_LINES = 8  # px
+# px: the strides of VGG's maps, and the factors from the coarse sizes to the final one
+_PERIODS = (2, 4, 8, 16)
+_ROUNDING = 1 / 255**2 / 12  # the variance of rounding to 8 bits
 
-def artefacts(pixels: Pixels) -> dict[str, float]:
-    """The scores that need neither photo nor painting, by their names in ``Scores``."""
-    return {"clipped": clipped(pixels), "border": border(pixels), "periodic": periodic(pixels)}
+
+# ---- distances to the painting -------------------------------------------------------------------
 
 
 def unit_directions(count: int, channels: int, generator: torch.Generator) -> Tensor:
-    """Random directions of unit length, (count, channels), uniform over the sphere."""
-    drawn = torch.randn((count, channels), generator=generator)
-    return drawn / drawn.norm(dim=1, keepdim=True)
+    """Random unit vectors (count, channels), uniform over the sphere."""
+    directions = torch.randn((count, channels), generator=generator)
+    return directions / directions.norm(dim=1, keepdim=True)
 
 
-def projected(features: Tensor, directions: Tensor) -> NDArray[np.float32]:
-    """The features (1, C, h, w) less their mean along each direction (D, C), sorted: (D, h*w)."""
+def projections(features: Tensor, directions: Tensor) -> NDArray[np.float32]:
+    """The centered features (1, C, h, w) along each direction (D, C), sorted: (D, h*w)."""
     along = directions @ features[0].flatten(1)
     along -= along.mean(1, keepdim=True)
     return np.sort(along.numpy(), axis=1)  # several times faster than torch's
 
 
-def ranked(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Sorted ``values`` (D, n) as (D, count): their quantiles at the middles of ``count`` equal
-    parts.
-    """
+def quantiles(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Sorted ``values`` (D, n) as (D, count): quantiles at the middles of ``count`` equal parts."""
     n = values.shape[1]
     return values if n == count else values[:, (2 * np.arange(count) + 1) * n // (2 * count)]
 
 
-def sliced_wasserstein(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
-    """The squared Wasserstein-2 distance along a direction, mean over directions: sorted values (D,
-    n) of the same ones.
+def sliced_wasserstein(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """The squared Wasserstein-2 distance along each direction, averaged over directions.
+
+    Both are sorted values (D, n) along the same directions.
     """
-    return float(np.square(ours - theirs).mean(axis=1).mean(dtype=np.float64))
+    return float(np.square(first - second).mean(axis=1).mean(dtype=np.float64))
 
 
-def _sliced_relative(found: Moments, target: Moments, along_directions: float) -> float:
-    """The sliced distance over the painting's power, so that it means the same for every layer.
+def sliced_wasserstein_relative(current: Moments, target: Moments, centered: float) -> float:
+    """The squared sliced Wasserstein distance over the target's mean squared norm.
 
-    The mean over all directions of the squared distance is that of the means, |m - n|^2 / C, and
-    that of what is left when they are taken off. The first is known exactly; directions are drawn
-    for the second alone, which at 64 of them leaves a spread of 2% between seeds instead of 5.
+    ``centered``: that of the centered features. The distance of the means, |m - n|^2 / C averaged
+    over all directions, is known exactly and is added. So random directions are needed for the
+    rest only: with 64 of them the standard deviation over seeds is 2% instead of 5%.
     """
-    apart = float((found.mean - target.mean).square().sum())
-    return (apart + target.channels * along_directions) / float(target.mean_squared_norm)
+    means = float((current.mean - target.mean).square().sum())
+    return (means + target.channels * centered) / float(target.mean_squared_norm)
 
 
-def colours(pixels: Pixels) -> NDArray[np.float32]:
-    """L*, a* and b* (D65) of every pixel, each sorted: (3, H*W)."""
+def lab_values(pixels: Pixels) -> NDArray[np.float32]:
+    """L*, a* and b* (D65) of every pixel, each channel sorted: (3, H*W)."""
     from skimage.color import rgb2lab
 
     return np.sort(rgb2lab(pixels).reshape(-1, 3).T.astype(np.float32), axis=1)
 
 
-def colour_distance(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
-    """The Wasserstein-1 distance of two ``colours``, mean of the three channels, in CIELAB units.
+def color_distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """The Wasserstein-1 distance of two ``lab_values``, mean of the three channels.
 
-    How far the values of a channel must move on average to have the other's histogram; 2 or 3 units
-    can just be seen.
+    It is the mean distance that a channel's values must move to have the other's histogram, in
+    CIELAB units. 2 to 3 units are just visible.
     """
-    return float(np.abs(ours - ranked(theirs, ours.shape[1])).mean(axis=1).mean(dtype=np.float64))
+    return float(np.abs(first - quantiles(second, first.shape[1])).mean(axis=1).mean(dtype="f8"))
 
 
-_RING = 8  # px
-# Px: the strides of the network's maps, and of the coarse sizes that were grown.
-_PERIODS = (2, 4, 8, 16)
-_ROUNDING = 1 / 255**2 / 12  # the variance that 8 bits leave; what is weaker is not seen
+# ---- distance to the photo -----------------------------------------------------------------------
 
 
 def luminance(pixels: Pixels) -> NDArray[np.float32]:
-    """(H, W, 3) -> (H, W): the luma of the encoded values by the weights of Rec. 709."""
+    """(H, W, 3) -> (H, W): the luma of the encoded values with the weights of Rec. 709."""
     return pixels @ np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
-def similarity(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """SSIM of two luminances (H, W), with the Gaussian window of 1.5 px of the paper."""
+def ssim(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """SSIM of two luminances (H, W), with the paper's Gaussian window of 1.5 px."""
     from skimage.metrics import structural_similarity
 
-    found = structural_similarity(
-        one, other, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    similarity = structural_similarity(
+        first, second, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
-    return float(found)
+    return float(similarity)
+
+
+# ---- artifacts -----------------------------------------------------------------------------------
+
+
+def artifacts(pixels: Pixels) -> dict[str, float]:
+    """The scores that need neither photo nor painting, by their names in ``Scores``."""
+    return {"clipped": clipped(pixels), "border": border(pixels), "periodic": periodic(pixels)}
 
 
 def clipped(pixels: Pixels) -> float:
@@ -98,55 +105,53 @@ def clipped(pixels: Pixels) -> float:
 
 
 def border(pixels: Pixels) -> float:
-    """The strongest edge along the border over the edges of the rest: about 1 where the border is
-    like the rest.
+    """The strongest edge along the border over the edges of the rest; about 1 without an artifact.
 
-    The mean squared slope of the luminance across each of the outer 8 lines that run around the
-    picture, the largest of them, over that of everything further in. A frame or a rim is a step at
-    one depth all the way round, so it is far above 1 whatever is painted beside it; near 0, nothing
-    was painted there.
+    The mean squared gradient of the luminance is taken across each of the outer 8 lines around the
+    picture. The largest is divided by that of everything further inside. A frame is an edge at the
+    same depth all around, so it scores far above 1. A border that was not painted scores near 0.
     """
     light = luminance(pixels).astype(np.float64)
-    depth = min(_RING, min(light.shape) // 2 - 1)
+    depth = min(_BORDER_LINES, min(light.shape) // 2 - 1)
     lines, rest = np.zeros((depth, 2)), np.zeros(2)  # sums and counts
     for across in (light, light.T):
-        slopes = np.square(np.diff(across, axis=0))
+        squares = np.square(np.diff(across, axis=0))
         # Both sides, by depth.
-        ends = np.concatenate([slopes[:depth], slopes[::-1][:depth]], axis=1)
+        ends = np.concatenate([squares[:depth], squares[::-1][:depth]], axis=1)
         lines += np.stack([ends.sum(1), np.full(depth, ends.shape[1])], axis=1)
-        inner = slopes[depth:-depth]
+        inner = squares[depth:-depth]
         rest += inner.sum(), inner.size
     strongest, inside = (lines[:, 0] / lines[:, 1]).max(), rest[0] / max(rest[1], 1)
     return float((strongest + _ROUNDING) / (inside + _ROUNDING))
 
 
 def periodic(pixels: Pixels) -> float:
-    """How far periods of 2, 4, 8 and 16 px stand out of the luminance's spectrum, in decibels: 0 is
-    not at all.
+    """The excess of periods of 2, 4, 8 and 16 px in the luminance's spectrum, in decibels.
 
-    For rows and for columns: the power spectrum of each line under a Hann window, mean over the
-    lines. A straight line through the logarithms of the neighbouring frequencies, 3 to 10 steps
-    away, says how much power is to be expected at each of the four; the figure is the mean of the
-    eight excesses, those below 0 counted as 0. What is weaker than the rounding to 8 bits counts as
-    nothing. JPEG files, whose blocks are 8 px wide, have some of it too.
+    Rows and columns each have a power spectrum: that of every line under a Hann window, averaged
+    over lines. A line is fitted to the logarithms of the frequencies 3 to 10 bins away from each
+    period and gives the expected power. The score is the mean of the eight excesses, negative ones
+    counted as 0. Power below the rounding to 8 bits does not count. JPEG files, with their blocks
+    of 8 px, have some excess too.
     """
     light = luminance(pixels).astype(np.float64)
-    found = [_excess(lines, period) for lines in (light, light.T) for period in _PERIODS]
-    return float(np.mean(found))
+    excesses = [_excess(lines, period) for lines in (light, light.T) for period in _PERIODS]
+    return float(np.mean(excesses))
 
 
 def _excess(lines: NDArray[np.float64], period: int) -> float:
-    """The same for one direction and one period; ``lines`` are (count, length)."""
-    # So that each period falls on a step of the spectrum.
+    """The excess of one period in decibels; ``lines`` are (count, length)."""
+    # Cropped so that each period falls on a bin of the spectrum.
     length = lines.shape[1] // _PERIODS[-1] * _PERIODS[-1]
     window = np.hanning(length + 1)[:-1]
-    centred = lines[:, :length] - lines[:, :length].mean(1, keepdims=True)
+    centered = lines[:, :length] - lines[:, :length].mean(1, keepdims=True)
     power = (
-        np.square(np.abs(np.fft.rfft(centred * window, axis=1))).mean(0)
+        np.square(np.abs(np.fft.rfft(centered * window, axis=1))).mean(0)
         + _ROUNDING * np.square(window).sum()
     )
-    at = length // period
-    steps = np.array([at + side * away for away in range(3, 11) for side in (-1, 1)])
-    steps = steps[(steps >= 1) & (steps <= length // 2)]
-    slope, level = np.polyfit(np.log(steps), np.log(power[steps]), 1)
-    return max(0.0, float(np.log(power[at]) - (slope * np.log(at) + level)) * 10 / np.log(10))
+    center = length // period
+    bins = np.array([center + side * away for away in range(3, 11) for side in (-1, 1)])
+    bins = bins[(bins >= 1) & (bins <= length // 2)]
+    slope, level = np.polyfit(np.log(bins), np.log(power[bins]), 1)
+    expected = slope * np.log(center) + level
+    return max(0.0, float(np.log(power[center]) - expected) * 10 / np.log(10))

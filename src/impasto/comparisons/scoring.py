@@ -1,46 +1,39 @@
-"""Finished pictures side by side: what each was painted from, who may judge it, and its scores
-between two ends.
-
-It knows how a picture says what it was made of, and that pictures are compared in one size by one
-network that painted none of them. It refuses to know what a score means and how a table is drawn.
-"""
+"""Score finished pictures with an independent network, between the photo and the painting."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 import torch
 
 from impasto import images
-from impasto.assets import catalogue, museum
+from impasto.assets import catalogue
 from impasto.comparisons import evaluator, metrics
-from impasto.comparisons.evaluator import OTHER, Evaluator, Scores
-from impasto.errors import BadPicture, BadRecipe, BadRequest
+from impasto.comparisons.evaluator import OTHER, Evaluator
+from impasto.comparisons.picture_inputs import (
+    MAX_MEGAPIXELS,
+    PaintedPicture,
+    read_result,
+    recorded_input,
+)
+from impasto.comparisons.scores import Scores
+from impasto.errors import BadPicture, BadRequest
 from impasto.geometry import Size
 from impasto.hardware import allocator, kernel_cache
 from impasto.images.opening import Source
 from impasto.inputs import read_painting
 from impasto.planning.schedule import painting_size
-from impasto.recipe import loading
 from impasto.recipe.choices import NetworkName
-from impasto.recipe.records import Input, Recipe
-from impasto.runs import folder
-from impasto.storage.names import is_file
 
-LARGEST = 1024  # long side in which pictures are looked at, where nothing is said
+MAX_SIDE = 1024  # long side at which pictures are evaluated by default
 Role = Literal["result", "photo", "painting"]
-_LIMIT = Recipe().max_megapixels  # of a picture that is read
 
 
 @dataclass(frozen=True)
 class Row:
-    """A picture, its own size, and its scores; ``role`` tells the results from the two ends of the
-    scale.
-    """
+    """The scores of a picture. ``size`` is its own; ``role`` marks the photo and the painting."""
 
     picture: str
     role: Role
@@ -50,8 +43,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Scale:
-    """Pictures whose figures may be compared: looked at in one ``size`` by one ``judge``; the last
-    two are its ends.
+    """Pictures with comparable scores: evaluated at one ``size`` by one network, ``judge``.
+
+    The last two rows are the photo and the painting themselves.
     """
 
     judge: NetworkName
@@ -61,9 +55,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The photo and the painting that pictures were compared with, the pictures, and what a reader
-    should know.
-    """
+    """The names of the photo and the painting, the scores, and notes for the reader."""
 
     photo: str
     painting: str
@@ -72,20 +64,30 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class _Result:
-    """A picture to be judged, and the recipe that it carries, if it does."""
+class _Targets:
+    """The photo and the painting that pictures are compared with."""
 
-    picture: images.Picture
-    recipe: Recipe | None
+    photo: images.Picture
+    painting: images.Picture
+    fetch: catalogue.Progress
 
-    @property
-    def path(self) -> Path:
-        return Path(self.picture.source)
+    def evaluator(self, judge: NetworkName, size: Size) -> Evaluator:
+        kernel = kernel_cache.fastest_kernel("float32", torch.device("cpu"))
+        scaled = painting_size(self.painting.size, size)
+        return Evaluator(
+            images.resize(self.photo.pixels, size),
+            images.resize(self.painting.pixels, scaled),
+            judge,
+            kernel=kernel,
+            progress=self.fetch,
+        )
 
-    @property
-    def painter(self) -> NetworkName | None:
-        """The network that painted it, if it says so."""
-        return self.recipe.network.name if self.recipe else None
+    def rows(self, network: Evaluator, size: Size, painter: NetworkName | None) -> list[Row]:
+        """The scores of the photo and of the painting, with their artifacts at ``size``."""
+        return [
+            _row(network, "photo", self.photo, size, painter),
+            _row(network, "painting", self.painting, size, painter),
+        ]
 
 
 def compare(
@@ -94,19 +96,20 @@ def compare(
     style: Source | None = None,
     *,
     judge: NetworkName | None = None,
-    size: int = LARGEST,
+    size: int = MAX_SIDE,
     fetch: catalogue.Progress = catalogue.silent,
 ) -> Comparison:
-    """Judge finished pictures of one photo and one painting.
+    """Score finished pictures of one photo and one painting.
 
     Args:
         results: paths, PIL images, numpy arrays (H, W, 3) or torch tensors (3, H, W).
-        content, style: the photo and the painting, as ``impasto.stylize`` takes them; where they
-            are left out, those that the results say they were painted from.
-        judge: the network that judges; where it is left out, the one of the two that did not paint,
-            VGG-16 if unknown.
-        size: long side in which the networks look. A larger picture is shrunk for them; none is
-            enlarged. Clipping, border and grid are always those of the picture in its own size.
+        content, style: the photo and the painting, as ``impasto.stylize`` takes them; by default
+            those that the results name in their recipes.
+        judge: the network that scores style and content. The default is the one of the two that
+            did not paint, VGG-16 if that is unknown.
+        size: long side at which the networks see the pictures. Larger pictures are scaled down,
+            smaller ones are not enlarged. Clipping, border and grid are always those of the
+            picture at its own size.
 
     Raises:
         BadRequest: something that was given cannot be used, or is missing; nothing was computed.
@@ -116,227 +119,127 @@ def compare(
         raise BadRequest("No picture was given.", "Name the pictures to compare.")
     if size < evaluator.LEAST_SIDE:
         raise BadRequest(
-            f"The size is {size}, but no network sees anything in less than "
-            f"{evaluator.LEAST_SIDE} px."
+            f"The size is {size}, but the networks need at least {evaluator.LEAST_SIDE} px.",
+            f"Give --size {evaluator.LEAST_SIDE} or more.",
         )
-    found = [_read(each) for each in results]
-    photo = (
-        images.read(content, max_megapixels=_LIMIT)
-        if content is not None
-        else _told(found, "photo", fetch)
-    )
-    work = (
-        read_painting(style, _LIMIT, fetch)
-        if style is not None
-        else _told(found, "painting", fetch)
-    )
-    scales: dict[tuple[NetworkName, Size], list[_Result]] = {}
-    for result in found:
-        looked = _looked_at(result.picture, size)
-        scales.setdefault((judge or OTHER[result.painter or "vgg19"], looked), []).append(result)
-    judged = [
-        _scale(who, looked, group, photo, work, fetch) for (who, looked), group in scales.items()
-    ]
-    return Comparison(photo.source, work.source, tuple(judged), tuple(_notes(judged, found, photo)))
+    pictures = [read_result(source) for source in results]
+    targets = _read_targets(pictures, content, style, fetch)
+    groups: dict[tuple[NetworkName, Size], list[PaintedPicture]] = {}
+    for picture in pictures:
+        key = judge or OTHER[picture.painter or "vgg19"], _evaluation_size(picture.picture, size)
+        groups.setdefault(key, []).append(picture)
+    scales = tuple(_scale(*key, group, targets) for key, group in groups.items())
+    notes = tuple(_notes(scales, pictures, targets.photo))
+    return Comparison(targets.photo.source, targets.painting.source, scales, notes)
+
+
+def _read_targets(
+    pictures: Sequence[PaintedPicture],
+    content: Source | None,
+    style: Source | None,
+    fetch: catalogue.Progress,
+) -> _Targets:
+    """Read the photo and the painting, those that are given or those that the pictures name."""
+    if content is not None:
+        photo = images.read(content, max_megapixels=MAX_MEGAPIXELS)
+    else:
+        photo = recorded_input(pictures, "photo", fetch)
+    if style is not None:
+        painting = read_painting(style, MAX_MEGAPIXELS, fetch)
+    else:
+        painting = recorded_input(pictures, "painting", fetch)
+    return _Targets(photo, painting, fetch)
 
 
 def _scale(
-    judge: NetworkName,
-    looked: Size,
-    results: Sequence[_Result],
-    photo: images.Picture,
-    work: images.Picture,
-    fetch: catalogue.Progress,
+    judge: NetworkName, size: Size, results: Sequence[PaintedPicture], targets: _Targets
 ) -> Scale:
-    """The scores of pictures that are looked at in one size by one judge, and those of the two
-    ends.
-    """
+    """The scores of pictures that one network evaluates at one size, and of the targets."""
     with allocator.reused_memory():
-        referee = _referee(judge, looked, photo, work, fetch)
-        largest = max((result.picture.size for result in results), key=lambda size: size.pixels)
+        network = targets.evaluator(judge, size)
+        largest = max((result.picture.size for result in results), key=lambda each: each.pixels)
         rows = [
-            _row(referee, "result", one.picture, one.picture.size, one.painter) for one in results
+            _row(network, "result", each.picture, each.picture.size, each.painter)
+            for each in results
         ]
-        rows += _ends(referee, photo, work, largest, results[0].painter)
-    return Scale(judge, looked, tuple(rows))
-
-
-def _referee(
-    judge: NetworkName,
-    looked: Size,
-    photo: images.Picture,
-    work: images.Picture,
-    fetch: catalogue.Progress,
-) -> Evaluator:
-    kernel = kernel_cache.kernel("float32", torch.device("cpu"))
-    near = images.resize(work.pixels, painting_size(work.size, looked))
-    return Evaluator(
-        images.resize(photo.pixels, looked), near, judge, kernel=kernel, progress=fetch
-    )
-
-
-def _ends(
-    referee: Evaluator,
-    photo: images.Picture,
-    work: images.Picture,
-    own: Size,
-    painter: NetworkName | None,
-) -> list[Row]:
-    """The photo itself and the painting itself, with their traces as in a picture of the size
-    ``own``.
-    """
-    return [
-        _row(referee, "photo", photo, own, painter),
-        _row(referee, "painting", work, own, painter),
-    ]
+        rows += targets.rows(network, largest, results[0].painter)
+    return Scale(judge, size, tuple(rows))
 
 
 @dataclass
 class CachedEvaluator:
-    """Judges pictures one by one as ``compare`` does, those of one photo and one painting; ``ends``
-    gathers the two ends of each scale on the way. The last referee is kept: pictures of one size
-    and one painter are best judged in a row.
+    """Scores pictures of one photo and one painting one by one, as ``compare`` does.
+
+    ``ends`` collects the scores of the photo and the painting themselves, by network and size. The
+    last evaluator is kept, so pictures of one size and one painter should follow each other.
     """
 
     photo: images.Picture
-    work: images.Picture
+    painting: images.Picture
     fetch: catalogue.Progress
     ends: dict[tuple[NetworkName, Size], list[Row]] = field(default_factory=dict)
     _last: tuple[tuple[NetworkName, Size], Evaluator] | None = None
 
     def __call__(self, picture: images.Picture, painter: NetworkName) -> tuple[NetworkName, Row]:
-        """The judge of a picture that the network ``painter`` painted, and its scores.
+        """The network that evaluated a picture that ``painter`` painted, and the scores.
 
         Raises:
-            BadPicture: it is too small to be judged.
+            BadPicture: the picture is too small.
         """
-        key = (OTHER[painter], _looked_at(picture, LARGEST))
+        targets = _Targets(self.photo, self.painting, self.fetch)
+        key = (OTHER[painter], _evaluation_size(picture, MAX_SIDE))
         with allocator.reused_memory():
             if self._last is None or self._last[0] != key:
-                self._last = (key, _referee(*key, self.photo, self.work, self.fetch))
-            referee = self._last[1]
+                self._last = (key, targets.evaluator(*key))
+            network = self._last[1]
             if key not in self.ends:
-                self.ends[key] = _ends(referee, self.photo, self.work, picture.size, painter)
-            return key[0], _row(referee, "result", picture, picture.size, painter)
+                self.ends[key] = targets.rows(network, picture.size, painter)
+            return key[0], _row(network, "result", picture, picture.size, painter)
 
 
 def _row(
-    referee: Evaluator, role: Role, picture: images.Picture, own: Size, painter: NetworkName | None
+    network: Evaluator, role: Role, picture: images.Picture, own: Size, painter: NetworkName | None
 ) -> Row:
-    """A picture's scores; ``own`` is the size in which the traces of the method are looked for.
+    """The scores of a picture; its artifacts are measured at the size ``own``.
 
-    Shrinking to the referee's size would blur them, and clip what was not clipped.
+    Scaling down would blur them, and clip pixels that were not clipped.
     """
-    scores = referee(images.resize(picture.pixels, referee.size), painter)
-    if own != referee.size:
-        scores = replace(scores, **metrics.artefacts(images.resize(picture.pixels, own)))
+    scores = network(images.resize(picture.pixels, network.size), painter)
+    if own != network.size:
+        scores = replace(scores, **metrics.artifacts(images.resize(picture.pixels, own)))
     return Row(picture.source if role == "result" else f"{role} itself", role, own, scores)
 
 
-def _looked_at(picture: images.Picture, size: int) -> Size:
-    looked = picture.size if picture.size.long_side <= size else picture.size.with_long_side(size)
-    if looked.short_side < evaluator.LEAST_SIDE:
+def _evaluation_size(picture: images.Picture, size: int) -> Size:
+    scaled = picture.size if picture.size.long_side <= size else picture.size.with_long_side(size)
+    if scaled.short_side < evaluator.LEAST_SIDE:
         raise BadPicture(
-            f"{picture.source} is looked at in {looked}, which is too small to judge.",
-            f"Each side needs {evaluator.LEAST_SIDE} px.",
+            f"{picture.source} is evaluated at {scaled} px, which is too small.",
+            f"Each side needs at least {evaluator.LEAST_SIDE} px.",
         )
-    return looked
+    return scaled
 
 
-def _notes(scales: Sequence[Scale], results: Sequence[_Result], photo: images.Picture) -> list[str]:
-    notes = [
-        f"{result.picture.source}: {note}" for result in results for note in result.picture.notes
-    ]
+def _notes(
+    scales: Sequence[Scale], results: Sequence[PaintedPicture], photo: images.Picture
+) -> Iterator[str]:
+    for result in results:
+        yield from (f"{result.picture.source}: {note}" for note in result.picture.notes)
     for result in results:
         size = result.picture.size
         stretch = size.width / size.height * photo.size.height / photo.size.width
         if not 0.97 < stretch < 1.03:
-            notes.append(
+            yield (
                 f"{result.picture.source} is {size}; the photo, {photo.size}, is stretched to "
                 f"its shape."
             )
-        if result.recipe is not None and result.recipe.network.name == "vgg16":
-            notes.append(
-                f"{result.picture.source} was painted by VGG-16: of its two LPIPS only AlexNet's "
-                f"is a stranger's."
+        if result.painter == "vgg16":
+            yield (
+                f"{result.picture.source} was painted by VGG-16, so of its two LPIPS scores only "
+                f"that of AlexNet is independent."
             )
     if len(scales) > 1:
-        notes.append(
-            "Figures of different sizes or judges do not compare; --size and --judge make them "
-            "the same."
+        yield (
+            "Scores at different sizes or by different networks do not compare; --size and --judge "
+            "make them the same."
         )
-    return notes
-
-
-def _read(source: Source) -> _Result:
-    """A picture with the recipe that it carries; a recipe of a stranger or of another version is
-    none.
-    """
-    picture = images.read(source, max_megapixels=_LIMIT)
-    text = images.embedded_recipe(picture.source) if isinstance(source, str | Path) else None
-    try:
-        return _Result(picture, loading.from_json(text) if text else None)
-    except BadRecipe:
-        return _Result(picture, None)
-
-
-def _told(
-    results: Sequence[_Result], role: Literal["photo", "painting"], fetch: catalogue.Progress
-) -> images.Picture:
-    """The photo or the painting that the results' recipes name, if it is here and the same.
-
-    Raises:
-        BadRequest: they name none, several, or one that is not here.
-    """
-    option = {"photo": "--content PHOTO", "painting": "--style STYLE"}[role]
-    told: dict[str, tuple[_Result, Input]] = {}
-    for result in results:
-        for given in _inputs(result.recipe, role):
-            told.setdefault(given.sha256 or given.path, (result, given))
-    if not told:
-        first = results[0].picture.source
-        raise BadRequest(
-            f"{first} does not say from which {role} it was painted.", f"Name it: {option}."
-        )
-    if len(told) > 1:
-        names = ", ".join(given.path for _, given in told.values())
-        raise BadRequest(
-            f"There are several {role}s here: {names}.", f"Name the one to compare with: {option}."
-        )
-    [(result, given)] = told.values()
-    for candidate in _candidates(result, given, role):
-        picture = read_painting(candidate, _LIMIT, fetch)
-        if given.sha256 in ("", picture.sha256):
-            return picture
-    raise BadRequest(
-        f"{result.picture.source} was painted from the {role} {given.path}, which is not here.",
-        f"Name it: {option}.",
-    )
-
-
-def _inputs(recipe: Recipe | None, role: Literal["photo", "painting"]) -> tuple[Input, ...]:
-    if recipe is None:
-        return ()
-    if role == "painting":
-        return recipe.paintings
-    return (recipe.photo,) if recipe.photo is not None else ()
-
-
-def _candidates(result: _Result, given: Input, role: Literal["photo", "painting"]) -> list[str]:
-    """Where the photo or painting of a result may be: where the run's log says, here, beside the
-    result, in the museum.
-
-    The recipe in a picture names files without their folders; the log of its run, if it is there,
-    knows the folders.
-    """
-    kept: Recipe | None = None
-    with contextlib.suppress(BadRequest):
-        kept = loading.load(str(folder.beside(result.path) / folder.RECIPE))
-    paths = [each.path for each in _inputs(kept, role) if each.sha256 == given.sha256]
-    paths += [given.path, str(result.path.parent / Path(given.path).name)]
-    found = [path for path in paths if is_file(path)]
-    return found + [
-        work.slug
-        for work in museum.all_paintings()
-        if work.slug == given.path and role == "painting"
-    ]

@@ -1,9 +1,4 @@
-"""What a comparison looks like: as a table for people, as CSV for spreadsheets, as plain values for
-programs.
-
-It knows headings, arrows and digits; it refuses to know how a score is computed, and where the text
-goes.
-"""
+"""A comparison as a table for the terminal, as CSV and as JSON values."""
 
 from __future__ import annotations
 
@@ -18,27 +13,25 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
-from impasto.comparisons.evaluator import FIGURES
+from impasto.comparisons.scores import FIGURES
 from impasto.comparisons.scoring import Comparison, Row, Scale
 
 _ARROWS = {"lower": "↓", "higher": "↑", "near 1": "→1"}
 _LEGEND = (
-    "↓ lower is better, ↑ higher is better, →1 best near 1. To the painting: {painting}. To the "
-    "photo: {photo}. "
-    "Traces of the method: {method}. gram own is by the network that painted, which sought to "
-    "make it small. "
-    "No figure is quality by itself: what comes closer to the painting leaves the photo, "
-    "and the last two rows are the ends of that scale."
+    "↓ lower is better, ↑ higher is better, →1 best near 1. Distances to the painting: {painting}. "
+    "To the photo: {photo}. Artifacts of the method: {method}. gram own is by the network that "
+    "painted, which minimized it. No figure is quality by itself: a picture that is closer to the "
+    "painting is farther from the photo. The last two rows are the ends of that scale."
 )
 
 
 def table(comparison: Comparison) -> RenderableType:
-    """A table for each scale, what its columns mean, and the notes."""
+    """A table for each scale, a legend and the notes."""
     parts: list[RenderableType] = []
     for scale in comparison.scales:
         parts += [_Table(scale), ""]
     parts.append(
-        _LEGEND.format(**{of: ", ".join(_headings(names)) for of, names in _groups().items()})
+        _LEGEND.format(**{key: ", ".join(_headings(names)) for key, names in _groups().items()})
     )
     parts += [Text(f"note: {note}") for note in comparison.notes]
     return Group(*parts)
@@ -46,16 +39,16 @@ def table(comparison: Comparison) -> RenderableType:
 
 @dataclass(frozen=True)
 class _Table:
-    """A scale as one table where it fits, else as one for each kind of figure."""
+    """A scale as one table if it fits the terminal, otherwise as one for each group of scores."""
 
     scale: Scale
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text(
-            f"looked at in {self.scale.size}; the judge of style and content is "
-            f"{_spelt(self.scale.judge)}"
+            f"Evaluated at {self.scale.size} px. Independent network for style and content: "
+            f"{_display_name(self.scale.judge)}."
         )
-        whole = self._of(list(FIGURES))
+        whole = self._table(list(FIGURES))
         if (
             Measurement.get(console, options.update(max_width=10_000), whole).maximum
             <= options.max_width
@@ -64,15 +57,15 @@ class _Table:
             return
         for names in _groups().values():
             yield ""
-            yield self._of(names)
+            yield self._table(names)
 
-    def _of(self, names: Sequence[str]) -> Table:
+    def _table(self, names: Sequence[str]) -> Table:
         headings = [
             f"{heading} {_ARROWS[FIGURES[name].better]}".replace(" ", "\n")
             for heading, name in zip(_headings(names), names, strict=True)
         ]
         columns = [Column(heading, justify="right", no_wrap=True) for heading in headings]
-        found = Table(
+        table = Table(
             Column("picture", overflow="fold"),
             *columns,
             box=None,
@@ -82,30 +75,31 @@ class _Table:
         for row in self.scale.rows:
             scores = asdict(row.scores)
             style = None if row.role == "result" else "dim"
-            found.add_row(
+            table.add_row(
                 Text(row.picture), *(f"{scores[name]:.3f}" for name in names), style=style
             )
-        return found
+        return table
 
 
 def _groups() -> dict[str, list[str]]:
-    """The names of the scores by what they are measured against."""
-    kinds = dict.fromkeys(figure.of for figure in FIGURES.values())
-    return {kind: [name for name, figure in FIGURES.items() if figure.of == kind] for kind in kinds}
+    """The names of the scores, grouped by target."""
+    targets = dict.fromkeys(figure.target for figure in FIGURES.values())
+    return {
+        target: [name for name, figure in FIGURES.items() if figure.target == target]
+        for target in targets
+    }
 
 
 def _headings(names: Sequence[str]) -> list[str]:
     return [FIGURES[name].heading for name in names]
 
 
-def _spelt(judge: str) -> str:
-    return judge.upper().replace("VGG", "VGG-")
+def _display_name(network: str) -> str:
+    return network.upper().replace("VGG", "VGG-")
 
 
 def as_csv(comparison: Comparison) -> str:
-    """A row for each picture; the headings are the names of ``metrics.Scores`` with the better
-    direction.
-    """
+    """A row for each picture; the headings are the names of ``Scores`` with what is better."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     scores = [f"{name} ({figure.better})" for name, figure in FIGURES.items()]
@@ -119,7 +113,10 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def as_values(comparison: Comparison) -> dict[str, Any]:
-    """Everything as plain values: sizes are [width, height]; "figures" says what each score means."""
+    """Everything as JSON values.
+
+    Sizes are [width, height]; "figures" says what each score means.
+    """
     return {
         "photo": comparison.photo,
         "painting": comparison.painting,
@@ -135,7 +132,7 @@ def as_values(comparison: Comparison) -> dict[str, Any]:
             for scale, row in _rows(comparison)
         ],
         "figures": {
-            name: {"of": figure.of, "better": figure.better, "says": figure.says}
+            name: {"of": figure.target, "better": figure.better, "says": figure.meaning}
             for name, figure in FIGURES.items()
         },
         "notes": list(comparison.notes),

@@ -99,7 +99,7 @@ class Experiments:
         self, recipe: Recipe, layers: Sequence[str], pixels: images.Pixels, plan: Plan
     ) -> Problem:
         """An optimization by some layers; ``pixels`` is both photo and painting."""
-        cut = self.network.giving({*layers, "input"})
+        cut = self.network.with_outputs({*layers, "input"})
         device = self.network.input_weight.device
         return Problem(recipe, plan, cut, pixels, (pixels,), device=device)
 
@@ -108,11 +108,11 @@ class Experiments:
     def moments(self, pixels: images.Pixels) -> dict[str, Moments]:
         """The statistics of each style layer."""
         size = Size(*pixels.shape[:2])
-        cut = self.network.giving(STYLE_LAYERS)
+        cut = self.network.with_outputs(STYLE_LAYERS)
         strides = {name: cut.layer(name).stride for name in STYLE_LAYERS}
         stats = total_stats(
             self._tensor(pixels),
-            cut.within(size),
+            cut.encoder(size),
             lambda maps, context: moment_sums(maps, strides, context),
             cut.grid(size, 0),
         )
@@ -121,7 +121,7 @@ class Experiments:
     def maps(self, picture: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """The feature maps (C, h, w) of a picture (1, 3, H, W), each after a ReLU."""
         with torch.no_grad():
-            features = self.network.giving(layers)(picture)
+            features = self.network.with_outputs(layers)(picture)
             return {name: maps[0].float().relu() for name, maps in features.items()}
 
     def most_active(self) -> tuple[Unit, ...]:

@@ -88,7 +88,7 @@ def maximize(
     scales = _frequency_scales(dct).to(device)
     coefficients = (torch.randn((1, 3, *size), generator=generator) * _NOISE).to(device)
     optimizer = torch.optim.Adam([coefficients], lr=_RATE)
-    cut = network.giving({unit.convolution})
+    cut = network.with_outputs({unit.convolution})
     objective = Activation(unit.convolution, cut.layer(unit.convolution).stride, unit.channel)
 
     def pixels() -> Tensor:

@@ -55,7 +55,7 @@ def estimate(experiments: Experiments, explanation: Explanation, tasks: Sequence
     whole = multiplications(problem.network)
     seconds = sum(
         speed.seconds(Plan((stage,), 1.0), problem.network)
-        * multiplications(network.giving(task.layers))
+        * multiplications(network.with_outputs(task.layers))
         / whole
         for stage, task in zip(stages, tasks, strict=True)
     )

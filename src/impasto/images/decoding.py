@@ -26,7 +26,7 @@ from impasto.images.refusals import check_size, not_a_picture
 from impasto.images.silence import quiet
 
 Rows = Callable[[int, int], tuple[Samples, Samples | None]]
-"""Rows from the first number up to the second: colour (h, W, C) and alpha (h, W), uint8, uint16 or
+"""Rows from the first number up to the second: color (h, W, C) and alpha (h, W), uint8, uint16 or
 float 0..1.
 """
 
@@ -76,7 +76,7 @@ class Decoded:
     numbers: Colorimetry | None = None
     """What the samples mean, where there is no ICC profile; None: sRGB."""
     premultiplied: bool = False
-    """Whether colour was multiplied by alpha."""
+    """Whether color was multiplied by alpha."""
     orientation: int = 1
     """EXIF's 1..8, still to be applied."""
     exif: bytes = b""
@@ -87,22 +87,22 @@ class Decoded:
 
     def take_exif(self, image: Image.Image) -> None:
         """Keep the image's EXIF block, and what it says about turning and, where nothing else does,
-        colour.
+        color.
         """
         found = exif.found(image)
         self.orientation = exif.orientation(found)
         self.exif = exif.kept(found, self.notes)
         if not self.icc and self.numbers is None and self.space == "rgb":
-            self.numbers = exif.colours(found)
+            self.numbers = exif.colors(found)
 
 
-def of_arrays(colour: Samples, space: Space, alpha: Samples | None = None, **more: Any) -> Decoded:
-    """Decoded from whole arrays, colour (H, W, C) and alpha (H, W)."""
+def of_arrays(color: Samples, space: Space, alpha: Samples | None = None, **more: Any) -> Decoded:
+    """Decoded from whole arrays, color (H, W, C) and alpha (H, W)."""
 
     def rows(top: int, bottom: int) -> tuple[Samples, Samples | None]:
-        return colour[top:bottom], None if alpha is None else alpha[top:bottom]
+        return color[top:bottom], None if alpha is None else alpha[top:bottom]
 
-    return Decoded(Size(*colour.shape[:2]), rows, space, **more)
+    return Decoded(Size(*color.shape[:2]), rows, space, **more)
 
 
 def opened(data: bytes, task: Task, *formats: str) -> Any:
@@ -138,9 +138,9 @@ def decode_pillow(image: Image.Image, task: Task) -> Decoded:
         signed = _pillow_rows(image, "LAB", False)
         # Pillow hands out a and b as signed bytes, lcms2 takes them offset by 128.
         return Decoded(size, lambda *span: (signed(*span)[0] ^ _SIGNS, None), "lab", icc=icc)
-    grey, clear = mode in ("1", "L", "LA", "La"), image.has_transparency_data
-    wanted = ("LA" if clear else "L") if grey else ("RGBA" if clear else "RGB")
-    return Decoded(size, _pillow_rows(image, wanted, clear), "gray" if grey else "rgb", icc=icc)
+    gray, clear = mode in ("1", "L", "LA", "La"), image.has_transparency_data
+    wanted = ("LA" if clear else "L") if gray else ("RGBA" if clear else "RGB")
+    return Decoded(size, _pillow_rows(image, wanted, clear), "gray" if gray else "rgb", icc=icc)
 
 
 def _pillow_rows(image: Image.Image, mode: str, has_alpha: bool) -> Rows:

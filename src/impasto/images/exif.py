@@ -1,4 +1,4 @@
-"""EXIF data: which tags are kept, the orientation, and the colour space (CIPA DC-008, DCF 2.0)."""
+"""EXIF data: which tags are kept, the orientation, and the color space (CIPA DC-008, DCF 2.0)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from impasto.images.colorimetry import ADOBE_RGB, Colorimetry, of_gamma
+from impasto.images.colorimetry import ADOBE_RGB, Colorimetry, from_gamma
 
 _LIMIT = 60_000  # bytes; a JPEG segment holds 65,533
 _KEPT = {
@@ -88,7 +88,7 @@ def _block(data: Image.Exif) -> bytes:
     return chosen.tobytes()
 
 
-def colours(data: Image.Exif | None) -> Colorimetry | None:
+def colors(data: Image.Exif | None) -> Colorimetry | None:
     """What the EXIF data say that RGB values mean; None: sRGB, or nothing.
 
     A camera marks Adobe RGB by ColorSpace 65535 (uncalibrated) and the interoperability index R03
@@ -96,12 +96,12 @@ def colours(data: Image.Exif | None) -> Colorimetry | None:
     (R98) or the primaries are given.
     """
     try:
-        return None if data is None else _colours(data)
+        return None if data is None else _colors(data)
     except Exception:  # as above
         return None
 
 
-def _colours(data: Image.Exif) -> Colorimetry | None:
+def _colors(data: Image.Exif) -> Colorimetry | None:
     details = data.get_ifd(ExifTags.IFD.Exif)
     index = str(data.get_ifd(_INTEROPERABILITY).get(_INDEX, "")).strip("\0 ")
     space = details.get(ExifTags.Base.ColorSpace)
@@ -116,7 +116,7 @@ def _colours(data: Image.Exif) -> Colorimetry | None:
     if white and primaries and len(white) == 2 and len(primaries) == 6:
         numbers: list[Any] = [float(value) for value in (*white, *primaries)]
         points = [(numbers[at], numbers[at + 1]) for at in range(0, 8, 2)]
-        return of_gamma(
+        return from_gamma(
             float(details.get(_GAMMA, 2.2)), (points[0], points[1], points[2], points[3])
         )
     return ADOBE_RGB

@@ -1,4 +1,4 @@
-"""From decoded samples to a Picture, strip by strip: colour, reduction, rotation, transparency."""
+"""From decoded samples to a Picture, strip by strip: color, reduction, rotation, transparency."""
 
 from __future__ import annotations
 
@@ -54,22 +54,22 @@ def _collected(
     step = max(box, STRIP // width // box * box)
     for top in range(0, height, step):
         bottom = min(height, top + step)
-        colour, strip_alpha = _converted(decoded, conversion, top, bottom)
+        color, strip_alpha = _converted(decoded, conversion, top, bottom)
         if digest is not None:
-            digest.update(colour.astype("<f4", copy=False).tobytes())
+            digest.update(color.astype("<f4", copy=False).tobytes())
         place = slice(top // box, -(-bottom // box))
         if strip_alpha is None:
-            _as_stored(pixels, decoded.orientation)[place] = _mean(colour, box)
+            _as_stored(pixels, decoded.orientation)[place] = _mean(color, box)
             continue
         if alpha is None:
             alpha = np.empty(upright, np.float32)
         if digest is not None:
             digest.update(strip_alpha.astype("<f4", copy=False).tobytes())
         weight: Pixels = _mean(strip_alpha, box)
-        if box > 1:  # what is transparent has no say in the colour
-            colour = _mean(colour * strip_alpha[..., None], box)
-            colour /= np.maximum(weight, np.float32(1e-12))[..., None]
-        _as_stored(pixels, decoded.orientation)[place] = np.clip(colour, 0, 1)
+        if box > 1:  # what is transparent has no say in the color
+            color = _mean(color * strip_alpha[..., None], box)
+            color /= np.maximum(weight, np.float32(1e-12))[..., None]
+        _as_stored(pixels, decoded.orientation)[place] = np.clip(color, 0, 1)
         _as_stored(alpha, decoded.orientation)[place] = weight
     return pixels, alpha
 

@@ -79,7 +79,7 @@ def _other(data: bytes, task: Task) -> Decoded:
 
 
 def refuse_early(file: Any, label: str) -> None:
-    """Raise BadPicture for a file that is no picture before all of it is read; the position stays."""
+    """Raise BadPicture for a file that is no picture, from its beginning; the position stays."""
     try:
         start = file.tell()
         head = file.read(sources.HEAD)

@@ -123,7 +123,7 @@ def decode(data: bytes, task: Task) -> Decoded:
     notes = []
     try:
         _load(image, factor)
-        if _ends_grey(image) and not _is_whole(data[: _end(data, found)], factor):
+        if _ends_gray(image) and not _is_whole(data[: _end(data, found)], factor):
             raise cut_short(task.label)
     except OSError:
         whole = _is_whole(data, factor) if found.end and _has_all_scans(data, found) else None
@@ -136,7 +136,7 @@ def decode(data: bytes, task: Task) -> Decoded:
     decoded.full_size = size
     decoded.icc = found.icc
     if found.profile_parts and not found.icc:
-        decoded.notes.append("its colour profile is incomplete and was ignored")
+        decoded.notes.append("its color profile is incomplete and was ignored")
     decoded.take_exif(image)
     return decoded
 
@@ -152,8 +152,8 @@ def _load(image: Image.Image, factor: int) -> None:
     image.load()
 
 
-def _ends_grey(image: Image.Image) -> bool:
-    """Whether the last corner is the plain grey that libjpeg puts where data are missing."""
+def _ends_gray(image: Image.Image) -> bool:
+    """Whether the last corner is the plain gray that libjpeg puts where data are missing."""
     corner = np.asarray(
         image.crop((max(0, image.width - 4), max(0, image.height - 4), image.width, image.height))
     )
@@ -199,7 +199,7 @@ def _is_whole(data: bytes, factor: int) -> Image.Image | None:
 
 
 def _has_all_scans(data: bytes, found: Frame) -> bool:
-    """Whether every component has a scan, and in a progressive JPEG every coefficient all its bits."""
+    """Whether every component has a scan and, if progressive, every coefficient all its bits."""
     missing = {identifier: {*range(64)} for identifier, _, _ in found.components}
     at = next((place for marker, place, _ in segments(data) if marker == _SOS), None)
     start = 2

@@ -1,4 +1,4 @@
-"""JPEG 2000 (ISO/IEC 15444-1): JP2 files and bare codestreams, at full depth, coloured as their
+"""JPEG 2000 (ISO/IEC 15444-1): JP2 files and bare codestreams, at full depth, colored as their
 boxes say.
 """
 
@@ -27,8 +27,8 @@ from impasto.images.silence import no_stderr
 
 BOX = b"\0\0\0\x0cjP  \r\n\x87\n"
 STREAM = b"\xff\x4f\xff\x51"
-_CMYK, _LAB, _SRGB, _GREY, _SYCC = 12, 14, 16, 17, 18  # EnumCS (15444-1 and 15444-2)
-_SPACES: dict[int, Space] = {_CMYK: "cmyk", _SRGB: "rgb", _GREY: "gray", _SYCC: "rgb"}
+_CMYK, _LAB, _SRGB, _GRAY, _SYCC = 12, 14, 16, 17, 18  # EnumCS (15444-1 and 15444-2)
+_SPACES: dict[int, Space] = {_CMYK: "cmyk", _SRGB: "rgb", _GRAY: "gray", _SYCC: "rgb"}
 _MOST_CHANNELS = 8
 _COLOUR, _ALPHA, _PREMULTIPLIED = 0, 1, 2  # types of a channel
 
@@ -45,7 +45,7 @@ class Facts:
     enumerated: int = 0
     icc: bytes = b""
     channels: list[tuple[int, int, int]] = field(default_factory=list)
-    """Number, type (0 colour, 1 alpha, 2 alpha by which colour is multiplied) and colour (from 1)
+    """Number, type (0 color, 1 alpha, 2 alpha by which color is multiplied) and color (from 1)
     of each channel.
     """
     palette: Samples | None = None
@@ -55,7 +55,7 @@ class Facts:
     stream: int = 0
     """Where the codestream begins."""
     described: bool = False
-    """Whether there is a box that says what the colours are."""
+    """Whether there is a box that says what the colors are."""
 
 
 def facts(data: bytes) -> Facts:
@@ -90,7 +90,7 @@ def _property(name: bytes, body: bytes, found: Facts) -> None:
 
 
 def _palette(body: bytes) -> Samples:
-    """The colours of a pclr box, (N, C) uint16 of full scale."""
+    """The colors of a pclr box, (N, C) uint16 of full scale."""
     count, columns = struct.unpack_from(">HB", body)
     depths = [(depth & 127) + 1 for depth in body[3 : 3 + columns]]
     row = np.dtype(
@@ -127,7 +127,7 @@ def decode(data: bytes, task: Task) -> Decoded:
         raise too_many_channels(task, len(found.bits))
     if found.enumerated == _LAB:  # its range is in fields of its own
         raise BadPicture(
-            f"{task.label} is a JPEG 2000 picture of Lab colours.",
+            f"{task.label} is a JPEG 2000 picture of Lab colors.",
             "Export it as an RGB TIFF or PNG.",
         )
     if max(abs(bits) for bits in found.bits) <= 8 and not _odd(found):
@@ -137,7 +137,7 @@ def decode(data: bytes, task: Task) -> Decoded:
     decoded.icc = found.icc
     if found.described and not found.icc and found.enumerated not in _SPACES:
         decoded.notes.append(
-            "its colours are of a kind that is not known here, and are taken as sRGB"
+            "its colors are of a kind that is not known here, and are taken as sRGB"
         )
     return decoded
 
@@ -157,7 +157,7 @@ def _deep(data: bytes, found: Facts, task: Task) -> Decoded:
             f"different sizes.",
             "Convert it to PNG or TIFF first.",
         )
-    # The codestream alone: of a whole file, imagecodecs converts some colours, and drops the
+    # The codestream alone: of a whole file, imagecodecs converts some colors, and drops the
     # profile.
     with no_stderr():
         samples = imagecodecs.jpeg2k_decode(data[found.stream :])
@@ -165,11 +165,11 @@ def _deep(data: bytes, found: Facts, task: Task) -> Decoded:
     task.check(Size(*samples.shape[:2]))
     notes: list[str] = []
     samples = _mapped(_scaled(samples, found, notes), samples, found)
-    colours, alpha, premultiplied = _roles(samples.shape[2], found)
-    space: Space = "gray" if len(colours) < 3 else _SPACES.get(found.enumerated, "rgb")
+    colors, alpha, premultiplied = _roles(samples.shape[2], found)
+    space: Space = "gray" if len(colors) < 3 else _SPACES.get(found.enumerated, "rgb")
     count = {"gray": 1, "cmyk": 4}.get(space, 3)
-    in_order = colours[:count] == list(range(count))
-    planes = samples[..., :count] if in_order else samples[..., colours[:count]]
+    in_order = colors[:count] == list(range(count))
+    planes = samples[..., :count] if in_order else samples[..., colors[:count]]
     if found.enumerated == _SYCC and count == 3:
         planes = _from_sycc(planes)
     opacity = None if alpha is None else samples[..., alpha]
@@ -191,20 +191,20 @@ def _mapped(samples: Samples, numbers: Samples, found: Facts) -> Samples:
 
 
 def _roles(count: int, found: Facts) -> tuple[list[int], int | None, bool]:
-    """The channels of colour in their order, that of alpha, and whether colour is multiplied by it."""
+    """The color channels in order, the alpha channel, and whether color is premultiplied."""
     if not found.channels:
         # Nothing says so, but that is how others take it.
         has_alpha = count in (2, 4) and found.enumerated != _CMYK
         return list(range(count - has_alpha)), count - 1 if has_alpha else None, False
     inside = [channel for channel in found.channels if channel[0] < count]
-    colours = [
+    colors = [
         number
         for number, kind, _ in sorted(inside, key=lambda channel: channel[2])
         if kind == _COLOUR
     ]
     alphas = [(number, kind) for number, kind, _ in inside if kind in (_ALPHA, _PREMULTIPLIED)]
     return (
-        colours,
+        colors,
         alphas[0][0] if alphas else None,
         bool(alphas) and alphas[0][1] == _PREMULTIPLIED,
     )

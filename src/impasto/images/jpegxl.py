@@ -1,4 +1,4 @@
-"""JPEG XL (ISO/IEC 18181-1): the header read by ourselves, for size and colours, the pixels by
+"""JPEG XL (ISO/IEC 18181-1): the header read by ourselves, for size and colors, the pixels by
 imagecodecs.
 """
 
@@ -16,7 +16,7 @@ from impasto.images.silence import no_stderr
 STREAM = b"\xff\x0a"
 BOX = b"\0\0\0\x0cJXL \r\n\x87\n"
 _RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
-_GREY, _ALPHA, _SPOT, _CFA = 1, 0, 2, 5
+_GRAY, _ALPHA, _SPOT, _CFA = 1, 0, 2, 5
 _WHITES = {1: colorimetry.D65, 10: (1 / 3, 1 / 3), 11: (0.314, 0.351)}
 _PRIMARIES = {1: 1, 9: 9, 11: 12}  # to H.273's numbers
 
@@ -30,11 +30,11 @@ class Header:
     orientation: int = 1
     animated: bool = False
     alphas: list[bool] = field(default_factory=list)
-    """Of each channel of transparency, whether colour is multiplied by it."""
+    """Of each channel of transparency, whether color is multiplied by it."""
     others: int = 0
-    """Channels of other sorts: depth, spot colours."""
+    """Channels of other sorts: depth, spot colors."""
     icc: bool = False
-    """Whether the colours are those of an ICC profile, which is packed and not read here."""
+    """Whether the colors are those of an ICC profile, which is packed and not read here."""
     numbers: colorimetry.Colorimetry | None = None
     note: str = ""
 
@@ -84,7 +84,7 @@ def header(data: bytes) -> Header:
     for _ in range(bits.choice((0, 0), (1, 0), (2, 4), (1, 12))):
         _channel(bits, found)
     bits(1)  # whether it is stored as XYB, which the decoder undoes
-    _colours(bits, found)
+    _colors(bits, found)
     return found
 
 
@@ -155,23 +155,23 @@ def _channel(bits: _Bits, found: Header) -> None:
         bits.choice((1, 0), (0, 2), (3, 4), (19, 8))
 
 
-def _colours(bits: _Bits, found: Header) -> None:
+def _colors(bits: _Bits, found: Header) -> None:
     if bits(1):
         return
     found.icc = bool(bits(1))
     space = bits.enum()
-    if found.icc or space > _GREY:
+    if found.icc or space > _GRAY:
         found.icc = True
         return
     white = bits.enum()
     white_point = bits.point() if white == 2 else _WHITES.get(white, colorimetry.D65)
     primaries, points = 1, None
-    if space != _GREY:
+    if space != _GRAY:
         primaries = bits.enum()
         points = [bits.point() for _ in range(3)] if primaries == 2 else None
     exponent = bits(24) / 1e7 if bits(1) else 0.0
     transfer = 13 if exponent else bits.enum()
-    base, found.note = colorimetry.of_h273(
+    base, found.note = colorimetry.from_h273(
         2 if points else _PRIMARIES.get(primaries, primaries), transfer
     )
     if found.note:
@@ -208,9 +208,9 @@ def decode(data: bytes, task: Task) -> Decoded:
     task.check(Size(*samples.shape[:2]))
     samples = full_scale(samples, notes)
     has_alpha = bool(found.alphas) and samples.shape[2] in (2, 4)
-    colour = samples[..., :-1] if has_alpha else samples
+    color = samples[..., :-1] if has_alpha else samples
     decoded = of_arrays(
-        colour, "gray" if colour.shape[2] < 3 else "rgb", samples[..., -1] if has_alpha else None
+        color, "gray" if color.shape[2] < 3 else "rgb", samples[..., -1] if has_alpha else None
     )
     decoded.premultiplied = has_alpha and found.alphas[0]
     decoded.numbers, decoded.notes = found.numbers, notes

@@ -34,7 +34,7 @@ class Picture:
     """
 
     pixels: Pixels
-    """(H, W, 3) float32, C-contiguous, sRGB-encoded, 0..1. Where alpha is 0 the colour is that of
+    """(H, W, 3) float32, C-contiguous, sRGB-encoded, 0..1. Where alpha is 0 the color is that of
     the nearest visible pixel.
     """
     alpha: Pixels | None
@@ -44,7 +44,7 @@ class Picture:
     orientation 1, without place, thumbnail and maker notes; empty when there is none.
     """
     profile: str
-    """The name of the colour profile that the pixels were converted from; empty when they were
+    """The name of the color profile that the pixels were converted from; empty when they were
     sRGB.
     """
     source: str
@@ -141,12 +141,12 @@ def reduced(tensor: torch.Tensor, side: int) -> Pixels:
 
 
 def fill_transparent(pixels: Pixels, alpha: Pixels) -> Pixels:
-    """``pixels`` (H, W, 3), where ``alpha`` (H, W) is 0 replaced by the colour of the nearest
+    """``pixels`` (H, W, 3), where ``alpha`` (H, W) is 0 replaced by the color of the nearest
     visible pixel.
 
     What lies under transparent pixels is arbitrary (often black, sometimes what was cut away), but
     a network sees it: it would enter the style statistics, and its edge would be painted as a
-    contour. The nearest visible colour is at least a colour of the picture, and makes no edge. Some
+    contour. The nearest visible color is at least a color of the picture, and makes no edge. Some
     pixel must be visible.
     """
     hidden = alpha <= 0

@@ -55,8 +55,11 @@ class Chunks:
 
     @property
     def has_key(self) -> bool:
-        """Whether a colour, or entries of the palette, are transparent."""
-        return any(bytes(head[4:8]) == b"tRNS" for head in self.parts[1::3])
+        """Whether a color, or entries of the palette, are transparent."""
+        return self.has_chunk(b"tRNS")
+
+    def has_chunk(self, name: bytes) -> bool:
+        return any(bytes(head[4:8]) == name for head in self.parts[1::3])
 
     def note(self, text: str) -> None:
         if text not in self.notes:
@@ -64,53 +67,64 @@ class Chunks:
 
 
 def walk(data: bytes, label: str) -> Chunks:
-    """The chunks of a PNG file. Raises BadPicture where the picture itself is damaged or cut short."""
+    """The chunks of a PNG file. Raises BadPicture if the picture is damaged or cut short."""
     found = _header(data, label)
-    packed = zlib.decompressobj()
     # Whether all checksums of the pixels are right; whether the end mark is there.
     checked, ended = True, False
     for name, body, is_whole, is_right in _each(data):
-        if name in (b"IHDR", b"PLTE", b"tRNS") and is_whole and not is_right:
-            raise BadPicture(
-                f"{label} is damaged: the checksum of its {name.decode()} chunk is wrong.", _AGAIN
-            )
+        if is_whole and not is_right:
+            _check_critical(name, label)
         if name == b"IEND":
             ended = True
             break
         if name == b"IDAT":
             checked = checked and is_right and is_whole
         if name in _PICTURE and (is_whole or name == b"IDAT"):
-            if name != b"IHDR":
-                found.parts += [
-                    struct.pack(">I4s", len(body), name),
-                    body,
-                    struct.pack(">I", _crc(name, body)),
-                ]
+            found.parts += _chunk_parts(name, body) if name != b"IHDR" else []
         elif not (is_whole and is_right):
             found.note("some of its metadata are damaged and are not kept")
         else:
             _take(found, name, body)
-    if all(bytes(head[4:8]) != b"IDAT" for head in found.parts[1::3]):
+    if not found.has_chunk(b"IDAT"):
         raise cut_short(label)
     found.parts += [b"\0\0\0\0IEND", struct.pack(">I", zlib.crc32(b"IEND"))]
-    if not checked and not _unpacks(found.parts, packed):
-        raise (
-            cut_short(label)
-            if not ended
-            else BadPicture(f"{label} is damaged: its pixels do not unpack.", _AGAIN)
-        )
-    if not ended:
-        found.note("its end mark is missing, but the picture is whole")
-    elif not checked:
-        found.note("a checksum in it is wrong, but the picture is whole")
+    _check_pixels(found, checked, ended, label)
     return found
+
+
+def _check_pixels(found: Chunks, checked: bool, ended: bool, label: str) -> None:
+    """Raise BadPicture for pixels that do not unpack; note damage that does not matter.
+
+    ``checked``: whether all checksums of the pixels are right. ``ended``: whether the file has an
+    end mark.
+    """
+    if not checked and not _unpacks(found.parts, zlib.decompressobj()):
+        if not ended:
+            raise cut_short(label)
+        raise BadPicture(f"{label} is damaged: its pixels do not unpack.", _AGAIN)
+    if not (ended and checked):
+        wrong = "a checksum in it is wrong" if ended else "its end mark is missing"
+        found.note(f"{wrong}, but the picture is whole")
+
+
+def _check_critical(name: bytes, label: str) -> None:
+    """Raise BadPicture for a wrong checksum in a chunk without which the pixels are wrong."""
+    if name in (b"IHDR", b"PLTE", b"tRNS"):
+        message = f"{label} is damaged: the checksum of its {name.decode()} chunk is wrong."
+        raise BadPicture(message, _AGAIN)
+
+
+def _chunk_parts(name: bytes, body: bytes | memoryview) -> list[bytes | memoryview]:
+    """A chunk as length and name, body, and a correct checksum."""
+    head = struct.pack(">I4s", len(body), name)
+    return [head, body, struct.pack(">I", _crc(name, body))]
 
 
 def _header(data: bytes, label: str) -> Chunks:
     if len(data) < 33 or data[12:16] != b"IHDR" or data[8:12] != b"\0\0\0\x0d":
         raise BadPicture(f"{label} is damaged or cut short near its beginning.", _AGAIN)
-    width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
-    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 0)
+    width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 0)
     if not channels or bits not in (1, 2, 4, 8, 16) or not width or not height:
         raise BadPicture(f"{label} is damaged: its header makes no sense.", _AGAIN)
     return Chunks(Size(height, width), bits, channels, [data[:33]])
@@ -211,7 +225,7 @@ def orientation(found: Chunks) -> int:
     return exif.orientation(exif.of_block(_exif_block(found)))
 
 
-def _take_colours(found: Chunks, decoded: Decoded) -> None:
+def _take_colors(found: Chunks, decoded: Decoded) -> None:
     """By the order of precedence of the specification (section 4.3): cICP, iCCP, sRGB, then gAMA
     and cHRM.
     """
@@ -219,10 +233,10 @@ def _take_colours(found: Chunks, decoded: Decoded) -> None:
     if len(about.get(b"cICP", b"")) == 4:
         primaries, transfer, matrix, full = about[b"cICP"]
         if matrix == 0:
-            decoded.numbers, note = colorimetry.of_h273(primaries, transfer, full=bool(full))
+            decoded.numbers, note = colorimetry.from_h273(primaries, transfer, full=bool(full))
             notes += [note] if note else []
             return
-        notes.append("its colour code points are not those of RGB and were ignored")
+        notes.append("its color code points are not those of RGB and were ignored")
     if b"iCCP" in about:
         packed = about[b"iCCP"].partition(b"\0")[2][1:]
         decoded.icc = _unpacked(packed, _LARGEST_PROFILE) or b""
@@ -230,7 +244,7 @@ def _take_colours(found: Chunks, decoded: Decoded) -> None:
             return
         too_large = len(packed) > 1 << 20
         notes.append(
-            f"its colour profile is {'too large' if too_large else 'damaged'} and was ignored"
+            f"its color profile is {'too large' if too_large else 'damaged'} and was ignored"
         )
     if b"sRGB" in about:
         return
@@ -246,16 +260,16 @@ def _gamma_and_primaries(about: dict[bytes, bytes]) -> colorimetry.Colorimetry |
         points = (pairs[0], pairs[1], pairs[2], pairs[3])
     if not gamma and points is None:
         return None
-    return colorimetry.of_gamma(100_000 / gamma if gamma else None, points)
+    return colorimetry.from_gamma(100_000 / gamma if gamma else None, points)
 
 
 def decode(data: bytes, task: Task) -> Decoded:
-    """The samples of a PNG of any colour type and depth; a transparent colour (tRNS) becomes alpha."""
+    """The samples of a PNG of any type and depth; a transparent color (tRNS) becomes alpha."""
     found = walk(data, task.label)
     task.check(found.size)
     decoded = _deep(found) if found.bits == 16 else _shallow(found, task)
     decoded.notes += _frames(found)
-    _take_colours(found, decoded)
+    _take_colors(found, decoded)
     about = exif.of_block(_exif_block(found))
     decoded.orientation, decoded.exif = exif.orientation(about), exif.kept(about, decoded.notes)
     if (
@@ -263,7 +277,7 @@ def decode(data: bytes, task: Task) -> Decoded:
         and decoded.numbers is None
         and not {b"sRGB", b"cICP", b"gAMA"} & set(found.about)
     ):
-        decoded.numbers = exif.colours(about) if decoded.space == "rgb" else None
+        decoded.numbers = exif.colors(about) if decoded.space == "rgb" else None
     if len(found.about.get(b"pHYs", b"")) == 9:
         across, down = struct.unpack(">II", found.about[b"pHYs"][:8])
         if across and down and abs(across / down - 1) > 0.01:
@@ -296,9 +310,9 @@ def _deep(found: Chunks) -> Decoded:
         samples = imagecodecs.png_decode(b"".join(found.parts))
     samples = samples[..., None] if samples.ndim == 2 else samples
     has_alpha = samples.shape[2] in (2, 4)
-    colour = samples[..., :-1] if has_alpha else samples
+    color = samples[..., :-1] if has_alpha else samples
     return of_arrays(
-        colour, "gray" if colour.shape[2] == 1 else "rgb", samples[..., -1] if has_alpha else None
+        color, "gray" if color.shape[2] == 1 else "rgb", samples[..., -1] if has_alpha else None
     )
 
 
@@ -311,7 +325,7 @@ class _Joined(io.RawIOBase):
         self._at = 0
 
     def let_go(self) -> None:
-        """Forget the parts: Pillow holds on to its files, and the pixels need the place of these."""
+        """Free the parts: Pillow keeps its files open, and the pixels need the memory."""
         self._parts.clear()
         self._ends.clear()
 

@@ -36,8 +36,8 @@ from impasto.images.finishing import STRIP
 from impasto.images.refusals import check_size, damaged, not_a_picture
 from impasto.images.silence import quiet
 
-_RESULT, _ALPHA = 12, 4  # bytes a pixel of float32 colour and alpha
-_FILLING = 21  # bytes a pixel while colours under transparent pixels are filled in
+_RESULT, _ALPHA = 12, 4  # bytes a pixel of float32 color and alpha
+_FILLING = 21  # bytes a pixel while colors under transparent pixels are filled in
 _PER_STRIP_PIXEL = 36  # bytes: samples, floats, their conversion and mean
 # Bytes a pixel at the peak of decoding, by Pillow's name of the format: what the library keeps, and
 # the samples.
@@ -215,7 +215,7 @@ def _header(data: bytes, task: Task) -> Header:
     image = heif.header(data, task.label) if is_heic else formats.header(data, task.label)
     size = Size(image.height, image.width)
     if image.format == "AVIF":
-        region = bmff.primary(data).shown(size)
+        region = bmff.primary(data).clean_aperture(size)
         size = region.size if region else size
     turn = exif.orientation(exif.found(image))
     return _plain(

@@ -1,4 +1,4 @@
-"""Colour: samples of any colour space, by an ICC profile, by colorimetry or by custom, to sRGB.
+"""Color: samples of any color space, by an ICC profile, by colorimetry or by custom, to sRGB.
 
 ICC profiles go through lcms2, at 16 bits, since eight would show as bands after a wide gamut is
 squeezed.
@@ -49,12 +49,12 @@ class Conversion:
     """From samples of one picture to sRGB pixels, part by part, and what there is to say about it.
 
     ``icc`` may be empty; ``numbers`` (used where there is no ICC profile) None. A profile that is
-    damaged, or made for another colour space, is ignored with a note. One that amounts to sRGB
+    damaged, or made for another color space, is ignored with a note. One that amounts to sRGB
     changes nothing, to the last bit.
     """
 
     profile: str
-    """The name of the colours that the pixels are converted from; "" if they were sRGB."""
+    """The name of the colors that the pixels are converted from; "" if they were sRGB."""
     notes: list[str]
 
     def __init__(self, space: Space, icc: bytes, numbers: Colorimetry | None = None) -> None:
@@ -64,9 +64,7 @@ class Conversion:
         if icc and self._by_profile(icc):
             return
         if space == "cmyk":
-            self.notes.append(
-                "CMYK without a usable colour profile, so its colours are approximate"
-            )
+            self.notes.append("CMYK without a usable color profile, so its colors are approximate")
         elif space == "lab":
             self.profile, self._icc = "Lab", _lab_profile()
             self.notes.append("Lab, converted to sRGB")
@@ -78,11 +76,11 @@ class Conversion:
         """Take up the profile; whether it can be used."""
         try:
             name, found = _identify(icc)
-            # A grey picture tagged with its camera's RGB profile is common.
+            # A gray picture tagged with its camera's RGB profile is common.
             space: Space = "rgb" if (self._space, found) == ("gray", "rgb") else self._space
             if found != space:
                 self.notes.append(
-                    f"its colour profile ({name}) is not for {_label(space)} and was ignored"
+                    f"its color profile ({name}) is not for {_label(space)} and was ignored"
                 )
                 return False
             _transform(np.zeros((1, 1, _CHANNELS[space]), np.uint8), space, icc)
@@ -90,7 +88,7 @@ class Conversion:
                 return True
         # Lcms2 reports damage as RuntimeError.
         except (RuntimeError, ValueError, OSError, ImageCms.PyCMSError):
-            self.notes.append("its colour profile is damaged and was ignored")
+            self.notes.append("its color profile is damaged and was ignored")
             return False
         self._space, self._icc, self.profile = space, icc, name
         self.notes.append(f"{_label(space)}, converted from {name} to sRGB")
@@ -121,7 +119,7 @@ class Conversion:
             )
         table = self._tables[samples.dtype]
         planes = [table[samples[..., channel], channel] for channel in range(samples.shape[2])]
-        return numbers.of_linear(np.stack(planes, axis=-1))
+        return numbers.from_linear(np.stack(planes, axis=-1))
 
 
 def _transform(samples: Samples, space: Space, icc: bytes) -> Pixels:
@@ -154,7 +152,7 @@ def _identify(icc: bytes) -> tuple[str, Space | None]:
 
 
 def _is_srgb(icc: bytes, space: Space) -> bool:
-    """Whether the profile moves no colour of a 9 x 9 x 9 lattice by more than one 8-bit step."""
+    """Whether the profile moves no color of a 9 x 9 x 9 lattice by more than one 8-bit step."""
     if space not in ("gray", "rgb"):
         return False
     ramp = np.linspace(0, 255, 9 if space == "rgb" else 256).round().astype(np.uint8)
@@ -169,4 +167,4 @@ def _lab_profile() -> bytes:
 
 
 def _label(space: Space) -> str:
-    return {"gray": "grey", "rgb": "RGB", "cmyk": "CMYK", "lab": "Lab"}[space]
+    return {"gray": "gray", "rgb": "RGB", "cmyk": "CMYK", "lab": "Lab"}[space]

@@ -152,7 +152,7 @@ def _numbers(image: Image.Image) -> colorimetry.Colorimetry | None:
     pairs = (
         [(float(points[at]), float(points[at + 1])) for at in range(0, 8, 2)] if points else None
     )
-    return colorimetry.of_gamma(
+    return colorimetry.from_gamma(
         1 / gamma if gamma else None, (pairs[0], pairs[1], pairs[2], pairs[3]) if pairs else None
     )
 
@@ -186,9 +186,9 @@ def _read_array(array: Samples, source: str, task: Task) -> Picture:
     elif samples.dtype not in (np.uint8, np.uint16):
         raise refuse("is not uint8, uint16, bool or float 0..1", _advice(samples, source))
     has_alpha = samples.shape[2] == 4
-    colour = samples[..., :3] if has_alpha else samples
+    color = samples[..., :3] if has_alpha else samples
     decoded = of_arrays(
-        colour, "gray" if colour.shape[2] == 1 else "rgb", samples[..., 3] if has_alpha else None
+        color, "gray" if color.shape[2] == 1 else "rgb", samples[..., 3] if has_alpha else None
     )
     return finished(decoded, task, source=source)
 

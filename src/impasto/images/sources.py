@@ -59,7 +59,7 @@ def opened(source: Any) -> Iterator[tuple[Any, str, str]]:
 
 
 def contents(file: Any, label: str, source: str) -> Contents:
-    """All bytes from the current position of an open file on. Raises BadPicture if there are none."""
+    """All bytes of an open file from its position on. Raises BadPicture if there are none."""
     try:
         data = file.read()
     except (OSError, ValueError) as error:  # ValueError: it is closed
@@ -76,7 +76,7 @@ def contents(file: Any, label: str, source: str) -> Contents:
 
 
 def stream_contents(stream: Any) -> Contents:
-    """All bytes of an open binary file from where it stands. Raises BadPicture if there are none."""
+    """All bytes of a binary file from its position on. Raises BadPicture if there are none."""
     return contents(*_stream(stream))
 
 

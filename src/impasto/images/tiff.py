@@ -1,5 +1,5 @@
 """TIFF 6.0 and its supplements: the largest page, its samples at full depth, and what its tags say
-of colour.
+of color.
 
 tifffile and imagecodecs decode; what they do not know (subsampled YCbCr, old JPEG) goes through
 libtiff.
@@ -53,7 +53,7 @@ _BUFFER = 4 << 20  # bytes of strips or tiles that are unpacked at a time
 
 
 def largest(found: list[ifds.Directory]) -> ifds.Directory | None:
-    """The directory of the picture with the most pixels, the first of them; None if there is none."""
+    """The first directory with the most pixels; None if there is no picture."""
     pictures = [each for each in found if each.is_picture]
     return max(pictures, key=lambda each: each.size.pixels, default=None)
 
@@ -71,7 +71,7 @@ def decode(data: bytes, task: Task) -> Decoded:
     if photometric in _UNREAD:
         raise BadPicture(
             f"{task.label} cannot be read as a picture: it is a TIFF of {_UNREAD[photometric]} "
-            f"colours.",
+            f"colors.",
             "Export it as an RGB TIFF or PNG.",
         )
     if chosen.first(ifds.CHANNELS, 1) > _MOST_CHANNELS:
@@ -150,7 +150,7 @@ def _check_segments(page: TiffPage, length: int, task: Task) -> None:
     if page.imagedepth != 1:
         raise ValueError("it is a volume, not a picture")
     if page.photometric == _YCBCR and page.compression != _JPEG:
-        raise ValueError("it is a TIFF with subsampled colours")
+        raise ValueError("it is a TIFF with subsampled colors")
     if page.photometric not in _SPACES:
         raise ValueError("it is a TIFF of a kind that is not known here")
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
@@ -171,7 +171,7 @@ def _of_page(page: TiffPage) -> Decoded:
     samples = _in_order(page, page.asarray(buffersize=_BUFFER))
     bits, photometric = page.bitspersample, int(page.photometric)
     if photometric == _PALETTE:
-        samples, bits = _coloured(page, samples), 16
+        samples, bits = _colored(page, samples), 16
     elif samples.dtype.kind == "u" and bits < 16:  # bits that are not whole bytes come unscaled
         samples = scaled(samples, bits) if bits != 8 else samples
     samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
@@ -182,18 +182,18 @@ def _of_page(page: TiffPage) -> Decoded:
     if space == "lab":
         samples = _lab(samples, photometric, notes)
     samples = full_scale(samples, notes)
-    colour = samples[..., :channels]
+    color = samples[..., :channels]
     if photometric == _WHITE_IS_ZERO:
-        colour = (1 if colour.dtype.kind == "f" else np.iinfo(colour.dtype).max) - colour
+        color = (1 if color.dtype.kind == "f" else np.iinfo(color.dtype).max) - color
     if photometric == _SEPARATED and page.tags.valueof(_INK_SET, default=1) != 1:
         notes.append(
-            "its inks are not cyan, magenta, yellow and black, so its colours are approximate"
+            "its inks are not cyan, magenta, yellow and black, so its colors are approximate"
         )
     extra = int(page.extrasamples[0]) if page.extrasamples else 2
     alpha = samples[..., channels] if samples.shape[2] > channels and extra in (1, 2) else None
     icc = bytes(page.tags.valueof(_ICC, default=b"") or b"")
     orientation = page.tags.valueof(274, default=1)
-    decoded = of_arrays(colour, space, alpha, icc=icc, premultiplied=extra == 1, notes=notes)
+    decoded = of_arrays(color, space, alpha, icc=icc, premultiplied=extra == 1, notes=notes)
     decoded.orientation = orientation if orientation in range(1, 9) else 1
     white = _fractions(page, _WHITE, 2)
     if space == "lab" and white and not icc and not np.allclose(white, colorimetry.D50, atol=0.002):
@@ -214,15 +214,15 @@ def _in_order(page: TiffPage, samples: Samples) -> Samples:
     return samples
 
 
-def _coloured(page: TiffPage, samples: Samples) -> Samples:
-    """A palette's 16-bit colours in the place of its numbers."""
-    colours: Samples = np.asarray(page.tags.valueof(_COLOR_MAP), np.uint16).reshape(3, -1).T
-    if colours.max() < 256:  # some programs write 8-bit values
-        colours = colours * np.uint16(257)
+def _colored(page: TiffPage, samples: Samples) -> Samples:
+    """A palette's 16-bit colors in the place of its numbers."""
+    colors: Samples = np.asarray(page.tags.valueof(_COLOR_MAP), np.uint16).reshape(3, -1).T
+    if colors.max() < 256:  # some programs write 8-bit values
+        colors = colors * np.uint16(257)
     # And others 256 times those, which would leave white a step short.
-    elif not (colours & 255).any():
-        colours = (colours >> 8) * np.uint16(257)
-    return colours[np.minimum(samples[..., 0], len(colours) - 1)]
+    elif not (colors & 255).any():
+        colors = (colors >> 8) * np.uint16(257)
+    return colors[np.minimum(samples[..., 0], len(colors) - 1)]
 
 
 def _lab(samples: Samples, photometric: int, notes: list[str]) -> Samples:
@@ -233,28 +233,28 @@ def _lab(samples: Samples, photometric: int, notes: list[str]) -> Samples:
     if lab.dtype == np.uint8:
         return lab ^ np.array([0, 128, 128], np.uint8) if photometric == _CIELAB else lab
     if lab.dtype.kind == "f":
-        light, colour = lab[..., :1] / 100 * 65535, (lab[..., 1:] + 128) * 257
+        light, color = lab[..., :1] / 100 * 65535, (lab[..., 1:] + 128) * 257
     elif photometric == _CIELAB:  # L of 65535, a and b in steps of 1/256, signed
-        light, colour = (
+        light, color = (
             lab[..., :1].astype(np.float32),
             (lab[..., 1:].view(np.int16) / np.float32(256) + 128) * 257,
         )
     else:  # ICC's first encoding: L of 65280, a and b in steps of 1/256 from 32768
-        light, colour = (
+        light, color = (
             lab[..., :1] * np.float32(65535 / 65280),
             lab[..., 1:] * np.float32(257 / 256),
         )
-    return np.clip(np.rint(np.concatenate([light, colour], axis=2)), 0, 65535).astype(np.uint16)
+    return np.clip(np.rint(np.concatenate([light, color], axis=2)), 0, 65535).astype(np.uint16)
 
 
 def _by_white(decoded: Decoded, white: colorimetry.Point) -> None:
-    """Lab of another white point than D50, which Photoshop's supplement has where no tag says so."""
+    """Lab with another white point than D50, as Photoshop writes it where no tag says so."""
     encoded = decoded.rows
 
     def rows(top: int, bottom: int) -> tuple[Samples, Samples | None]:
         samples, alpha = encoded(top, bottom)
         unit = samples.astype(np.float32) / np.iinfo(samples.dtype).max
-        return colorimetry.of_lab(unit * [100, 255, 255] - [0, 128, 128], white), alpha
+        return colorimetry.lab_to_srgb(unit * [100, 255, 255] - [0, 128, 128], white), alpha
 
     decoded.rows, decoded.space = rows, "rgb"
     decoded.notes.append("Lab, converted to sRGB")
@@ -275,7 +275,8 @@ def _numbers(page: TiffPage, bits: int) -> colorimetry.Colorimetry | None:
     if table is not None and np.size(table) in (size, 3 * size):
         tables = np.reshape(table, (-1, size))
         curves = [
-            colorimetry.of_table(tables[min(channel, len(tables) - 1)]) for channel in range(3)
+            colorimetry.curve_of_table(tables[min(channel, len(tables) - 1)])
+            for channel in range(3)
         ]
     found = colorimetry.Colorimetry(
         "the primaries and curves in its tags",

@@ -22,13 +22,8 @@ from impasto.geometry import Size
 from impasto.images.embedding import xmp_packet
 from impasto.images.pixels import Pixels
 from impasto.images.profiles import srgb_profile
-
-try:
-    import fcntl
-except ImportError:  # Windows, which lets nobody remove a file that is being written
-    fcntl = None  # type: ignore[assignment]
-
-from impasto.storage.files import _free, _named, replace_file
+from impasto.storage.files import replace_file
+from impasto.storage.output_paths import absolute_file_path, check_writable
 
 Bits = Literal[8, 16]
 _KINDS = {
@@ -55,7 +50,7 @@ def check_output(path: str | os.PathLike[str], *, bits: Bits = 8, size: Size | N
     that cannot be made or written to (tried with a real file, which is removed), 16 bits in JPEG or
     WebP, a side too long for it.
     """
-    target = _named(path)
+    target = absolute_file_path(path)
     kind = _kind_for(target, bits)
     if size is not None and size.long_side > _LONGEST_SIDE.get(kind, size.long_side):
         raise CannotWrite(
@@ -63,7 +58,7 @@ def check_output(path: str | os.PathLike[str], *, bits: Bits = 8, size: Size | N
             f"pixels a side.",
             f"Save it as {target.with_suffix('.png').name}.",
         )
-    return _free(target)
+    return check_writable(target)
 
 
 def save(
@@ -85,7 +80,7 @@ def save(
     white. Values are rounded to the nearest of ``bits`` bits (16: PNG and TIFF only); values
     outside 0..1 are clipped. ``exif`` is a block as in ``Picture.exif``; ``recipe``, ``credit`` and
     ``title`` are embedded as XMP in every format. ``quality`` (1..100) is for JPEG (always 4:4:4)
-    and WebP (lossy, its colour always 4:2:0). Same arguments, same bytes.
+    and WebP (lossy, its color always 4:2:0). Same arguments, same bytes.
 
     The file appears whole or not at all: on any failure what was there before stays, and nothing
     else is left behind. Raises CannotWrite (disk full, no permission, NaN or infinite pixels,
@@ -102,8 +97,8 @@ def save(
         raise CannotWrite(f"{target} was not saved: some pixels are not numbers (NaN or infinite).")
     if alpha is not None and kind == "JPEG":
         pixels, alpha = pixels * alpha[..., None] + (1 - alpha[..., None]), None
-    colour = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], axis=2)
-    samples = _rounded(colour, bits)
+    color = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], axis=2)
+    samples = _rounded(color, bits)
     xmp = xmp_packet(recipe, credit, title)
     try:
         if kind == "PNG":
@@ -142,15 +137,15 @@ def _kind_for(target: Path, bits: Bits) -> str:
     return kind
 
 
-def _rounded(colour: Pixels, bits: Bits) -> npt.NDArray[Any]:
+def _rounded(color: Pixels, bits: Bits) -> npt.NDArray[Any]:
     full = np.float32(2**bits - 1)
-    scaled: npt.NDArray[Any] = np.clip(colour, 0, 1)
+    scaled: npt.NDArray[Any] = np.clip(color, 0, 1)
     np.rint(np.multiply(scaled, full, out=scaled), out=scaled)
     return scaled.astype(np.uint8 if bits == 8 else np.uint16)
 
 
 def _png(samples: npt.NDArray[Any], exif: bytes, xmp: bytes) -> bytes:
-    import imagecodecs  # Pillow writes no 16-bit colour
+    import imagecodecs  # Pillow writes no 16-bit color
 
     data = bytes(imagecodecs.png_encode(np.ascontiguousarray(samples), 6))
     chunks = [(b"iCCP", b"sRGB\0\0" + zlib.compress(srgb_profile()))]
@@ -172,7 +167,7 @@ def _jpeg_or_webp(
     options: dict[str, Any] = {"icc_profile": srgb_profile(), "quality": quality}
     options |= {"exif": exif} if exif else {}
     options |= {"xmp": xmp} if xmp else {}
-    # 4:4:4, since paintings live on saturated edges; exact keeps the colours under transparent
+    # 4:4:4, since paintings live on saturated edges; exact keeps the colors under transparent
     # pixels.
     options |= {"subsampling": 0, "optimize": True} if kind == "JPEG" else {"exact": True}
     buffer = BytesIO()
@@ -182,7 +177,7 @@ def _jpeg_or_webp(
 
 def _tiff(samples: npt.NDArray[Any], exif: bytes, xmp: bytes) -> bytes:
     """A little-endian TIFF: deflated strips of horizontal differences (Pillow writes no 16-bit
-    colour).
+    color).
     """
     height, width, channels = samples.shape
     differences = samples.astype(samples.dtype.newbyteorder("<"))

@@ -94,7 +94,7 @@ def evaluation(size: Size, problem: Problem, execution: Execution) -> Evaluate:
     """Return the function that computes the loss and its gradient for a picture of this size."""
     return partial(
         value_and_gradient,
-        encode=problem.network.within(size),
+        encode=problem.network.encoder(size),
         objectives=make_objectives(size, problem, execution),
         grid=execution.grid(problem.network, size),
         tiles_in_memory=execution.tiles_in_memory,
@@ -120,7 +120,7 @@ def _content(
     content, network = problem.recipe.content, problem.network
     photo = _resized(problem.photo, size, problem, execution)
     layers = {name: strides[name] for name in content.layers}
-    encode = _scaled_encoder(network.within(size), content.gain)
+    encode = _scaled_encoder(network.encoder(size), content.gain)
     grid = execution.grid(network, size)
     targets = store_features(photo, encode, layers, grid, execution.targets)
     weight = content.weight * problem.plan.content_factor
@@ -156,7 +156,7 @@ def _moments(
     grid = network.grid(scaled, execution.tile or (size.long_side if much_larger else 0))
     stats = total_stats(
         pixels,
-        network.within(scaled),
+        network.encoder(scaled),
         lambda features, context: moment_sums(features, strides, context),
         grid,
     )
@@ -190,7 +190,7 @@ def _noise(size: Size, problem: Problem) -> Tensor:
         noise = torch.randn((1, 3, *size), generator=generator)
     else:
         noise = torch.rand((1, 3, *size), generator=generator) * 2 - 1
-    mean = problem.network.mean.view(1, 3, 1, 1)
+    mean = problem.network.mean_color.view(1, 3, 1, 1)
     return noise * schedule.noise_spread + (mean if schedule.noise_centre == "mean" else 0.5)
 
 

@@ -192,7 +192,7 @@ def peak_bytes(
         for layer in network.layers
         if layer.kind == "conv"
     )
-    workspace = convolution.workspace(network.kernel, grid.outer.pixels)
+    workspace = convolution.workspace_bytes(network.kernel, grid.outer.pixels)
     return int(maps + plan.size.pixels * per_pixel) + weights + workspace + _PROGRAM_BYTES
 
 
@@ -243,7 +243,7 @@ def _backward_bytes(network: Network, tiled: bool) -> float:
     for layer, following in zip(network.layers, (*network.layers[1:], None), strict=True):
         pooled = following is not None and following.kind == "pool" and network.pooling == "max"
         # Also a map before its ReLU, and a map that would otherwise be reduced to its maxima.
-        measured = layer.name in network.wanted
+        measured = layer.name in network.outputs
         kept_relu = layer.kind == "relu" and (measured or not pooled)
         if layer.kind == "pool" or kept_relu or (layer.kind == "conv" and measured):
             total += layer.channels * width / layer.stride**2

@@ -27,7 +27,7 @@ from impasto.recipe.records import Recipe
 from impasto.runs import folder as runs
 from impasto.runs.snapshots import Snapshots, check_kept
 from impasto.storage.files import file_sha256
-from impasto.storage.names import expand_home, is_file
+from impasto.storage.names import expand_home, is_file, shorten_name
 
 _NAME_BYTES = 110  # of the photo's part, and of the paintings' part, of a default name
 
@@ -91,7 +91,7 @@ def request_key(recipe: Recipe, budget: TimeBudget | None = None) -> str:
 def default_name(photo: str, paintings: Sequence[str], ending: str = ".png") -> str:
     """PHOTO-PAINTING.png for sources as they were given; parts that are too long are shortened."""
     parts = ["-".join(_stem(source) for source in group) for group in ([photo], paintings) if group]
-    return "-".join(images.shortened(part, longest=_NAME_BYTES) for part in parts) + ending
+    return "-".join(shorten_name(part, max_bytes=_NAME_BYTES) for part in parts) + ending
 
 
 def _stem(source: str) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import json
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from impasto import events, images
 from impasto.errors import BadRecipe, CannotResume, CannotWrite, UnknownName
@@ -17,11 +18,13 @@ from impasto.optimize.checkpoint import Checkpoint, cannot_resume
 from impasto.recipe import loading
 from impasto.recipe.records import Recipe
 from impasto.runs import snapshots
-from impasto.storage.files import claim
+from impasto.storage.locks import is_locked, locked
+from impasto.storage.names import shorten_name
 
 RECIPE, EVENTS, STATE = "recipe.toml", "events.jsonl", "state.safetensors"
 PREVIEW, RECORD, SNAPSHOTS = "preview.jpg", "record.json", "snapshots"
 RESULTS = tuple(f"result{extension}" for extension in images.EXTENSIONS)
+LOCK = ".lock"  # is there while a program writes the run, and after it was killed
 FILES = {RECIPE, EVENTS, STATE, PREVIEW, RECORD, *RESULTS}
 ELSEWHERE = "Name another place with --run DIR, or keep none with --no-run."
 
@@ -41,7 +44,7 @@ class Occupied(CannotWrite):
 
 def beside(output: Path) -> Path:
     """The run folder of a picture: ``picture.png.run``, shortened if the name is too long."""
-    return output.with_name(images.shortened(output.name, ".run"))
+    return output.with_name(shorten_name(output.name, ".run"))
 
 
 def check(folder: Path) -> None:
@@ -61,29 +64,33 @@ def check(folder: Path) -> None:
         if reason := _why_not_a_run(folder):
             message = f"{folder} is no run folder: {reason}. Nothing in it was touched."
             raise Occupied(message, ELSEWHERE)
-        if (lock := lock_run(folder)) is not None:
-            lock.close()
+        if is_locked(folder / LOCK):
+            raise _in_use(folder)
 
 
-def lock_run(folder: Path) -> IO[bytes] | None:
-    """Lock a run for this program; the lock lasts until the returned file is closed.
+def lock_run(folder: Path) -> ExitStack:
+    """Lock a run folder for this program; the lock lasts until the returned object is closed.
 
-    Returns None if there is no recipe to lock.
+    Where no lock file can be made, as in a folder that may not be written, nothing is locked.
 
     Raises:
         CannotWrite: another program holds the lock.
     """
+    stack = ExitStack()
     try:
-        file = (folder / RECIPE).open("r+b")
+        stack.enter_context(locked(folder / LOCK, timeout=0))
+    except TimeoutError:
+        raise _in_use(folder) from None
     except OSError:
-        return None
-    if not claim(file):
-        file.close()
-        raise Occupied(
-            f"Another impasto is painting with the run folder {folder}.",
-            "Wait for it or stop it, give the picture another name with -o, or use --no-run.",
-        )
-    return file
+        pass
+    return stack
+
+
+def _in_use(folder: Path) -> Occupied:
+    return Occupied(
+        f"Another impasto is painting with the run folder {folder}.",
+        "Wait for it or stop it, give the picture another name with -o, or use --no-run.",
+    )
 
 
 def move_aside(folder: Path) -> Path:

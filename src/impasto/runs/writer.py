@@ -7,16 +7,17 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from impasto import events, images
 from impasto.errors import CannotWrite, ran_out_of_memory
 from impasto.recipe.records import Recipe
 from impasto.runs import folder as files
 from impasto.runs import snapshots
-from impasto.storage.files import clear_all_parts, clear_parts, replace_file
+from impasto.storage.files import remove_abandoned_parts, remove_all_abandoned_parts, replace_file
 from impasto.storage.names import json_text
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class RunWriter:
     """
 
     folder: Path
-    lock: IO[bytes] | None = None
+    lock: ExitStack = field(default_factory=ExitStack)
     incomplete: bool = False
 
     @classmethod
@@ -53,13 +54,14 @@ class RunWriter:
         files.check(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            lock = files.lock_run(folder)
             _remove_run(folder)
             replace_file(folder / files.RECIPE, recipe.to_toml().encode())
         except OSError as error:
             reason = error.strerror or error
             message = f"The run folder {folder} cannot be written: {reason}."
             raise CannotWrite(message, files.ELSEWHERE) from None
-        return cls(folder, files.lock_run(folder))
+        return cls(folder, lock)
 
     @classmethod
     def resume(cls, folder: Path, recipe: Recipe) -> RunWriter:
@@ -69,20 +71,17 @@ class RunWriter:
         """
         run = cls(folder, files.lock_run(folder))
         for name in files.FILES:
-            clear_parts(folder / name)
-        clear_all_parts(folder / files.SNAPSHOTS)
+            remove_abandoned_parts(folder / name)
+        remove_all_abandoned_parts(folder / files.SNAPSHOTS)
         text = recipe.to_toml().encode()
         if text != (folder / files.RECIPE).read_bytes():
             with run.errors_recorded():
                 replace_file(folder / files.RECIPE, text)
-                run.close()  # the lock is on the file that was replaced
-                run.lock = files.lock_run(folder)
         return run
 
     def close(self) -> None:
         """Release the lock."""
-        if self.lock is not None:
-            self.lock.close()
+        self.lock.close()
 
     def save_state(self, tensors: Mapping[str, StoredTensor], values: Mapping[str, Any]) -> None:
         """Replace the saved state."""
@@ -168,10 +167,10 @@ def _remove_run(folder: Path) -> None:
     """
     for name in (files.RECORD, files.PREVIEW, *files.RESULTS, files.STATE):
         (folder / name).unlink(missing_ok=True)
-        clear_parts(folder / name)
+        remove_abandoned_parts(folder / name)
     for _, shot in files.snapshot_files(folder):
         shot.unlink()
-    clear_all_parts(folder / files.SNAPSHOTS)
+    remove_all_abandoned_parts(folder / files.SNAPSHOTS)
     with contextlib.suppress(OSError):
         (folder / files.SNAPSHOTS).rmdir()
     (folder / files.EVENTS).unlink(missing_ok=True)

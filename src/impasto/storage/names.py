@@ -1,12 +1,15 @@
-"""Convert file names to text and back, also those that are not UTF-8."""
+"""Handle file names: convert them to text and back (also if not UTF-8), shorten and test them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
+
+MAX_NAME_BYTES = 255  # of a file's name, on nearly all file systems
 
 _FILE = "file:"
 
@@ -61,6 +64,21 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def shorten_name(name: str, ending: str = "", max_bytes: int = MAX_NAME_BYTES) -> str:
+    """Return ``name`` and ``ending`` together, in at most ``max_bytes`` bytes.
+
+    A part that is cut off is replaced by a hash of ``name``, so that different names stay
+    different.
+    """
+    if len(os.fsencode(name + ending)) <= max_bytes:
+        return name + ending
+    suffix = f"-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}{ending}"
+    # Letter by letter, because a letter may be several bytes.
+    while len(os.fsencode(name + suffix)) > max_bytes:
+        name = name[:-1]
+    return name + suffix
 
 
 def exists(name: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from impasto.comparisons.evaluator import Scores
+from impasto.comparisons.scores import Scores
 from impasto.comparisons.scoring import Row
 from impasto.geometry import Size
 from impasto.sweeps.grid import Axis

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from impasto import images
-from impasto.comparisons.evaluator import Scores
+from impasto.comparisons.scores import Scores
 from impasto.comparisons.scoring import CachedEvaluator
 from impasto.errors import AssetUnavailable, BadPicture, Diverged
 from impasto.events import Callbacks, Event, Warned

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
-from impasto.comparisons.evaluator import FIGURES, Scores
+from impasto.comparisons.scores import FIGURES, Scores
 from impasto.comparisons.scoring import Row
 from impasto.geometry import Size
 from impasto.recipe.choices import NetworkName
