@@ -414,7 +414,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "axes without values": ((*PAIR, "--strength", "10,20", "--axes", "init"), "given no values"),
     "a file in the way": ((*PAIR, "--seed", "0:1", "-o", "file"), "is a file"),
     "a picture that goes in": (
-        (str(Path("in/seed-0.png")), "painting.png", "--seed", "0:1", "-o", "in", "--overwrite"),
+        (str(Path("in/seed-0.png")), "painting.png", "--seed", "0:1", "-o", "in"),
         "it would be lost",
     ),
     "a recipe that nobody knows": (
