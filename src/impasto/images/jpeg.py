@@ -16,7 +16,7 @@ from PIL import Image
 
 from impasto.errors import BadPicture
 from impasto.geometry import Size
-from impasto.images.decoding import Decoded, Task, decode_pillow, opened
+from impasto.images.decoding import Decoded, Task, decode_pillow, open_pillow
 from impasto.images.refusals import cut_short, not_a_picture
 
 SIGNATURE = b"\xff\xd8\xff"
@@ -117,7 +117,7 @@ def decode(data: bytes, task: Task) -> Decoded:
         )
     if not found.marker:
         raise not_a_picture(task.label, data[:64])
-    image = opened(data, task, "JPEG")
+    image = open_pillow(data, task, "JPEG")
     size = Size(image.height, image.width)
     factor = scale(task, size)
     notes = []
@@ -185,7 +185,7 @@ def _is_whole(data: bytes, factor: int) -> Image.Image | None:
     for more in (b"", random[0].tobytes(), random[1].tobytes()):
         try:
             task = Task("", float("inf"))
-            image = opened(body + more + b"\xff\xd9", task, "JPEG")
+            image = open_pillow(body + more + b"\xff\xd9", task, "JPEG")
             _load(image, factor)
         except Exception:  # the continuation was taken for something else than pixels
             return None

@@ -17,9 +17,9 @@ from impasto.images.decoding import (
     Decoded,
     Task,
     decode_pillow,
+    decoded_arrays,
     full_scale,
-    of_arrays,
-    opened,
+    open_pillow,
     too_many_channels,
 )
 from impasto.images.profiles import Samples, Space
@@ -131,7 +131,7 @@ def decode(data: bytes, task: Task) -> Decoded:
             "Export it as an RGB TIFF or PNG.",
         )
     if max(abs(bits) for bits in found.bits) <= 8 and not _odd(found):
-        decoded = decode_pillow(opened(data, task, "JPEG2000"), task)
+        decoded = decode_pillow(open_pillow(data, task, "JPEG2000"), task)
     else:
         decoded = _deep(data, found, task)
     decoded.icc = found.icc
@@ -173,7 +173,7 @@ def _deep(data: bytes, found: Facts, task: Task) -> Decoded:
     if found.enumerated == _SYCC and count == 3:
         planes = _from_sycc(planes)
     opacity = None if alpha is None else samples[..., alpha]
-    return of_arrays(planes, space, opacity, premultiplied=premultiplied, notes=notes)
+    return decoded_arrays(planes, space, opacity, premultiplied=premultiplied, notes=notes)
 
 
 def _mapped(samples: Samples, numbers: Samples, found: Facts) -> Samples:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from impasto.errors import BadPicture
 from impasto.geometry import Size
 from impasto.images import bmff, colorimetry, exif
-from impasto.images.decoding import Decoded, Task, full_scale, of_arrays
+from impasto.images.decoding import Decoded, Task, decoded_arrays, full_scale
 from impasto.images.silence import no_stderr
 
 STREAM = b"\xff\x0a"
@@ -209,12 +209,12 @@ def decode(data: bytes, task: Task) -> Decoded:
     samples = full_scale(samples, notes)
     has_alpha = bool(found.alphas) and samples.shape[2] in (2, 4)
     color = samples[..., :-1] if has_alpha else samples
-    decoded = of_arrays(
+    decoded = decoded_arrays(
         color, "gray" if color.shape[2] < 3 else "rgb", samples[..., -1] if has_alpha else None
     )
     decoded.premultiplied = has_alpha and found.alphas[0]
     decoded.numbers, decoded.notes = found.numbers, notes
-    decoded.exif = exif.kept(exif.of_block(_exif_block(data)), decoded.notes)
+    decoded.exif = exif.block_to_keep(exif.parse(_exif_block(data)), decoded.notes)
     return decoded
 
 

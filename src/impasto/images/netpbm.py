@@ -10,7 +10,7 @@ import sys
 import numpy as np
 
 from impasto.geometry import Size
-from impasto.images.decoding import Decoded, Task, full_scale, of_arrays
+from impasto.images.decoding import Decoded, Task, decoded_arrays, full_scale
 from impasto.images.refusals import cut_short
 
 _HEADER = re.compile(rb"(P[56Ff])" + rb"(?:\s|#[^\n]*\n)+(-?[\d.eE+-]+)" * 3 + rb"\s")
@@ -53,4 +53,4 @@ def decode(data: bytes, task: Task) -> Decoded:
         samples = full_scale(samples[::-1], notes)
     elif scale != 65535:
         samples = np.rint(np.minimum(samples, scale) * (65535 / scale)).astype(np.uint16)
-    return of_arrays(samples, "gray" if samples.shape[2] == 1 else "rgb", notes=notes)
+    return decoded_arrays(samples, "gray" if samples.shape[2] == 1 else "rgb", notes=notes)

@@ -22,7 +22,7 @@ from PIL import Image
 from impasto.errors import BadPicture
 from impasto.geometry import Size
 from impasto.images import colorimetry, exif
-from impasto.images.decoding import Decoded, Task, decode_pillow, of_arrays
+from impasto.images.decoding import Decoded, Task, decode_pillow, decoded_arrays
 from impasto.images.refusals import cut_short
 from impasto.images.silence import no_stderr
 
@@ -208,7 +208,7 @@ def _exif_block(found: Chunks) -> bytes:
 
 def orientation(found: Chunks) -> int:
     """EXIF's 1..8."""
-    return exif.orientation(exif.of_block(_exif_block(found)))
+    return exif.orientation(exif.parse(_exif_block(found)))
 
 
 def _take_colors(found: Chunks, decoded: Decoded) -> None:
@@ -256,14 +256,17 @@ def decode(data: bytes, task: Task) -> Decoded:
     decoded = _deep(found) if found.bits == 16 else _shallow(found, task)
     decoded.notes += _frames(found)
     _take_colors(found, decoded)
-    about = exif.of_block(_exif_block(found))
-    decoded.orientation, decoded.exif = exif.orientation(about), exif.kept(about, decoded.notes)
+    about = exif.parse(_exif_block(found))
+    decoded.orientation, decoded.exif = (
+        exif.orientation(about),
+        exif.block_to_keep(about, decoded.notes),
+    )
     if (
         not decoded.icc
         and decoded.numbers is None
         and not {b"sRGB", b"cICP", b"gAMA"} & set(found.about)
     ):
-        decoded.numbers = exif.colors(about) if decoded.space == "rgb" else None
+        decoded.numbers = exif.colorimetry_of(about) if decoded.space == "rgb" else None
     if len(found.about.get(b"pHYs", b"")) == 9:
         across, down = struct.unpack(">II", found.about[b"pHYs"][:8])
         if across and down and abs(across / down - 1) > 0.01:
@@ -297,7 +300,7 @@ def _deep(found: Chunks) -> Decoded:
     samples = samples[..., None] if samples.ndim == 2 else samples
     has_alpha = samples.shape[2] in (2, 4)
     color = samples[..., :-1] if has_alpha else samples
-    return of_arrays(
+    return decoded_arrays(
         color, "gray" if color.shape[2] == 1 else "rgb", samples[..., -1] if has_alpha else None
     )
 

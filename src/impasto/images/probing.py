@@ -145,7 +145,7 @@ def _of_object(source: Any, max_megapixels: float) -> Header:
     caller holds already.
     """
     if isinstance(source, Image.Image):
-        size, turn = Size(source.height, source.width), exif.orientation(exif.found(source))
+        size, turn = Size(source.height, source.width), exif.orientation(exif.read(source))
         alpha, per_pixel = source.has_transparency_data, 4 if getattr(source, "tile", None) else 0
     else:
         shape = tuple(getattr(source, "shape", ()))
@@ -217,7 +217,7 @@ def _header(data: bytes, task: Task) -> Header:
     if image.format == "AVIF":
         region = bmff.primary(data).clean_aperture(size)
         size = region.size if region else size
-    turn = exif.orientation(exif.found(image))
+    turn = exif.orientation(exif.read(image))
     return _plain(
         data, image.format or "", size, turn, alpha=image.has_transparency_data, mode=image.mode
     )
@@ -258,7 +258,7 @@ def _jpeg(data: bytes, task: Task) -> Header:
     down = max((each[2] for each in found.components), default=1) or 1
     # Of a picture in several scans libjpeg keeps all coefficients, two bytes each, at any scale.
     coefficients = sum(2 * each[1] * each[2] / (across * down) for each in found.components)
-    turn = exif.orientation(exif.found(formats.header(data, task.label)))
+    turn = exif.orientation(exif.read(formats.header(data, task.label)))
     unscaled = coefficients if found.progressive else 0
     return Header(
         _upright(found.size, turn), "JPEG", len(data), per_pixel, per_pixel, False, True, unscaled
@@ -273,7 +273,7 @@ def _tiff(data: bytes, task: Task) -> Header:
     per_pixel = channels * max(1, chosen.first(ifds.BITS, 1) // 8)
     turn, whole = 1, chosen.first(ifds.ROWS_PER_STRIP, chosen.size.height) >= chosen.size.height
     with suppress(Exception):  # Pillow does not know all TIFFs
-        turn = exif.orientation(exif.found(Image.open(BytesIO(data), formats=("TIFF",))))
+        turn = exif.orientation(exif.read(Image.open(BytesIO(data), formats=("TIFF",))))
     # A strip, and where it goes.
     peak = per_pixel * (2 if whole and chosen.first(ifds.COMPRESSION, 1) != 1 else 1)
     return Header(

@@ -13,7 +13,7 @@ from typing import Any
 from impasto.errors import BadPicture, MissingExtra
 from impasto.geometry import Size
 from impasto.images import ifds
-from impasto.images.decoding import Decoded, Task, of_arrays
+from impasto.images.decoding import Decoded, Task, decoded_arrays
 from impasto.images.silence import no_stderr
 
 _BEGINNINGS = {
@@ -72,7 +72,7 @@ def decode(data: bytes, name: str, task: Task) -> Decoded:
             gamma=(2.4, 12.92),
         )
     task.check(Size(*pixels.shape[:2]))
-    return of_arrays(
+    return decoded_arrays(
         pixels, "rgb", notes=[f"a {_what(name)}, developed with the camera's white balance"]
     )
 

@@ -18,8 +18,8 @@ from PIL import Image, ImageFile
 from impasto.errors import BadPicture, MissingExtra
 from impasto.geometry import Size
 from impasto.images import colorimetry, decoding, formats, jpeg2000, probing, refusals, sources
-from impasto.images.decoding import Decoded, Task, of_arrays
-from impasto.images.finishing import finished
+from impasto.images.decoding import Decoded, Task, decoded_arrays
+from impasto.images.finishing import to_picture
 from impasto.images.pixels import Picture
 from impasto.images.profiles import Samples
 from impasto.images.silence import quiet
@@ -85,7 +85,7 @@ def _read_file(file: Any, task: Task, source: str) -> Picture:
     decoded = _guarded(task, _decode, data, task)
     digest = hashlib.sha256(data).hexdigest()
     del data  # the pixels follow, and need its place
-    return _guarded(task, finished, decoded, task, source=source, sha256=digest)
+    return _guarded(task, to_picture, decoded, task, source=source, sha256=digest)
 
 
 def _decode(data: bytes, task: Task) -> Decoded:
@@ -132,7 +132,7 @@ def _read_image(image: Image.Image, task: Task) -> Picture:
         decoded.take_exif(image)
         return decoded
 
-    return _guarded(task, finished, _guarded(task, decode), task, source=source)
+    return _guarded(task, to_picture, _guarded(task, decode), task, source=source)
 
 
 def _deep(image: Any, task: Task) -> Decoded:
@@ -187,10 +187,10 @@ def _read_array(array: Samples, source: str, task: Task) -> Picture:
         raise refuse("is not uint8, uint16, bool or float 0..1", _advice(samples, source))
     has_alpha = samples.shape[2] == 4
     color = samples[..., :3] if has_alpha else samples
-    decoded = of_arrays(
+    decoded = decoded_arrays(
         color, "gray" if color.shape[2] == 1 else "rgb", samples[..., 3] if has_alpha else None
     )
-    return finished(decoded, task, source=source)
+    return to_picture(decoded, task, source=source)
 
 
 def _advice(samples: Samples, source: str) -> str:

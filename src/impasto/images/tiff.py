@@ -20,9 +20,9 @@ from impasto.images.decoding import (
     Decoded,
     Task,
     decode_pillow,
+    decoded_arrays,
     full_scale,
-    of_arrays,
-    scaled,
+    to_full_scale,
     too_many_channels,
 )
 from impasto.images.profiles import Samples, Space
@@ -138,7 +138,7 @@ def _samples(data: bytes, chosen: ifds.Directory, image: Any, task: Task) -> Dec
             decoded = decode_pillow(image, task)
     except Exception as error:
         raise (reason or error) from None
-    decoded.orientation = exif.orientation(exif.found(image))  # 1 where loading has turned it
+    decoded.orientation = exif.orientation(exif.read(image))  # 1 where loading has turned it
     return decoded
 
 
@@ -173,7 +173,7 @@ def _of_page(page: TiffPage) -> Decoded:
     if photometric == _PALETTE:
         samples, bits = _colored(page, samples), 16
     elif samples.dtype.kind == "u" and bits < 16:  # bits that are not whole bytes come unscaled
-        samples = scaled(samples, bits) if bits != 8 else samples
+        samples = to_full_scale(samples, bits) if bits != 8 else samples
     samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
     space = _SPACES[photometric]
     channels = _CHANNELS[space]
@@ -193,7 +193,7 @@ def _of_page(page: TiffPage) -> Decoded:
     alpha = samples[..., channels] if samples.shape[2] > channels and extra in (1, 2) else None
     icc = bytes(page.tags.valueof(_ICC, default=b"") or b"")
     orientation = page.tags.valueof(274, default=1)
-    decoded = of_arrays(color, space, alpha, icc=icc, premultiplied=extra == 1, notes=notes)
+    decoded = decoded_arrays(color, space, alpha, icc=icc, premultiplied=extra == 1, notes=notes)
     decoded.orientation = orientation if orientation in range(1, 9) else 1
     white = _fractions(page, _WHITE, 2)
     if space == "lab" and white and not icc and not np.allclose(white, colorimetry.D50, atol=0.002):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from impasto.images.decoding import Decoded, Task, decode_pillow, opened
+from impasto.images.decoding import Decoded, Task, decode_pillow, open_pillow
 
 _IMAGE = (b"VP8 ", b"VP8L", b"ANMF")
 _NEEDED = (*_IMAGE, b"VP8X", b"ALPH", b"ANIM", b"ICCP")
@@ -17,7 +17,7 @@ def is_webp(data: bytes) -> bool:
 def decode(data: bytes, task: Task) -> Decoded:
     """The samples of a WebP picture; of the first frame where it moves."""
     slim, notes = whole(data)
-    image = opened(slim, task, "WEBP")
+    image = open_pillow(slim, task, "WEBP")
     if image.n_frames > 1:
         notes.append(f"has {image.n_frames} frames; the first one is used")
     decoded = decode_pillow(image, task)
