@@ -25,9 +25,7 @@ from impasto.images.refusals import check_size, not_a_picture
 from impasto.images.silence import quiet
 
 Rows = Callable[[int, int], tuple[Samples, Samples | None]]
-"""Return rows ``top`` to ``bottom``: color (h, W, C) and alpha (h, W) as uint8, uint16 or float
-0..1.
-"""
+"""Rows ``top`` to ``bottom``: color (h, W, C), alpha (h, W); uint8, uint16 or float 0..1."""
 
 _SIGNS = np.array([0, 128, 128], np.uint8)
 _OVERSHOOT = 1e-3  # from resampling and rounding of floats; less than an 8-bit step
@@ -176,7 +174,7 @@ def full_scale(samples: Samples, notes: list[str]) -> Samples:
         return samples.astype(samples.dtype.newbyteorder("="), copy=False)
     if samples.dtype == np.int8:
         raise ValueError(
-            "its samples are signed integers of 8 bits, and it does not say which are black and white"
+            "its samples are signed integers of 8 bits, and their black and white are not given"
         )
     low, high = int(samples.min()), int(samples.max())
     if low < 0 or high > 65535:

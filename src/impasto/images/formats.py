@@ -33,7 +33,7 @@ from impasto.images.silence import quiet
 Decoder = Callable[[bytes, Task], Decoded]
 
 # Formats that Pillow's own plugins decode. Other plugins are for documents and data (some start
-# other programs), or read only a part of the picture (Photo CD). TGA has no signature, so it is last.
+# other programs), or read only a part of the picture (Photo CD). TGA, without a signature, is last.
 _OTHERS = ("GIF", "ICO", "CUR", "ICNS", "PPM", "PCX", "SGI", "SUN", "DIB", "TGA")
 _ANIMATED = {"GIF"}
 

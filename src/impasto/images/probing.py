@@ -187,8 +187,8 @@ _SIZES: tuple[tuple[bytes, Callable[[bytes], Size | None]], ...] = (
     ),
     (jpeg.SIGNATURE, lambda data: jpeg.frame(data).size),
     *((signature, _tiff_size) for signature in tiff.SIGNATURES),
-    (jpeg2000.BOX, lambda data: jpeg2000.facts(data).size),
-    (jpeg2000.STREAM, lambda data: jpeg2000.facts(data).size),
+    (jpeg2000.BOX, lambda data: jpeg2000.header(data).size),
+    (jpeg2000.STREAM, lambda data: jpeg2000.header(data).size),
     (jpegxl.BOX, lambda data: jpegxl.header(data).size),
     (jpegxl.STREAM, lambda data: jpegxl.header(data).size),
 )
@@ -209,7 +209,7 @@ def _header(data: bytes, task: Task) -> Header:
         found = jpegxl.header(data)
         return _plain(data, "JPEG XL", found.size, found.orientation, alpha=bool(found.alphas))
     if data.startswith((jpeg2000.BOX, jpeg2000.STREAM)):
-        facts = jpeg2000.facts(data)
+        facts = jpeg2000.header(data)
         return _plain(data, "JPEG2000", facts.size, 1, alpha=len(facts.bits) in (2, 4))
     is_heic = heif.kind(data[: sources.HEAD]) == "heic"
     image = heif.header(data, task.label) if is_heic else formats.header(data, task.label)

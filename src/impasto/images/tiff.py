@@ -132,7 +132,7 @@ def _samples(data: bytes, chosen: ifds.Directory, image: Any, task: Task) -> Dec
     finally:
         stream.close()  # tifffile holds on to it, and the pixels need the place of its bytes
     if image is None:
-        raise reason or ValueError("it is a TIFF of a kind that is not known here")
+        raise reason or ValueError("it is a TIFF of an unknown kind")
     try:
         with no_stderr():
             decoded = decode_pillow(image, task)
@@ -152,7 +152,7 @@ def _check_segments(page: TiffPage, length: int, task: Task) -> None:
     if page.photometric == _YCBCR and page.compression != _JPEG:
         raise ValueError("it is a TIFF with subsampled colors")
     if page.photometric not in _SPACES:
-        raise ValueError("it is a TIFF of a kind that is not known here")
+        raise ValueError("it is a TIFF of an unknown kind")
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
         if offset + count > length:
             raise cut_short(task.label)
