@@ -62,7 +62,7 @@ def embedded_credit(path: str | bytes | os.PathLike[Any]) -> str | None:
 
 
 def _text(path: str | bytes | os.PathLike[Any], tag: str) -> str | None:
-    with sources.opened(path) as (file, label, name):
+    with sources.open_source(path) as (file, label, name):
         formats.refuse_early(file, label)
         packet = _packet(sources.contents(file, label, name).data, label)
     # XMP has no DOCTYPE; in a malicious file it could expand without end.
@@ -91,7 +91,9 @@ def _packet(data: bytes, label: str) -> bytes:
         info: dict[Any, Any] = heif.header(data, label).info
     else:
         try:
-            info = formats.header(webp.whole(data)[0] if webp.is_webp(data) else data, label).info
+            info = formats.header(
+                webp.repaired(data)[0] if webp.is_webp(data) else data, label
+            ).info
         except BadPicture:
             if formats.is_beyond_pillow(data):
                 return b""  # a picture, but without a header that Pillow reads

@@ -56,7 +56,7 @@ def decoder(data: bytes) -> Decoder | None:
         return lambda whole, task: heif.decode(whole, heif_kind, task)
     if netpbm.is_deep(data[: sources.HEAD]):
         return netpbm.decode
-    return None if refusals.named("", data[: sources.HEAD]) else _decode_other
+    return None if refusals.named_refusal("", data[: sources.HEAD]) else _decode_other
 
 
 def _decode_other(data: bytes, task: Task) -> Decoded:

@@ -122,7 +122,7 @@ def probe(source: Any, max_megapixels: float) -> Header:
     """
     if not sources.is_file(source):
         return _of_object(source, max_megapixels)
-    with sources.opened(source) as (file, label, name):
+    with sources.open_source(source) as (file, label, name):
         formats.refuse_early(file, label)
         data = sources.contents(file, label, name).data
     task = Task(label, max_megapixels)

@@ -59,7 +59,7 @@ def read(source: object, *, max_megapixels: float, side: int | None = None) -> P
         raise ValueError(f"side is {side}; it must be 1 or more")
     task = Task("", max_megapixels, side)
     if sources.is_file(source):
-        with sources.opened(source) as (file, label, name):
+        with sources.open_source(source) as (file, label, name):
             return _read_file(file, Task(label, max_megapixels, side), name)
     if isinstance(source, Image.Image):
         return _read_image(source, task)

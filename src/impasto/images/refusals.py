@@ -99,7 +99,7 @@ def check_size(label: str, size: Size, limit: float) -> None:
         megapixels = size.pixels / 1e6
         raise BadPicture(
             f"{label} has {_decimal(megapixels)} megapixels ({size}), and the limit is {limit:g}.",
-            f"If you trust the file, raise the limit with --max-megapixels {math.ceil(megapixels)}.",
+            f"If you trust it, raise the limit with --max-megapixels {math.ceil(megapixels)}.",
         )
 
 
