@@ -261,7 +261,7 @@ def _row(
 def _lpips_to_photo(scene: Scene, ours: Tensor, theirs: Tensor) -> tuple[float, float] | None:
     """LPIPS (AlexNet) of both pictures to the photo; None where it cannot be measured."""
     try:
-        from impasto.compare.lpips import lpips
+        from impasto.comparisons.lpips import lpips
     except ImportError:
         return None
     photo = images.from_tensor(scene.photo)

@@ -29,11 +29,11 @@ import impasto
 from benchmarks import table
 from benchmarks.loss import PAIRS
 from impasto import images
-from impasto.compare.scoring import Row
+from impasto.comparisons.scoring import Row
 from impasto.events import Event, Warned
 from impasto.recipe.records import Recipe
-from impasto.sweep import sweep
-from impasto.sweep.grid import Axis, axes
+from impasto.sweeps import sweep
+from impasto.sweeps.grid import Axis, axes
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE, PLOT = "quality.md", "quality.png"

@@ -138,7 +138,7 @@ class Scene:
         network = Network(
             weights.load(name),
             vgg.CONFIGURATION_OF[name],
-            before.wanted,
+            before.outputs,
             pooling=recipe.network.pooling,
             padding=recipe.network.padding,
             kernel=KERNELS[kernel],

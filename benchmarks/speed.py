@@ -41,7 +41,7 @@ def step(options: Options) -> Iterator[Row]:
     for side in STEP_SIDES_FULL if options.full else STEP_SIDES:
         yield _step(options, "Gram", GRAM, side, has_target=side >= STEP_TARGET_FROM)
     yield _step(options, "default", PLAIN, STEP_SIDE, has_target=False)
-    if kernel_cache.kernel("auto", CPU) != kernel_cache.kernel("float32", CPU):
+    if kernel_cache.fastest_kernel("auto", CPU) != kernel_cache.fastest_kernel("float32", CPU):
         yield _step(options, "Gram", GRAM, STEP_SIDE, has_target=False, precision="float32")
 
 

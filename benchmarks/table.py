@@ -95,7 +95,8 @@ def machine() -> str:
         f"{platform.system()}, Python {platform.python_version()}, torch {torch.__version__}",
     ]
     kernels = {
-        precision: kernel_cache.kernel(precision, device).name for precision in ("float32", "auto")
+        precision: kernel_cache.fastest_kernel(precision, device).name
+        for precision in ("float32", "auto")
     }
     fastest = f"fastest float32 kernel {kernels['float32']}"
     if kernels["auto"] != kernels["float32"]:

@@ -32,7 +32,7 @@ THREADS = torch.get_num_threads()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Use one thread for small feature maps: waiting for a second one takes longer than the work."""
+    """Use one thread for small feature maps: waiting for a second takes longer than the work."""
     torch.set_num_threads(1 if item.get_closest_marker("network") is None else THREADS)
 
 

@@ -376,6 +376,7 @@ def wait_for(happened, seconds: float = 15.0) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_two_processes_fetch_once(index: Index):
     index.delay = 1.0
     command = [sys.executable, "-c", CHILD, json.dumps(asdict(catalogue.ASSETS["first"]))]

@@ -21,7 +21,7 @@ from benchmarks import baseline, loss, memory, program, quality, scene, speed, t
 from benchmarks.scene import BaselineProcess, Options, Pairs, Scene, alternate, relative_difference
 from benchmarks.table import Row
 from impasto import images
-from impasto.compare import evaluator, scoring
+from impasto.comparisons import evaluator, scoring
 from impasto.geometry import Size
 from impasto.inputs import read_inputs
 from impasto.networks.convolution import KERNELS
@@ -29,7 +29,7 @@ from impasto.networks.features import Network
 from impasto.optimize.loss import Problem
 from impasto.planning import schedule
 from impasto.recipe import loading
-from impasto.sweep import sweep
+from impasto.sweeps import sweep
 from tests.support.pictures import stub_museum
 from tests.support.pocket_network import use_pocket_evaluators, use_pocket_network
 
@@ -465,6 +465,7 @@ def test_the_page_and_the_plane_show_every_point(tmp_path: Path):
     assert images.read(tmp_path / "plane.png", max_megapixels=2).size.short_side > 500
 
 
+@pytest.mark.slow
 def test_quality_paints_every_pair_recipe_and_strength_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

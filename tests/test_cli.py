@@ -281,6 +281,7 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", ["photo missing", "photo is a bomb", "option unknown", "recipe file broken"]
 )
@@ -309,6 +310,7 @@ def test_a_fetch_that_fails_is_a_failure(capsys: Captured, monkeypatch: pytest.M
     assert not Path("out.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [(), ("--no-run",), ("--time", "2m"), ("--size", "64", "--run", "mine")]
 )
@@ -647,6 +649,7 @@ def stages() -> list[tuple[str, int]]:
     return [(f"{width}x{height}", steps) for (height, width), steps in first["stages"]]
 
 
+@pytest.mark.slow
 def test_a_time_chooses_the_size_and_the_evaluations(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ):
@@ -673,6 +676,7 @@ def test_a_time_chooses_the_size_and_the_evaluations(
     assert found["1h"][1] == 90  # three times what the recipe has
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixed", ["size", "iterations"])
 def test_what_is_named_beside_a_time_stays(
     fixed: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
@@ -698,9 +702,7 @@ def test_a_run_in_a_given_time_that_was_stopped_goes_on_with_the_same_command(
     assert not Path("out.png.run", runs.RECORD).exists() and len(begun) > 1
     _, _, err = run_stylize(capsys, *command, quiet=False)
     total = sum(steps for _, steps in begun)
-    assert re.search(
-        rf"note: Going on from an unfinished run after \d+ of {total} evaluations", err
-    )
+    assert re.search(rf"note: Continuing an unfinished run after \d+ of {total} evaluations", err)
     assert Path("out.png.run/events.jsonl").read_text("utf-8").startswith(told)
     resumed = Path("out.png").read_bytes()
     run_stylize(capsys, *PAIR, *OUT, "--recipe", "out.png.run/recipe.toml", "--overwrite")
@@ -708,6 +710,7 @@ def test_a_run_in_a_given_time_that_was_stopped_goes_on_with_the_same_command(
     assert Path("out.png").read_bytes() == resumed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -728,14 +731,15 @@ def test_another_wish_under_the_same_name_is_a_fresh_start(
         with pytest.MonkeyPatch.context() as patch:
             interrupt_at(patch, (5,))
             _, _, err = run_stylize(capsys, *PAIR, *OUT, *wish, quiet=False, code=130)
-    assert "Going on" not in err and "Stopped after" in err
+    assert "Continuing" not in err and "Stopped after" in err
     assert "held the run of another request: it is kept as out.png.run-1" in err
-    assert runs.checkpoint(Path("out.png.run-1")) is not None
+    assert runs.read_checkpoint(Path("out.png.run-1")) is not None
 
 
 # ---- looking around ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*options_.recipe_options()])
 def test_every_option_takes_its_own_default(name: str, monkeypatch: pytest.MonkeyPatch):
     """The default that the help shows can be typed, and gives the recipe without the option."""
@@ -855,6 +859,7 @@ def test_fetch_fetches_everything(
     assert "2 files are in somewhere" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_demo_paints(capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     stub_museum(monkeypatch)
     load = loading.load

@@ -1,6 +1,4 @@
-"""Comparing: what pictures say they were painted from, who may judge them, the table, and what is
-refused.
-"""
+"""Comparisons: the inputs that pictures name, the independent network, the table, and errors."""
 
 from __future__ import annotations
 
@@ -18,8 +16,8 @@ from rich.console import Console
 
 import impasto
 from impasto import images
-from impasto.compare import evaluator, metrics, scoring, table
-from impasto.compare.evaluator import FIGURES
+from impasto.comparisons import evaluator, metrics, scoring, table
+from impasto.comparisons.scores import FIGURES, Scores
 from impasto.geometry import Size
 from impasto.recipe.records import Input, Recipe
 from impasto.runs import folder as runs
@@ -91,7 +89,7 @@ def test_a_row_for_each_picture_and_two_for_the_ends(capsys: Captured):
 
 @pytest.mark.parametrize(("width", "tables"), [(80, 3), (120, 1)])
 def test_a_narrow_terminal_gets_three_tables_and_every_digit(width: int, tables: int):
-    scores = evaluator.Scores(*(12.5 + index for index in range(len(FIGURES))))
+    scores = Scores(*(12.5 + index for index in range(len(FIGURES))))
     row = scoring.Row("a name of twenty.png", "result", Size(48, 64), scores)
     found = scoring.Comparison(
         "", "", (scoring.Scale("vgg19", Size(48, 64), (row,)),), ("a [b] note",)
@@ -134,14 +132,14 @@ def test_from_python_pictures_need_no_files():
     photo, painting, result = (random_pixels(48, 64, seed=seed) for seed in range(3))
     [scale] = impasto.compare([result], photo, painting).scales
     assert [row.role for row in scale.rows] == ["result", "photo", "painting"]
-    referee = evaluator.Evaluator(photo / np.float32(255), painting / np.float32(255))
-    assert scale.rows[0].scores == referee(result / np.float32(255))
+    network = evaluator.Evaluator(photo / np.float32(255), painting / np.float32(255))
+    assert scale.rows[0].scores == network(result / np.float32(255))
 
 
-# ---- who judges, and in which size ---------------------------------------------------------------
+# ---- by which network, and at which size ---------------------------------------------------------
 
 
-def test_the_judge_is_the_network_that_did_not_paint(capsys: Captured):
+def test_the_evaluator_is_the_network_that_did_not_paint(capsys: Captured):
     judges = {}
     for painter in ("vgg19", "vgg16"):
         found = compared(capsys, paint(f"{painter}.png", network={"name": painter}))
@@ -172,7 +170,7 @@ def test_pictures_of_several_sizes_have_scales_of_their_own_unless_one_is_asked_
     assert ends[0]["scores"]["content"] == 0
     assert all(end["size"] == [128, 96] for end in ends)
     # The traces of the method are those of every pixel, not of a picture that was shrunk.
-    own = metrics.artefacts(images.read("large.png", max_megapixels=1).pixels)
+    own = metrics.artifacts(images.read("large.png", max_megapixels=1).pixels)
     large = next(row for row in found["pictures"] if row["picture"] == "large.png")
     assert large["size"] == [128, 96]
     assert {name: large["scores"][name] for name in own} == own
@@ -180,10 +178,10 @@ def test_pictures_of_several_sizes_have_scales_of_their_own_unless_one_is_asked_
 
 def test_no_picture_is_enlarged_and_the_largest_size_is_the_one_in_the_help(capsys: Captured):
     result = images.Picture(np.zeros((300, 200, 3), np.float32), None, b"", "", "", "")
-    assert scoring._looked_at(result, 1024) == Size(300, 200)
-    assert scoring._looked_at(result, 150) == Size(150, 100)
+    assert scoring._evaluation_size(result, 1024) == Size(300, 200)
+    assert scoring._evaluation_size(result, 150) == Size(150, 100)
     assert run_command("compare", "--help") == 0
-    assert f"up to {scoring.LARGEST}]" in " ".join(re.findall(r"[^\s│]+", capsys.readouterr().out))
+    assert f"up to {scoring.MAX_SIDE}]" in " ".join(re.findall(r"[^\s│]+", capsys.readouterr().out))
 
 
 def test_a_picture_of_another_shape_is_noted(capsys: Captured):
@@ -268,8 +266,8 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "a photo that is gone": (("gone.png",), "the photo away.png, which is not here"),
     "a photo that has changed": (("changed.png",), "the photo photo.png, which is not here"),
     "a painting that is gone": (("unhung.png",), "the painting away.png, which is not here"),
-    "two paintings": (("blend.png",), "several paintings here: painting.png, other.png"),
-    "two photos": (("told.png", "gone.png"), "several photos here"),
+    "two paintings": (("blend.png",), "name several paintings: painting.png, other.png"),
+    "two photos": (("told.png", "gone.png"), "name several photos"),
     "a judge that is none": (("told.png", "--judge", "resnet"), "vgg16"),
     "a size that is too small": (("told.png", "--size", "16"), "32 px"),
     "a picture that is too small": (("tiny.png", *PAIR), "30x40"),

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from impasto.networks import convolution
-from impasto.networks.convolution import KERNELS, METHODS, Convolution, Kernel, has
+from impasto.networks.convolution import KERNELS, METHODS, Convolution, Kernel, has_method
+from impasto.recipe.choices import Padding
 
 CPU = torch.device("cpu")
 # Every kernel by itself, and those whose maps one of the methods puts into another layout and back.
@@ -49,9 +50,7 @@ def close(found: Tensor, expected: Tensor, kernel: Kernel) -> None:
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("padding", MODES)
 @pytest.mark.parametrize("name", CANDIDATES)
-def test_a_kernel_is_conv2d_of_the_padded_map(
-    name: str, padding: convolution.Padding, size: tuple[int, int]
-):
+def test_a_kernel_is_conv2d_of_the_padded_map(name: str, padding: Padding, size: tuple[int, int]):
     kernel = CANDIDATES[name]
     generator = torch.Generator().manual_seed(5)
     weight, bias, x, gradient = (
@@ -85,16 +84,18 @@ def test_weights_given_are_not_changed():
     assert torch.equal(weight, kept)
 
 
-NNPACK_HERE = pytest.mark.skipif(not has("nnpack", CPU), reason="this torch has no NNPACK here")
+NNPACK_HERE = pytest.mark.skipif(
+    not has_method("nnpack", CPU), reason="this torch has no NNPACK here"
+)
 PACKED_HERE = pytest.mark.skipif(
-    not has("packed", CPU), reason="this torch has no packed oneDNN convolutions here"
+    not has_method("packed", CPU), reason="this torch has no packed oneDNN convolutions here"
 )
 
 
 @NNPACK_HERE
 @pytest.mark.parametrize("padding", ["zero", "reflect"])
 def test_nnpack_in_bands_of_rows_gives_the_bits_of_nnpack_at_once(
-    monkeypatch: pytest.MonkeyPatch, padding: convolution.Padding
+    monkeypatch: pytest.MonkeyPatch, padding: Padding
 ):
     generator = torch.Generator().manual_seed(0)
     built = Convolution(
@@ -159,7 +160,7 @@ SHAPES = {(2, 3, 8): "conv2d", (2, 3, 32): "nnpack", (3, 2, 8): "packed"}
     ],
 )
 def test_a_map_counts_as_the_square_it_is_nearest_to(positions: int, side: int):
-    assert convolution.side(positions) == side
+    assert convolution.nominal_side(positions) == side
 
 
 @pytest.mark.parametrize(
@@ -192,7 +193,7 @@ def test_each_way_of_each_shape_runs_by_its_own_method(monkeypatch: pytest.Monke
     built = Convolution(
         torch.rand(3, 2, 3, 3), torch.rand(3), replace(KERNELS["conv2d"], methods=SHAPES), "reflect"
     )
-    monkeypatch.setattr(convolution, "has", lambda name, device: True)
+    monkeypatch.setattr(convolution, "has_method", lambda name, device: True)
     monkeypatch.setattr(convolution, "METHODS", {name: watched(name) for name in METHODS})
     for side in (8, 32):
         built.input_gradient(built.forward(torch.rand(1, 2, side, side), relu=False))
@@ -203,13 +204,13 @@ def test_each_way_of_each_shape_runs_by_its_own_method(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("missing", ["nnpack", "packed"])
 def test_a_method_that_is_missing_is_conv2d(monkeypatch: pytest.MonkeyPatch, missing: str):
-    """As where a run is gone on with by another torch."""
+    """As when a run is continued with another version of torch."""
 
     def fails(*given: object) -> Tensor:
         raise RuntimeError("it is not here")
 
     monkeypatch.setitem(METHODS, missing, replace(METHODS[missing], convolve=fails))
-    monkeypatch.setattr(convolution, "has", lambda name, device: name != missing)
+    monkeypatch.setattr(convolution, "has_method", lambda name, device: name != missing)
     weight, bias, x = torch.rand(3, 2, 3, 3), torch.rand(3), torch.rand(1, 2, 9, 8)
     for base in ("conv2d", "channels-last"):
         built = Convolution(weight, bias, replace(KERNELS[base], default=missing), "zero")
@@ -221,14 +222,18 @@ def test_a_method_that_is_missing_is_conv2d(monkeypatch: pytest.MonkeyPatch, mis
 @PACKED_HERE
 @pytest.mark.parametrize("part", ["_convolution_pointwise", "_is_available"])
 def test_what_torch_does_not_have_is_not_here(monkeypatch: pytest.MonkeyPatch, part: str):
-    assert not has("packed", torch.device("meta"))
+    assert not has_method("packed", torch.device("meta"))
     if part == "_is_available":
         monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     else:
         monkeypatch.delattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
-    assert not has("packed", CPU)
+    assert not has_method("packed", CPU)
     monkeypatch.setattr(torch, "_nnpack_available", lambda: False)
-    assert not has("nnpack", CPU) and has("conv2d", CPU) and has("channels-last", CPU)
+    assert (
+        not has_method("nnpack", CPU)
+        and has_method("conv2d", CPU)
+        and has_method("channels-last", CPU)
+    )
 
 
 def test_blocks_matter_where_nnpack_is_among_the_methods():
@@ -249,7 +254,7 @@ def test_a_kernel_is_one_line_and_comes_back_from_it():
     ["", "abacus", "nnpack 2>3@8=abacus", "nnpack 2>3=packed", "nnpack 2>3@x=packed", "nnpack 2"],
 )
 def test_what_is_no_kernel_is_refused(text: str):
-    with pytest.raises(ValueError, match="no kernel"):
+    with pytest.raises(ValueError):  # noqa: PT011 - numbers and pairs have messages of their own
         Kernel.parse(text)
 
 

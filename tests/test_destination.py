@@ -52,6 +52,7 @@ def stopped(
 # ---- folders that are not provably a run's -------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [
@@ -128,6 +129,7 @@ def test_a_finished_picture_that_is_gone_is_put_back_from_its_run(capsys: Captur
     assert again == path and "put back" in err and path.read_bytes() == data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run_options", [(), ("--no-run",), ("--run", "log")])
 @pytest.mark.parametrize("there", ["a picture of the user's", "a painting by other settings"])
 def test_a_named_picture_that_is_there_is_kept_unless_it_may_be_overwritten(
@@ -181,6 +183,7 @@ def test_the_picture_of_another_file_type_is_another_picture(capsys: Captured):
 # ---- unfinished runs -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed",
     [
@@ -206,6 +209,7 @@ def test_settings_that_do_not_decide_the_pixels_do_not_start_a_run_over(
     assert kept == loading.load("whole.png.run/recipe.toml")
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_of_another_request_is_kept_under_another_name(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ):
@@ -225,6 +229,7 @@ def test_an_unfinished_run_of_another_request_is_kept_under_another_name(
     assert resumed.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.slow
 def test_with_a_made_up_name_an_unfinished_run_of_another_request_stays_where_it_is(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ):
@@ -238,6 +243,7 @@ def test_with_a_made_up_name_an_unfinished_run_of_another_request_stays_where_it
 # ---- names ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform != "linux", reason="other systems refuse names that are not Unicode"
 )
@@ -285,7 +291,8 @@ def test_names_that_are_not_utf_8_are_painted_resumed_and_told(
 
 def test_the_path_of_such_a_picture_comes_out_as_its_bytes(tmp_path: Path):
     program = (
-        "from impasto import cli; cli.speak_any_name(); print('bad\\udcff.png \\u00e9 \\u6f22')"
+        "from impasto.cli.terminal import set_up_streams; set_up_streams(); "
+        "print('bad\\udcff.png \\u00e9 \\u6f22')"
     )
     for coding, expected in (("utf-8", "é 漢".encode()), ("ascii", b"? ?")):
         environment = {**os.environ, "PYTHONIOENCODING": coding}
@@ -381,6 +388,7 @@ def test_editing_the_picture_in_place_leaves_the_one_of_the_run(capsys: Captured
 # ---- several at once, and what is replaced by intent ---------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [("--overwrite",), ("--fresh",)])
 def test_a_finished_picture_is_replaced_by_a_finished_one_alone(
     more: tuple[str, ...], capsys: Captured, monkeypatch: pytest.MonkeyPatch

@@ -14,7 +14,8 @@ import impasto
 from benchmarks import table
 from impasto.recipe import loading, records
 from impasto.recipe import options as options_
-from impasto.sweep import grid
+from impasto.recipe.choices import Statistic
+from impasto.sweeps import grid
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,12 +27,18 @@ def test_a_generated_page_is_current(name: str):
     assert page == made, "run `python docs/generate.py`"
 
 
+def test_the_picture_of_the_layers_is_current():
+    drawn = runpy.run_path(str(ROOT / "docs" / "layers.py"))["draw"]()
+    picture = (ROOT / "docs" / "pictures" / "layers.svg").read_text("utf-8")
+    assert picture == drawn, "run `python docs/layers.py`"
+
+
 def test_the_recipes_page_names_every_choice_of_a_formula():
     page = (ROOT / "docs" / "recipes.md").read_text("utf-8")
     for option in ("content-scaling", "smooth-measure", "smooth-scaling"):
         for choice in options_.recipe_options()[option].choices:
             assert f"`{choice}`" in page, choice
-    for statistic in get_args(records.Statistic):
+    for statistic in get_args(Statistic):
         assert f"| `{statistic}` |" in page
 
 
@@ -44,6 +51,7 @@ def test_the_readme_names_what_is_there():
     options = set(options_.recipe_options())
     own = {
         "help",
+        "help-all",
         "sheet",
         "to",
         "recipe",

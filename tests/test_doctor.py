@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,23 +13,23 @@ import torch
 from impasto import cli
 from impasto.assets import catalogue
 from impasto.cli import diagnosis
-from impasto.hardware import devices, system_memory
-from impasto.networks.autotune import Choice
+from impasto.hardware import kernel_cache, system_memory
+from impasto.networks.autotune import FastestKernels
 from impasto.networks.convolution import KERNELS
 
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    def choose(where: torch.device) -> Choice:
+    def choose(where: torch.device) -> FastestKernels:
         methods = {(3, 64, 128): "packed", (64, 64, 16): "conv2d", (64, 64, 64): "nnpack"}
-        return Choice(
+        return FastestKernels(
             replace(KERNELS["nnpack"], methods=methods),
             KERNELS["bfloat16"],
             {"conv2d": 30.0, "nnpack": 12.0},
         )
 
     monkeypatch.setenv("IMPASTO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(devices, "choose", choose)
+    monkeypatch.setattr(kernel_cache, "time_kernels", choose)
     return tmp_path / "cache"
 
 
@@ -64,21 +65,21 @@ def test_the_machine_is_named():
     assert "the first of cuda, mps, cpu" in found["device"].text
     assert (
         found["kernel"].text.startswith("nnpack (")
-        and ": nnpack 12 ms, conv2d 30 ms; kept in " in found["kernel"].text
+        and ": nnpack 12 ms, conv2d 30 ms; cached in " in found["kernel"].text
     )
     assert found["float32"].text == "conv2d: 64>64 at 16; nnpack: 64>64 at 64; packed: 3>64"
     assert "bfloat16" not in found
 
 
 def test_where_bfloat16_is_taken_both_are_shown(monkeypatch: pytest.MonkeyPatch):
-    def choose(where: torch.device) -> Choice:
+    def choose(where: torch.device) -> FastestKernels:
         kernels = (
             replace(KERNELS[name], methods={(3, 64, 8): "packed"})
             for name in ("nnpack", "bfloat16")
         )
-        return Choice(*kernels, {"nnpack": 30.0, "bfloat16": 12.0})  # type: ignore[misc]
+        return FastestKernels(*kernels, {"nnpack": 30.0, "bfloat16": 12.0})  # type: ignore[misc]
 
-    monkeypatch.setattr(devices, "choose", choose)
+    monkeypatch.setattr(kernel_cache, "time_kernels", choose)
     found = findings()
     assert found["kernel"].text.startswith("bfloat16 (")
     assert found["bfloat16"].text == found["float32"].text == "packed: 3>64"
@@ -87,7 +88,10 @@ def test_where_bfloat16_is_taken_both_are_shown(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(("free", "good"), [(2**30, False), (2**33, True)])
 def test_little_memory_is_said(monkeypatch: pytest.MonkeyPatch, free: int, good: bool):
     monkeypatch.setattr(system_memory, "free_memory", lambda where: free)
-    assert findings()["memory"].good is good
+    monkeypatch.setattr(system_memory, "total_memory", lambda: 2**34)
+    finding = findings()["memory"]
+    assert finding.good is good
+    assert re.fullmatch(r"[\d.]+ GB free of 17\.2 GB", finding.text)
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,15 @@ from PIL import Image
 from impasto import events, images
 from impasto.assets import museum
 from impasto.errors import BadPicture, BadRecipe, BadRequest, CannotWrite, NotSaved, UnknownName
-from impasto.explain import output_folder
-from impasto.explain.explanation import run_experiments
-from impasto.explain.feature_visualization import Unit, maximize
-from impasto.explain.patches import patch_size
-from impasto.explain.request import read_request
-from impasto.explain.results import CONTENT_LAYERS, STYLE_LAYERS, UNIT_LAYERS, UNITS_PER_LAYER
+from impasto.explanations import output_folder
+from impasto.explanations.explanation import run_experiments
+from impasto.explanations.feature_visualization import Unit, maximize
+from impasto.explanations.patches import patch_size
+from impasto.explanations.request import read_request
+from impasto.explanations.results import CONTENT_LAYERS, UNIT_LAYERS, UNITS_PER_LAYER
 from impasto.geometry import Grid, Size
 from impasto.networks.features import Network
+from impasto.networks.vgg import STYLE_LAYERS
 from impasto.objectives.activation import Activation
 from impasto.optimize.tiling import value_and_gradient
 from tests.support.pictures import save_random
@@ -83,7 +84,7 @@ def test_activation_is_minus_the_mean_of_its_channel_and_adds_up_over_tiles(netw
     )
     grid = network.grid(size, 16)
     assert len(grid) > 1
-    tiled, tiles = value_and_gradient(picture, network.within(size), [objective], grid)
+    tiled, tiles = value_and_gradient(picture, network.encoder(size), [objective], grid)
     assert tiled.total == pytest.approx(whole.total, rel=1e-12)
     assert (tiles - gradient).norm() < 1e-12 * gradient.norm()
 
@@ -93,7 +94,7 @@ def test_gradient_ascent_activates_a_unit_more_and_the_same_seed_gives_the_same_
     unit, size = Unit("relu2_1", 1), Size(24, 32)
 
     def mean(picture: torch.Tensor) -> float:
-        return float(network.giving({"relu2_1"})(picture)["relu2_1"][0, 1].mean())
+        return float(network.with_outputs({"relu2_1"})(picture)["relu2_1"][0, 1].mean())
 
     ascents = [
         [picture for _, picture in maximize(network, unit, size, 60, seed)] for seed in (0, 0, 1)
@@ -106,7 +107,7 @@ def test_gradient_ascent_activates_a_unit_more_and_the_same_seed_gives_the_same_
 
 def test_a_cut_network_gives_what_the_whole_one_gives(network_of, picture_of):
     network, picture = network_of("relu3_1", "relu1_1"), picture_of(20, 24)
-    cut = network.giving({"relu2_2", "input"})
+    cut = network.with_outputs({"relu2_2", "input"})
     assert [layer.name for layer in cut.layers][-1] == "relu2_2"
     assert cut.convolutions["conv1_1"] is network.convolutions["conv1_1"]
     assert cut(picture)["relu2_2"].equal(network_of("relu2_2")(picture)["relu2_2"])
@@ -196,6 +197,7 @@ def test_a_bad_request_ends_with_2_and_leaves_nothing(
 # ---- what is found -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_photo_and_painting_give_a_poster_a_page_and_figures(
     pocket: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -244,6 +246,7 @@ def test_photo_and_painting_give_a_poster_a_page_and_figures(
         assert base64.b64encode(Path(f"out/{name}.png").read_bytes()).decode() in page
 
 
+@pytest.mark.slow
 def test_a_photo_alone_leaves_style_out_and_says_so(
     pocket: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -317,7 +320,7 @@ def test_what_cannot_be_written_is_said_and_what_was_is_kept(
 
 
 def test_a_gram_matrix_is_drawn_with_similar_channels_side_by_side():
-    from impasto.explain.illustrations import _similarity_order
+    from impasto.explanations.illustrations import _similarity_order
 
     group = np.array([0, 1, 0, 1, 1, 0])
     matrix = np.where(group[:, None] == group, 1.0, 0.1) + np.eye(6) * 0.2
@@ -328,7 +331,7 @@ def test_a_gram_matrix_is_drawn_with_similar_channels_side_by_side():
 
 
 @pytest.mark.network
-def test_depth_loses_pixels_and_enlarges_patches_and_units_exceed_their_response_to_photos():
+def test_pixel_errors_and_patch_sizes_grow_with_depth_and_units_activate_more_than_on_photos():
     photo, painting = (
         skimage.data.astronaut()[::4, ::4],
         museum.find("wheat-field-with-cypresses").read(),

@@ -196,6 +196,7 @@ def outcomes(name: str) -> Iterator[tuple[int, str]]:
             yield seed, f"probe: {type(error).__name__}: {error}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_damaged_files_are_read_or_refused(name):
     if name == "heic":

@@ -67,6 +67,7 @@ def test_a_picture_is_reduced_to_no_less_than_twice_the_side(side, box):
         )
 
 
+@pytest.mark.slow
 def test_strips_meet(monkeypatch):
     samples, adobe = noise(97, 64), bytes(imagecodecs.cms_profile("adobergb"))
     data = saved(samples, "PNG", icc_profile=adobe)
@@ -202,6 +203,7 @@ print(expected, status("VmHWM") - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from /proc")
 @pytest.mark.parametrize("side", [0, 100, 1000])
 @pytest.mark.parametrize("kind", ["jpg", "progressive.jpg", "png", "16.png", "tif"])

@@ -298,7 +298,7 @@ def test_ascii_does_not_list_the_fonts(monkeypatch: pytest.MonkeyPatch):
 def test_the_poster_of_an_explanation_names_its_pictures_or_says_what_they_are(
     installed: bool, install: Install
 ):
-    from impasto.explain import poster
+    from impasto.explanations import poster
 
     if installed:
         install(CJK)

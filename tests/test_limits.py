@@ -81,7 +81,7 @@ def paint(folder: Path, *options: str) -> tuple[dict[str, Any], int]:
 def lowest_limit() -> str:
     """The limit that is said to be enough where too low a one is asked for."""
     recipe = loading.with_settings(records.Recipe(), SETTINGS)
-    kernel = kernel_cache.kernel(recipe.compute.precision, torch.device("cpu"))
+    kernel = kernel_cache.fastest_kernel(recipe.compute.precision, torch.device("cpu"))
     network = Network(
         weights.load("vgg19"), "E", recipe.used_layers, padding="reflect", kernel=kernel
     )

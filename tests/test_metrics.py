@@ -17,9 +17,10 @@ from torch.nn import functional
 
 from impasto import images
 from impasto.assets import catalogue
-from impasto.compare import lpips as lpips_
-from impasto.compare import metrics
-from impasto.compare.evaluator import FIGURES, Evaluator, Pixels, Scores
+from impasto.comparisons import lpips as lpips_
+from impasto.comparisons import metrics
+from impasto.comparisons.evaluator import Evaluator, Pixels
+from impasto.comparisons.scores import FIGURES, Scores
 from impasto.errors import BadPicture
 from impasto.geometry import Size
 from impasto.networks import weights
@@ -100,7 +101,7 @@ PUBLISHED = {"vgg16": 0.668657, "alexnet": 0.542314}
 
 @pytest.mark.network
 @pytest.mark.parametrize("backbone", ["vgg16", "alexnet"])
-def test_lpips_is_the_published_one(backbone: weights.HeadedName, photo: Pixels, painting: Pixels):
+def test_lpips_is_the_published_one(backbone: weights.LpipsName, photo: Pixels, painting: Pixels):
     mirrored = np.ascontiguousarray(photo[:, ::-1])
     assert lpips_.lpips(photo, mirrored, backbone) == pytest.approx(PUBLISHED[backbone], abs=1e-4)
     one, other = photo[:75, :98], np.ascontiguousarray(painting[:75, :98])
@@ -111,12 +112,12 @@ def test_lpips_is_the_published_one(backbone: weights.HeadedName, photo: Pixels,
 
 @pytest.mark.network
 @pytest.mark.parametrize("backbone", ["vgg16", "alexnet"])
-def test_lpips_rises_with_blur_and_noise_from_nothing(backbone: weights.HeadedName, photo: Pixels):
+def test_lpips_rises_with_blur_and_noise_from_nothing(backbone: weights.LpipsName, photo: Pixels):
     lpips = lpips_.Lpips(backbone)
     untouched = lpips.maps(photo)
     for changed in (blurred, noisy):
         found = [
-            lpips.between(lpips.maps(changed(photo, amount)), untouched)
+            lpips.distance(lpips.maps(changed(photo, amount)), untouched)
             for amount in (0, 0.05, 0.2, 0.6, 2.0)
         ]
         assert found[0] == 0
@@ -129,7 +130,7 @@ def test_lpips_is_of_two_pictures_of_one_size(photo: Pixels, painting: Pixels):
         lpips_.lpips(photo, painting, "alexnet")
 
 
-# ---- the referee ---------------------------------------------------------------------------------
+# ---- the evaluator -------------------------------------------------------------------------------
 
 
 def assert_are_the_ends(of_photo: Scores, of_painting: Scores) -> None:
@@ -151,41 +152,41 @@ def test_the_photo_and_the_painting_are_the_ends(
     pocket: None, judge: Any, photo: Pixels, painting: Pixels
 ):
     same_size = images.resize(painting, Size(128, 128))
-    referee = Evaluator(photo, same_size, judge)
-    assert_are_the_ends(referee(photo), referee(same_size))
+    evaluator = Evaluator(photo, same_size, judge)
+    assert_are_the_ends(evaluator(photo), evaluator(same_size))
 
 
 @pytest.mark.network
 def test_real_networks_put_a_picture_between_the_ends(photo: Pixels, painting: Pixels):
     same_size = images.resize(painting, Size(128, 128))
-    referee = Evaluator(photo, same_size)
-    first, last = referee(photo), referee(same_size)
+    evaluator = Evaluator(photo, same_size)
+    first, last = evaluator(photo), evaluator(same_size)
     assert_are_the_ends(first, last)
-    mixed = referee(0.5 * photo + 0.5 * same_size)
+    mixed = evaluator(0.5 * photo + 0.5 * same_size)
     for name, figure in FIGURES.items():
-        if figure.of != "method":
+        if figure.target != "method":
             low, high = sorted((getattr(first, name), getattr(last, name)))
             assert low < getattr(mixed, name) < high, name
     assert last.content > 0.8  # the painting knows nothing of the photo
 
 
 def test_the_painter_has_a_gram_distance_of_its_own(pocket: None, photo: Pixels, painting: Pixels):
-    referee = Evaluator(photo, painting)
-    found = referee(blurred(photo, 1))
+    evaluator = Evaluator(photo, painting)
+    found = evaluator(blurred(photo, 1))
     assert found.gram_painter != found.gram
-    assert found == referee(blurred(photo, 1), "vgg19")
+    assert found == evaluator(blurred(photo, 1), "vgg19")
     assert found.gram_painter == pytest.approx(
         Evaluator(photo, painting, "vgg19")(blurred(photo, 1)).gram, rel=1e-6
     )
-    own = referee(blurred(photo, 1), "vgg16")
+    own = evaluator(blurred(photo, 1), "vgg16")
     assert own.gram_painter == own.gram == found.gram
 
 
 def test_a_painting_of_another_shape_is_a_target_too(pocket: None, photo: Pixels, painting: Pixels):
     other = images.resize(painting, Size(128, 128))
-    referee = Evaluator(photo, painting)
-    assert referee(other).sliced < 0.5 * referee(photo).sliced
-    assert referee(other).colour < 0.1 * referee(photo).colour
+    evaluator = Evaluator(photo, painting)
+    assert evaluator(other).sliced < 0.5 * evaluator(photo).sliced
+    assert evaluator(other).colour < 0.1 * evaluator(photo).colour
 
 
 def test_the_same_request_gives_the_same_scores_and_leaves_the_process_alone(
@@ -241,44 +242,44 @@ def test_sliced_distance_of_gaussians_is_the_closed_form(shape: tuple[int, int])
     mean = torch.zeros(6)
     root, other = (torch.randn(6, 6, generator=generator) for _ in range(2))
     directions = metrics.unit_directions(40, 6, generator)
-    ours = metrics.projected(gaussian(mean, root, 300, 300, 1), directions)
+    ours = metrics.projections(gaussian(mean, root, 300, 300, 1), directions)
     # The means are taken off.
-    theirs = metrics.projected(gaussian(mean + 5, other, *shape, 2), directions)
+    theirs = metrics.projections(gaussian(mean + 5, other, *shape, 2), directions)
     deviations = [((directions @ r) ** 2).sum(1).sqrt() for r in (root, other)]
     expected = float((deviations[0] - deviations[1]).square().mean())
-    found = metrics.sliced_wasserstein(ours, metrics.ranked(theirs, ours.shape[1]))
+    found = metrics.sliced_wasserstein(ours, metrics.quantiles(theirs, ours.shape[1]))
     assert found == pytest.approx(expected, rel=0.02)
 
 
 def test_ranks_are_quantiles():
     values = np.array([[1, 2, 3, 4]], np.float32)
-    assert metrics.ranked(values, 4).tolist() == [[1, 2, 3, 4]]
-    assert metrics.ranked(values, 8).tolist() == [[1, 1, 2, 2, 3, 3, 4, 4]]
-    assert metrics.ranked(values, 2).tolist() == [[2, 4]]
-    assert metrics.ranked(values, 1).tolist() == [[3]]
+    assert metrics.quantiles(values, 4).tolist() == [[1, 2, 3, 4]]
+    assert metrics.quantiles(values, 8).tolist() == [[1, 1, 2, 2, 3, 3, 4, 4]]
+    assert metrics.quantiles(values, 2).tolist() == [[2, 4]]
+    assert metrics.quantiles(values, 1).tolist() == [[3]]
 
 
-def test_colours_that_differ_in_lightness_alone():
+def test_colors_that_differ_in_lightness_alone():
     dark, light = np.full((40, 50, 3), 0.3, np.float32), np.full((30, 30, 3), 0.7, np.float32)
-    lightness = [metrics.colours(pixels)[0, 0] for pixels in (dark, light)]
-    found = metrics.colour_distance(metrics.colours(dark), metrics.colours(light))
+    lightness = [metrics.lab_values(pixels)[0, 0] for pixels in (dark, light)]
+    found = metrics.color_distance(metrics.lab_values(dark), metrics.lab_values(light))
     assert found == pytest.approx((lightness[1] - lightness[0]) / 3, rel=1e-4)
 
 
-def test_colours_do_not_know_where_they_are(photo: Pixels):
+def test_colors_do_not_know_where_they_are(photo: Pixels):
     shuffled = np.random.default_rng(0).permutation(photo.reshape(-1, 3)).reshape(photo.shape)
-    assert metrics.colour_distance(metrics.colours(photo), metrics.colours(shuffled)) == 0
-    assert metrics.colour_distance(metrics.colours(photo), metrics.colours(1 - photo)) > 10
+    assert metrics.color_distance(metrics.lab_values(photo), metrics.lab_values(shuffled)) == 0
+    assert metrics.color_distance(metrics.lab_values(photo), metrics.lab_values(1 - photo)) > 10
 
 
-def test_colours_of_pictures_of_two_sizes_are_compared_by_their_shares(
+def test_colors_of_pictures_of_two_sizes_are_compared_by_their_shares(
     photo: Pixels, painting: Pixels
 ):
-    ours, theirs = metrics.colours(photo), metrics.colours(painting)
+    ours, theirs = metrics.lab_values(photo), metrics.lab_values(painting)
     expected = np.mean(
         [wasserstein_distance(*channels) for channels in zip(ours, theirs, strict=True)]
     )
-    assert metrics.colour_distance(ours, theirs) == pytest.approx(expected, rel=1e-3)
+    assert metrics.color_distance(ours, theirs) == pytest.approx(expected, rel=1e-3)
 
 
 # ---- pixels --------------------------------------------------------------------------------------
@@ -287,8 +288,7 @@ def test_colours_of_pictures_of_two_sizes_are_compared_by_their_shares(
 def test_similarity_falls_with_noise(photo: Pixels):
     light = metrics.luminance(photo)
     found = [
-        metrics.similarity(metrics.luminance(noisy(photo, amount)), light)
-        for amount in (0, 0.05, 0.2)
+        metrics.ssim(metrics.luminance(noisy(photo, amount)), light) for amount in (0, 0.05, 0.2)
     ]
     assert found[0] == pytest.approx(1)
     assert found == sorted(found, reverse=True)

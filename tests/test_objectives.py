@@ -16,24 +16,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from impasto.geometry import Region, Size, Tile
-from impasto.objectives import base, content
-from impasto.objectives import moments as style
-from impasto.objectives.base import Objective, TileContext, moments
+from impasto.objectives import base, moments, style
+from impasto.objectives.base import Objective, TileContext
+from impasto.objectives.bounds import Bounds
 from impasto.objectives.content import Content
 from impasto.objectives.moments import (
-    STATISTICS,
     Moments,
-    Style,
-    blend,
-    exaggerated,
-    measure,
-    summarise,
+    mixture_moments,
+    moment_sums,
+    moments_from_sums,
+    scaled_moments,
+    sum_and_outer,
 )
-from impasto.objectives.smooth import MEASURES, Bounds, Smooth
+from impasto.objectives.smooth import MEASURES, Smooth
+from impasto.objectives.style import STATISTICS, Style
+from impasto.recipe.choices import ContentScaling
 from impasto.recipe.options import recipe_options
 from impasto.storage.tensors import InMemoryTensor, StoredTensor
 
-SCALINGS: tuple[content.Scaling, ...] = get_args(content.Scaling)
+SCALINGS: tuple[ContentScaling, ...] = get_args(ContentScaling)
 Array = NDArray[np.float64]
 
 
@@ -61,8 +62,8 @@ def held(maps: Mapping[str, Tensor]) -> dict[str, dict[Region, StoredTensor]]:
 
 
 def moments_of(features: Tensor) -> Moments:
-    return summarise(
-        measure({"l": features}, {"l": 1}, TileContext.whole(Size(*features.shape[-2:])))
+    return moments_from_sums(
+        moment_sums({"l": features}, {"l": 1}, TileContext.whole(Size(*features.shape[-2:])))
     )["l"]
 
 
@@ -99,7 +100,7 @@ def test_gatys_content_loss_and_gradient_to_the_letter():
 @pytest.mark.parametrize(
     ("scaling", "divisor"), [("sum", 1.0), ("gatys", 2.0), ("root", 140**0.5), ("mean", 140.0)]
 )
-def test_plain_scalings_divide_the_sum(scaling: content.Scaling, divisor: float):
+def test_plain_scalings_divide_the_sum(scaling: ContentScaling, divisor: float):
     f, p = rand(1, 5, 4, 7), rand(1, 5, 4, 7, seed=1)
     objective = Content(held({"l": p}), {"l": 1}, {"l": 1.0}, scaling, 1.0)
     assert value(objective, {"l": f}).item() == pytest.approx(
@@ -153,7 +154,7 @@ def test_the_spread_of_a_flat_photo_is_not_what_rounding_makes_of_it(level: floa
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
-def test_targets_in_parts_weigh_what_the_whole_does(scaling: content.Scaling):
+def test_targets_in_parts_weigh_what_the_whole_does(scaling: ContentScaling):
     """Also where a tile owns no position of a map, as at the lower border of coarse maps."""
     p, f = rand(1, 3, 6, 5, seed=1) + 2, rand(1, 3, 6, 5)
     rows = ((0, 2), (2, 6), (6, 6))
@@ -175,7 +176,7 @@ def test_targets_in_parts_weigh_what_the_whole_does(scaling: content.Scaling):
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
-def test_content_layers_are_added_by_weight(scaling: content.Scaling):
+def test_content_layers_are_added_by_weight(scaling: ContentScaling):
     maps = {"a": rand(1, 3, 4, 5), "b": rand(1, 2, 4, 5, seed=1)}
     targets = held(
         {"a": rand(1, 3, 4, 5, seed=2), "b": rand(1, 2, 4, 5, seed=3), "unused": rand(1, 1, 4, 5)}
@@ -222,10 +223,10 @@ def test_the_gradient_of_content_is_that_of_plain_autograd_and_holds_no_copy(dty
 def test_moments_of_half_precision_maps_are_those_of_the_same_map_in_single(
     monkeypatch: pytest.MonkeyPatch, form: torch.memory_format, cut: bool, widened: int
 ):
-    monkeypatch.setattr(base, "_WIDENED", widened)
+    monkeypatch.setattr(moments, "_FLOAT32_VALUES", widened)
     features = rand(1, 3, 6, 7).bfloat16().contiguous(memory_format=form)
     features = features[..., 1:4, 2:7] if cut else features
-    total, outer = moments(features)
+    total, outer = sum_and_outer(features)
     f = matrix(features.double())
     assert total.dtype == outer.dtype == torch.float32
     assert torch.allclose(total.double(), f.sum(1), rtol=1e-6) and torch.allclose(
@@ -238,31 +239,33 @@ def test_moments_of_half_precision_maps_are_those_of_the_same_map_in_single(
 def test_moments_are_sums_over_positions(form: torch.memory_format, cut: bool):
     features = rand(1, 3, 6, 7).contiguous(memory_format=form)
     features = features[..., 1:4, 2:7] if cut else features
-    total, outer = moments(features)
+    total, outer = sum_and_outer(features)
     f = matrix(features)
     assert torch.allclose(total, f.sum(1), rtol=1e-13)
     assert torch.allclose(outer, f @ f.T, rtol=1e-13)
     assert torch.autograd.gradcheck(
-        moments, features.clone(memory_format=torch.preserve_format).requires_grad_()
+        sum_and_outer, features.clone(memory_format=torch.preserve_format).requires_grad_()
     )
 
 
 def test_moments_of_no_positions_are_zero():
     features = rand(1, 3, 0, 7).requires_grad_()
-    total, outer = moments(features)
+    total, outer = sum_and_outer(features)
     assert not total.any() and not outer.any()
     assert torch.autograd.grad(outer.sum() + total.sum(), features)[0].shape == features.shape
 
 
-def test_mean_covariance_and_power():
+def test_mean_covariance_and_mean_squared_norm():
     features = rand(1, 3, 6, 7)
     found, f = moments_of(features), matrix(features)
     assert found.count.item() == 42
     assert found.channels == 3
     assert torch.allclose(found.mean, f.mean(1), rtol=1e-12)
     assert torch.allclose(found.covariance, torch.cov(f, correction=0), rtol=1e-12)
-    assert found.power.item() == pytest.approx((f**2).sum(0).mean().item(), rel=1e-12)
-    assert torch.allclose(found.factor @ found.factor.T, found.covariance, rtol=1e-12)
+    assert found.mean_squared_norm.item() == pytest.approx((f**2).sum(0).mean().item(), rel=1e-12)
+    assert torch.allclose(
+        found.covariance_factor @ found.covariance_factor.T, found.covariance, rtol=1e-12
+    )
 
 
 def test_stats_add_up():
@@ -458,8 +461,8 @@ def test_wasserstein_of_commuting_covariances_is_that_of_their_deviations():
 def test_wasserstein_is_symmetric_but_for_its_denominator():
     one, other = moments_of(rand(1, 4, 6, 6)), moments_of(rand(1, 4, 6, 6, seed=1) * 2 + 1)
     there, back = (
-        style.wasserstein(one, other) * other.power,
-        style.wasserstein(other, one) * one.power,
+        style.wasserstein(one, other) * other.mean_squared_norm,
+        style.wasserstein(other, one) * one.mean_squared_norm,
     )
     assert there.item() == pytest.approx(back.item(), rel=1e-11)
 
@@ -502,7 +505,7 @@ def test_statistics_that_are_no_numbers_give_no_number():
 
 def test_a_blend_of_one_painting_is_itself():
     target = {"a": moments_of(rand(1, 3, 5, 5)), "b": moments_of(rand(1, 2, 3, 3))}
-    blended = blend([target], [7.0])
+    blended = mixture_moments([target], [7.0])
     assert set(blended) == {"a", "b"}
     for name, each in blended.items():
         assert torch.equal(each.mean, target[name].mean)
@@ -512,7 +515,7 @@ def test_a_blend_of_one_painting_is_itself():
 
 def test_a_blend_of_two_has_the_moments_of_the_mixture():
     one, other = rand(1, 3, 5, 4), rand(1, 3, 5, 4, seed=1) + 2
-    blended = blend([{"l": moments_of(one)}, {"l": moments_of(other)}], [1.0, 3.0])["l"]
+    blended = mixture_moments([{"l": moments_of(one)}, {"l": moments_of(other)}], [1.0, 3.0])["l"]
     mixture = moments_of(torch.cat([one, other, other, other], -1))
     assert torch.allclose(blended.mean, mixture.mean, rtol=1e-12)
     assert torch.allclose(blended.second, mixture.second, rtol=1e-12)
@@ -522,14 +525,14 @@ def test_a_blend_of_two_has_the_moments_of_the_mixture():
 def test_a_blend_does_not_depend_on_how_large_the_paintings_are():
     one, other = rand(1, 3, 5, 4), rand(1, 3, 5, 4, seed=1) + 2
     large = torch.cat([other] * 5, -1)
-    small = blend([{"l": moments_of(one)}, {"l": moments_of(other)}], [1.0, 1.0])["l"]
-    found = blend([{"l": moments_of(one)}, {"l": moments_of(large)}], [1.0, 1.0])["l"]
+    small = mixture_moments([{"l": moments_of(one)}, {"l": moments_of(other)}], [1.0, 1.0])["l"]
+    found = mixture_moments([{"l": moments_of(one)}, {"l": moments_of(large)}], [1.0, 1.0])["l"]
     assert torch.allclose(found.second, small.second, rtol=1e-12)
 
 
 def test_an_exaggerated_target_is_that_of_maps_times_the_root_of_the_gain():
     p = rand(1, 3, 5, 4)
-    found, expected = exaggerated({"l": moments_of(p)}, 2.5)["l"], moments_of(p * 2.5**0.5)
+    found, expected = scaled_moments({"l": moments_of(p)}, 2.5)["l"], moments_of(p * 2.5**0.5)
     assert torch.allclose(found.mean, expected.mean, rtol=1e-12)
     assert torch.allclose(found.second, moments_of(p).second * 2.5, rtol=1e-12)
     assert torch.allclose(found.covariance, expected.covariance, rtol=1e-12)

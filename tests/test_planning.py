@@ -1,6 +1,4 @@
-"""What it will cost: the memory model, the ways to hold a plan, a machine's pace, and the picture
-of a given time.
-"""
+"""The memory model, the choice of an execution, speed, and the best recipe for a given time."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from impasto.geometry import Size, Tile
 from impasto.networks import vgg
 from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
-from impasto.planning import memory as planning
+from impasto.planning import memory as memory_model
 from impasto.planning import schedule, speed, time_budget
 from impasto.planning.memory import ExecutionPlan, MemoryBudget
 from impasto.planning.schedule import LEAST_SIDE, Plan
@@ -39,13 +37,13 @@ def pocket() -> Any:
         yield
 
 
-def network(**how: Any) -> Network:
-    return Network(pocket_weights("E"), "E", {"relu1_1", "relu5_1"}, **how)
+def network(**options: Any) -> Network:
+    return Network(pocket_weights("E"), "E", {"relu1_1", "relu5_1"}, **options)
 
 
 def planned(size: int = 256, **settings: Any) -> tuple[Plan, Recipe]:
     recipe = loading.with_settings(Recipe(), {"size": size, **settings})
-    return schedule.plan(recipe, PHOTO), recipe
+    return schedule.make_plan(recipe, PHOTO), recipe
 
 
 # ---- memory --------------------------------------------------------------------------------------
@@ -54,14 +52,14 @@ def planned(size: int = 256, **settings: Any) -> tuple[Plan, Recipe]:
 def memory(
     size: int = 256,
     net: Network | None = None,
-    way: ExecutionPlan = planning.WHOLE,
+    execution: ExecutionPlan = memory_model.WHOLE,
     **settings: Any,
 ) -> int:
-    return planning.memory(*planned(size, **settings), net or network(), way)
+    return memory_model.peak_bytes(*planned(size, **settings), net or network(), execution)
 
 
-def disk(size: int, way: ExecutionPlan, **settings: Any) -> int:
-    return planning.disk(*planned(size, **settings), network(), way)
+def disk(size: int, execution: ExecutionPlan, **settings: Any) -> int:
+    return memory_model.disk_bytes(*planned(size, **settings), network(), execution)
 
 
 def test_memory_grows_with_the_pixels():
@@ -73,23 +71,23 @@ def test_memory_grows_with_the_pixels():
         assert of(size) - program == pytest.approx((of(64) - program) * (size / 64) ** 2, rel=1e-3)
 
 
-def test_memory_grows_with_what_is_kept():
+def test_memory_grows_with_history_and_stored_maps():
     long = {"iterations": 200}
     pair = 2 * 3 * 4 * 256 * 192
     assert memory(solver_history=100, **long) - memory(solver_history=10, **long) == 90 * pair
     assert memory(solver="adam") < memory()
     assert memory(net=network(kernel=KERNELS["bfloat16"])) < memory()
-    # Of what a maximum is taken of, the maximum and its place are kept; an average needs all of it.
+    # Maximum pooling stores the maximum and its index; average pooling needs the whole map.
     assert memory(net=network(pooling="max")) < memory(net=network(pooling="average"))
     assert memory(iterations=500) == memory(iterations=60)
-    # No more is remembered than was done.
+    # There are no more pairs than steps.
     assert memory(iterations=10) - memory(iterations="80,4") == 6 * pair
     assert (
         memory(content_weight=0) < memory(content_layers="relu1_1") and memory(tile=64) == memory()
     )
 
 
-def test_a_map_that_is_looked_at_before_its_relu_is_kept_as_well():
+def test_a_map_that_is_read_before_its_relu_is_counted_as_well():
     channels, *_ = POCKET["E"][0]
     without, with_it = (
         Network(pocket_weights("E"), "E", {"relu5_1", *more}) for more in ((), ("conv1_1",))
@@ -97,13 +95,13 @@ def test_a_map_that_is_looked_at_before_its_relu_is_kept_as_well():
     assert memory(net=with_it) - memory(net=without) == channels * 4 * 256 * 192
 
 
-def test_a_picture_to_look_back_to_is_kept_where_anyone_looks():
+def test_the_reference_is_counted_where_convergence_is_checked():
     picture = 3 * 4 * 256 * 192
     assert memory(iterations=60, patience=50) - memory(iterations=60, patience=0) == picture
     assert memory(iterations=60, patience=60) == memory(iterations=60, patience=0)
 
 
-def test_what_a_search_keeps_is_counted():
+def test_the_pictures_of_a_solver_are_counted():
     picture = 3 * 4 * 256 * 192
     assert (
         memory(solver_average=0.99) - memory()
@@ -117,21 +115,25 @@ def test_what_a_search_keeps_is_counted():
     )
 
 
-def test_memory_that_is_not_kept_for_the_next_step_is_less():
-    assert memory(way=ExecutionPlan(reuse=False)) < memory(way=ExecutionPlan(reuse=True))
+def test_memory_that_is_not_reused_is_less():
+    assert memory(execution=ExecutionPlan(reuse_memory=False)) < memory(
+        execution=ExecutionPlan(reuse_memory=True)
+    )
 
 
-def on_disk(tile: int = 0, reuse: bool = True) -> ExecutionPlan:
-    """Everything that can wait there does."""
-    return ExecutionPlan(tile, reuse=reuse, targets_on_disk=True, history_on_disk=True)
+def on_disk(tile: int = 0, reuse_memory: bool = True) -> ExecutionPlan:
+    """An execution that stores targets and history on disk."""
+    return ExecutionPlan(
+        tile, reuse_memory=reuse_memory, targets_on_disk=True, history_on_disk=True
+    )
 
 
-def test_what_is_on_disk_is_not_in_memory():
+def test_tensors_on_disk_are_not_in_memory():
     targets, both = ExecutionPlan(targets_on_disk=True), on_disk()
     assert disk(512, ExecutionPlan()) == disk(512, ExecutionPlan(256)) == 0
-    for way in (targets, both):
-        assert memory(512) - memory(512, way=way) == disk(512, way) > 0
-        assert disk(1024, way) == 4 * disk(512, way)
+    for execution in (targets, both):
+        assert memory(512) - memory(512, execution=execution) == disk(512, execution) > 0
+        assert disk(1024, execution) == 4 * disk(512, execution)
     # The pairs of the search.
     assert disk(512, both) - disk(512, targets) == 10 * 2 * 3 * 4 * 512 * 384
     assert disk(512, both, solver="adam") == disk(512, targets)
@@ -139,158 +141,206 @@ def test_what_is_on_disk_is_not_in_memory():
 
 
 def test_tiles_of_any_side_need_less_than_the_whole():
-    sides = [memory(4000, way=ExecutionPlan(side)) for side in (256, 512, 1024, 2048, 0)]
+    sides = [memory(4000, execution=ExecutionPlan(side)) for side in (256, 512, 1024, 2048, 0)]
     assert sides == sorted(sides) and sides[-1] > 4 * sides[0]
 
 
-# ---- holding -------------------------------------------------------------------------------------
+# ---- execution -----------------------------------------------------------------------------------
 
 
-def hold(plan: Plan, recipe: Recipe, room: MemoryBudget, first: int | None = None) -> ExecutionPlan:
-    return planning.holding(plan, recipe, network(), room, first)
+def choose(
+    plan: Plan, recipe: Recipe, budget: MemoryBudget, tile: int | None = None
+) -> ExecutionPlan:
+    return memory_model.choose_execution(plan, recipe, network(), budget, tile)
 
 
-def test_the_whole_is_held_in_memory_where_it_fits():
+def test_the_whole_picture_in_memory_is_chosen_where_it_fits():
     plan, recipe = planned(4000)
     whole = memory(4000)
-    assert hold(plan, recipe, MemoryBudget(int(whole / 0.84))) == ExecutionPlan()
-    assert hold(plan, recipe, MemoryBudget(int(whole / 0.84), disk=PLENTY)) == ExecutionPlan()
-    assert hold(plan, recipe, MemoryBudget(PLENTY, limit=int(whole / 0.89))) == ExecutionPlan()
-    assert hold(plan, recipe, MemoryBudget(PLENTY, limit=int(whole / 0.91))) != ExecutionPlan()
+    assert choose(plan, recipe, MemoryBudget(int(whole / 0.84))) == ExecutionPlan()
+    assert choose(plan, recipe, MemoryBudget(int(whole / 0.84), disk=PLENTY)) == ExecutionPlan()
+    assert choose(plan, recipe, MemoryBudget(PLENTY, limit=int(whole / 0.89))) == ExecutionPlan()
+    assert choose(plan, recipe, MemoryBudget(PLENTY, limit=int(whole / 0.91))) != ExecutionPlan()
 
 
 def tiles_of(side: int, tile: int) -> list[Tile]:
     return list(network().grid(planned(side)[0].size, tile))
 
 
-def test_tiles_are_taken_where_the_whole_does_not_fit():
+def test_tiles_are_chosen_where_the_whole_does_not_fit():
     plan, recipe = planned(4000)
     whole = memory(4000)
-    chosen = hold(plan, recipe, MemoryBudget(whole // 2))
-    assert chosen.tile and chosen.reuse and memory(4000, way=chosen) <= 0.85 * 0.5 * whole
-    # Nothing fits: the least there is, and a warning before it starts.
-    assert memory(4000, way=hold(plan, recipe, MemoryBudget(0))) == memory(
-        4000, way=ExecutionPlan(256, reuse=False)
+    chosen = choose(plan, recipe, MemoryBudget(whole // 2))
+    assert (
+        chosen.tile and chosen.reuse_memory and memory(4000, execution=chosen) <= 0.85 * 0.5 * whole
+    )
+    # Nothing fits: the smallest is returned, and a warning comes before the start.
+    assert memory(4000, execution=choose(plan, recipe, MemoryBudget(0))) == memory(
+        4000, execution=ExecutionPlan(256, reuse_memory=False)
     )
 
 
-def test_as_many_tiles_maps_are_kept_as_there_is_room_for():
+def test_as_many_tiles_stay_in_memory_as_fit():
     plan, recipe = planned(4000, tile=1024)
     every = len(tiles_of(4000, 1024))
-    assert hold(plan, recipe, MemoryBudget(PLENTY)) == ExecutionPlan(1024, kept=every)
-    kept = []
+    assert choose(plan, recipe, MemoryBudget(PLENTY)) == ExecutionPlan(1024, tiles_in_memory=every)
+    counts = []
     for quarters in range(8, 160):
-        room = MemoryBudget(quarters * 2**28)
-        way = hold(plan, recipe, room)
-        kept.append(way.kept)
-        fits = memory(4000, way=way, tile=1024) <= room.usable
-        assert fits or (way.kept, way.reuse) == (1, False)
-        if fits and way.kept < every:
-            assert memory(4000, way=replace(way, kept=way.kept + 1), tile=1024) > room.usable
-    assert min(kept) == 1 and max(kept) == every and len(set(kept)) > 2
+        budget = MemoryBudget(quarters * 2**28)
+        execution = choose(plan, recipe, budget)
+        counts.append(execution.tiles_in_memory)
+        fits = memory(4000, execution=execution, tile=1024) <= budget.usable
+        assert fits or (execution.tiles_in_memory, execution.reuse_memory) == (1, False)
+        if fits and execution.tiles_in_memory < every:
+            assert (
+                memory(
+                    4000,
+                    execution=replace(execution, tiles_in_memory=execution.tiles_in_memory + 1),
+                    tile=1024,
+                )
+                > budget.usable
+            )
+    assert min(counts) == 1 and max(counts) == every and len(set(counts)) > 2
 
 
-def test_a_tile_whose_maps_wait_takes_what_the_way_back_needs_of_it():
-    one, two, three = (memory(4000, way=ExecutionPlan(1024, kept=kept)) for kept in (1, 2, 3))
+def test_a_tile_in_memory_takes_what_its_backward_pass_needs():
+    one, two, three = (
+        memory(4000, execution=ExecutionPlan(1024, tiles_in_memory=count)) for count in (1, 2, 3)
+    )
     assert two - one == pytest.approx(three - two, rel=1e-6)
-    # And with it what it was compared with, where that is on disk otherwise.
+    # Its targets are loaded as well where they are stored on disk.
     on_disk = ExecutionPlan(1024, targets_on_disk=True)
     pixel = disk(4000, on_disk) / planned(4000)[0].size.pixels
-    waiting = memory(4000, way=replace(on_disk, kept=2)) - memory(4000, way=on_disk)
-    assert waiting - (two - one) == pytest.approx(
+    second_tile = memory(4000, execution=replace(on_disk, tiles_in_memory=2)) - memory(
+        4000, execution=on_disk
+    )
+    assert second_tile - (two - one) == pytest.approx(
         pixel * tiles_of(4000, 1024)[0].outer.size.pixels, rel=1e-5
     )
 
 
-def test_a_tile_that_is_asked_for_is_taken():
+def test_the_recipes_tile_is_chosen():
     plan, recipe = planned(4000, tile=700)
-    assert hold(plan, recipe, MemoryBudget(PLENTY)) == ExecutionPlan(
-        700, kept=len(tiles_of(4000, 700))
+    assert choose(plan, recipe, MemoryBudget(PLENTY)) == ExecutionPlan(
+        700, tiles_in_memory=len(tiles_of(4000, 700))
     )
-    assert hold(plan, recipe, MemoryBudget(0)).tile == 700
+    assert choose(plan, recipe, MemoryBudget(0)).tile == 700
 
 
-def test_a_picture_is_cut_rather_than_asking_for_all_its_memory_anew():
+def test_tiles_are_preferred_to_memory_that_is_not_reused():
     plan, recipe = planned(4000)
-    room = MemoryBudget(int(memory(4000, way=ExecutionPlan(reuse=False)) / 0.84))
-    found = hold(plan, recipe, room)
-    assert found.tile and found.reuse and found.kept > 1
+    budget = MemoryBudget(int(memory(4000, execution=ExecutionPlan(reuse_memory=False)) / 0.84))
+    chosen = choose(plan, recipe, budget)
+    assert chosen.tile and chosen.reuse_memory and chosen.tiles_in_memory > 1
 
 
-def test_under_a_limit_no_freed_memory_is_kept_between_tiles():
+def test_memory_is_not_reused_between_tiles_under_a_limit():
     limit = memory(4000) // 2
     plan, recipe = planned(4000, memory=limit)
-    assert {(bool(way.tile), way.reuse) for way in planning._ways(recipe, None)} == {
+    assert {
+        (bool(execution.tile), execution.reuse_memory)
+        for execution in memory_model._candidates(recipe, None)
+    } == {
         (False, True),
         (False, False),
         (True, False),
     }
-    chosen = hold(plan, recipe, MemoryBudget(PLENTY, limit=limit))
-    assert chosen.tile and not chosen.reuse
+    chosen = choose(plan, recipe, MemoryBudget(PLENTY, limit=limit))
+    assert chosen.tile and not chosen.reuse_memory
 
 
-def test_the_disk_is_taken_where_memory_is_too_small_even_for_tiles():
+def test_the_disk_is_used_where_the_smallest_tiles_do_not_fit():
     plan, recipe = planned(4000)
-    tiles = memory(4000, way=ExecutionPlan(256, reuse=False))
-    found = hold(plan, recipe, MemoryBudget(int(tiles / 0.84)))
+    tiles = memory(4000, execution=ExecutionPlan(256, reuse_memory=False))
+    chosen = choose(plan, recipe, MemoryBudget(int(tiles / 0.84)))
     assert (
-        found.tile
-        and not found.history_on_disk
-        and tiles <= memory(4000, way=found) <= 0.85 / 0.84 * tiles
+        chosen.tile
+        and not chosen.history_on_disk
+        and tiles <= memory(4000, execution=chosen) <= 0.85 / 0.84 * tiles
     )
-    little = hold(plan, recipe, MemoryBudget(int(tiles * 0.8), disk=PLENTY))
-    assert little.history_on_disk and memory(4000, way=little) <= 0.85 * 0.8 * tiles
+    little = choose(plan, recipe, MemoryBudget(int(tiles * 0.8), disk=PLENTY))
+    assert little.history_on_disk and memory(4000, execution=little) <= 0.85 * 0.8 * tiles
 
 
-def test_the_disk_is_taken_before_tiles_so_small_that_they_cost_more_than_it():
+def test_the_disk_is_preferred_to_tiles_that_cost_more():
     plan, recipe = planned(4000)
-    small = MemoryBudget(int(memory(4000, way=ExecutionPlan(256, reuse=False)) / 0.84))
-    found = hold(plan, recipe, MemoryBudget(small.free, disk=PLENTY))
-    assert found.history_on_disk and found.tile > hold(plan, recipe, small).tile
+    small = MemoryBudget(int(memory(4000, execution=ExecutionPlan(256, reuse_memory=False)) / 0.84))
+    chosen = choose(plan, recipe, MemoryBudget(small.free, disk=PLENTY))
+    assert chosen.history_on_disk and chosen.tile > choose(plan, recipe, small).tile
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99, 1.2])
-def test_a_disk_that_is_too_small_is_left_alone(share: float):
+def test_a_disk_that_is_too_small_is_not_used(share: float):
     plan, recipe = planned(4000)
     needed = disk(4000, on_disk())
-    memory_for_that = int(memory(4000, way=on_disk(256, reuse=False)) / 0.84)
-    found = hold(plan, recipe, MemoryBudget(memory_for_that, disk=int(needed * share)))
-    assert found.history_on_disk == (share > 1)
+    memory_for_that = int(memory(4000, execution=on_disk(256, reuse_memory=False)) / 0.84)
+    chosen = choose(plan, recipe, MemoryBudget(memory_for_that, disk=int(needed * share)))
+    assert chosen.history_on_disk == (share > 1)
 
 
-def test_the_pictures_as_read_count():
+def test_the_pictures_as_read_are_counted():
     plan, recipe = planned(4000)
     whole = memory(4000)
-    room = MemoryBudget(int(whole / 0.84))
+    budget = MemoryBudget(int(whole / 0.84))
     assert (
-        hold(plan, recipe, room)
+        choose(plan, recipe, budget)
         == ExecutionPlan()
-        != hold(plan, recipe, MemoryBudget(room.free, inputs=whole // 10))
+        != choose(plan, recipe, MemoryBudget(budget.free, inputs=whole // 10))
     )
 
 
-def test_a_tile_of_an_earlier_part_of_the_run_is_preferred():
+def test_the_given_tile_is_preferred():
     plan, recipe = planned(4000)
-    for first in (0, 300, 1024):
-        assert hold(plan, recipe, MemoryBudget(PLENTY, disk=PLENTY), first).tile == first
-    small = MemoryBudget(int(memory(4000, way=ExecutionPlan(256, reuse=False)) / 0.84), disk=PLENTY)
-    assert hold(plan, recipe, small, 300).tile == 300  # on disk rather than in other tiles
-    assert hold(plan, recipe, small, 4096).tile < 4096  # but not where it does not fit at all
+    for tile in (0, 300, 1024):
+        assert choose(plan, recipe, MemoryBudget(PLENTY, disk=PLENTY), tile).tile == tile
+    small = MemoryBudget(
+        int(memory(4000, execution=ExecutionPlan(256, reuse_memory=False)) / 0.84), disk=PLENTY
+    )
+    assert choose(plan, recipe, small, 300).tile == 300  # on disk rather than in other tiles
+    assert choose(plan, recipe, small, 4096).tile < 4096  # but not where it does not fit at all
 
 
-def test_a_limit_that_is_too_low_is_refused_with_one_that_is_enough():
+@pytest.mark.parametrize("tile", [None, 0, 512])
+def test_without_tiling_the_picture_is_never_cut(tile: int | None):
     plan, recipe = planned(4000)
-    low = int(0.8 * memory(4000, way=on_disk(256, reuse=False)))
-    with pytest.raises(DoesNotFit, match=f"allows {low / 1e9:.3g} GB".replace(".", "[.]")) as found:
-        hold(plan, recipe, MemoryBudget(PLENTY, limit=low, disk=PLENTY))
-    assert str(plan.size) in found.value.message and "--size" in found.value.hint
-    advised = found.value.hint.partition("--memory ")[2].rstrip(".")
+    for quarters in range(40):
+        for disk_space in (0, PLENTY):
+            budget = MemoryBudget(quarters * 2**28, disk=disk_space)
+            chosen = memory_model.choose_execution(
+                plan, recipe, network(), budget, tile, tiling=False
+            )
+            assert (chosen.tile, chosen.tiles_in_memory) == (0, 1)
+    assert choose(plan, recipe, MemoryBudget(2**30)).tile > 0
+
+
+def test_a_limit_below_the_whole_is_refused_without_tiling():
+    plan, recipe = planned(4000)
+    limit = memory(4000, execution=on_disk(reuse_memory=False)) // 2
+    budget = MemoryBudget(PLENTY, limit=limit, disk=PLENTY)
+    assert choose(plan, recipe, budget).tile > 0
+    with pytest.raises(DoesNotFit, match="cannot be cut into tiles") as caught:
+        memory_model.choose_execution(plan, recipe, network(), budget, tiling=False)
+    advised = caught.value.hint.partition("--memory ")[2].rstrip(".")
+    enough = loading.with_settings(recipe, {"memory": advised}).compute.memory
+    budget = replace(budget, limit=enough)
+    assert memory_model.choose_execution(plan, recipe, network(), budget, tiling=False).tile == 0
+
+
+def test_too_low_a_limit_is_refused_with_one_that_is_enough():
+    plan, recipe = planned(4000)
+    low = int(0.8 * memory(4000, execution=on_disk(256, reuse_memory=False)))
+    with pytest.raises(
+        DoesNotFit, match=f"allows {low / 1e9:.3g} GB".replace(".", "[.]")
+    ) as caught:
+        choose(plan, recipe, MemoryBudget(PLENTY, limit=low, disk=PLENTY))
+    assert str(plan.size) in caught.value.message and "--size" in caught.value.hint
+    advised = caught.value.hint.partition("--memory ")[2].rstrip(".")
     limit = loading.with_settings(recipe, {"memory": advised}).compute.memory
-    hold(plan, recipe, MemoryBudget(PLENTY, limit=limit, disk=PLENTY))
+    choose(plan, recipe, MemoryBudget(PLENTY, limit=limit, disk=PLENTY))
     with pytest.raises(DoesNotFit):
-        hold(plan, recipe, MemoryBudget(PLENTY, limit=limit - 100_000_000, disk=PLENTY))
-    # Memory that happens to be short is another matter: it is said, and tried.
-    hold(plan, recipe, MemoryBudget(0, limit=limit, disk=PLENTY))
+        choose(plan, recipe, MemoryBudget(PLENTY, limit=limit - 100_000_000, disk=PLENTY))
+    # Too little free memory is not refused: there is a warning.
+    choose(plan, recipe, MemoryBudget(0, limit=limit, disk=PLENTY))
 
 
 @given(
@@ -301,79 +351,94 @@ def test_a_limit_that_is_too_low_is_refused_with_one_that_is_enough():
     st.integers(0, 2**28),
     st.none() | st.sampled_from([0, 137, 512]),
 )
-def test_a_plan_is_held_in_the_quickest_way_that_fits(
-    size: int, free: int, limit: int | None, space: int, inputs: int, first: int | None
+def test_the_fastest_execution_that_fits_is_chosen(
+    size: int, free: int, limit: int | None, space: int, inputs: int, tile: int | None
 ):
     (plan, recipe), net = planned(size), network()
-    room = MemoryBudget(free, limit or 0, space, inputs)
+    budget = MemoryBudget(free, limit or 0, space, inputs)
 
-    def needed(way: ExecutionPlan) -> int:
-        return planning.memory(plan, recipe, net, way) + inputs
+    def needed(execution: ExecutionPlan) -> int:
+        return memory_model.peak_bytes(plan, recipe, net, execution) + inputs
 
     allowed = [
-        way
-        for way in planning._ways(recipe, first)
-        if planning.disk(plan, recipe, net, way) <= space
+        execution
+        for execution in memory_model._candidates(recipe, tile)
+        if memory_model.disk_bytes(plan, recipe, net, execution) <= space
     ]
     try:
-        found = planning.holding(plan, recipe, net, room, first)
+        chosen = memory_model.choose_execution(plan, recipe, net, budget, tile)
     except DoesNotFit as error:
-        assert limit and min(needed(way) for way in allowed) > 0.9 * limit
+        assert limit and min(needed(execution) for execution in allowed) > 0.9 * limit
         enough = loading.with_settings(
             recipe, {"memory": error.hint.partition("--memory ")[2].rstrip(".")}
         ).compute.memory
-        planning.holding(plan, recipe, net, MemoryBudget(PLENTY, enough, space, inputs), first)
+        memory_model.choose_execution(
+            plan, recipe, net, MemoryBudget(PLENTY, enough, space, inputs), tile
+        )
         return
-    assert replace(found, kept=1) in allowed
+    assert replace(chosen, tiles_in_memory=1) in allowed
     if limit:
-        assert needed(found) <= 0.9 * limit
-    fitting = [way for way in allowed if needed(way) <= room.usable]
+        assert needed(chosen) <= 0.9 * limit
+    fitting = [execution for execution in allowed if needed(execution) <= budget.usable]
     if fitting:
-        assert needed(found) <= room.usable
-        if first is None or all(way.tile != first for way in fitting):
-            safe = [way for way in fitting if planning.disk(plan, recipe, net, way) <= 0.9 * space]
-            full = (planning._fullest(way, plan, recipe, net, room) for way in safe)
-            longer = [planning._overhead(way, net, plan.size) for way in (found, *full)]
+        assert needed(chosen) <= budget.usable
+        if tile is None or all(execution.tile != tile for execution in fitting):
+            safe = [
+                execution
+                for execution in fitting
+                if memory_model.disk_bytes(plan, recipe, net, execution) <= 0.9 * space
+            ]
+            full = (
+                memory_model._with_most_tiles(execution, plan, recipe, net, budget)
+                for execution in safe
+            )
+            longer = [
+                memory_model._relative_time(execution, net, plan.size)
+                for execution in (chosen, *full)
+            ]
             assert longer[0] == min(longer)
         else:
-            assert found.tile == first or all(
-                planning.disk(plan, recipe, net, way) > 0.9 * space
-                for way in fitting
-                if way.tile == first
+            assert chosen.tile == tile or all(
+                memory_model.disk_bytes(plan, recipe, net, execution) > 0.9 * space
+                for execution in fitting
+                if execution.tile == tile
             )
 
 
 # ---- time ----------------------------------------------------------------------------------------
 
 
-def test_tiles_take_as_much_longer_as_there_is_more_to_compute():
+def test_the_tiling_factor_is_the_additional_computation():
     net = network()
-    assert planning.tiled(net.grid(Size(1000, 1000), 0)) == 1
+    assert memory_model.tiling_factor(net.grid(Size(1000, 1000), 0)) == 1
     grid = net.grid(Size(320, 160), 160)
     assert len(grid) == 2
     area = sum(tile.outer.size.pixels for tile in grid) / Size(320, 160).pixels
-    # Forward, back, and forward again, but for the last tile's maps, which serve twice: 5 passes in
-    # place of 4.
-    assert area > 1 and planning.tiled(grid) == pytest.approx(area * 5 / 4)
-    for kept in (2, 3):  # and where every tile's do, there is no third pass
-        assert planning.tiled(grid, kept) == pytest.approx(area)
+    # Each tile has a forward and a backward pass, the first one a second forward pass: 5 in place
+    # of 4. The maps of the last tile stay in memory.
+    assert area > 1 and memory_model.tiling_factor(grid) == pytest.approx(area * 5 / 4)
+    for count in (2, 3):  # with all tiles in memory there is no third pass
+        assert memory_model.tiling_factor(grid, count) == pytest.approx(area)
 
 
 @pytest.mark.parametrize(
-    "way",
+    "execution",
     [
         ExecutionPlan(),
         ExecutionPlan(320),
-        ExecutionPlan(320, kept=3),
-        ExecutionPlan(320, reuse=False),
+        ExecutionPlan(320, tiles_in_memory=3),
+        ExecutionPlan(320, reuse_memory=False),
     ],
     ids=str,
 )
 @pytest.mark.parametrize(
     ("size", "iterations"), [(512, (60, 30, 8)), (2048, (10, 10)), (128, (7,)), (64, (7,))]
 )
-def test_time_is_the_line_through_two_timings(
-    monkeypatch: pytest.MonkeyPatch, size: int, iterations: tuple[int, ...], way: ExecutionPlan
+def test_time_is_the_line_through_two_measurements(
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    iterations: tuple[int, ...],
+    execution: ExecutionPlan,
 ):
     """The estimate is exact where time is linear in pixels and the first call is far slower."""
     now, calls = [0.0], [0]
@@ -385,50 +450,50 @@ def test_time_is_the_line_through_two_timings(
     def step(pixels: int) -> float:
         return 0.01 + 1e-6 * pixels
 
-    def prepare(at: Size) -> Any:
-        now[0] += setup(at.pixels)
+    def build(size: Size) -> Any:
+        now[0] += setup(size.pixels)
         calls[0] = 0
 
         def evaluate() -> None:
             calls[0] += 1
-            now[0] += step(at.pixels) + (5.0 if calls[0] == 1 else 0.0)
+            now[0] += step(size.pixels) + (5.0 if calls[0] == 1 else 0.0)
 
         return evaluate
 
     recipe = loading.with_settings(Recipe(), {"size": size, "iterations": iterations})
-    plan, net = schedule.plan(recipe, Size(400, 400)), network()
+    plan, net = schedule.make_plan(recipe, Size(400, 400)), network()
 
-    def factor(at: Size) -> float:
-        return planning.tiled(net.grid(at, way.tile), way.kept) * (
-            1 if way.reuse else planning.FRESH_MEMORY_FACTOR
-        )
+    def factor(size: Size) -> float:
+        return memory_model.tiling_factor(
+            net.grid(size, execution.tile), execution.tiles_in_memory
+        ) * (1 if execution.reuse_memory else memory_model.FRESH_MEMORY_FACTOR)
 
     expected = sum(
         setup(stage.size.pixels) + factor(stage.size) * step(stage.size.pixels) * stage.steps
         for stage in plan.stages
     )
-    expected += factor(plan.size) * step(plan.size.pixels)  # the last look
-    # At one small size there are no two timings; then all of it is taken to grow with the pixels.
-    found = speed.speed(plan.size, prepare, CPU)
-    assert found.seconds(plan, net, way) == pytest.approx(expected, rel=1e-6)
+    expected += factor(plan.size) * step(plan.size.pixels)  # the final evaluation
+    # A small picture has one measurement only: the time is taken to be proportional to the pixels.
+    measured = speed.measure_speed(plan.size, build, CPU)
+    assert measured.seconds(plan, net, execution) == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_thin_picture_is_timed_no_smaller_than_the_network_can_see():
-    seen: list[Size] = []
+def test_a_thin_picture_is_not_timed_below_the_least_side():
+    sizes: list[Size] = []
 
-    def prepare(at: Size) -> Any:
-        seen.append(at)
+    def build(size: Size) -> Any:
+        sizes.append(size)
         return lambda: None
 
-    speed.speed(Size(64, 2048), prepare, CPU)
-    speed.speed(Size(40, 200), prepare, CPU)
-    assert seen == [Size(32, 1024), Size(32, 160), Size(40, 200)]
+    speed.measure_speed(Size(64, 2048), build, CPU)
+    speed.measure_speed(Size(40, 200), build, CPU)
+    assert sizes == [Size(32, 1024), Size(32, 160), Size(40, 200)]
 
 
-def test_a_machine_that_is_no_slower_at_more_pixels_is_not_thought_to_be_quicker():
-    found = speed.Speed((100, 2.0, 3.0), (400, 1.0, 1.0))
+def test_more_pixels_are_never_expected_to_take_less_time():
+    measured = speed.Speed((100, 2.0, 3.0), (400, 1.0, 1.0))
     plan, _ = planned(1024, iterations=2, single_scale=True)
-    assert found.seconds(plan, network()) == 1.0 + 3 * 1.0
+    assert measured.seconds(plan, network()) == 1.0 + 3 * 1.0
 
 
 # ---- the best picture in a given time ------------------------------------------------------------
@@ -437,10 +502,10 @@ def test_a_machine_that_is_no_slower_at_more_pixels_is_not_thought_to_be_quicker
 def costs(
     photo: Size, constant: float = 0.002, pixel: float = 1e-7, setup: float = 0.05
 ) -> Callable[[Recipe], float]:
-    """A machine that takes so long for an evaluation, a pixel of it, and a stage."""
+    """The cost on a machine: seconds per evaluation, per pixel of it, and per stage."""
 
     def cost(recipe: Recipe) -> float:
-        plan = schedule.plan(recipe, photo)
+        plan = schedule.make_plan(recipe, photo)
         return sum(
             setup + stage.steps * (constant + pixel * stage.size.pixels) for stage in plan.stages
         )
@@ -453,20 +518,20 @@ def evaluations(recipe: Recipe) -> int:
 
 
 @pytest.mark.parametrize("seconds", [3, 10, 60, 600, 3600, 1e6])
-def test_the_time_is_used_and_kept(seconds: float):
+def test_the_time_is_used_and_not_exceeded(seconds: float):
     photo = Size(3000, 4000)
-    found = time_budget.within(seconds, Recipe(), photo, costs(photo))
-    spent = costs(photo)(found)
+    best = time_budget.best_recipe(seconds, Recipe(), photo, costs(photo))
+    spent = costs(photo)(best)
     assert spent <= seconds
     # Three times as many is the most.
-    assert spent > 0.9 * seconds or found.schedule.iterations == (120, 105, 90)
-    assert evaluations(found) >= 0.15 * evaluations(Recipe())
+    assert spent > 0.9 * seconds or best.schedule.iterations == (120, 105, 90)
+    assert evaluations(best) >= 0.15 * evaluations(Recipe())
 
 
 def test_more_time_is_a_larger_picture_up_to_the_photos_own_size():
     photo = Size(1500, 2000)
     sizes = [
-        time_budget.within(seconds, Recipe(), photo, costs(photo)).size
+        time_budget.best_recipe(seconds, Recipe(), photo, costs(photo)).size
         for seconds in (0.5, 1, 2, 4, 1e5)
     ]
     assert sizes == sorted(set(sizes)) and sizes[0] < 512 and sizes[-1] == 2000
@@ -475,49 +540,49 @@ def test_more_time_is_a_larger_picture_up_to_the_photos_own_size():
 @pytest.mark.parametrize(
     "photo", [Size(3000, 4000), Size(300, 400), Size(90, 100), Size(3, 4), Size(16, 4000)]
 )
-def test_with_all_the_time_there_is_the_photos_own_size_is_painted_where_it_can_be(photo: Size):
-    found = time_budget.within(1e9, Recipe(), photo, costs(photo))
-    final = schedule.plan(found, photo).size
+def test_unlimited_time_paints_the_photos_own_size_if_it_is_possible(photo: Size):
+    best = time_budget.best_recipe(1e9, Recipe(), photo, costs(photo))
+    final = schedule.make_plan(best, photo).size
     assert final == photo if photo.short_side >= LEAST_SIDE else final.short_side == LEAST_SIDE
 
 
 @pytest.mark.parametrize("fixed", [{"size"}, {"iterations"}, {"size", "iterations"}])
 @pytest.mark.parametrize("seconds", [0.1, 5, 60, 1e6])
-def test_what_is_fixed_stays(fixed: set[str], seconds: float):
+def test_fixed_settings_do_not_change(fixed: set[str], seconds: float):
     photo = Size(3000, 4000)
     recipe = loading.with_settings(Recipe(), {"size": 700, "iterations": "9,8"})
-    found = time_budget.within(seconds, recipe, photo, costs(photo), fixed)
+    best = time_budget.best_recipe(seconds, recipe, photo, costs(photo), frozenset(fixed))
     if "size" in fixed:
-        assert found.size == 700
+        assert best.size == 700
     if "iterations" in fixed:
-        assert found.schedule.iterations == (9, 8)
+        assert best.schedule.iterations == (9, 8)
     if fixed == {"size", "iterations"}:
-        assert found == recipe
+        assert best == recipe
 
 
 @pytest.mark.parametrize("seconds", [-5.0, 0.0, 1e-9])
-def test_with_no_time_at_all_the_least_is_painted(seconds: float):
+def test_no_time_at_all_paints_the_smallest_picture(seconds: float):
     photo = Size(3000, 4000)
-    found = time_budget.within(seconds, Recipe(), photo, costs(photo))
-    assert found.size == 128 and found.schedule.iterations == (6, 5, 4)
+    best = time_budget.best_recipe(seconds, Recipe(), photo, costs(photo))
+    assert best.size == 128 and best.schedule.iterations == (6, 5, 4)
 
 
-def test_no_larger_size_is_chosen_than_a_recipe_can_name():
+def test_no_size_above_the_largest_of_a_recipe_is_chosen():
     photo = Size(100, 70_000)
-    found = time_budget.within(1e9, Recipe(), photo, costs(photo))
-    assert found.size == schedule.LARGEST_SIDE == loading.with_settings(found, {}).size
+    best = time_budget.best_recipe(1e9, Recipe(), photo, costs(photo))
+    assert best.size == schedule.LARGEST_SIDE == loading.with_settings(best, {}).size
     with pytest.raises(BadRecipe):
-        loading.with_settings(found, {"size": schedule.LARGEST_SIDE + 1})
+        loading.with_settings(best, {"size": schedule.LARGEST_SIDE + 1})
 
 
-def test_nothing_else_of_the_recipe_is_changed():
+def test_no_other_setting_is_changed():
     recipe = loading.with_settings(Recipe(), {"strength": 70, "seed": 5})
     photo = Size(600, 800)
-    found = time_budget.within(30, recipe, photo, costs(photo))
+    best = time_budget.best_recipe(30, recipe, photo, costs(photo))
     back = {"size": recipe.size, "schedule": recipe.schedule}
-    assert found.model_copy(update=back) == recipe
+    assert best.model_copy(update=back) == recipe
     assert (
-        found.schedule.model_copy(update={"iterations": recipe.schedule.iterations})
+        best.schedule.model_copy(update={"iterations": recipe.schedule.iterations})
         == recipe.schedule
     )
 
@@ -532,21 +597,21 @@ def test_nothing_else_of_the_recipe_is_changed():
     st.floats(1e-8, 1e-6),
 )
 @example(side=3000, shape=4 / 3, power=0.474, more=1.003, constant=0.002, pixel=1e-7)
-def test_more_time_never_makes_less(
+def test_more_time_never_makes_a_smaller_picture_or_fewer_evaluations(
     side: int, shape: float, power: float, more: float, constant: float, pixel: float
 ):
     photo = Size(side, max(40, round(side * shape)))
     assume(photo.short_side >= LEAST_SIDE)
     cost = costs(photo, constant, pixel, setup=10 * constant)
-    least = time_budget.within(0, Recipe(), photo, cost)
+    least = time_budget.best_recipe(0, Recipe(), photo, cost)
     seconds = cost(least) * 10**power
     little, much = (
-        time_budget.within(time, Recipe(), photo, cost) for time in (seconds, more * seconds)
+        time_budget.best_recipe(time, Recipe(), photo, cost) for time in (seconds, more * seconds)
     )
-    for time, found in ((seconds, little), (more * seconds, much)):
-        assert cost(found) <= time or (found == least and time < cost(least))
-        assert found.size <= max(photo.long_side, least.size)
-        assert schedule.plan(found, photo).size.short_side >= LEAST_SIDE
+    for time, best in ((seconds, little), (more * seconds, much)):
+        assert cost(best) <= time or (best == least and time < cost(least))
+        assert best.size <= max(photo.long_side, least.size)
+        assert schedule.make_plan(best, photo).size.short_side >= LEAST_SIDE
     assert much.size >= little.size
     if much.size == little.size:
         pairs = zip(much.schedule.iterations, little.schedule.iterations, strict=True)

@@ -35,7 +35,7 @@ def test_maxima_and_gradient_are_torchs(
     g = torch.rand(expected.shape, generator=generator).to(dtype).contiguous(memory_format=form)
     (expected_gradient,) = torch.autograd.grad(expected, leaf, g)
 
-    found, which = pooling.maxima(x, compact=compact)
+    found, which = pooling.max_pool(x, compact=compact)
     assert which is not None and torch.equal(found, expected)
     assert which.dtype == (torch.uint8 if compact or layout == "contiguous" else torch.int64)
     found_gradient = pooling.gradient(g, which, x.shape, form)
@@ -51,20 +51,20 @@ def test_maxima_and_gradient_are_torchs(
 def test_every_place_of_a_square_is_found(place: int, layout: str):
     x = torch.zeros(1, 2, 2, 2).contiguous(memory_format=LAYOUTS[layout])
     x[0, :, place // 2, place % 2] = 1
-    _, which = pooling.maxima(x, compact=True)
+    _, which = pooling.max_pool(x, compact=True)
     assert which is not None
     assert torch.equal(pooling.gradient(torch.ones(1, 2, 1, 1), which, x.shape, LAYOUTS[layout]), x)
 
 
-def test_where_no_way_back_is_asked_for_none_is_kept():
+def test_without_a_backward_pass_no_positions_are_kept():
     x = torch.rand(1, 2, 6, 8)
-    found, which = pooling.maxima(x, keep=False)
+    found, which = pooling.max_pool(x, keep=False)
     assert which is None and torch.equal(found, functional.max_pool2d(x, 2))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_one_byte_a_square_is_kept(layout: str):
-    _, which = pooling.maxima(
+    _, which = pooling.max_pool(
         torch.rand(1, 2, 6, 8).contiguous(memory_format=LAYOUTS[layout]), compact=True
     )
     assert which is not None and which.dtype == torch.uint8 and which.numel() == 2 * 3 * 4
@@ -72,4 +72,4 @@ def test_one_byte_a_square_is_kept(layout: str):
 
 def test_no_number_stays_no_number():
     x = torch.tensor([[1.0, float("nan")], [2.0, 0.0]]).reshape(1, 1, 2, 2)
-    assert pooling.maxima(x)[0].isnan().all()
+    assert pooling.max_pool(x)[0].isnan().all()

@@ -58,6 +58,7 @@ def loaded(program: str) -> list[str]:
 # ---- importing costs nothing, and says nothing ---------------------------------------------------
 
 
+@pytest.mark.slow
 def test_importing_loads_no_torch_and_prints_nothing():
     words = ("errors", "events", "geometry", "recipe.records", "planning.schedule")
     assert loaded(f"import impasto, {', '.join(f'impasto.{name}' for name in words)}") == []
@@ -68,6 +69,7 @@ def test_importing_loads_no_torch_and_prints_nothing():
     assert "torch" in loaded("import torch")  # and the question can be answered with yes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [["--help"], ["stylize", "--help"], ["--version"], ["recipes"], ["museum"]]
 )
@@ -89,6 +91,7 @@ def test_the_public_list():
     assert {name for name in everything if name != "__builtins__"} == set(impasto.__all__)
     with pytest.raises(AttributeError, match="paint"):
         impasto.paint  # noqa: B018
+    assert impasto.ImpastoError is ImpastoError
     assert issubclass(impasto.BadRequest, ImpastoError) and issubclass(impasto.Failed, ImpastoError)
 
 
@@ -145,6 +148,7 @@ def test_a_start_picture_counts_by_its_bytes_too(capsys: pytest.CaptureFixture[s
 # ---- every picture carries how it was made -------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extension", ["png", "jpg", "webp", "tif"])
 def test_a_picture_is_painted_again_from_itself(extension: str, capsys: pytest.CaptureFixture[str]):
     made = f"made.{extension}"

@@ -348,7 +348,7 @@ def random_weights(configuration: str) -> Maps:
 
     mean = torch.tensor([103.939, 116.779, 123.68], dtype=torch.float64)
     weights = {"input.weight": 255 * torch.eye(3).double().flip(0) / 60, "input.bias": -mean / 60}
-    for layer in vgg.cut(configuration, ["relu5_2"]):
+    for layer in vgg.layers_up_to(configuration, ["relu5_2"]):
         if layer.kind == "conv":
             scale = (9 * layer.channels_in / 6) ** 0.5  # which keeps maps as large as they are
             kernels = rand(layer.channels, layer.channels_in, 3, 3) / scale
@@ -365,7 +365,7 @@ def plain(x: Tensor, configuration: str, deepest: str, system: System) -> Maps:
     x = functional.conv2d(
         x.double(), weights["input.weight"][:, :, None, None], weights["input.bias"]
     )
-    for layer in vgg.cut(configuration, [deepest])[1:]:
+    for layer in vgg.layers_up_to(configuration, [deepest])[1:]:
         if layer.kind == "conv":
             mode = "constant" if system.padding == "zero" else system.padding
             x = functional.pad(x, (1, 1, 1, 1), mode)
@@ -394,6 +394,7 @@ def picture(height: int, width: int, seed: int) -> images.Pixels:
 # ---- they agree ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_published_recipe_is_its_systems_formula(name: str, monkeypatch: pytest.MonkeyPatch):
     system, made = SYSTEMS[name], loading.load(name)
@@ -442,7 +443,8 @@ def test_every_recipe_with_a_source_has_its_formula_here():
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_published_recipe_says_what_it_is(name: str):
-    text = resources.files("impasto.recipes").joinpath(f"{name}.toml").read_text("utf-8")
+    file = resources.files("impasto.recipe").joinpath("published", f"{name}.toml")
+    text = file.read_text("utf-8")
     made = loading.load(name)
     assert text.startswith("# ")
     assert made.name == name

@@ -29,6 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_examples_run_in_their_order(folder: Path):
     names: dict[str, Any] = {}
     for number, example in enumerate(EXAMPLES):

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from impasto.errors import BadRecipe, UnknownName
-from impasto.recipe import loading, records
+from impasto.recipe import loading
 from impasto.recipe import options as options_
+from impasto.recipe.choices import Statistic
 from impasto.recipe.fields import Record, setting
 from impasto.recipe.loading import from_json, from_mapping, from_toml, load, with_settings
 from impasto.recipe.options import Option, recipe_options
@@ -29,7 +30,7 @@ OPTIONS = recipe_options()
 NOT_OPTIONS = {"version", "name", "summary", "source", "photo", "paintings"}
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-STATISTICS = get_args(records.Statistic)
+STATISTICS = get_args(Statistic)
 NAMES = {
     "style-statistics": STATISTICS,
     "layers": ["relu1_1", "relu2_1", "conv4_2", "relu5_1", "input"],

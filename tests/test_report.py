@@ -1,6 +1,4 @@
-"""A run as one page: what is in it, that it needs nothing else, and what is said where something is
-missing.
-"""
+"""Reports of runs: their contents, that a page needs nothing else, and what it says is missing."""
 
 from __future__ import annotations
 
@@ -21,10 +19,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import impasto
-from impasto import api, images
+from impasto import images
 from impasto.errors import BadRequest
-from impasto.events import Stepped
-from impasto.inputs import request
+from impasto.events import Event, Stepped
+from impasto.inputs import read_inputs
 from impasto.recipe import loading, records
 from impasto.runs import curves, gradient_norms, history
 from impasto.runs import folder as runs
@@ -33,7 +31,6 @@ from tests.support.pictures import save_random, stub_museum
 from tests.support.pocket_network import use_pocket_network
 from tests.support.program import run_command
 from tests.support.run_logs import PLANNED, stepped, write_log
-from tests.support.small_runs import stop_after
 
 Captured = pytest.CaptureFixture[str]
 OUT, RUN, PAGE = Path("out.png"), Path("out.png.run"), Path("out.png.report.html")
@@ -46,11 +43,18 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     save_random("painting.png", 50, 40, seed=1)
 
 
-def paint(watch: api.Watch | None = None, style: str = "painting.png", **settings: Any) -> None:
-    asked = {"size": 96, "iterations": "4,5", "schedule_coarsest": 48, "strength": 61, **settings}
-    chosen = loading.with_settings(records.Recipe(), asked)
-    api.paint(
-        request("photo.png", style, chosen), output=OUT, run=RUN, watch=watch, snapshots="every=2"
+def paint(stop_after: float = math.inf, style: str = "painting.png", **settings: Any) -> None:
+    """Paint two stages of 4 and 5 steps with snapshots; stop after so many steps."""
+    seen: list[Event] = []
+    impasto.stylize(
+        "photo.png",
+        style,
+        output=OUT,
+        run=RUN,
+        snapshots="every=2",
+        on_event=seen.append,
+        cancel=lambda: sum(isinstance(event, Stepped) for event in seen) >= stop_after,
+        **{"size": 96, "iterations": "4,5", "schedule_coarsest": 48, "strength": 61, **settings},
     )
 
 
@@ -59,6 +63,7 @@ def report(*options: str) -> str:
     return PAGE.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_a_page_holds_everything_and_needs_nothing(capsys: Captured):
     paint()
     text = report()
@@ -81,6 +86,7 @@ def test_a_page_holds_everything_and_needs_nothing(capsys: Captured):
             assert image.format == "PNG" and image.width > 1000
 
 
+@pytest.mark.slow
 def test_without_gradients_and_with_another_name(capsys: Captured):
     paint()
     assert (
@@ -95,6 +101,7 @@ def test_without_gradients_and_with_another_name(capsys: Captured):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["gone", "another"])
 def test_a_photo_that_is_gone_or_another_is_said(change: str):
     paint()
@@ -107,15 +114,16 @@ def test_a_photo_that_is_gone_or_another_is_said(change: str):
     assert not page.curve_file(PAGE, "gradients").exists()
 
 
+@pytest.mark.slow
 def test_a_painting_of_the_museum_is_shown(monkeypatch: pytest.MonkeyPatch):
     stub_museum(monkeypatch)
     paint(style="irises")
     assert "painting: irises" in report("--no-gradients")
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_says_where_it_stopped():
-    watch, _ = stop_after(5)
-    paint(watch)
+    paint(stop_after=5)
     text = report()
     assert (
         "stopped after 5 of 9 evaluations" in text and "Stopped after 5 of 9 evaluations." in text
@@ -192,6 +200,7 @@ def logged(losses: Sequence[float], seconds: float = 1.0, folder: str = "far.run
     return write_log(Path(folder), PLANNED, *steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("losses", FAR.values(), ids=FAR)
 @pytest.mark.filterwarnings("error")
 def test_every_loss_is_drawn_without_a_word(
@@ -210,6 +219,7 @@ def test_every_loss_is_drawn_without_a_word(
     assert capfd.readouterr().err == "" and not caplog.records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, 1e-300, 1e300, math.nan, math.inf])
 @pytest.mark.filterwarnings("error")
 def test_every_time_is_drawn_without_a_word(seconds: float, capfd: pytest.CaptureFixture[str]):
@@ -235,6 +245,7 @@ def _lines_within(figure: Figure) -> bool:
     return True
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.floats(min_value=0, max_value=LARGEST, exclude_min=True), min_size=1, max_size=6)
 )
@@ -247,6 +258,7 @@ def test_any_positive_losses_are_drawn(losses: list[float]):
         assert all(map(math.isfinite, (*axes.get_xlim(), *axes.get_ylim())))
 
 
+@pytest.mark.slow
 def test_what_is_not_finite_is_left_out_and_said_once():
     logged([math.nan, 3.0, math.inf, 2.0, math.nan, 1.0])
     assert run_command("report", "far.run", "-o", "far.html", "--overwrite") == 0
@@ -266,9 +278,10 @@ def test_what_is_not_finite_is_left_out_and_said_once():
     assert "not finite" not in Path("far.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_gradients_that_are_not_finite_are_left_out_and_said_once(monkeypatch: pytest.MonkeyPatch):
     paint()
-    count = len(runs.kept_snapshots(RUN)) + 1
+    count = len(runs.snapshot_files(RUN)) + 1
     norms = [
         {"content": math.inf, "style": 1.0},
         *[{"content": 1e308, "style": 1e308}] * (count - 1),
@@ -326,9 +339,9 @@ def test_the_gradient_norm_of_a_term_is_that_of_its_own_gradient():
     chosen = loading.with_settings(
         records.Recipe(), {"size": 64, "iterations": 2, "smooth_weight": 3}
     )
-    asked = request("photo.png", "painting.png", chosen)
-    pixels = np.asarray(images.resize(asked.photo.pixels, asked.plan.size)) * 0.9
-    [norms, again] = gradient_norms.gradient_norms(asked.recipe, [pixels, pixels])
+    inputs = read_inputs("photo.png", "painting.png", chosen)
+    pixels = np.asarray(images.resize(inputs.photo.pixels, inputs.plan.size)) * 0.9
+    [norms, again] = gradient_norms.gradient_norms(inputs.recipe, [pixels, pixels])
     leaf = torch.from_numpy(pixels).double().requires_grad_()
     down, across = (
         (leaf[1:] - leaf[:-1]).square().sum(),

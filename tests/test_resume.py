@@ -88,6 +88,7 @@ SEARCHES: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pocket")
 @pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("steps", [2, 4, 7])
@@ -136,12 +137,14 @@ def test_a_run_is_gone_on_with_by_the_methods_it_began_with(
         return Network(*given, kernel=kernel, **more)
 
     monkeypatch.setattr(network_choice, "Network", made)
-    monkeypatch.setattr(kernel_cache, "kernel", lambda precision, where: begun)
+    monkeypatch.setattr(kernel_cache, "fastest_kernel", lambda precision, where: begun)
     whole = paint_to(make_inputs(tmp_path))
     callbacks, _ = stop_after(3)
     out, run = tmp_path / "out.png", tmp_path / "out.png.run"
     paint_to(make_inputs(tmp_path), output=out, run=run, callbacks=callbacks)
-    monkeypatch.setattr(kernel_cache, "kernel", lambda precision, where: KERNELS["channels-last"])
+    monkeypatch.setattr(
+        kernel_cache, "fastest_kernel", lambda precision, where: KERNELS["channels-last"]
+    )
     assert api.resume(run).pixels.tobytes() == whole.pixels.tobytes()
     assert used == [begun] * 3
     paint_to(make_inputs(tmp_path), output=out, run=run, fresh=True)
@@ -264,6 +267,7 @@ STRANGE: dict[str, Callable[[Path], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pocket")
 @pytest.mark.parametrize("strange", STRANGE)
 def test_a_state_that_cannot_be_gone_on_with_says_what_to_do_and_loses_nothing(
@@ -471,6 +475,7 @@ def test_states_and_previews_that_memory_is_lacking_for_do_not_take_the_picture_
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pocket")
 @pytest.mark.parametrize("error", [OUT, MemoryError()], ids=["torch", "python"])
 @pytest.mark.parametrize("where", ["grow", "make", "move", "pixels", "save"])
@@ -535,6 +540,7 @@ def test_a_run_in_a_given_time_keeps_the_memory_that_is_given_now(tmp_path: Path
     assert (
         paint_to(make_inputs(tmp_path, memory="2GB"), run=run, **TIMED).record["evaluations"] == 10
     )
+    assert runs.read_recipe(run).compute.memory == 2_000_000_000
 
 
 @pytest.mark.usefixtures("pocket")
@@ -665,6 +671,7 @@ print(killed)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not hasattr(os, "fork") or not hasattr(signal, "SIGKILL"), reason="no fork or no SIGKILL here"
 )

@@ -275,6 +275,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_two_programs_do_not_write_to_one_run(tmp_path: Path):
     output, folder = tmp_path / "out.png", tmp_path / "out.run"
     other = subprocess.Popen(

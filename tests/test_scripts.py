@@ -21,10 +21,10 @@ import torch
 from impasto import images
 from impasto.cli import display
 from impasto.networks.features import Network
-from impasto.planning import network_choice, speed
+from impasto.planning import network_choice
 from impasto.recipe import loading
 from tests.support.pictures import random_pixels, read_pixels, save_random, stub_museum
-from tests.support.pocket_network import use_pocket_network_and_pictures
+from tests.support.pocket_network import set_speed, use_pocket_network_and_pictures
 from tests.support.program import folder_contents, run_command, run_stylize
 
 PAIR = ("photo.png", "painting.png")
@@ -144,9 +144,7 @@ def test_what_other_programs_call_it_is_understood(option: str, hint: str, capsy
 
 @pytest.mark.parametrize("given", ["2 minutes", "1:30", "90s", "1 min 30 sec"])
 def test_a_time_as_people_say_it(given: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(
-        speed, "measure_speed", lambda *_: speed.Speed((10_000, 0.0, 1.0), (20_000, 0.0, 2.0))
-    )
+    set_speed(monkeypatch, 1e-4)
     run_stylize(capsys, *PAIR, *OUT, "--time", given, "--size", "64", "--iterations", "1")
 
 

@@ -1,6 +1,4 @@
-"""Snapshots of a run: which are asked for, what is in them, and that a kill and a resume leave the
-same set.
-"""
+"""Snapshots of a run: parsing, contents, and the same set after a kill and a resume."""
 
 from __future__ import annotations
 
@@ -122,6 +120,7 @@ def test_snapshots_do_not_change_the_picture():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", [1, 3, 5])
 def test_a_kill_and_a_resume_leave_the_same_set(state: int):
     """The state is of ``state``; the log and the snapshots go on to evaluation 7, where the program

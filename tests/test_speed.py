@@ -1,6 +1,4 @@
-"""How fast a machine is: measured within an allowance, kept for a while, and made anew where it
-cannot be trusted.
-"""
+"""The speed of a machine is measured within an allowance and cached for a while."""
 
 from __future__ import annotations
 
@@ -14,116 +12,124 @@ import torch
 
 from impasto.geometry import Size
 from impasto.hardware import contention
-from impasto.planning import memory, schedule, speed, speed_cache
+from impasto.planning import schedule, speed, speed_cache
 from impasto.planning.speed import Speed
 from impasto.recipe.records import Recipe
 
 CPU, SIZE = torch.device("cpu"), Size(300, 400)
-FOUND = Speed((12_288, 0.1, 0.2), (49_152, 0.3, 0.5))
+MEASURED = Speed((12_288, 0.1, 0.2), (49_152, 0.3, 0.5))
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[float]:
-    """The allowances of the measurements that were made."""
-    made: list[float] = []
+def allowances(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[float]:
+    """The allowance of each measurement that was made."""
+    seconds_allowed: list[float] = []
 
-    def measure(size: Size, prepare: Any, where: torch.device, allowed: float) -> Speed:
-        made.append(allowed)
-        return FOUND
+    def measure(size: Size, build: Any, device: torch.device, seconds: float) -> Speed:
+        seconds_allowed.append(seconds)
+        return MEASURED
 
     monkeypatch.setenv("IMPASTO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(speed, "speed", measure)
-    monkeypatch.setattr(contention, "sample", lambda: None)
-    return made
+    monkeypatch.setattr(speed, "measure_speed", measure)
+    monkeypatch.setattr(contention, "read_cpu_times", lambda: None)
+    return seconds_allowed
 
 
-def ask(work: object = "work", allowed: float = 2.0) -> Speed:
-    return speed_cache.measured(SIZE, lambda size: lambda: None, CPU, work, allowed)
+def cached(work: object = "work", seconds: float = 2.0) -> Speed:
+    return speed_cache.cached_speed(SIZE, lambda size: lambda: None, CPU, work, seconds)
 
 
-def test_measuring_may_take_a_twentieth_of_the_plan_and_two_seconds_at_most():
+def test_a_measurement_may_take_5_percent_of_the_time_and_2_seconds():
     assert [speed_cache.allowance(seconds) for seconds in (1, 10, 40, 1e6)] == [0.05, 0.5, 2.0, 2.0]
 
 
-def test_the_guess_of_a_plan_is_of_its_order():
-    plan = schedule.plan(Recipe(), Size(384, 512))
+def test_the_guess_has_the_right_order_of_magnitude():
+    plan = schedule.make_plan(Recipe(), Size(384, 512))
     assert (
-        30 < speed_cache.expected(plan, CPU) < 300
-        and speed_cache.expected(plan, torch.device("cuda")) < 5
+        30 < speed_cache.guess_seconds(plan, CPU) < 300
+        and speed_cache.guess_seconds(plan, torch.device("cuda")) < 5
     )
 
 
-def test_it_is_measured_once_for_each_kind_of_work(measured: list[float]):
-    assert ask() == ask() == FOUND and measured == [2.0]
-    assert ask("other work", 1.0) == FOUND and measured == [2.0, 1.0]
-    assert ask() == ask("other work") == FOUND and len(measured) == 2
+def test_each_kind_of_work_is_measured_once(allowances: list[float]):
+    assert cached() == cached() == MEASURED and allowances == [2.0]
+    assert cached("other work", 1.0) == MEASURED and allowances == [2.0, 1.0]
+    assert cached() == cached("other work") == MEASURED and len(allowances) == 2
 
 
-def test_it_is_trusted_for_two_weeks(measured: list[float], monkeypatch: pytest.MonkeyPatch):
-    ask()
+def test_a_measurement_is_valid_for_two_weeks(
+    allowances: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    cached()
     now = speed_cache.time.time()
     for days, count in ((13, 1), (15, 2), (-1, 3)):
         monkeypatch.setattr(speed_cache.time, "time", lambda days=days: now + days * 86_400)
-        ask()
-        assert len(measured) == count
+        cached()
+        assert len(allowances) == count
 
 
 @pytest.mark.parametrize(
     "text", ["", "[]", "{", '{"KEY": 3}', '{"KEY": {"time": 1e12, "small": [1], "large": [2]}}']
 )
-def test_notes_that_cannot_be_read_are_made_anew(text: str, measured: list[float], tmp_path: Path):
-    ask()
+def test_a_file_that_cannot_be_read_is_replaced(text: str, allowances: list[float], tmp_path: Path):
+    cached()
     file = tmp_path / "cache" / speed_cache.FILE
     [key] = json.loads(file.read_text())
     file.write_text(text.replace("KEY", key))
-    assert ask() == FOUND and len(measured) == 2 and ask() == FOUND and len(measured) == 2
+    assert (
+        cached() == MEASURED
+        and len(allowances) == 2
+        and cached() == MEASURED
+        and len(allowances) == 2
+    )
 
 
-def test_what_others_disturbed_serves_now_and_is_not_kept(
-    measured: list[float], monkeypatch: pytest.MonkeyPatch
+def test_a_disturbed_measurement_is_used_and_not_cached(
+    allowances: list[float], monkeypatch: pytest.MonkeyPatch
 ):
-    samples = iter([contention.Sample(0, 0, 0), contention.Sample(1, 0.5, 1.5)] * 2)
-    monkeypatch.setattr(contention, "sample", lambda: next(samples))
-    assert ask() == ask() == FOUND and len(measured) == 2
+    samples = iter([contention.CpuTimes(0, 0, 0), contention.CpuTimes(1, 0.5, 1.5)] * 2)
+    monkeypatch.setattr(contention, "read_cpu_times", lambda: next(samples))
+    assert cached() == cached() == MEASURED and len(allowances) == 2
 
 
-def test_a_guess_is_not_kept(
-    measured: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_guess_is_not_cached(
+    allowances: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setattr(
-        speed, "speed", lambda size, prepare, where, allowed: speed.guess(size, where)
+        speed, "measure_speed", lambda size, build, device, seconds: speed.guess_speed(size, device)
     )
-    ask()
+    cached()
     assert not (tmp_path / "cache" / speed_cache.FILE).exists()
 
 
-def test_a_cache_that_cannot_be_written_costs_a_measurement(measured: list[float], tmp_path: Path):
+def test_a_cache_that_cannot_be_written_costs_a_measurement(
+    allowances: list[float], tmp_path: Path
+):
     (tmp_path / "cache").write_text("a file")
-    assert ask() == ask() == FOUND and len(measured) == 2
+    assert cached() == cached() == MEASURED and len(allowances) == 2
 
 
 @pytest.mark.parametrize(
     ("allowed", "sides"), [(0.0, []), (1.5, [128]), (100.0, [128, 256]), (math.inf, [128, 256])]
 )
-def test_no_more_is_timed_than_the_allowance_lets(
+def test_measuring_stays_within_the_allowance(
     allowed: float, sides: list[int], monkeypatch: pytest.MonkeyPatch
 ):
-    """On a machine with the speed of the guess, an evaluation takes 0.12 s at 128 px and 0.49 s at
-    256 px.
-    """
-    now, seen = [0.0], list[int]()
+    """At the guessed speed an evaluation takes 0.12 s at 128 px and 0.49 s at 256 px."""
+    now, timed = [0.0], list[int]()
 
-    def prepare(at: Size) -> Any:
-        seen.append(at.long_side)
-        now[0] += 2e-5 * at.pixels
+    def build(size: Size) -> Any:
+        timed.append(size.long_side)
+        now[0] += 2e-5 * size.pixels
 
         def evaluate() -> None:
-            now[0] += 1e-5 * at.pixels
+            now[0] += 1e-5 * size.pixels
 
         return evaluate
 
-    monkeypatch.setattr(memory.time, "perf_counter", lambda: now[0])
-    found = speed.speed(SIZE, prepare, CPU, allowed)
-    assert seen == sides and now[0] <= max(allowed, 0) * 1.01
-    plan = schedule.plan(Recipe(size=400), SIZE)
-    assert found.typical(plan) == pytest.approx(speed.guess(SIZE, CPU).typical(plan), rel=0.01)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: now[0])
+    measured = speed.measure_speed(SIZE, build, CPU, allowed)
+    assert timed == sides and now[0] <= max(allowed, 0) * 1.01
+    plan = schedule.make_plan(Recipe(size=400), SIZE)
+    expected = speed.guess_speed(SIZE, CPU).rough_seconds(plan)
+    assert measured.rough_seconds(plan) == pytest.approx(expected, rel=0.01)

@@ -76,19 +76,16 @@ def test_the_top_of_the_package_has_few_entries():
     assert len(entries) <= MOST_ENTRIES
 
 
-@pytest.mark.xfail(strict=True, reason="cli/options.py and recipe/options.py")
 def test_no_two_files_have_one_name():
     names = Counter(path.name for path in FILES if path.name != "__init__.py")
     assert [name for name, count in names.items() if count > 1] == []
 
 
-@pytest.mark.xfail(strict=True, reason="some files are still to be split")
 def test_no_file_is_long():
     lines = {module_of(path): len(path.read_text("utf-8").splitlines()) for path in FILES}
     assert {name: count for name, count in lines.items() if count > LONGEST_FILE} == {}
 
 
-@pytest.mark.xfail(strict=True, reason="two functions are still to be split")
 def test_no_function_is_long_and_most_are_short():
     lengths = {
         f"{module_of(path)}.{function.name}:{function.lineno}": length(function)
@@ -263,7 +260,7 @@ LIGHT = [
     "impasto.recipe.records",
     "impasto.recipe.values",
     "impasto.runs.snapshots",
-    "impasto.sweep.grid",
+    "impasto.sweeps.grid",
 ]
 
 
@@ -289,7 +286,6 @@ def test_settings_and_the_command_line_are_imported_without_heavy_libraries():
     }
 
 
-@pytest.mark.xfail(strict=True, reason="the packages compare and sweep are still to be renamed")
 def test_public_functions_are_not_replaced_by_packages_of_their_name():
     for module in pkgutil.walk_packages(impasto.__path__, "impasto."):
         if not module.name.endswith("__main__"):

@@ -1,6 +1,4 @@
-"""Sweeps: the folder that comes of one, the order of its axes, what is kept and gone on with, and
-what is refused.
-"""
+"""Sweeps: pictures, poster and table, the order of axes, continuing, and what is refused."""
 
 from __future__ import annotations
 
@@ -16,13 +14,15 @@ from matplotlib import font_manager
 from PIL import Image
 
 import impasto
-from impasto import events, images, session
-from impasto.compare import evaluator, scoring
+from impasto import events, images
+from impasto.comparisons import evaluator, scoring
 from impasto.errors import AssetUnavailable, BadPicture, BadRequest, CannotWrite
 from impasto.geometry import Size
 from impasto.networks import weights
 from impasto.runs import folder as runs
-from impasto.sweep import sweep
+from impasto.session import Session
+from impasto.sweeps import grid, sweep
+from impasto.sweeps.outcome import Sweep
 from tests.support.pictures import random_pixels, save_random, stub_museum
 from tests.support.pocket_network import use_pocket_painter_and_evaluators
 from tests.support.program import run_command
@@ -39,8 +39,8 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_pocket_painter_and_evaluators(monkeypatch, tmp_path)
 
 
-def swept(watch: impasto.Watch | None = None, **settings: Any) -> sweep.Sweep:
-    return impasto.sweep("photo.png", "painting.png", "out", watch=watch, **{**QUICK, **settings})
+def swept(**settings: Any) -> Sweep:
+    return impasto.sweep("photo.png", "painting.png", "out", **{**QUICK, **settings})
 
 
 def table(folder: str = "out") -> list[dict[str, str]]:
@@ -142,6 +142,7 @@ def test_a_name_that_no_font_has_is_not_in_the_title(monkeypatch: pytest.MonkeyP
     assert drawn[0][3].title == "the photo in the style of painting"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "shape"), [(3, (1, 3)), (8, (1, 8)), (9, (2, 5)), (17, (3, 6))])
 def test_a_single_axis_is_folded_where_it_is_long(
     count: int, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
@@ -190,7 +191,7 @@ def test_what_is_there_is_kept_and_its_figures_too():
     swept(**TWO)
     before, rows = times(), table()
     Path("out/strength-80_init-noise.png").unlink()
-    found = swept(**TWO, watch=impasto.Watch(event=lambda event: None))
+    found = swept(**TWO, on_event=lambda event: None)
     assert found.complete
     after = times()
     assert [name for name in before if before[name] != after[name]] == [
@@ -202,6 +203,7 @@ def test_what_is_there_is_kept_and_its_figures_too():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["size", "photo", "another picture"])
 def test_what_was_painted_otherwise_is_painted_anew(change: str):
     swept(strength=[20, 80])
@@ -228,15 +230,21 @@ def test_a_value_more_paints_what_is_new():
     assert [row["strength"] for row in table()[:3]] == ["20", "50", "80"]
 
 
-def stopped_after(steps: int) -> impasto.Watch:
-    """A watch that asks for a stop after so many steps."""
+def stop_after(steps: int) -> dict[str, Any]:
+    """Arguments that stop a sweep after so many steps."""
     seen: list[events.Event] = []
-    return impasto.Watch(
-        event=lambda event: seen.append(event) if isinstance(event, events.Stepped) else None,
-        stop=lambda: len(seen) >= steps,
-    )
+    return {
+        "on_event": lambda event: seen.append(event) if isinstance(event, events.Stepped) else None,
+        "cancel": lambda: len(seen) >= steps,
+    }
 
 
+def warnings_into(notes: list[str]) -> Any:
+    """A function that appends the message of each warning."""
+    return lambda event: notes.append(event.message) if isinstance(event, events.Warned) else None
+
+
+@pytest.mark.slow
 def test_a_sweep_that_is_stopped_leaves_poster_and_table_and_goes_on_with_the_same_bytes():
     whole = {
         "strength": [20, 80],
@@ -247,7 +255,7 @@ def test_a_sweep_that_is_stopped_leaves_poster_and_table_and_goes_on_with_the_sa
     swept(**whole)
     expected = {name: Path("out", name).read_bytes() for name in pictures()}
     Path("out").rename("undisturbed")
-    found = swept(watch=stopped_after(10), **whole)
+    found = swept(**stop_after(10), **whole)
     assert not found.complete
     assert [result.note for result in found.results] == [
         "",
@@ -260,13 +268,8 @@ def test_a_sweep_that_is_stopped_leaves_poster_and_table_and_goes_on_with_the_sa
     assert Path("out/poster.png").exists()
     assert (Path("out/runs/strength-20_init-noise") / runs.STATE).exists()
     notes: list[str] = []
-    watch = impasto.Watch(
-        event=lambda event: (
-            notes.append(event.message) if isinstance(event, events.Warned) else None
-        )
-    )
-    assert swept(watch=watch, **whole).complete
-    assert any("Going on from an unfinished run after" in note for note in notes)
+    assert swept(on_event=warnings_into(notes), **whole).complete
+    assert any("Continuing an unfinished run after" in note for note in notes)
     assert {name: Path("out", name).read_bytes() for name in pictures()} == expected
 
 
@@ -279,7 +282,7 @@ def test_an_interrupt_leaves_poster_and_table_too():
 
     done: list[events.Event] = []
     with pytest.raises(KeyboardInterrupt):
-        swept(watch=impasto.Watch(event=interrupt), **TWO)
+        swept(on_event=interrupt, **TWO)
     assert [row["file"] for row in table()[:4]] == ["strength-20_init-content.png", "", "", ""]
     assert Path("out/poster.png").exists()
 
@@ -287,37 +290,32 @@ def test_an_interrupt_leaves_poster_and_table_too():
 def test_a_search_that_fails_is_said_in_its_cell_and_the_others_are_painted(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    original = session.stream
+    run = Session.run
 
-    def stream(ready: session.Bench, kept: Any = None) -> Any:
-        for event, state in original(ready, kept):
-            if ready.asked.recipe.strength == 20 and isinstance(event, events.Stepped):
+    def failing_run(session: Session) -> Any:
+        for event, state in run(session):
+            if session.inputs.recipe.strength == 20 and isinstance(event, events.Stepped):
                 yield events.Failed("The loss stopped being a number."), state
                 return
             yield event, state
 
-    monkeypatch.setattr(session, "stream", stream)
+    monkeypatch.setattr(Session, "run", failing_run)
     found = swept(strength=[20, 80])
     assert [result.note for result in found.results] == ["The loss stopped being a number.", ""]
     assert pictures() == ["strength-80.png"]
     assert table()[0]["note"] == "The loss stopped being a number."
 
 
-def test_without_its_judges_a_sweep_is_painted_all_the_same(monkeypatch: pytest.MonkeyPatch):
+def test_a_sweep_is_painted_even_if_it_cannot_be_evaluated(monkeypatch: pytest.MonkeyPatch):
     def gone(*_: object, **__: object) -> None:
         raise AssetUnavailable("No network.", "Fetch it.")
 
     monkeypatch.setattr(scoring, "Evaluator", gone)
     notes: list[str] = []
-    watch = impasto.Watch(
-        event=lambda event: (
-            notes.append(event.message) if isinstance(event, events.Warned) else None
-        )
-    )
-    found = swept(strength=[20, 80], watch=watch)
+    found = swept(strength=[20, 80], on_event=warnings_into(notes))
     assert found.complete
-    assert [note for note in notes if "not judged" in note] == [
-        "The pictures are not judged: No network. Fetch it."
+    assert [note for note in notes if "not evaluated" in note] == [
+        "The pictures are not evaluated: No network. Fetch it."
     ]
     assert table()[0]["ssim (higher)"] == ""
 
@@ -328,6 +326,7 @@ PAIR = ("photo.png", "painting.png")
 FAST = ("--size", "64", "--iterations", "2")
 
 
+@pytest.mark.slow
 def test_the_command_says_before_what_it_will_paint_and_after_where_it_is(capsys: Captured):
     assert (
         run_command(
@@ -369,7 +368,7 @@ def test_the_command_says_before_what_it_will_paint_and_after_where_it_is(capsys
 
 
 def test_control_c_ends_a_sweep_in_a_poster(capsys: Captured, monkeypatch: pytest.MonkeyPatch):
-    original = sweep.api.paint
+    original = sweep.paint
     calls: list[Any] = []
 
     def paint(*given: Any, **named: Any) -> Any:
@@ -378,7 +377,7 @@ def test_control_c_ends_a_sweep_in_a_poster(capsys: Captured, monkeypatch: pytes
             os.kill(os.getpid(), signal.SIGINT)
         return original(*given, **named)
 
-    monkeypatch.setattr(sweep.api, "paint", paint)
+    monkeypatch.setattr(sweep, "paint", paint)
     assert run_command("sweep", *PAIR, "--strength", "10:90:5", *FAST, "-o", "out") == 130
     out, err = capsys.readouterr()
     assert "Stopping after this step" in err
@@ -449,7 +448,7 @@ def test_a_bad_request_is_one_sentence_before_any_network(
 def test_more_than_a_hundred_are_painted_where_that_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ):
-    monkeypatch.setattr(sweep.grid, "MOST", 2)
+    monkeypatch.setattr(grid, "MOST", 2)
     assert run_command("sweep", *PAIR, "--seed", "0:2", *FAST) == 2
     assert "--yes" in capsys.readouterr().err
     assert run_command("sweep", *PAIR, "--seed", "0:2", *FAST, "--yes", "-o", "out") == 0

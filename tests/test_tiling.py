@@ -1,6 +1,4 @@
-"""Tiled is whole: value and gradient agree to rounding for every objective, size, tile, padding and
-pooling.
-"""
+"""Tiles give the loss and gradient of the whole to rounding, whatever the objective and size."""
 
 from __future__ import annotations
 
@@ -17,12 +15,14 @@ from torch import Tensor
 
 from impasto.geometry import Grid, Size
 from impasto.networks.features import Network
-from impasto.objectives import content
 from impasto.objectives.base import Objective, TileContext
+from impasto.objectives.bounds import Bounds
 from impasto.objectives.content import Content
-from impasto.objectives.moments import STATISTICS, Style, measure, summarise
-from impasto.objectives.smooth import MEASURES, Bounds, Smooth
-from impasto.optimize.tiling import Value, measured, targets, value_and_gradient
+from impasto.objectives.moments import moment_sums, moments_from_sums
+from impasto.objectives.smooth import MEASURES, Smooth
+from impasto.objectives.style import STATISTICS, Style
+from impasto.optimize.tiling import LossValue, store_features, total_stats, value_and_gradient
+from impasto.recipe.choices import ContentScaling
 from impasto.storage.tensors import (
     DiskStore,
     MemoryStore,
@@ -30,16 +30,14 @@ from impasto.storage.tensors import (
 )
 from tests.support.loss_setup import targets_by_tile
 
-SCALINGS: tuple[content.Scaling, ...] = get_args(content.Scaling)
+SCALINGS: tuple[ContentScaling, ...] = get_args(ContentScaling)
 TERMS = [*STATISTICS, *SCALINGS, *MEASURES, "bounds"]
 LAYERS = {"conv1_1": 0.5, "relu2_1": 1.0, "conv2_2": 2.0, "conv3_1": 0.25}
 
 
 @dataclass(frozen=True)
-class Bench:
-    """A picture, a network and objectives for a grid; every map that an objective reads is one that
-    the network gives.
-    """
+class Setup:
+    """A picture, a network that returns every map that is read, and the objectives for a grid."""
 
     picture: Tensor
     network: Network
@@ -48,25 +46,25 @@ class Bench:
     def grid(self, tile: int, halo: int) -> Grid:
         return Grid(Size(*self.picture.shape[-2:]), tile, halo, self.network.stride)
 
-    def run(self, tile: int, halo: int) -> tuple[Value, Tensor]:
+    def run(self, tile: int, halo: int) -> tuple[LossValue, Tensor]:
         grid = self.grid(tile, halo)
         return value_and_gradient(self.picture, self.network, self.objectives(grid), grid)
 
 
-Setup = Callable[..., Bench]
+MakeSetup = Callable[..., Setup]
 
 
 @pytest.fixture(scope="module")
-def bench(network_of: Callable[..., Network], picture_of: Callable[..., Tensor]) -> Setup:
+def make_setup(network_of: Callable[..., Network], picture_of: Callable[..., Tensor]) -> MakeSetup:
     def make(
         term: str,
         size: tuple[int, int],
         *,
         layers: dict[str, float] = LAYERS,
         configuration: str = "pocket",
-        **how: object,
-    ) -> Bench:
-        network = network_of(*layers, "input", configuration=configuration, **how)
+        **options: object,
+    ) -> Setup:
+        network = network_of(*layers, "input", configuration=configuration, **options)
         strides = {layer.name: layer.stride for layer in network.layers}
         picture, photo, painting = (
             picture_of(*size) * 1.5 - 0.25,
@@ -77,15 +75,15 @@ def bench(network_of: Callable[..., Network], picture_of: Callable[..., Tensor])
         whole = network(photo)
         others: list[Objective] = []
         if statistics:
-            # A channel that a ReLU leaves dead has no variance, and the root of a rounding error is
-            # no rounding error.
+            # A dead channel after a ReLU has no variance, and the root of a rounding error is
+            # larger than rounding.
             alive = {
                 name: weight
                 for name, weight in layers.items()
                 if term.startswith("gram") or "relu" not in name
             }
-            target = summarise(
-                measure(
+            target = moments_from_sums(
+                moment_sums(
                     network(painting),
                     {n: strides[n] for n in alive},
                     TileContext.whole(Size(37, 42)),
@@ -103,15 +101,17 @@ def bench(network_of: Callable[..., Network], picture_of: Callable[..., Tensor])
                 *others,
             ]
 
-        return Bench(picture, network, objectives)
+        return Setup(picture, network, objectives)
 
     return make
 
 
-def apart(found: tuple[Value, Tensor], expected: tuple[Value, Tensor]) -> tuple[float, float]:
+def differences(
+    result: tuple[LossValue, Tensor], expected: tuple[LossValue, Tensor]
+) -> tuple[float, float]:
     """Relative differences of the value and of the gradient."""
-    value = abs(found[0].total - expected[0].total) / abs(expected[0].total)
-    return value, ((found[1] - expected[1]).norm() / expected[1].norm()).item()
+    value = abs(result[0].total - expected[0].total) / abs(expected[0].total)
+    return value, ((result[1] - expected[1]).norm() / expected[1].norm()).item()
 
 
 SIZES = st.tuples(st.integers(32, 54), st.integers(32, 54))
@@ -121,12 +121,18 @@ POOLINGS = st.sampled_from(["max", "average"])
 
 @pytest.mark.parametrize("term", TERMS)
 @given(SIZES, st.integers(8, 27), PADDINGS, POOLINGS, st.integers(0, 9))
-def test_tiled_is_whole(
-    bench: Setup, term: str, size: tuple[int, int], tile: int, padding: str, pooling: str, seed: int
+def test_tiles_give_the_loss_and_gradient_of_the_whole(
+    make_setup: MakeSetup,
+    term: str,
+    size: tuple[int, int],
+    tile: int,
+    padding: str,
+    pooling: str,
+    seed: int,
 ):
-    made = bench(term, size, padding=padding, pooling=pooling, seed=seed)
-    assert len(made.grid(tile, made.network.halo)) > 1
-    value, gradient = apart(made.run(tile, made.network.halo), made.run(0, 0))
+    setup = make_setup(term, size, padding=padding, pooling=pooling, seed=seed)
+    assert len(setup.grid(tile, setup.network.halo)) > 1
+    value, gradient = differences(setup.run(tile, setup.network.halo), setup.run(0, 0))
     assert value < 1e-12
     assert gradient < 1e-12
 
@@ -134,34 +140,43 @@ def test_tiled_is_whole(
 @pytest.mark.parametrize("deepest", ["conv1_1", "relu2_1", "pool1", "relu2_2", "pool2", "relu3_1"])
 @given(SIZES, st.integers(8, 27), PADDINGS, POOLINGS)
 def test_the_halo_computed_for_any_deepest_layer_is_enough(
-    bench: Setup, deepest: str, size: tuple[int, int], tile: int, padding: str, pooling: str
+    make_setup: MakeSetup,
+    deepest: str,
+    size: tuple[int, int],
+    tile: int,
+    padding: str,
+    pooling: str,
 ):
-    made = bench("gram", size, layers={deepest: 1.0}, padding=padding, pooling=pooling)
-    value, gradient = apart(made.run(tile, made.network.halo), made.run(0, 0))
+    setup = make_setup("gram", size, layers={deepest: 1.0}, padding=padding, pooling=pooling)
+    value, gradient = differences(setup.run(tile, setup.network.halo), setup.run(0, 0))
     assert value < 1e-12
     assert gradient < 1e-12
 
 
 @pytest.mark.parametrize("term", [*STATISTICS, *SCALINGS])
 @pytest.mark.parametrize("padding", ["zero", "reflect", "replicate"])
-def test_a_halo_one_stride_too_small_is_not_exact(bench: Setup, term: str, padding: str):
+def test_a_halo_one_stride_too_small_is_not_exact(make_setup: MakeSetup, term: str, padding: str):
     """Otherwise the tests above could not fail."""
-    made = bench(term, (40, 48), padding=padding)
-    value, gradient = apart(made.run(16, made.network.halo - made.network.stride), made.run(0, 0))
+    setup = make_setup(term, (40, 48), padding=padding)
+    value, gradient = differences(
+        setup.run(16, setup.network.halo - setup.network.stride), setup.run(0, 0)
+    )
     assert value > 1e-9
     assert gradient > 1e-7
 
 
-def test_smoothness_without_a_halo_is_not_exact(bench: Setup):
-    made = bench("squared", (40, 48))
-    assert apart(made.run(16, 0), made.run(0, 0))[1] > 1e-3
-    assert apart(made.run(16, 1), made.run(0, 0))[1] < 1e-12
+def test_the_smooth_term_without_a_halo_is_not_exact(make_setup: MakeSetup):
+    setup = make_setup("squared", (40, 48))
+    assert differences(setup.run(16, 0), setup.run(0, 0))[1] > 1e-3
+    assert differences(setup.run(16, 1), setup.run(0, 0))[1] < 1e-12
 
 
 @pytest.mark.parametrize("configuration", ["narrow A", "narrow E"])
-def test_the_published_geometry_needs_its_halo_and_no_more(bench: Setup, configuration: str):
+def test_the_published_geometry_needs_its_halo_and_no_more(
+    make_setup: MakeSetup, configuration: str
+):
     layers = {"relu1_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
-    made = bench(
+    setup = make_setup(
         "gram",
         (179, 211),
         layers=layers,
@@ -169,15 +184,18 @@ def test_the_published_geometry_needs_its_halo_and_no_more(bench: Setup, configu
         padding="reflect",
         positive=True,
     )
-    expected = made.run(0, 0)
-    assert made.network.halo == {"narrow A": 64, "narrow E": 80}[configuration]
-    assert apart(made.run(64, made.network.halo), expected)[1] < 1e-12
+    expected = setup.run(0, 0)
+    assert setup.network.halo == {"narrow A": 64, "narrow E": 80}[configuration]
+    assert differences(setup.run(64, setup.network.halo), expected)[1] < 1e-12
     # One position sees (reach - stride) / 2 pixels to its left: 43 and 70.
-    assert apart(made.run(64, {"narrow A": 32, "narrow E": 64}[configuration]), expected)[1] > 1e-9
+    assert (
+        differences(setup.run(64, {"narrow A": 32, "narrow E": 64}[configuration]), expected)[1]
+        > 1e-9
+    )
 
 
 @given(SIZES, st.integers(8, 27), PADDINGS, POOLINGS)
-def test_measured_in_tiles_is_measured_whole(
+def test_stats_in_tiles_are_those_of_the_whole(
     network_of: Callable[..., Network],
     picture_of: Callable[..., Tensor],
     size: tuple[int, int],
@@ -188,24 +206,29 @@ def test_measured_in_tiles_is_measured_whole(
     network = network_of(*LAYERS, padding=padding, pooling=pooling)
     strides = {name: network.layer(name).stride for name in LAYERS}
     picture = picture_of(*size).requires_grad_()
-    found, expected = (
-        measured(picture, network, lambda maps, where: measure(maps, strides, where), grid)
+    result, expected = (
+        total_stats(
+            picture,
+            network,
+            lambda features, context: moment_sums(features, strides, context),
+            grid,
+        )
         for grid in (Grid(Size(*size), tile, network.halo, network.stride), Grid(Size(*size)))
     )
-    assert set(found) == set(expected)
+    assert set(result) == set(expected)
     for name, stat in expected.items():
-        assert not found[name].requires_grad
-        assert (found[name] - stat).norm() <= 1e-12 * stat.norm(), name
+        assert not result[name].requires_grad
+        assert (result[name] - stat).norm() <= 1e-12 * stat.norm(), name
     assert expected["conv2_2.count"] == (size[0] // 2) * (size[1] // 2)
 
 
-@pytest.mark.parametrize("where", ["memory", "disk"])
+@pytest.mark.parametrize("kind", ["memory", "disk"])
 @given(SIZES, st.integers(8, 27), PADDINGS, POOLINGS)
-def test_targets_in_tiles_are_the_parts_of_the_whole_map(
+def test_features_stored_in_tiles_are_the_parts_of_the_whole_map(
     network_of: Callable[..., Network],
     picture_of: Callable[..., Tensor],
     tmp_path_factory: pytest.TempPathFactory,
-    where: str,
+    kind: str,
     size: tuple[int, int],
     tile: int,
     padding: str,
@@ -217,27 +240,27 @@ def test_targets_in_tiles_are_the_parts_of_the_whole_map(
         picture_of(*size).requires_grad_(),
         Grid(Size(*size), tile, network.halo, network.stride),
     )
-    scratch: TensorStore = (
-        MemoryStore() if where == "memory" else DiskStore(tmp_path_factory.getbasetemp())
+    store: TensorStore = (
+        MemoryStore() if kind == "memory" else DiskStore(tmp_path_factory.getbasetemp())
     )
-    found, whole = targets(photo, network, strides, grid, scratch), network(photo)
-    assert set(found) == set(LAYERS)
+    stored, whole = store_features(photo, network, strides, grid, store), network(photo)
+    assert set(stored) == set(LAYERS)
     for name, stride in strides.items():
         expected = targets_by_tile(whole[name], stride, grid)
-        assert set(found[name]) == set(expected) == {tile.core for tile in grid}
+        assert set(stored[name]) == set(expected) == {tile.core for tile in grid}
         for core, part in expected.items():
-            kept = found[name][core].load()
-            assert kept.shape == part.shape and not kept.requires_grad
-            assert (kept - part.load()).norm() <= 1e-12 * whole[name].norm(), name
+            loaded = stored[name][core].load()
+            assert loaded.shape == part.shape and not loaded.requires_grad
+            assert (loaded - part.load()).norm() <= 1e-12 * whole[name].norm(), name
 
 
-def test_the_parts_of_a_map_do_not_keep_the_whole_of_it_in_memory(
+def test_a_stored_part_does_not_keep_the_whole_map_in_memory(
     network_of: Callable[..., Network], picture_of: Callable[..., Tensor]
 ):
     network = network_of("conv1_1", "relu2_1")
     grid = network.grid(Size(64, 80), 32)
     assert len(grid) > 4
-    for parts_of in targets(
+    for parts_of in store_features(
         picture_of(64, 80), network, {"conv1_1": 1, "relu2_1": 2}, grid, MemoryStore()
     ).values():
         for part in parts_of.values():
@@ -245,46 +268,49 @@ def test_the_parts_of_a_map_do_not_keep_the_whole_of_it_in_memory(
             assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
 
 
-def test_the_last_tiles_maps_serve_both_passes(bench: Setup):
-    """A grid of n tiles goes forward 2 n - 1 times, and n times of these for a gradient; one tile
-    once.
-    """
-    made = bench("all", (40, 48))
-    seen: list[bool] = []
+def test_the_maps_of_the_last_tile_are_used_in_both_passes(make_setup: MakeSetup):
+    """A grid of n tiles has 2 n - 1 forward passes, n of them for a gradient; one tile has one."""
+    setup = make_setup("all", (40, 48))
+    tracked: list[bool] = []
 
     def encode(picture: Tensor) -> Mapping[str, Tensor]:
-        seen.append(picture.requires_grad)
-        return made.network(picture)
+        tracked.append(picture.requires_grad)
+        return setup.network(picture)
 
     for tile in (0, 16):
-        grid = made.grid(tile, made.network.halo)
-        objectives = made.objectives(grid)
-        seen.clear()
-        value_and_gradient(made.picture, encode, objectives, grid)
-        assert len(seen) == 2 * len(grid) - 1 and sum(seen) == len(grid)
+        grid = setup.grid(tile, setup.network.halo)
+        objectives = setup.objectives(grid)
+        tracked.clear()
+        value_and_gradient(setup.picture, encode, objectives, grid)
+        assert len(tracked) == 2 * len(grid) - 1 and sum(tracked) == len(grid)
     assert len(grid) == 9
 
 
-@pytest.mark.parametrize("kept", [2, 5, 9, 100])
-def test_the_maps_of_several_tiles_may_serve_both_passes_and_change_no_byte(
-    bench: Setup, kept: int
+@pytest.mark.parametrize("tiles_in_memory", [2, 5, 9, 100])
+def test_the_maps_of_several_tiles_in_memory_change_no_byte(
+    make_setup: MakeSetup, tiles_in_memory: int
 ):
-    made = bench("all", (40, 48))
-    grid = made.grid(16, made.network.halo)
-    seen: list[bool] = []
+    setup = make_setup("all", (40, 48))
+    grid = setup.grid(16, setup.network.halo)
+    tracked: list[bool] = []
 
     def encode(picture: Tensor) -> Mapping[str, Tensor]:
-        seen.append(picture.requires_grad)
-        return made.network(picture)
+        tracked.append(picture.requires_grad)
+        return setup.network(picture)
 
-    expected = value_and_gradient(made.picture, made.network, made.objectives(grid), grid)
-    found = value_and_gradient(made.picture, encode, made.objectives(grid), grid, kept)
-    assert found[0] == expected[0] and torch.equal(found[1], expected[1])
-    assert len(seen) == 2 * len(grid) - min(kept, len(grid)) and sum(seen) == len(grid) == 9
+    expected = value_and_gradient(setup.picture, setup.network, setup.objectives(grid), grid)
+    result = value_and_gradient(
+        setup.picture, encode, setup.objectives(grid), grid, tiles_in_memory
+    )
+    assert result[0] == expected[0] and torch.equal(result[1], expected[1])
+    assert (
+        len(tracked) == 2 * len(grid) - min(tiles_in_memory, len(grid))
+        and sum(tracked) == len(grid) == 9
+    )
 
 
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
-def test_the_gradient_of_what_a_tile_owns_lies_in_memory_as_its_map_does(form: torch.memory_format):
+def test_the_gradient_of_a_tiles_own_part_has_the_layout_of_its_map(form: torch.memory_format):
     tile = [*Grid(Size(56, 64), 16, 8, 4)][4]
     height, width = (side // 2 for side in tile.outer.size)
     map = (
@@ -297,37 +323,37 @@ def test_the_gradient_of_what_a_tile_owns_lies_in_memory_as_its_map_does(form: t
         tile.core.divided(2, Size(28, 32)).within(tile.outer.divided(2, Size(28, 32))).slices
     )
     assert torch.equal(own, map[..., rows, columns]) and own.numel() < map.numel()
-    given = torch.rand_like(own)
-    (found,) = torch.autograd.grad(own, map, given)
-    (expected,) = torch.autograd.grad(map[..., rows, columns], map, given)
-    assert torch.equal(found, expected) and found.is_contiguous(memory_format=form)
+    output_gradient = torch.rand_like(own)
+    (result,) = torch.autograd.grad(own, map, output_gradient)
+    (expected,) = torch.autograd.grad(map[..., rows, columns], map, output_gradient)
+    assert torch.equal(result, expected) and result.is_contiguous(memory_format=form)
 
 
 # ---- what is given back --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tile", [0, 16])
-def test_the_gradient_is_that_of_plain_autograd(bench: Setup, tile: int):
-    made = bench("all", (29, 34), padding="reflect")
-    leaf = made.picture.clone().requires_grad_()
-    features = made.network(leaf)
-    place = TileContext.whole(Size(29, 34))
-    objectives = made.objectives(made.grid(0, 0))
+def test_the_gradient_is_that_of_plain_autograd(make_setup: MakeSetup, tile: int):
+    setup = make_setup("all", (29, 34), padding="reflect")
+    leaf = setup.picture.clone().requires_grad_()
+    features = setup.network(leaf)
+    context = TileContext.whole(Size(29, 34))
+    objectives = setup.objectives(setup.grid(0, 0))
     terms = [
-        objective.weight * sum(objective.score(objective.measure(features, place)).values())
+        objective.weight * sum(objective.score(objective.measure(features, context)).values())
         for objective in objectives
     ]
     total = torch.stack(terms).sum()
     (expected,) = torch.autograd.grad(total, leaf)
-    value, gradient = made.run(tile, made.network.halo)
+    value, gradient = setup.run(tile, setup.network.halo)
     assert value.total == pytest.approx(total.item(), rel=1e-12)
     assert (gradient - expected).norm() <= 1e-12 * expected.norm()
 
 
 @pytest.mark.parametrize("tile", [0, 16])
-def test_terms_carry_their_weights_and_add_up(bench: Setup, tile: int):
-    made = bench("all", (29, 34))
-    value, _ = made.run(tile, made.network.halo)
+def test_terms_include_their_weights_and_add_up(make_setup: MakeSetup, tile: int):
+    setup = make_setup("all", (29, 34))
+    value, _ = setup.run(tile, setup.network.halo)
     assert set(value.terms) == {"content", "style", "smooth", "bounds"}
     assert value.total == pytest.approx(sum(value.terms.values()), rel=1e-14)
     assert list(value.layers["smooth"]) == ["input"]
@@ -338,27 +364,27 @@ def test_terms_carry_their_weights_and_add_up(bench: Setup, tile: int):
         ("smooth", slice(-1 - len(MEASURES), -1)),
         ("content", slice(len(SCALINGS))),
     ):
-        some = replace(made, objectives=lambda grid, chosen=chosen: made.objectives(grid)[chosen])
-        alone, _ = some.run(tile, made.network.halo)
+        some = replace(setup, objectives=lambda grid, chosen=chosen: setup.objectives(grid)[chosen])
+        alone, _ = some.run(tile, setup.network.halo)
         assert value.terms[name] == pytest.approx(alone.total, rel=1e-12)
 
 
 @pytest.mark.parametrize("tile", [0, 16])
 @pytest.mark.parametrize("kernel", ["float64", "conv2d"])
-def test_the_picture_is_left_alone(bench: Setup, tile: int, kernel: str):
-    made = bench("all", (29, 34), kernel=kernel)
-    picture = made.picture.to(made.network.precise_dtype)
-    kept = picture.clone()
-    grid = made.grid(tile, made.network.halo)
-    _, gradient = value_and_gradient(picture, made.network, made.objectives(grid), grid)
-    assert torch.equal(picture, kept)
+def test_the_picture_is_not_changed(make_setup: MakeSetup, tile: int, kernel: str):
+    setup = make_setup("all", (29, 34), kernel=kernel)
+    picture = setup.picture.to(setup.network.precise_dtype)
+    copy = picture.clone()
+    grid = setup.grid(tile, setup.network.halo)
+    _, gradient = value_and_gradient(picture, setup.network, setup.objectives(grid), grid)
+    assert torch.equal(picture, copy)
     assert not picture.requires_grad
     assert picture.grad is None
     assert not gradient.requires_grad
     assert (gradient.shape, gradient.dtype) == (picture.shape, picture.dtype)
 
 
-def test_a_value_says_whether_it_is_a_number():
-    assert Value(0.5, {}).finite
-    assert not Value(math.nan, {}).finite
-    assert not Value(math.inf, {}).finite
+def test_a_loss_value_knows_whether_it_is_finite():
+    assert LossValue(0.5, {}).finite
+    assert not LossValue(math.nan, {}).finite
+    assert not LossValue(math.inf, {}).finite

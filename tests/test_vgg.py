@@ -80,7 +80,7 @@ REACHES = {
 @pytest.mark.parametrize("name", REACHES)
 def test_strides_and_reaches_by_hand(name: str):
     table = {layer.name: layer for layer in vgg.layers(name)}
-    found = {layer: (table[layer].stride, table[layer].reach) for layer in REACHES[name]}
+    found = {layer: (table[layer].stride, table[layer].receptive_field) for layer in REACHES[name]}
     assert found == REACHES[name]
 
 
@@ -97,31 +97,33 @@ def test_strides_and_reaches_by_hand(name: str):
     ],
 )
 def test_halos(name: str, deepest: str, halo: int):
-    assert vgg.halo(vgg.cut(name, ["input", deepest])) == halo
+    assert vgg.halo(vgg.layers_up_to(name, ["input", deepest])) == halo
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_a_halo_is_whole_strides_and_holds_what_every_layer_sees_beyond_its_cell(name: str):
     for deepest in vgg.layers(name):
-        table = vgg.cut(name, [deepest.name])
+        table = vgg.layers_up_to(name, [deepest.name])
         halo = vgg.halo(table)
         assert halo % max(layer.stride for layer in table) == 0
-        assert all(halo >= (layer.reach - layer.stride) / 2 for layer in table)
-        assert halo < deepest.reach / 2 + deepest.stride  # and no more than rounding asks for
+        assert all(halo >= (layer.receptive_field - layer.stride) / 2 for layer in table)
+        assert (
+            halo < deepest.receptive_field / 2 + deepest.stride
+        )  # and no more than rounding asks for
 
 
 def test_a_network_is_cut_after_the_deepest_layer_in_any_order():
-    assert [layer.name for layer in vgg.cut("E", ["relu2_1", "conv1_1"])] == [
+    assert [layer.name for layer in vgg.layers_up_to("E", ["relu2_1", "conv1_1"])] == [
         *("input", "conv1_1", "relu1_1", "conv1_2", "relu1_2", "pool1", "conv2_1", "relu2_1"),
     ]
-    assert vgg.cut("E", ["relu1_1", "pool5"]) == vgg.layers("E")
-    assert [layer.name for layer in vgg.cut("E", [])] == ["input"]
+    assert vgg.layers_up_to("E", ["relu1_1", "pool5"]) == vgg.layers("E")
+    assert [layer.name for layer in vgg.layers_up_to("E", [])] == ["input"]
 
 
 @pytest.mark.parametrize("wrong", ["relu5_5", "relu4-2", "conv6_1"])
 def test_unknown_layers_are_refused_with_a_suggestion(wrong: str):
     with pytest.raises(UnknownName) as caught:
-        vgg.cut("E", ["relu1_1", wrong])
+        vgg.layers_up_to("E", ["relu1_1", wrong])
     assert wrong in caught.value.message
     assert caught.value.hint.startswith("Did you mean ")
     assert wrong[:4] in caught.value.hint
@@ -129,7 +131,7 @@ def test_unknown_layers_are_refused_with_a_suggestion(wrong: str):
 
 def test_a_layer_like_none_is_told_all_there_are():
     with pytest.raises(UnknownName) as caught:
-        vgg.cut("E", ["xyz"])
+        vgg.layers_up_to("E", ["xyz"])
     assert "relu1_1" in caught.value.hint
     assert "pool5" in caught.value.hint
 
@@ -148,10 +150,15 @@ def felt(network: Network, picture: Tensor, layer: str, position: tuple[int, int
 
 def square(layer: vgg.Layer, position: tuple[int, int], shape: tuple[int, ...]) -> Tensor:
     expected = torch.zeros(shape, dtype=torch.bool)
-    margin = (layer.reach - layer.stride) // 2
+    margin = (layer.receptive_field - layer.stride) // 2
     top, left = (place * layer.stride - margin for place in position)
-    assert top > 0 and left > 0 and top + layer.reach < shape[0] and left + layer.reach < shape[1]
-    expected[top : top + layer.reach, left : left + layer.reach] = True
+    assert (
+        top > 0
+        and left > 0
+        and top + layer.receptive_field < shape[0]
+        and left + layer.receptive_field < shape[1]
+    )
+    expected[top : top + layer.receptive_field, left : left + layer.receptive_field] = True
     return expected
 
 

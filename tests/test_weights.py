@@ -273,7 +273,7 @@ def test_a_cache_that_cannot_be_written_only_costs_time(
 )
 def test_a_fetched_file_that_is_something_else(fetched: list[str], tmp_path: Path, content: Any):
     (tmp_path / "vgg16-lpips").write_bytes(pickle.dumps(content))
-    with pytest.raises(AssetUnavailable, match="not the vgg16 it should be"):
+    with pytest.raises(AssetUnavailable, match="does not hold the weights of vgg16"):
         weights.load("vgg16")
     assert list(catalogue.cache_dir().iterdir()) == []
 
@@ -339,7 +339,7 @@ def test_a_file_of_heads_that_is_something_else(fetched: list[str], tmp_path: Pa
         weights.load_heads("alexnet")
         weights.load_alexnet()
 
-    with pytest.raises(AssetUnavailable, match="not the alexnet it should be"):
+    with pytest.raises(AssetUnavailable, match="does not hold the weights of alexnet"):
         load_both()
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from impasto.api import resume as resume
     from impasto.api import stylize as stylize
     from impasto.api import timelapse as timelapse
-    from impasto.compare.scoring import compare as compare
+    from impasto.comparisons.scoring import compare as compare
     from impasto.errors import BadRequest as BadRequest
     from impasto.errors import Failed as Failed
     from impasto.errors import ImpastoError as ImpastoError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from impasto.result import Painting as Painting
     from impasto.session import Session as Session
     from impasto.session import prepare as prepare
-    from impasto.sweep.sweep import sweep as sweep
+    from impasto.sweeps.sweep import sweep as sweep
 
 __version__ = "0.1.0"
 
@@ -42,7 +42,7 @@ _MODULES = {
     "Painting": "impasto.result",
     "Recipe": "impasto.recipe.records",
     "Session": "impasto.session",
-    "compare": "impasto.compare.scoring",
+    "compare": "impasto.comparisons.scoring",
     "explain": "impasto.api",
     "fetch": "impasto.api",
     "load_recipe": "impasto.images.recipe_source",
@@ -53,7 +53,7 @@ _MODULES = {
     "report": "impasto.api",
     "resume": "impasto.api",
     "stylize": "impasto.api",
-    "sweep": "impasto.sweep.sweep",
+    "sweep": "impasto.sweeps.sweep",
     "timelapse": "impasto.api",
 }
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from impasto import images
 from impasto.assets import catalogue
@@ -21,6 +21,7 @@ from impasto.images.recipe_source import load_recipe
 from impasto.inputs import Inputs, read_inputs, read_inputs_each
 from impasto.planning.time_budget import TimeBudget
 from impasto.recipe import loading, values
+from impasto.recipe.choices import NetworkName
 from impasto.recipe.defaults import EXPLAIN_ITERATIONS, EXPLAIN_SIZE
 from impasto.recipe.loading import DEFAULT_RECIPE
 from impasto.recipe.records import Recipe
@@ -35,9 +36,8 @@ from impasto.storage.names import expand_home
 
 if TYPE_CHECKING:
     from impasto.assets.museum import Work
-    from impasto.explain.results import Explanation
+    from impasto.explanations.results import Explanation
 
-NetworkName = Literal["vgg19", "vgg16"]
 OnEvent = Callable[[Event], None]
 Cancel = Callable[[], bool]
 
@@ -221,9 +221,9 @@ def explain(
         BadRequest: something that was given cannot be used.
         OutOfMemory: memory ran out.
     """
-    from impasto.explain import output_folder
-    from impasto.explain.explanation import run_experiments
-    from impasto.explain.request import read_request
+    from impasto.explanations import output_folder
+    from impasto.explanations.explanation import run_experiments
+    from impasto.explanations.request import read_request
 
     callbacks = _callbacks(on_event, cancel)
     request = read_request(

@@ -356,7 +356,7 @@ def _check_terms(recipe: Recipe) -> None:
             "solver-clamp is yes, but a line search follows a straight line and cannot clamp.",
             "Leave --solver-clamp or --solver-line-search out.",
         )
-    vgg.cut(vgg.CONFIGURATION_OF[recipe.network.name], layers)
+    vgg.layers_up_to(vgg.CONFIGURATION_OF[recipe.network.name], layers)
 
 
 def _check_large_enough(role: str, source: str, size: Size) -> None:

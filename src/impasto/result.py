@@ -136,7 +136,7 @@ def painting_from_state(
         pixels = images.resize(pixels, size)
     alpha = inputs.photo.alpha
     alpha = images.resize(alpha, size) if alpha is not None else None
-    device, _ = devices.device(recipe.compute.device)
+    device, _ = devices.choose_device(recipe.compute.device)
     record = {
         "output": None,
         "size": [size.width, size.height],

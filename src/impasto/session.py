@@ -20,14 +20,14 @@ from safetensors import SafetensorError
 
 from impasto import images, inputs
 from impasto.assets import catalogue
-from impasto.errors import BadRecipe, DoesNotFit
+from impasto.errors import DoesNotFit
 from impasto.events import Event, Planned, Warned
 from impasto.geometry import Size
 from impasto.hardware import allocator, devices, system_memory
-from impasto.hardware.contention import check_process, good_neighbour
+from impasto.hardware.contention import check_not_forked, limit_spinning
 from impasto.hardware.threads import use_threads
-from impasto.images import color_transfer
 from impasto.images.opening import Source
+from impasto.images.preparation import prepare_photo
 from impasto.images.recipe_source import load_recipe
 from impasto.inputs import Inputs
 from impasto.networks.convolution import Kernel
@@ -113,20 +113,21 @@ class Session:
         Raises:
             CannotResume: a convolution method of the checkpoint does not exist here.
         """
-        check_process()
+        check_not_forked()
         recipe = inputs.recipe
-        with good_neighbour(), use_threads(recipe.compute.threads):
-            device, _ = devices.device(recipe.compute.device)
+        with limit_spinning(), use_threads(recipe.compute.threads):
+            device, _ = devices.choose_device(recipe.compute.device)
             kernel = _kernel(recipe, device, checkpoint)
             network = _reused_network(recipe, kernel, reuse)
             if network is None:
                 network = load_network(recipe, recipe.used_layers, kernel, device, progress)
+            style = tuple(painting.pixels for painting in inputs.paintings)
             problem = Problem(
                 recipe,
                 inputs.plan,
                 network,
-                _prepared_photo(inputs),
-                tuple(painting.pixels for painting in inputs.paintings),
+                prepare_photo(inputs.photo.pixels, style, recipe),
+                style,
                 inputs.start.pixels if inputs.start is not None else None,
                 device,
             )
@@ -209,7 +210,7 @@ class Session:
     ) -> ExecutionPlan:
         """The fastest execution that fits; tiles of side ``tile`` are preferred."""
         plan, recipe, network = inputs.plan, inputs.recipe, self.problem.network
-        tiling = _check_tiling(recipe)
+        tiling = loss.check_tiling(recipe)
         return memory.choose_execution(plan, recipe, network, budget, tile, tiling)
 
     def _planned(self, inputs: Inputs, execution: ExecutionPlan, budget: MemoryBudget) -> Planned:
@@ -217,10 +218,12 @@ class Session:
         plan, recipe, network = inputs.plan, inputs.recipe, self.problem.network
         tiled = len(network.grid(plan.size, execution.tile)) > 1
         needed = memory.peak_bytes(plan, recipe, network, execution) + budget.inputs
+        with use_threads(recipe.compute.threads):
+            device = devices.describe(self.problem.device)
         return Planned(
             plan.size,
             tuple((stage.size, stage.steps) for stage in plan.stages),
-            devices.describe(self.problem.device),
+            device,
             network.kernel.name,
             round(self.speed.seconds(plan, network, execution), 1),
             max(needed, inputs.reading_bytes),
@@ -238,8 +241,7 @@ class Session:
         recipe, photo, fixed = self.inputs.recipe, self.inputs.photo.size, budget.fixed
         least = time_budget.best_recipe(0, recipe, photo, lambda _: math.inf, fixed)
         available = self.memory_budget()
-        smallest = self.inputs.with_recipe(least).plan
-        memory.choose_execution(smallest, least, self.problem.network, available)
+        self._choose_execution(self.inputs.with_recipe(least), available)
         measured = self.measured_speed or self._measure_speed(budget.seconds)
         session = replace(self, measured_speed=measured)
         available = session.memory_budget()  # the same for all candidates
@@ -261,7 +263,7 @@ class Session:
     def _measure_speed(self, seconds: float) -> Speed:
         """Measure in a share of ``seconds``, under the conditions of painting."""
         threads = self.inputs.recipe.compute.threads
-        with good_neighbour(), use_threads(threads), allocator.reused_memory(), autograd_enabled():
+        with limit_spinning(), use_threads(threads), allocator.reused_memory(), autograd_enabled():
             return measure_speed(self.problem, speed_cache.allowance(seconds))
 
     # ---- painting
@@ -314,7 +316,7 @@ class Session:
     ) -> dict[str, float]:
         size, network = Size(*picture.shape[:2]), self.problem.network
         pixels = images.to_tensor(picture).to(self.problem.device)
-        grid, encode = execution.grid(network, size), network.within(size)
+        grid, encode = execution.grid(network, size), network.encoder(size)
         norms = {}
         for objective in objectives:
             _, gradient = value_and_gradient(
@@ -385,34 +387,3 @@ def measure_speed(problem: Problem, seconds: float) -> Speed:
     recipe = problem.recipe
     work = (problem.network.kernel.text, network_key(recipe), evaluation_key(recipe))
     return speed_cache.cached_speed(problem.plan.size, build, problem.device, work, seconds)
-
-
-def _check_tiling(recipe: Recipe) -> bool:
-    """Whether the picture may be cut into tiles.
-
-    Raises:
-        BadRecipe: tiles are asked for, and a term of the loss is not additive over tiles.
-    """
-    whole = [kind.name for kind in loss.objective_types(recipe) if not kind.additive]
-    if whole and recipe.compute.tile:
-        raise BadRecipe(
-            f"The {whole[0]} term needs the whole picture at once, and --tile "
-            f"{recipe.compute.tile} asks for tiles.",
-            "Leave --tile out, or choose other terms.",
-        )
-    return not whole
-
-
-def _prepared_photo(inputs: Inputs) -> images.Pixels:
-    """The photo after the recipe's preparation; the photo itself if it asks for none."""
-    photo, preparation = inputs.photo.pixels, inputs.recipe.preparation
-    if preparation.median:
-        photo = images.median(photo, preparation.median)
-    if preparation.colours:
-        spreads = [
-            color_transfer.color_statistics(painting.pixels) for painting in inputs.paintings
-        ]
-        shares = [painting.weight for painting in inputs.recipe.paintings]
-        target = color_transfer.mixture(spreads, shares)
-        photo = color_transfer.transfer(photo, target, preparation.colours)
-    return photo

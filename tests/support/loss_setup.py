@@ -14,7 +14,7 @@ from torch import Tensor
 from impasto.geometry import Grid, Region, Size
 from impasto.networks.features import Network
 from impasto.objectives.base import TileContext
-from impasto.optimize.loss import Tools
+from impasto.optimize.loss import Problem
 from impasto.planning.schedule import Plan, Stage
 from impasto.recipe.loading import with_settings
 from impasto.recipe.records import Input, Recipe
@@ -48,23 +48,24 @@ def smooth_pixels(height: int, width: int, seed: int) -> NDArray[np.float32]:
     return pixels
 
 
-def make_tools(network_of: Callable[..., Network]) -> Tools:
-    """A pocket network, a photo and two paintings."""
+def make_problem(network_of: Callable[..., Network]) -> Problem:
+    """Two small stages with a pocket network, a photo and two paintings."""
     base = Recipe(
         photo=Input(path="photo"), paintings=(Input(path="one"), Input(path="two", weight=2))
     )
     network = network_of(*LAYERS, padding="reflect")
-    return Tools(
+    return Problem(
         with_settings(base, SETTINGS),
+        PLAN,
         network,
         smooth_pixels(41, 50, 0),
         (smooth_pixels(48, 40, 1), smooth_pixels(36, 60, 2)),
     )
 
 
-def with_recipe(tools: Tools, **settings: object) -> Tools:
-    """The same tools with some settings of the recipe changed."""
-    return replace(tools, recipe=with_settings(tools.recipe, settings))
+def with_recipe(problem: Problem, **settings: object) -> Problem:
+    """The same problem with some settings of the recipe changed."""
+    return replace(problem, recipe=with_settings(problem.recipe, settings))
 
 
 class WrappedNetwork:

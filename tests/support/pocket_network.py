@@ -32,7 +32,7 @@ def use_pocket_network(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """
     monkeypatch.setitem(vgg.CONFIGURATIONS, "E", POCKET["E"])
     monkeypatch.setattr(weights, "load", lambda name, **_: pocket_weights("E"))
-    monkeypatch.setattr(kernel_cache, "kernel", lambda precision, where: KERNELS["conv2d"])
+    monkeypatch.setattr(kernel_cache, "fastest_kernel", lambda precision, where: KERNELS["conv2d"])
     monkeypatch.setenv("IMPASTO_CACHE", str(folder / "cache"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(folder)

@@ -108,7 +108,7 @@ def _parse_help(arguments: list[str]) -> tuple[App, list[str]]:
     words = ["--help" if word == _HELP_ALL else word for word in arguments]
     asks_for_help = any(flag in itertools.takewhile("--".__ne__, words) for flag in _HELP)
     app = build_app(only_common=asks_for_help and _HELP_ALL not in arguments)
-    return app, sweep_command.in_order(words)
+    return app, sweep_command.add_axes_option(words)
 
 
 def _exit_for_file(error: OSError) -> NoReturn:

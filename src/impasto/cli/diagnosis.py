@@ -1,9 +1,4 @@
-"""What is here and what is not: Python, torch, the device and why it is that one, memory, the
-cache, extras.
-
-It looks and changes nothing but the remembered timing of the kernels; what it finds is plain text
-for a door to show.
-"""
+"""Check the installation: Python, torch, device, memory, cache and optional packages."""
 
 from __future__ import annotations
 
@@ -17,14 +12,13 @@ from dataclasses import dataclass
 from impasto.assets import catalogue
 from impasto.recipe.values import bytes_text
 
+_LEAST_MEMORY = 2e9  # bytes; below it, painting at the default size may swap
 EXTRAS = {"heif": ("pillow_heif", "reading HEIC photos"), "video": ("av", "films as MP4")}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination: ``remedy`` is the command that mends it, where something is to
-    be mended.
-    """
+    """The result of one check; ``remedy`` is what to do about it if it is not ``good``."""
 
     subject: str
     text: str
@@ -33,7 +27,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Everything worth knowing, in the order in which it is needed."""
+    """Run all checks. Only the cached timing of convolutions is written."""
     return [*_python(), *_torch(), _memory(), *_cache(), *_extras()]
 
 
@@ -55,37 +49,50 @@ def _torch() -> list[Finding]:
                 "pip install --force-reinstall 'torch>=2.8,<2.14'",
             )
         ]
+    return [Finding("torch", torch.__version__), *_device(), *_kernels(), _cores()]
+
+
+def _device() -> list[Finding]:
+    import torch
+
+    from impasto.hardware import devices
+
+    device, reason = devices.choose_device("auto")
+    findings = [Finding("device", f"{devices.describe(device)}: {reason}")]
+    if device.type == "cpu" and shutil.which("nvidia-smi") and torch.version.cuda is None:
+        remedy = (
+            "pip install --force-reinstall 'torch>=2.8,<2.14' from the index of CUDA builds "
+            "(pytorch.org)"
+        )
+        text = "an NVIDIA driver is here, but this torch is a CPU build"
+        findings.append(Finding("gpu", text, False, remedy))
+    return findings
+
+
+def _kernels() -> list[Finding]:
+    """The convolution methods, timed now if they are not cached."""
     from impasto.hardware import devices, kernel_cache
 
-    where, reason = devices.device("auto")
-    found = [
-        Finding("torch", torch.__version__),
-        Finding("device", f"{devices.describe(where)}: {reason}"),
-    ]
-    if where.type == "cpu" and shutil.which("nvidia-smi") and torch.version.cuda is None:
-        remedy = "pip install --force-reinstall 'torch>=2.8,<2.14' from the index of CUDA builds (pytorch.org)"
-        found.append(
-            Finding("gpu", "an NVIDIA driver is here, but this torch is a CPU build", False, remedy)
-        )
-    chosen, choice = kernel_cache.kernel("auto", where), kernel_cache.choice(where)
-    times = sorted(choice.milliseconds.items(), key=lambda pair: pair[1])
+    device, _ = devices.choose_device("auto")
+    kernels = kernel_cache.fastest_kernels(device)
+    chosen = kernel_cache.fastest_kernel("auto", device)
+    times = sorted(kernels.milliseconds.items(), key=lambda pair: pair[1])
     listed = ", ".join(f"{name} {time:.0f} ms" for name, time in times)
-    where_kept = catalogue.cache_dir() / kernel_cache.KERNEL_FILE
-    found.append(
-        Finding(
-            "kernel",
-            f"{chosen.name} (convolutions of one evaluation at 512x512: {listed}; kept in "
-            f"{where_kept})",
-        )
-    )
-    for kernel in (choice.float32, *([chosen] if chosen != choice.float32 else [])):
-        found.append(
-            Finding("float32" if kernel is choice.float32 else kernel.name, kernel.summary())
-        )
-    found.append(
-        Finding("cores", f"{os.cpu_count()} ({torch.get_num_threads()} threads used by torch)")
-    )
-    return found
+    file = catalogue.cache_dir() / kernel_cache.KERNEL_FILE
+    text = f"{chosen.name} (convolutions of one evaluation at 512x512: {listed}; cached in {file})"
+    findings = [
+        Finding("kernel", text),
+        Finding("float32", kernels.float32.summary()),
+    ]
+    if chosen != kernels.float32:
+        findings.append(Finding(chosen.name, chosen.summary()))
+    return findings
+
+
+def _cores() -> Finding:
+    import torch
+
+    return Finding("cores", f"{os.cpu_count()} ({torch.get_num_threads()} threads used by torch)")
 
 
 def _memory() -> Finding:
@@ -93,43 +100,29 @@ def _memory() -> Finding:
 
     from impasto.hardware import system_memory
 
-    free = system_memory.free_memory(torch.device("cpu"))
-    good = free > 2e9
-    return Finding(
-        "memory",
-        f"{bytes_text(free)} free",
-        good,
-        "" if good else "Close other programs, or use --size 256.",
-    )
+    free, total = system_memory.free_memory(torch.device("cpu")), system_memory.total_memory()
+    good = free > _LEAST_MEMORY
+    remedy = "" if good else "Close other programs, or use --size 256."
+    return Finding("memory", f"{bytes_text(free)} free of {bytes_text(total)}", good, remedy)
 
 
 def _cache() -> list[Finding]:
     folder = catalogue.cache_dir()
-    free = shutil.disk_usage(
-        next(parent for parent in (folder, *folder.parents) if parent.exists())
-    ).free
-    found = [Finding("cache", f"{folder} ({bytes_text(free)} free on its disk)")]
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    findings = [Finding("cache", f"{folder} ({bytes_text(free)} free on its disk)")]
     for name in catalogue.ASSETS:
-        here = catalogue.is_fetched(name)
-        found.append(
-            Finding(
-                name,
-                "fetched" if here else "not fetched yet",
-                here,
-                "" if here else "impasto fetch",
-            )
-        )
-    return found
+        fetched = catalogue.is_fetched(name)
+        text, remedy = ("fetched", "") if fetched else ("not fetched yet", "impasto fetch")
+        findings.append(Finding(name, text, fetched, remedy))
+    return findings
 
 
 def _extras() -> list[Finding]:
-    return [
-        Finding(
-            extra,
-            f"{purpose}: {'here' if here else 'not installed'}",
-            here,
-            "" if here else f"pip install 'impasto[{extra}]'",
-        )
-        for extra, (module, purpose) in EXTRAS.items()
-        for here in [importlib.util.find_spec(module) is not None]
-    ]
+    findings = []
+    for extra, (module, purpose) in EXTRAS.items():
+        installed = importlib.util.find_spec(module) is not None
+        text = f"{purpose}: {'installed' if installed else 'not installed'}"
+        remedy = "" if installed else f"pip install 'impasto[{extra}]'"
+        findings.append(Finding(extra, text, installed, remedy))
+    return findings

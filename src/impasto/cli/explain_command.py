@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from impasto.cli.parameters import Output, Switch
 from impasto.cli.terminal import stopping
+from impasto.recipe.choices import NetworkName
 from impasto.recipe.defaults import EXPLAIN_ITERATIONS, EXPLAIN_SIZE
 from impasto.storage.names import json_text
 
@@ -24,7 +25,7 @@ def explain(
     overwrite: Switch = False,
     unit: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
     size: int = EXPLAIN_SIZE,
-    network: Literal["vgg19", "vgg16"] = "vgg19",
+    network: NetworkName = "vgg19",
     iterations: int = EXPLAIN_ITERATIONS,
     seed: int = 0,
     json: bool = False,
@@ -47,7 +48,7 @@ def explain(
     """
     from impasto import api
     from impasto.cli.display import Display
-    from impasto.explain import output_folder
+    from impasto.explanations import output_folder
     from impasto.runs.destination import default_name, free_path
 
     default = Path(default_name(photo, [style] if style else [], "-explained"))

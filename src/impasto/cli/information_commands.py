@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from impasto.cli.parameters import File, Switch
 from impasto.recipe import loading
+from impasto.recipe.choices import NetworkName
 from impasto.storage.names import json_text
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def compare(
     *results: str,
     content: str | None = None,
     style: str | None = None,
-    judge: Literal["vgg16", "vgg19"] | None = None,
+    judge: NetworkName | None = None,
     size: int | None = None,
     json: bool = False,
     csv: bool = False,
@@ -38,11 +39,11 @@ def compare(
     from rich.console import Console
 
     from impasto.cli.display import Display
-    from impasto.compare import scoring, table
+    from impasto.comparisons import scoring, table
 
     with Display(quiet=json or csv) as display:
         comparison = scoring.compare(
-            results, content, style, judge=judge, size=size or scoring.LARGEST, fetch=display.fetch
+            results, content, style, judge=judge, size=size or scoring.MAX_SIDE, fetch=display.fetch
         )
     if json or csv:
         print(

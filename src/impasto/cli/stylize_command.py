@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 from cyclopts import Parameter
 
@@ -23,6 +23,7 @@ from impasto.cli.terminal import Stop, stopping, time_of_start
 from impasto.errors import BadPicture
 from impasto.events import Callbacks
 from impasto.recipe import loading, records, values
+from impasto.recipe.choices import DeviceChoice, Precision
 from impasto.runs import CHECKPOINT_SECONDS
 from impasto.runs.snapshots import parse
 from impasto.storage.names import json_text
@@ -66,7 +67,7 @@ class StylizeOptions:
 
 @dataclass(frozen=True)
 class StateOptions:
-    """What a run saves while it goes on.
+    """What a run saves before it is finished.
 
     :param checkpoint: Seconds between two saved states of the run; 0 saves after each step.
     :param snapshots: Evaluations after which the run's folder keeps the picture: 100 or every=50.
@@ -199,8 +200,8 @@ def plan(
     size: Annotated[tuple[int, ...], Parameter(show_default=False)] = (),
     recipe: str = loading.DEFAULT_RECIPE,
     memory: Text = "",
-    precision: Literal["auto", "float32", "bfloat16"] | None = None,
-    device: Literal["auto", "cpu", "cuda", "mps"] | None = None,
+    precision: Precision | None = None,
+    device: DeviceChoice | None = None,
     json: bool = False,
 ) -> None:
     """Estimate the time, memory and disk that painting takes at several sizes, without painting.

@@ -13,11 +13,12 @@ from impasto.cli.parameters import Output, Quiet, Switch, Text, add_recipe_optio
 from impasto.cli.terminal import stopping
 from impasto.errors import BadRecipe, did_you_mean
 from impasto.recipe import loading, options
-from impasto.sweep import grid
+from impasto.sweeps import grid
 
 if TYPE_CHECKING:
     from impasto.cli.display import Display
-    from impasto.sweep.sweep import Cell, Job, Sweep
+    from impasto.sweeps.job import Cell, Job
+    from impasto.sweeps.outcome import Sweep
 
 
 USAGE = "Usage: impasto sweep PHOTO STYLE --SETTING VALUES... [OPTIONS]"
@@ -62,14 +63,15 @@ def _sweep(
     from impasto.cli.display import Display
     from impasto.images.recipe_source import load_recipe
     from impasto.runs.destination import default_name
-    from impasto.sweep import sweep as sweeping
+    from impasto.sweeps.job import prepare
+    from impasto.sweeps.sweep import paint_job
 
     varied = _in_axis_order(settings, axes)
     folder = output or Path(default_name(photo, [style], "-sweep"))
     with stopping() as stop:
         with Display(quiet) as display:
             callbacks = events.Callbacks(_without_repeats(display), stop)
-            job = sweeping.prepare(
+            job = prepare(
                 photo,
                 style,
                 folder,
@@ -80,7 +82,7 @@ def _sweep(
                 overwrite=overwrite,
             )
             display.say(_plan_line(job))
-            result = sweeping.paint_job(job, callbacks, _heading_writer(job, display))
+            result = paint_job(job, callbacks, _heading_writer(job, display))
             if not result.complete:
                 display.say(_unfinished_line(result))
         for path in (*result.posters, *([] if quiet else [result.table])):
@@ -125,16 +127,22 @@ def _unfinished_line(result: Sweep) -> str:
     )
 
 
-def in_order(typed: Sequence[str]) -> list[str]:
-    """The words of a command, with those of a sweep followed by the order of its settings: parsing
-    them forgets it.
+def add_axes_option(words: Sequence[str]) -> list[str]:
+    """Return the words of a command; a sweep without ``--axes`` gets one in the typed order.
+
+    Cyclopts binds options in the order of the function's parameters, and its tokens have no public
+    position.
     """
-    words = [word.partition("=")[0] for word in typed]
-    if not words or words[0] != "sweep" or "--axes" in words:
-        return list(typed)
+    names = [word.partition("=")[0] for word in words]
+    if not names or names[0] != "sweep" or "--axes" in names:
+        return list(words)
     known = options.recipe_options()
-    found = dict.fromkeys(word[2:] for word in words if word.startswith("--") and word[2:] in known)
-    return [*typed, *([f"--axes={','.join(found)}"] if found else [])]
+    axes = dict.fromkeys(
+        name.removeprefix("--")
+        for name in names
+        if name.startswith("--") and name.removeprefix("--") in known
+    )
+    return [*words, *([f"--axes={','.join(axes)}"] if axes else [])]
 
 
 def _in_axis_order(settings: Mapping[str, str], axes: str) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""The machine: devices, memory, allocator, processor load, fastest convolution."""
+"""The machine: devices, memory, allocator, processor load, and its fastest convolutions."""

@@ -1,60 +1,72 @@
-"""The C library's allocator: keep freed memory, or return it."""
+"""Settings of the C library's allocator: keep freed memory for reuse, or return it."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-# What malloc.h of glibc calls TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD and MMAP_MAX.
+# glibc's M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD and M_MMAP_MAX (malloc.h).
 _OPTIONS = (-1, -2, -3, -4)
-_Options = tuple[int, int, int, int]
-# Never trimmed: the largest threshold is 2 GiB, which a picture frees at once.
-_KEPT = (-1, 64 * 2**20, 128 * 2**10, 0)
-_RETURNED = (128 * 2**10, 128 * 2**10, 128 * 2**10, 65_536)
+_Settings = tuple[int, int, int, int]
+# Never trimmed: the largest possible threshold is 2 GiB, which a large picture frees at once.
+_REUSE = (-1, 64 * 2**20, 128 * 2**10, 0)
+_RETURN = (128 * 2**10, 128 * 2**10, 128 * 2**10, 65_536)
 
-# As far as the library raises its thresholds by itself as blocks are freed, until it is told any:
-# from then on it raises none, and left at 128 KiB every array of a program that has painted once
-# would be mapped anew, 3 to 5 times as slow.
-_USUAL = (64 * 2**20, 128 * 2**10, 32 * 2**20, 65_536)
-_allocation = [_USUAL]  # that of every context entered and not left yet, the innermost last
+# The values up to which glibc raises its thresholds by itself. It stops raising them once they have
+# been set. At its initial 128 KiB every large array of a program that has painted once would be
+# mapped anew, which is 3 to 5 times as slow.
+_DEFAULT = (64 * 2**20, 128 * 2**10, 32 * 2**20, 65_536)
+
+_lock = threading.Lock()
+_open: dict[object, _Settings] = {}  # the settings of each open context, the newest last
 
 
 @contextmanager
 def reused_memory(reuse: bool = True) -> Iterator[None]:
-    """Within it, freed memory is kept for the next step rather than handed back to the system;
-    after it, handed back.
+    """Keep freed memory for the next evaluation inside the context, and return it at the end.
 
-    With glibc every large tensor may otherwise be mapped, filled with zeros and unmapped anew,
-    which costs up to half of a step. Not to ``reuse`` it is just that: no gaps are left where a
-    limit has to be kept. Where the C library is another one, nothing happens.
+    Without it glibc may map, zero and unmap every large tensor anew, which costs up to half of an
+    evaluation. With ``reuse`` False it does just that: no gaps remain where a memory limit has to
+    be kept. With other C libraries nothing changes.
+
+    The settings belong to the process. While several contexts are open, in one thread or in
+    several, those of the newest apply to all threads. When a context closes, those of the newest
+    that is still open apply again, in whatever order they close. After the last one glibc's
+    defaults apply. The settings change time and memory, never a result.
     """
-    _allocation.append(_KEPT if reuse else _RETURNED)
-    _tell_allocator(_allocation[-1])
+    context = object()
+    with _lock:
+        _open[context] = _REUSE if reuse else _RETURN
+        _apply(_open[context])
     try:
         yield
     finally:
-        _allocation.pop()
-        _tell_allocator(_allocation[-1])
-        if _allocation[-1] != _KEPT:
+        with _lock:
+            del _open[context]
+            settings = next(reversed(_open.values()), _DEFAULT)
+            _apply(settings)
+        if settings != _REUSE:
             give_back_memory()
 
 
-def _tell_allocator(values: _Options) -> None:
+def _apply(settings: _Settings) -> None:
     libc = _glibc()
     if libc is not None:
-        for option, value in zip(_OPTIONS, values, strict=True):
+        for option, value in zip(_OPTIONS, settings, strict=True):
             libc.mallopt(option, value)
 
 
 def give_back_memory() -> None:
-    """Hand back what was freed and is kept: what one part of the work leaves is not cut to the
-    measure of the next.
+    """Return freed memory to the system.
+
+    The blocks that one stage leaves do not fit the tensors of the next.
     """
-    torch.cuda.empty_cache()  # nothing where no such device is in use
+    torch.cuda.empty_cache()  # does nothing without CUDA
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)

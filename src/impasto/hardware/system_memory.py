@@ -1,85 +1,122 @@
-"""Free memory and disk, and the peak memory of this process."""
+"""Free and total memory, free disk space, and the peak memory of this process."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import psutil
 import torch
 
 
-def free_memory(where: torch.device) -> int:
-    """Bytes that can still be had on a device, a container's limit included."""
-    if where.type == "cuda":
-        return int(torch.cuda.mem_get_info(where)[0])
-    found = [_available_here()]
-    for folder, limit, used in (
-        ("/sys/fs/cgroup", "memory.max", "memory.current"),
-        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
-        try:
-            room = int(Path(folder, limit).read_text()) - int(Path(folder, used).read_text())
-            found.append(room + _reclaimable(Path(folder, "memory.stat")))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-    return max(0, min(found))
+class _Cgroup(NamedTuple):
+    """The files in which a version of Linux control groups states a container's memory."""
+
+    folder: str
+    limit: str
+    used: str
+    reclaimable: str  # the row of memory.stat
 
 
-def _reclaimable(stat: Path) -> int:
-    """Bytes of files in a container's cache that count as used and are given up when they are
-    needed.
-    """
+_CGROUPS = (
+    _Cgroup("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    _Cgroup(
+        "/sys/fs/cgroup/memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
+)
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that can still be allocated on a device, within a container's limit."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return max(0, min([_available_memory(), *_container_free()]))
+
+
+def total_memory() -> int:
+    """Return the bytes of main memory, or of the container's limit where that is lower."""
+    limits = [_read_integer(Path(group.folder, group.limit)) for group in _CGROUPS]
+    return min([_physical_memory(), *(limit for limit in limits if limit is not None)])
+
+
+def _available_memory() -> int:
     try:
-        lines = [line.split() for line in stat.read_text().splitlines()]
-        return max(
-            int(line[1]) for line in lines if line[0] in ("inactive_file", "total_inactive_file")
-        )
-    except (OSError, ValueError, IndexError):
-        return 0
+        return int(psutil.virtual_memory().available)
+    except OSError:  # a container that hides /proc
+        return _physical_memory()
 
 
-def _available_here() -> int:
+def _physical_memory() -> int:
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+        return int(psutil.virtual_memory().total)
     except OSError:
-        pass
-    try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows
-        return 2**63 - 1
+
+
+def _container_free() -> Iterator[int]:
+    """Yield the bytes left of each limit that a container sets."""
+    for group in _CGROUPS:
+        limit = _read_integer(Path(group.folder, group.limit))
+        used = _read_integer(Path(group.folder, group.used))
+        if limit is not None and used is not None:
+            yield limit - used + _reclaimable(group)
+
+
+def _read_integer(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # no such file, or "max"
+        return None
+
+
+def _reclaimable(group: _Cgroup) -> int:
+    """Return the bytes of cached files, which count as used but are released on demand."""
+    try:
+        rows = [line.split() for line in Path(group.folder, "memory.stat").read_text().splitlines()]
+        return next(int(row[1]) for row in rows if row[0] == group.reclaimable)
+    except (OSError, ValueError, IndexError, StopIteration):
+        return 0
 
 
 def free_disk(folder: Path) -> int:
-    """Bytes free where ``folder`` is or would be made; 0 where that cannot be said, and where
-    nothing can be written.
+    """Return the bytes free on the disk where ``folder`` is or would be made.
+
+    0 if that is unknown or if nothing can be written there.
     """
     try:
-        nearest = next(path for path in (folder, *folder.parents) if path.exists())
-        writable = nearest.is_dir() and os.access(nearest, os.W_OK)
-        return shutil.disk_usage(nearest).free if writable else 0
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        writable = existing.is_dir() and os.access(existing, os.W_OK)
+        return shutil.disk_usage(existing).free if writable else 0
     except (OSError, StopIteration):
         return 0
 
 
-def peak_memory(where: torch.device) -> int:
-    """The most bytes this process has held so far, on the device that computes; 0 where the system
-    does not say.
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes that this process has held so far on a device; 0 if unknown.
+
+    On a GPU these are torch's tensors, otherwise the resident set of the process.
     """
-    if where.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(where))
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
     try:
-        # Not what getrusage says, which a program that was started by a large one inherits.
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        pass  # not Linux
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
+        # Not from getrusage: on Linux a process inherits its parent's peak there.
+        rows = Path("/proc/self/status").read_text().splitlines()
+        return next(int(row.split()[1]) * 1024 for row in rows if row.startswith("VmHWM:"))
+    except (OSError, StopIteration):  # not Linux, or a container that hides /proc
+        return _peak_from_getrusage()
+
+
+def _peak_from_getrusage() -> int:
+    import resource  # not on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, else KiB

@@ -1,3 +1,1 @@
-"""Convolutional networks that were trained to recognise things, used as frozen measuring
-instruments.
-"""
+"""Pretrained networks with frozen weights: VGG-19, VGG-16 and AlexNet."""

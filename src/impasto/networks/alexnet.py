@@ -1,9 +1,7 @@
-"""AlexNet as a table and its forward pass: picture in, the maps after its five ReLUs out.
+"""AlexNet's layers and its forward pass; pictures are evaluated with it, never painted.
 
 Source: Krizhevsky, "One weird trick for parallelizing convolutional neural networks" (2014), the
-one-column network, with the widths that LPIPS was trained on. It knows its own strides and
-poolings; it refuses to know where its weights come from and what is done with the maps. No
-gradients are written out for it: it judges pictures and paints none.
+one-column network, with the widths for which LPIPS was trained.
 """
 
 from __future__ import annotations
@@ -18,10 +16,10 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution and the ReLU after it: a square ``window``, moved by ``stride``, over zeros
-    of width ``padding``.
+    """A convolution with zero padding and the ReLU after it.
 
-    ``pooled``: whether a maximum over 3x3 positions with a stride of 2 comes before it.
+    ``window``: side of its square kernel. ``pooled``: whether 3x3 max pooling with a stride of 2
+    comes before it.
     """
 
     name: str
@@ -41,11 +39,9 @@ LAYERS = (
     Layer("conv5", 256, 256, 3, 1, 1, False),
 )
 
-LEAST_SIDE = 31  # of a picture, in pixels: below it the second pooling finds nothing
-
 
 def forward(weights: Mapping[str, Tensor], picture: Tensor) -> list[Tensor]:
-    """The maps (1, C, h, w) after each ReLU, of a picture (1, 3, H, W), RGB, sRGB-encoded, 0..1.
+    """The maps (1, C, h, w) after each ReLU of a picture (1, 3, H, W), RGB, sRGB-encoded, 0..1.
 
     ``weights``: "conv1.weight" (O, I, n, n) and "conv1.bias" (O,) to "conv5", and "input.weight"
     (3, 3), "input.bias" (3,).

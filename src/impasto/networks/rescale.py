@@ -1,37 +1,33 @@
-"""The fetched networks with maps as large as those of the networks that published systems were made
-for.
+"""Rescaling of a network's activations, which only the recipes of published systems use.
 
-It knows weights. It refuses to know files and pictures.
+Published systems were tuned for networks with other activations than the fetched ones. The fetched
+VGG-19 is the published one with each filter divided by its mean activation (Gatys et al. 2016). The
+divisors were not published, but they can be recovered. Weight decay balances layers: the incoming
+and outgoing weights of a filter have the same Euclidean norm. With the mean activations of some
+layers, which have been printed, exactly one network is balanced.
 
-The fetched VGG-19 is the published one with each filter divided by the mean of its map (Gatys et
-al. 2016). The divisors were not published with it, but training leaves their mark: weight decay
-makes what goes into a filter as large as what comes out of it, in the Euclidean norm (for gradient
-descent: Du, Hu, Lee, "Algorithmic Regularization in Learning Deep Homogeneous Models: Layers are
-Automatically Balanced", 2018). Among all the networks that differ from the fetched one by a factor
-for each filter, one is balanced so, given how large the maps of some layers are in the mean; and
-that has been printed.
+Source, for gradient descent: Du, Hu, Lee, "Algorithmic Regularization in Learning Deep Homogeneous
+Models: Layers are Automatically Balanced" (2018).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from impasto.errors import BadRecipe
 from impasto.networks import vgg
+from impasto.recipe.choices import Scale
 
-Scale = Literal["fetched", "caffe", "torchvision"]
-
-# What a pixel of 0..255 is, in the deviations (0.226 of 1 in the mean) that torchvision's networks
-# divide by.
+# A pixel range of 0..255 in units of the standard deviations that torchvision's networks divide by
+# (0.226 of 1 on average).
 CAFFE = 57.6
 
-# The means of maps of VGG-19 after their ReLUs. Caffe's, which sees 0..255: those that TensorFlow's
-# tutorial "Neural style transfer" prints of Keras' copy, which looks at a painting. torchvision's:
-# those of an ImageNet VGG-16.
+# Mean activations of VGG-19 after the ReLU. Caffe's, for pixels in 0..255: those that TensorFlow's
+# tutorial "Neural style transfer" prints for Keras's copy and a painting. torchvision's: those of
+# an ImageNet VGG-16.
 MEAN_ACTIVATIONS: dict[str, dict[str, float]] = {
     "caffe": {
         "conv1_1": 34.0,
@@ -48,82 +44,78 @@ MEAN_ACTIVATIONS: dict[str, dict[str, float]] = {
         "conv5_1": 0.912,
     },
 }
-_ROUNDS, _ENOUGH = 1000, 1e-6  # of the logarithm of a factor
+_ITERATIONS, _TOLERANCE = 1000, 1e-6  # the tolerance is that of a factor's logarithm
 
 
 def rescaled(weights: Mapping[str, Tensor], name: str, scale: Scale) -> dict[str, Tensor]:
-    """The weights of the fetched ``vgg19`` or ``vgg16`` with maps of another scale, in the form of
-    ``weights.load``.
+    """The weights of the fetched ``vgg19`` or ``vgg16`` with activations of another scale.
 
-    Every map is the fetched network's times a positive factor for each channel, so that what it
-    sees is the same. "caffe" is the networks as they were published, which see 0..255;
-    "torchvision" those whose pixels are divided by deviations, as the fetched VGG-16 is.
+    Every feature map is multiplied by a positive factor for each channel. "caffe": as published,
+    for pixels in 0..255. "torchvision": for pixels divided by their standard deviation, like the
+    fetched VGG-16. The weights are named as by ``weights.load``.
 
     Raises:
-        BadRecipe: a filter has no weights at all, so that no factor can be found.
+        BadRecipe: a filter has only zero weights, so that no factor exists.
     """
     if scale == "fetched" or (name == "vgg16" and scale == "torchvision"):
         return dict(weights)
     if name == "vgg16":
-        passes_on = {key for key in weights if key.startswith("conv") and key.endswith("weight")}
+        unscaled = {key for key in weights if key.startswith("conv") and key.endswith("weight")}
         return {
-            key: tensor if key in passes_on else CAFFE * tensor for key, tensor in weights.items()
+            key: tensor if key in unscaled else CAFFE * tensor for key, tensor in weights.items()
         }
     names = [layer.name for layer in vgg.layers(vgg.CONFIGURATION_OF[name]) if layer.kind == "conv"]
-    found = dict(weights)
-    before = torch.ones(3, dtype=torch.float64)
-    for layer, logarithms in zip(
-        names, factors([weights[f"{each}.weight"] for each in names], names, scale), strict=True
-    ):
-        factor = logarithms.exp()
-        weight = (
-            weights[f"{layer}.weight"].double()
-            * factor[:, None, None, None]
-            / before[:, None, None]
-        )
-        found[f"{layer}.weight"] = weight.float()
-        found[f"{layer}.bias"] = (weights[f"{layer}.bias"].double() * factor).float()
-        before = factor
-    return found
+    result = dict(weights)
+    previous = torch.ones(3, dtype=torch.float64)
+    logarithms = log_factors([weights[f"{layer}.weight"] for layer in names], names, scale)
+    for layer, logarithm in zip(names, logarithms, strict=True):
+        factor = logarithm.exp()
+        weight = weights[f"{layer}.weight"].double() * factor[:, None, None, None]
+        result[f"{layer}.weight"] = (weight / previous[:, None, None]).float()
+        result[f"{layer}.bias"] = (weights[f"{layer}.bias"].double() * factor).float()
+        previous = factor
+    return result
 
 
-def factors(weights: list[Tensor], names: list[str], scale: str) -> list[Tensor]:
-    """The logarithm (O,) of every filter's factor, float64, for convolutions (O, I, h, w) that
-    follow each other.
+def log_factors(weights: list[Tensor], names: list[str], scale: str) -> list[Tensor]:
+    """The logarithm (O,) of every filter's factor, float64, for consecutive convolutions.
 
-    The fetched maps have a mean of 1, so that a layer's mean is that of its factors. Of the last
-    layer's way out nothing is known: its filters are given weights of one norm, and all of them
-    together the norm of the deepest layer that is.
+    ``weights`` are (O, I, h, w). The fetched maps have a mean of 1, so a layer's mean activation is
+    the mean of its factors. The last layer has no outgoing weights here: its filters get weights of
+    equal norm, and their total norm is that of the deepest layer with a known mean.
     """
-    levels = MEAN_ACTIVATIONS[scale]
+    means = MEAN_ACTIVATIONS[scale]
     squares = [weight.double().square().sum((2, 3)) for weight in weights]
     if any((square.sum(1) == 0).any() for square in squares):
         raise BadRecipe(
-            "This network has filters without weights, so its maps cannot be scaled.",
-            "Leave --network-scale.",
+            "This network has filters without weights, so its activations cannot be rescaled.",
+            "Leave out --network-scale.",
         )
-    found = [torch.zeros(len(square), dtype=torch.float64) for square in squares]
-    deepest = max(index for index, name in enumerate(names) if name in levels)
+    logarithms = [torch.zeros(len(square), dtype=torch.float64) for square in squares]
+    deepest = max(index for index, name in enumerate(names) if name in means)
 
-    def inward(index: int) -> Tensor:
-        before = (-2 * found[index - 1]).exp() if index else torch.ones(3, dtype=torch.float64)
-        return (2 * found[index]).exp() * (squares[index] @ before)
+    def incoming(index: int) -> Tensor:
+        before = (-2 * logarithms[index - 1]).exp() if index else torch.ones(3, dtype=torch.float64)
+        return (2 * logarithms[index]).exp() * (squares[index] @ before)
 
-    def outward(index: int) -> Tensor:
-        return (-2 * found[index]).exp() * (squares[index + 1].T @ (2 * found[index + 1]).exp())
+    def outgoing(index: int) -> Tensor:
+        after = (2 * logarithms[index + 1]).exp()
+        return (-2 * logarithms[index]).exp() * (squares[index + 1].T @ after)
 
-    for _ in range(_ROUNDS):
-        moved = 0.0
-        for index, name in enumerate(names):
-            old = found[index]
-            if index + 1 < len(names):
-                new = old + (outward(index) / inward(index)).log() / 4
-            else:
-                new = old + (inward(deepest).sum() / len(old) / inward(index)).log() / 2
-            if name in levels:
-                new = new - (new.exp().mean() / levels[name]).log()
-            found[index] = new
-            moved = max(moved, float((new - old).abs().max()))
-        if moved < _ENOUGH:
+    def update(index: int, name: str) -> float:
+        """Balance one layer; returns the largest change."""
+        old = logarithms[index]
+        if index + 1 < len(names):
+            new = old + (outgoing(index) / incoming(index)).log() / 4
+        else:
+            new = old + (incoming(deepest).sum() / len(old) / incoming(index)).log() / 2
+        if name in means:
+            new = new - (new.exp().mean() / means[name]).log()
+        logarithms[index] = new
+        return float((new - old).abs().max())
+
+    for _ in range(_ITERATIONS):
+        changes = [update(index, name) for index, name in enumerate(names)]
+        if max(changes) < _TOLERANCE:
             break
-    return found
+    return logarithms

@@ -1,14 +1,9 @@
-"""The weights of VGG-19, VGG-16 and AlexNet as checked float32 tensors, all in one form whatever
-file they come from.
+"""Load the weights of VGG-19, VGG-16 and AlexNet as float32 tensors under one set of names.
 
-It knows how the fetched files and torchvision's are laid out, and how each of them wants its input.
-It refuses to know what a network does with the tensors, and reads no file in a way that could run
-what is in it.
-
-The one form, for RGB in 0..1: "input.weight" (3, 3) and "input.bias" (3,) with x' = weight @ x +
-bias for each pixel, then "conv1_1.weight" (64, 3, 3, 3) as (out, in, row, column), "conv1_1.bias"
-(64,), and so on. Zero padding is meant to be zeros in x', that is after the input step. AlexNet's
-convolutions are "conv1" to "conv5".
+For RGB in 0..1: "input.weight" (3, 3) and "input.bias" (3,) transform each pixel by
+x' = weight @ x + bias. Then come "conv1_1.weight" (64, 3, 3, 3) as (out, in, row, column),
+"conv1_1.bias" (64,), and so on. Zero padding is applied to x', after the input transform. AlexNet's
+convolutions are "conv1" to "conv5". No file is read in a way that could run code from it.
 """
 
 from __future__ import annotations
@@ -28,19 +23,19 @@ from safetensors.torch import load_file, save
 from impasto.assets import catalogue
 from impasto.errors import AssetUnavailable, BadRecipe, CannotWrite, UnknownName, did_you_mean
 from impasto.networks import alexnet
+from impasto.recipe.choices import NetworkName
 from impasto.storage.files import replace_file
 from impasto.storage.tensors import utf8_name
 
 Tensors = dict[str, torch.Tensor]
-NetworkName = Literal["vgg19", "vgg16"]
-HeadedName = Literal["vgg16", "alexnet"]  # the networks that LPIPS was trained on top of
+LpipsName = Literal["vgg16", "alexnet"]  # the networks that LPIPS was trained for
 
-_FORMAT = "1"  # of our safetensors files; a file with another number is made anew
+_FORMAT = "1"  # of the cached safetensors files; a file of another format is replaced
 _CHANNELS = (64, 128, 256, 512, 512)  # of the five blocks, in configurations D and E alike
 _BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # convolutions in each block
 _ASSET = {"vgg16": "vgg16-lpips", "vgg19": "vgg19-normalised", "alexnet": "alexnet-lpips"}
 
-# LPIPS scales -1..1, torchvision 0..1; both are per channel R, G, B.
+# LPIPS normalizes pixels in -1..1, torchvision pixels in 0..1; both per channel R, G, B.
 _LPIPS_SHIFT, _LPIPS_SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -50,15 +45,16 @@ Convolution = tuple[torch.Tensor, torch.Tensor]  # weight (O, I, h, w) and bias 
 def load(
     name: NetworkName, *, progress: catalogue.Progress | None = None, file: Path | None = None
 ) -> dict[str, torch.Tensor]:
-    """The network's tensors, float32 on the CPU, named and scaled as this module's head says.
+    """The tensors of a VGG network, float32 on the CPU.
 
-    Without ``file`` they come from the cache, fetched and converted once. ``file`` may be a
-    safetensors file or a ``.pth`` state dict, with our names, torchvision's ("features.0.weight")
-    or those of the normalised VGG-19 ("0.weight"). torchvision's names are taken to want
-    torchvision's input; weights converted from Caffe can bear the same names and want another.
+    Without ``file`` they are fetched, converted and cached once. ``file`` is a safetensors file or
+    a ``.pth`` state dict with this module's names, torchvision's ("features.0.weight") or those of
+    the normalized VGG-19 ("0.weight"). With torchvision's names the network is assumed to take
+    torchvision's input. Weights converted from Caffe can have the same names and another input.
 
-    Raises ``BadRecipe`` for a file that is none of these, ``AssetUnavailable`` if nothing can be
-    fetched.
+    Raises:
+        BadRecipe: the file is none of these.
+        AssetUnavailable: the weights could not be fetched.
     """
     if name not in _BLOCKS:
         raise UnknownName(
@@ -77,14 +73,14 @@ def load(
 
 
 def load_alexnet(*, progress: catalogue.Progress | None = None) -> Tensors:
-    """AlexNet's tensors, float32 on the CPU: "input.weight", "input.bias", then "conv1.weight",
-    "conv1.bias" to "conv5".
+    """AlexNet's tensors, float32 on the CPU.
 
-    Raises ``AssetUnavailable`` if they cannot be fetched.
+    Raises:
+        AssetUnavailable: they could not be fetched.
     """
-    found = dict(zip(("input.weight", "input.bias"), _lpips_scaling(), strict=True))
-    tensors = {name: tensor.float() for name, tensor in found.items()}
-    with _headed("alexnet", progress) as arrays:
+    scaling = dict(zip(("input.weight", "input.bias"), _lpips_scaling(), strict=True))
+    tensors = {name: tensor.float() for name, tensor in scaling.items()}
+    with _lpips_arrays("alexnet", progress) as arrays:
         for number, layer in enumerate(alexnet.LAYERS):
             weight, bias = _from_flax_layer(arrays["AlexNet_0"][f"Conv_{number}"])
             if tuple(weight.shape) != (
@@ -99,32 +95,32 @@ def load_alexnet(*, progress: catalogue.Progress | None = None) -> Tensors:
 
 
 def load_heads(
-    name: HeadedName, *, progress: catalogue.Progress | None = None
+    name: LpipsName, *, progress: catalogue.Progress | None = None
 ) -> tuple[torch.Tensor, ...]:
-    """The linear heads of LPIPS 0.1 on top of a network, one weight (C,) for each channel of each
-    of its five maps.
+    """The linear heads of LPIPS 0.1: the channel weights (C,) of each of a network's five maps.
 
-    Raises ``AssetUnavailable`` if they cannot be fetched.
+    Raises:
+        AssetUnavailable: they could not be fetched.
     """
-    with _headed(name, progress) as arrays:
+    with _lpips_arrays(name, progress) as arrays:
         kernels = [arrays[f"NetLinLayer_{number}"]["Conv_0"]["kernel"] for number in range(5)]
         if any(kernel.shape != (1, 1, kernel.size, 1) for kernel in kernels):
             raise ValueError(f"its heads are {[kernel.shape for kernel in kernels]}")
         return tuple(torch.from_numpy(kernel.reshape(-1).copy()) for kernel in kernels)
 
 
-# ---- our own files in the cache ------------------------------------------------------------------
+# ---- the cache -----------------------------------------------------------------------------------
 
 
 def _read_cached(path: Path, name: str, source: str) -> Tensors | None:
-    """The converted tensors, or None if the file is missing, stale or damaged."""
+    """The cached tensors, or None if the file is missing, outdated or damaged."""
     with contextlib.suppress(OSError, SafetensorError, ValueError), utf8_name(path) as readable:
         with safe_open(readable, framework="pt") as opened:
             about = opened.metadata() or {}
         if (about.get("format"), about.get("source_sha256")) != (_FORMAT, source):
             return None
         tensors = load_file(readable)
-        if _misfit(name, tensors) == "" and about.get("crc32") == _checksum(tensors):
+        if _mismatch(name, tensors) == "" and about.get("crc32") == _checksum(tensors):
             return tensors
     return None
 
@@ -132,23 +128,23 @@ def _read_cached(path: Path, name: str, source: str) -> Tensors | None:
 def _write_cached(path: Path, tensors: Tensors, source: str) -> None:
     """Save the tensors for the next time. A cache that cannot be written only costs time."""
     about = {"format": _FORMAT, "source_sha256": source, "crc32": _checksum(tensors)}
-    with contextlib.suppress(CannotWrite, SafetensorError):
+    with contextlib.suppress(CannotWrite, OSError, SafetensorError):
         replace_file(path, save(tensors, metadata=about))
 
 
 def _checksum(tensors: Tensors) -> str:
-    """Against bad disks, not against people: safetensors itself only checks the header."""
+    """CRC-32 of all tensors, against damaged disks: safetensors only checks the header."""
     crc = 0
     for key in sorted(tensors):
         crc = zlib.crc32(tensors[key].numpy().data, crc)
     return f"{crc:08x}"
 
 
-# ---- the one form --------------------------------------------------------------------------------
+# ---- names and shapes ----------------------------------------------------------------------------
 
 
 def _shapes(name: str) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor of the network, in the order of its layers."""
+    """Name -> shape of every tensor of a VGG network, in the order of its layers."""
     shapes: dict[str, tuple[int, ...]] = {"input.weight": (3, 3), "input.bias": (3,)}
     before = 3
     for block, (count, channels) in enumerate(zip(_BLOCKS[name], _CHANNELS, strict=True), start=1):
@@ -159,8 +155,8 @@ def _shapes(name: str) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _misfit(name: str, tensors: Mapping[str, torch.Tensor]) -> str:
-    """In which way the tensors are not the network's, in words; empty if they are."""
+def _mismatch(name: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """How the tensors differ from a network's, in words; "" if they have its names and shapes."""
     shapes = _shapes(name)
     if missing := [key for key in shapes if key not in tensors]:
         return f"{len(missing)} of {len(shapes)} tensors are missing, such as {missing[0]}"
@@ -175,20 +171,20 @@ def _misfit(name: str, tensors: Mapping[str, torch.Tensor]) -> str:
 def _named(
     name: str, weight: torch.Tensor, bias: torch.Tensor, convolutions: Sequence[Convolution]
 ) -> Tensors:
-    """Put the input step and the convolutions, in the order of the layers, under our names."""
+    """The input transform and the convolutions in the order of the layers, under their names."""
     pairs = [(weight.reshape(3, 3), bias.reshape(3)), *convolutions]
     values = [tensor.float().contiguous() for pair in pairs for tensor in pair]
     shapes = _shapes(name)
     if len(values) != len(shapes):
         raise ValueError(f"{len(convolutions)} convolutions instead of {len(shapes) // 2 - 1}")
     tensors = dict(zip(shapes, values, strict=True))
-    if misfit := _misfit(name, tensors):
-        raise ValueError(misfit)
+    if mismatch := _mismatch(name, tensors):
+        raise ValueError(mismatch)
     return tensors
 
 
 def _scaling(mean: Sequence[float], deviation: Sequence[float]) -> Convolution:
-    """(x - mean) / deviation for each channel, as a matrix and an offset."""
+    """(x - mean) / deviation for each channel, as a matrix (3, 3) and an offset (3,)."""
     scale = 1.0 / torch.tensor(deviation, dtype=torch.float64)
     return torch.diag(scale), -scale * torch.tensor(mean, dtype=torch.float64)
 
@@ -203,34 +199,41 @@ def _convert(name: str, path: Path) -> Tensors:
         with path.open("rb") as file:
             return _from_flax(name, read_arrays(file)["VGG16_0"])
     except _DAMAGED as problem:
-        raise _not_what_it_should_be(path, name, problem) from problem
+        raise _damaged_file(path, name, problem) from problem
 
 
 @contextlib.contextmanager
-def _headed(name: HeadedName, progress: catalogue.Progress | None) -> Iterator[Mapping[str, Any]]:
-    """The arrays of a network that has LPIPS heads; whoever finds that they are not what they
-    should be raises so.
+def _lpips_arrays(
+    name: LpipsName, progress: catalogue.Progress | None
+) -> Iterator[Mapping[str, Any]]:
+    """The arrays of a network with LPIPS heads.
+
+    An error inside the context that comes from wrong arrays is raised as ``AssetUnavailable``.
     """
     path = catalogue.fetch(_ASSET[name], progress=progress)
     try:
         with path.open("rb") as file:
             yield read_arrays(file)
     except _DAMAGED as problem:
-        raise _not_what_it_should_be(path, name, problem) from problem
+        raise _damaged_file(path, name, problem) from problem
 
 
 _DAMAGED = (ValueError, KeyError, pickle.UnpicklingError, AttributeError, EOFError)
 
 
-def _not_what_it_should_be(path: Path, name: str, problem: Exception) -> AssetUnavailable:
+def _damaged_file(path: Path, name: str, problem: Exception) -> AssetUnavailable:
     return AssetUnavailable(
-        f"{path} is not the {name} it should be: {problem}.",
-        "Remove that file, and it is fetched again.",
+        f"{path} does not hold the weights of {name}: {problem}.",
+        "Remove that file; it is then fetched again.",
     )
 
 
 def _read_state_dict(path: Path) -> Tensors:
-    """A ``.pth`` file of tensors by name; ValueError for anything else. Nothing in the file is run."""
+    """The tensors of a ``.pth`` file by name; no code in the file is run.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as problem:
@@ -238,12 +241,12 @@ def _read_state_dict(path: Path) -> Tensors:
     if not isinstance(state, dict) or not all(
         isinstance(value, torch.Tensor) for value in state.values()
     ):
-        raise ValueError("it holds something else than tensors by name")
+        raise ValueError("it does not hold tensors by name")
     return {str(key): value for key, value in state.items()}
 
 
 def _pairs(state: Mapping[str, torch.Tensor], prefix: str = "") -> list[Convolution]:
-    """The weights and biases named PREFIX<number>.weight and .bias, in the order of the numbers."""
+    """The weights and biases named PREFIX<number>.weight and .bias, sorted by number."""
     middle = [key[len(prefix) : -len(".weight")] for key in state if key.endswith(".weight")]
     numbers = sorted(
         int(text) for text in middle if text.isdigit() and f"{prefix}{text}.weight" in state
@@ -254,8 +257,9 @@ def _pairs(state: Mapping[str, torch.Tensor], prefix: str = "") -> list[Convolut
 
 
 def _from_sequential(name: str, state: Mapping[str, torch.Tensor]) -> Tensors:
-    """The layout of the normalised VGG-19: its first layer, 1x1, takes RGB in 0..1 to BGR * 255 -
-    mean.
+    """The layout of the normalized VGG-19.
+
+    Its first layer, 1x1, converts RGB in 0..1 to BGR * 255 - mean.
     """
     pairs = _pairs(state)
     if not pairs or pairs[0][0].shape != (3, 3, 1, 1):
@@ -264,7 +268,7 @@ def _from_sequential(name: str, state: Mapping[str, torch.Tensor]) -> Tensors:
 
 
 def _from_torchvision(name: str, state: Mapping[str, torch.Tensor]) -> Tensors:
-    """torchvision's layout; the classifier, if the file has it, is left out."""
+    """torchvision's layout; a classifier in the file is ignored."""
     return _named(name, *_scaling(_IMAGENET_MEAN, _IMAGENET_STD), _pairs(state, "features."))
 
 
@@ -274,23 +278,23 @@ def _from_flax(name: str, layers: Mapping[str, Mapping[str, np.ndarray[Any, Any]
 
 
 def _from_flax_layer(layer: Mapping[str, np.ndarray[Any, Any]]) -> Convolution:
-    """flax keeps kernels as (row, column, in, out)."""
+    """A convolution of flax, whose kernels are (row, column, in, out)."""
     kernel = np.ascontiguousarray(layer["kernel"].transpose(3, 2, 0, 1))
     return torch.from_numpy(kernel), torch.from_numpy(layer["bias"].copy())
 
 
 def _lpips_scaling() -> Convolution:
-    """LPIPS wants 2 x - 1 scaled by its own shift and scale."""
+    """LPIPS's input transform for pixels in 0..1: 2 x - 1, normalized by its shift and scale."""
     mean = [(1 + shift) / 2 for shift in _LPIPS_SHIFT]
     deviation = [scale / 2 for scale in _LPIPS_SCALE]
     return _scaling(mean, deviation)
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """An unpickler that can make numpy arrays out of plain data, and nothing else."""
+    """An unpickler that can create numpy arrays and plain values, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        # A pickle may call only what is named here. numpy 2 moved its constructor to _core.
+        # A pickle can only call what is listed here. numpy 2 moved its constructor to _core.
         if (module, name) in {
             ("numpy.core.multiarray", "_reconstruct"),
             ("numpy._core.multiarray", "_reconstruct"),
@@ -304,46 +308,61 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def read_arrays(file: BinaryIO) -> dict[str, Any]:
-    """A pickle of nested dicts of numpy arrays, read without running anything in it.
+    """The nested dicts of numpy arrays in a pickle; no code in it is run.
 
-    Raises ``pickle.UnpicklingError`` if it asks for anything but numpy's array constructors.
+    Raises:
+        pickle.UnpicklingError: it calls anything but numpy's array constructors.
     """
-    found = _ArraysOnly(file).load()
-    if not isinstance(found, dict):
-        raise pickle.UnpicklingError(f"it holds a {type(found).__name__} instead of arrays by name")
-    return found
+    arrays = _ArraysOnly(file).load()
+    if not isinstance(arrays, dict):
+        kind = type(arrays).__name__
+        raise pickle.UnpicklingError(f"it holds a {kind} instead of arrays by name")
+    return arrays
 
 
-# ---- a file that the user names ------------------------------------------------------------------
+# ---- a user's file -------------------------------------------------------------------------------
 
 
 def _from_file(name: str, path: Path) -> Tensors:
     accepted = (
         f"Accepted are a safetensors file or a .pth state dict of {name} with torchvision's names "
-        f"(features.0.weight, ...) or ours (conv1_1.weight, ...)."
+        f"(features.0.weight, ...) or Impasto's (conv1_1.weight, ...)."
     )
     if not path.is_file():
         raise BadRecipe(f"There is no weights file {path}.", accepted)
     try:
-        with path.open("rb") as opened:
-            start = opened.read(9)
-        # A safetensors file begins with the length of its header, which is JSON.
-        with utf8_name(path) as readable:
-            state = load_file(readable) if start[8:] == b"{" else _read_state_dict(path)
-        if "conv1_1.weight" in state:
-            tensors = {key: value.float().contiguous() for key, value in state.items()}
-            if misfit := _misfit(name, tensors):
-                raise ValueError(misfit)
-        elif "features.0.weight" in state:
-            tensors = _from_torchvision(name, state)
-        elif "0.weight" in state:
-            tensors = _from_sequential(name, state)
-        else:
-            raise ValueError(f"it holds {', '.join(list(state)[:3]) or 'nothing'}")
-        if bad := [key for key, value in tensors.items() if not bool(value.isfinite().all())]:
-            raise ValueError(f"{bad[0]} holds numbers that are not finite")
+        return _recognized(name, _read_file(path))
     except (OSError, SafetensorError, ValueError, KeyError) as problem:
         raise BadRecipe(
             f"{path} cannot be used as the weights of {name}: {problem}.", accepted
         ) from problem
+
+
+def _read_file(path: Path) -> Tensors:
+    """The tensors of a safetensors or ``.pth`` file, under the names that they have there."""
+    with path.open("rb") as opened:
+        start = opened.read(9)
+    # A safetensors file starts with the length of its header (8 bytes), which is JSON.
+    with utf8_name(path) as readable:
+        return load_file(readable) if start[8:] == b"{" else _read_state_dict(path)
+
+
+def _recognized(name: str, state: Tensors) -> Tensors:
+    """The tensors of one of the known layouts under this module's names.
+
+    Raises:
+        ValueError: the layout is unknown, or values are not finite.
+    """
+    if "conv1_1.weight" in state:
+        tensors = {key: value.float().contiguous() for key, value in state.items()}
+        if mismatch := _mismatch(name, tensors):
+            raise ValueError(mismatch)
+    elif "features.0.weight" in state:
+        tensors = _from_torchvision(name, state)
+    elif "0.weight" in state:
+        tensors = _from_sequential(name, state)
+    else:
+        raise ValueError(f"it holds {', '.join(list(state)[:3]) or 'nothing'}")
+    if bad := [key for key, value in tensors.items() if not bool(value.isfinite().all())]:
+        raise ValueError(f"{bad[0]} holds numbers that are not finite")
     return tensors

@@ -1,3 +1,1 @@
-"""What a picture is judged by: each objective measures additive sums over regions, then scores the
-whole.
-"""
+"""The terms of the loss. Each measures sums over regions of the picture and scores the totals."""

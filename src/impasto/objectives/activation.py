@@ -1,8 +1,7 @@
-"""Activation: how strongly one channel of a layer answers, on average over the picture.
+"""The activation of one channel, for feature visualization.
 
 Sources: Erhan, Bengio, Courville, Vincent, "Visualizing Higher-Layer Features of a Deep Network"
-(2009); Olah, Mordvintsev, Schubert, "Feature Visualization" (2017), whose "channel objective" this
-is.
+(2009); Olah, Mordvintsev, Schubert, "Feature Visualization" (2017), the "channel objective".
 """
 
 from __future__ import annotations
@@ -15,22 +14,20 @@ from torch.nn import functional
 
 from impasto.objectives.base import Stats, TileContext
 
-# What lies below zero counts for this part: a ReLU hides it and with it the way up, but it is no
-# answer either.
-_BELOW = 0.1
+# Negative values count with this factor: a ReLU would have no gradient there.
+_NEGATIVE_SLOPE = 0.1
 
 
 class Activation:
-    """Minus the mean of one channel over the positions of its map, so that a search for less makes
-    it answer more.
+    """Minus the mean activation of one channel, so that minimizing it maximizes the activation.
 
-    The map is that of the convolution, before its ReLU: a channel that is silent everywhere, as at
-    the start it may be, has a gradient there and none after it. Sums and counts add up, so tiles
-    are exact.
+    It reads the convolution before its ReLU. A channel that is inactive everywhere has a gradient
+    there, and none after the ReLU.
 
     Args:
-        layer: the convolution's name. stride: picture pixels between positions of its map. channel:
-            from 0.
+        layer: name of the convolution.
+        stride: picture pixels between positions of its map.
+        channel: index from 0.
     """
 
     name = "activation"
@@ -41,12 +38,12 @@ class Activation:
         self.layers: Mapping[str, int] = {layer: stride}
         self._layer, self._channel = layer, channel
 
-    def measure(self, features: Mapping[str, Tensor], where: TileContext) -> Stats:
+    def measure(self, features: Mapping[str, Tensor], context: TileContext) -> Stats:
         # (1, h, w).
-        own = where.own(features[self._layer], self.layers[self._layer])[:, self._channel]
+        own = context.own(features[self._layer], self.layers[self._layer])[:, self._channel]
         wide = own if own.dtype == torch.float64 else own.float()
         return {
-            "sum": functional.leaky_relu(wide, _BELOW).sum(),
+            "sum": functional.leaky_relu(wide, _NEGATIVE_SLOPE).sum(),
             "count": wide.new_tensor(float(wide.numel())),
         }
 

@@ -1,4 +1,4 @@
-"""Content: how far the feature maps have moved from the photo's.
+"""The content loss: the squared difference between the feature maps and the photo's.
 
 Source: Gatys, Ecker, Bethge, "A Neural Algorithm of Artistic Style" (2015), equations 1 and 2.
 """
@@ -6,7 +6,7 @@ Source: Gatys, Ecker, Bethge, "A Neural Algorithm of Artistic Style" (2015), equ
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,24 +14,23 @@ from torch.nn import functional
 
 from impasto.geometry import Region
 from impasto.objectives.base import Stats, TileContext
+from impasto.objectives.published_content import published_factor
+from impasto.recipe.choices import ContentScaling
 from impasto.storage.tensors import StoredTensor
-
-Scaling = Literal["relative", "mean", "gatys", "sum", "root"]
 
 
 class Content:
-    """Squared difference to the target maps, at the positions where they are.
+    """The weighted sum over layers of the scaled squared difference to the target maps.
 
     Args:
-        targets: layer name -> core of each tile -> (1, C, h, w), what the tile owns of the photo's
-            map at the size at hand.
+        targets: layer name -> core of each tile -> (1, C, h, w), the tile's own part of the
+            photo's map.
         strides: layer name -> picture pixels between positions of its map.
         weights: layer name -> factor of its share.
-        scaling: "sum" is sum (F - P)^2, "gatys" half of it (equation 1); "mean" is the mean over
-            positions and channels, "root" the sum over the root of their number; "relative" is the
-            sum over the sum of (P - mean of P)^2: 0 is the photo, 1 a map that knows nothing of it.
-            It means the same for every photo, network and size, so it is what the house recipes
-            use.
+        scaling: "relative" divides the sum of (F - P)^2 by the sum of (P - mean of P)^2, the mean
+            taken per channel: 0 is the photo, 1 is a constant map. It means the same for every
+            photo, network and size, so Impasto's own recipes use it. The others are those of
+            published systems (see ``published_content``).
     """
 
     name = "content"
@@ -42,7 +41,7 @@ class Content:
         targets: Mapping[str, Mapping[Region, StoredTensor]],
         strides: Mapping[str, int],
         weights: Mapping[str, float],
-        scaling: Scaling,
+        scaling: ContentScaling,
         weight: float,
     ) -> None:
         self.targets = {name: targets[name] for name in weights}
@@ -53,14 +52,12 @@ class Content:
             name: _factor(list(target.values()), scaling) for name, target in self.targets.items()
         }
 
-    def measure(self, features: Mapping[str, Tensor], where: TileContext) -> Stats:
+    def measure(self, features: Mapping[str, Tensor], context: TileContext) -> Stats:
         stats: Stats = {}
         for name, stride in self.layers.items():
-            own, target = (
-                where.own(features[name], stride),
-                self.targets[name][where.tile.core].load(),
-            )
-            stats[name] = _Apart.apply(own, target)
+            own = context.own(features[name], stride)
+            target = self.targets[name][context.tile.core].load()
+            stats[name] = _SquaredDistance.apply(own, target)
         return stats
 
     def score(self, stats: Stats) -> dict[str, Tensor]:
@@ -70,42 +67,40 @@ class Content:
         }
 
 
-class _Apart(torch.autograd.Function):
-    """The sum of (X - P)^2 of two maps, in float32 at least.
+class _SquaredDistance(torch.autograd.Function):
+    """The sum of (F - P)^2 over two maps, in float32 or better.
 
-    The way back keeps the maps themselves, which are kept for other reasons too, and neither their
-    differences nor their copies in float32: those of several tiles may wait side by side.
+    The backward pass keeps the maps, which are in memory anyway. It keeps neither their difference
+    nor float32 copies: those of several tiles could be in memory at once.
     """
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, target: Tensor) -> Tensor:
-        ctx.save_for_backward(own, target)
-        return functional.mse_loss(_wide(own), _wide(target), reduction="sum")
+    def forward(ctx: Any, features: Tensor, target: Tensor) -> Tensor:
+        ctx.save_for_backward(features, target)
+        return functional.mse_loss(_float32(features), _float32(target), reduction="sum")
 
     @staticmethod
-    def backward(ctx: Any, given: Tensor) -> tuple[Tensor, None]:
-        own, target = ctx.saved_tensors
-        return (_wide(own) - _wide(target)).mul_(2 * given).to(own.dtype), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        features, target = ctx.saved_tensors
+        difference = _float32(features) - _float32(target)
+        return difference.mul_(2 * gradient).to(features.dtype), None
 
 
-def _wide(maps: Tensor) -> Tensor:
-    return maps.float() if maps.dtype == torch.bfloat16 else maps
+def _float32(features: Tensor) -> Tensor:
+    return features.float() if features.dtype == torch.bfloat16 else features
 
 
-def _factor(parts: Sequence[StoredTensor], scaling: Scaling) -> float:
-    """What the sum of squared differences is multiplied by; ``parts`` are the target map, tile by
-    tile.
-    """
+def _factor(parts: Sequence[StoredTensor], scaling: ContentScaling) -> float:
+    """The factor on the sum of squared differences; ``parts`` are the target map's tiles."""
     count = max(sum(part.shape.numel() for part in parts), 1)
-    plain = {"sum": 1.0, "gatys": 0.5, "mean": 1.0 / count, "root": count**-0.5}
-    if scaling in plain:
-        return plain[scaling]
+    if scaling != "relative":
+        return published_factor(scaling, count)
     total, squares = torch.zeros(1), 0.0
     for part in parts:
         wide = part.load().double()
         total = total.to(wide) + wide.sum((0, 2, 3))  # (C,)
         squares += float(wide.square().sum())
-    spread = squares - float(total.square().sum()) * total.numel() / count
-    # A photo of one flat colour has no spread beyond rounding; the mean square stands in so that
-    # the term stays finite.
-    return 1.0 / ((spread if spread > 1e-12 * squares else squares) or 1.0)
+    variation = squares - float(total.square().sum()) * total.numel() / count
+    # A photo of one flat color has no variation beyond rounding. The sum of squares stands in, so
+    # that the term stays finite.
+    return 1.0 / ((variation if variation > 1e-12 * squares else squares) or 1.0)

@@ -1,30 +1,27 @@
-"""Style: how far the statistics of the feature maps are from the painting's, wherever they occur in
-the picture.
-
-Sources: Gatys, Ecker, Bethge (2015), equations 3 to 5, for Gram matrices; Li, Wang, Liu, Hou,
-"Demystifying Neural Style Transfer" (2017), for means and deviations; Dowson and Landau, "The
-Frechet distance between multivariate normal distributions" (1982), for the Wasserstein distance of
-Gaussians. It knows sums and their distances; it refuses to know where the maps came from.
-"""
+"""The moments of feature maps: count, mean and second moment of the positions of each layer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from impasto.objectives.base import Stats, TileContext, moments
-from impasto.recipe.records import Statistic as StatisticName
+from impasto.objectives.base import Stats, TileContext
+from impasto.objectives.symmetric_eigen import eigh
+
+RANK_TOLERANCE = 1e-6  # eigenvalues below this share of the largest are rounding errors
+_FLOAT32_VALUES = 2**19  # values of a bfloat16 map that are converted to float32 at a time
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Statistics of one layer: ``count`` positions, ``mean`` (C,) and ``second`` (C, C), the mean
-    of x x^T.
+    """Moments of one layer.
+
+    ``count``: number of positions. ``mean``: (C,). ``second``: the second moment (C, C), the mean
+    of x x^T, which is the Gram matrix divided by the count.
     """
 
     count: Tensor
@@ -32,190 +29,50 @@ class Moments:
     second: Tensor
 
     @property
-    def covariance(self) -> Tensor:
-        """(C, C), of the whole set of positions (divided by their count)."""
-        return self.second - torch.outer(self.mean, self.mean)
-
-    @property
-    def power(self) -> Tensor:
-        """The mean squared length of x (0-d): what makes a distance relative."""
-        return self.second.diagonal().sum().clamp_min(1e-12)  # a layer that never fires has none
-
-    @cached_property
-    def factor(self) -> Tensor:
-        """R (C, r) with R R^T the covariance and r its rank; asked of targets alone, once.
-
-        A small picture has fewer positions than channels, so r is often far below C.
-        """
-        if not self.covariance.isfinite().all():  # which eigh would answer with an error of its own
-            return torch.full_like(self.mean[:, None], torch.nan)
-        values, vectors = _eigh(self.covariance)
-        present = values > values[-1].clamp_min(0) * _RANK  # eigh gives them in rising order
-        return vectors[:, present] * values[present].sqrt()
-
-    @property
     def channels(self) -> int:
         return self.mean.numel()
 
+    @property
+    def covariance(self) -> Tensor:
+        """The covariance (C, C), divided by the count of positions."""
+        return self.second - torch.outer(self.mean, self.mean)
 
-def gram(found: Moments, target: Moments) -> Tensor:
-    """Mean squared difference of the Gram matrices, each divided by its count: sum (G - A)^2 / (4
-    C^2), G = X X^T / (h w).
+    @property
+    def mean_squared_norm(self) -> Tensor:
+        """The mean of |x|^2 over positions (0-d); relative distances are divided by it."""
+        return self.second.diagonal().sum().clamp_min(1e-12)  # a layer can be all zeros
 
-    Gatys' equation 4 with the two counts kept apart, so that a painting of another size is compared
-    fairly.
-    """
-    return (found.second - target.second).square().sum() / (4 * target.channels**2)
+    @cached_property
+    def covariance_factor(self) -> Tensor:
+        """A matrix R (C, r) with R R^T the covariance and r its rank; used for targets only.
 
-
-def gram_gatys(found: Moments, target: Moments) -> Tensor:
-    """Equation 4 to the letter: sum (G - A)^2 / (4 N^2 M^2), with G and A the undivided sums and M
-    the picture's count.
-    """
-    difference = found.second * found.count - target.second * target.count
-    return difference.square().sum() / (4 * target.channels**2 * found.count**2)
-
-
-def gram_mean(found: Moments, target: Moments) -> Tensor:
-    """Mean squared difference of Gram matrices that are divided by all of C h w: sum (G - A)^2 /
-    C^2, G = X X^T / (C h w).
-
-    Johnson, Alahi, Li, "Perceptual Losses" (2016), section 3.2, but for their sum instead of the
-    mean.
-    """
-    return (found.second - target.second).square().sum() / target.channels**4
+        A small picture has fewer positions than channels, so r is often far below C.
+        """
+        if not self.covariance.isfinite().all():  # eigh would raise an error of its own
+            return torch.full_like(self.mean[:, None], torch.nan)
+        values, vectors = eigh(self.covariance)
+        nonzero = values > values[-1].clamp_min(0) * RANK_TOLERANCE  # eigh returns rising values
+        return vectors[:, nonzero] * values[nonzero].sqrt()
 
 
-def gram_root(found: Moments, target: Moments) -> Tensor:
-    """The Gram matrices, each divided by the root of its count: sum (G - A)^2 / (4 C^2), G = X X^T
-    / sqrt(h w).
-    """
-    difference = found.second * found.count.sqrt() - target.second * target.count.sqrt()
-    return difference.square().sum() / (4 * target.channels**2)
-
-
-def gram_relative(found: Moments, target: Moments) -> Tensor:
-    """Squared distance of the Gram matrices over the target's squared length: 0 is the painting, 1
-    is black.
-    """
-    return (found.second - target.second).square().sum() / target.second.square().sum().clamp_min(
-        1e-24
-    )
-
-
-def mean_deviation(found: Moments, target: Moments) -> Tensor:
-    """Squared differences of the means and of the standard deviations, over the target's power."""
-    return _mean_deviation(found, target) / target.power
-
-
-def mean_deviation_absolute(found: Moments, target: Moments) -> Tensor:
-    """Mean squared differences of the means and of the standard deviations, over channels."""
-    return _mean_deviation(found, target) / target.channels
-
-
-def _mean_deviation(found: Moments, target: Moments) -> Tensor:
-    spread = _deviation(found) - _deviation(target)
-    return (found.mean - target.mean).square().sum() + spread.square().sum()
-
-
-def wasserstein(found: Moments, target: Moments) -> Tensor:
-    """Squared Wasserstein-2 distance between the Gaussians of these means and covariances, over the
-    target's power.
-
-    |m - n|^2 + tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2. At 0 the two agree; the value means the same
-    for every layer.
-    """
-    return _wasserstein(found, target) / target.power
-
-
-def wasserstein_absolute(found: Moments, target: Moments) -> Tensor:
-    """The squared Wasserstein-2 distance over the number of channels."""
-    return _wasserstein(found, target) / target.channels
-
-
-def _wasserstein(found: Moments, target: Moments) -> Tensor:
-    apart = (found.mean - target.mean).square().sum()
-    spread = found.covariance.diagonal().sum() + target.covariance.diagonal().sum()
-    return apart + spread - 2 * _RootFidelity.apply(found.covariance, target.factor)
-
-
-Distance = Callable[[Moments, Moments], Tensor]
-STATISTICS: dict[StatisticName, Distance] = {
-    "gram": gram,
-    "gram-gatys": gram_gatys,
-    "gram-mean": gram_mean,
-    "gram-relative": gram_relative,
-    "gram-root": gram_root,
-    "mean-deviation": mean_deviation,
-    "mean-deviation-absolute": mean_deviation_absolute,
-    "wasserstein": wasserstein,
-    "wasserstein-absolute": wasserstein_absolute,
-}
-
-
-class Style:
-    """Weighted distances of layer statistics to a target's.
-
-    Args:
-        target: layer name -> Moments of the painting (see ``target_of``).
-        strides: layer name -> picture pixels between positions of its map.
-        weights: layer name -> factor w_l.
-        statistics: name from ``STATISTICS`` -> factor; several are added.
-    """
-
-    name = "style"
-    additive = True
-
-    def __init__(
-        self,
-        target: Mapping[str, Moments],
-        strides: Mapping[str, int],
-        weights: Mapping[str, float],
-        statistics: Mapping[StatisticName, float],
-        weight: float,
-    ) -> None:
-        self.target = {name: target[name] for name in weights}
-        self.layers = {name: strides[name] for name in weights}
-        self.weights = dict(weights)
-        self.statistics = dict(statistics)
-        self.weight = weight
-
-    def measure(self, features: Mapping[str, Tensor], where: TileContext) -> Stats:
-        return measure(features, self.layers, where)
-
-    def score(self, stats: Stats) -> dict[str, Tensor]:
-        found = summarise(stats)
-        return {
-            layer: self.weights[layer] * self._distance(found[layer], target)
-            for layer, target in self.target.items()
-        }
-
-    def _distance(self, found: Moments, target: Moments) -> Tensor:
-        parts = [
-            factor * STATISTICS[name](found, target) for name, factor in self.statistics.items()
-        ]
-        return torch.stack(parts).sum()
-
-
-def measure(
-    features: Mapping[str, Tensor], strides: Mapping[str, int], where: TileContext
+def moment_sums(
+    features: Mapping[str, Tensor], strides: Mapping[str, int], context: TileContext
 ) -> Stats:
-    """Count, sum and sum of outer products of each layer, over the positions that ``where`` owns."""
+    """Count, sum and sum of outer products of each layer, over the tile's own positions."""
     stats: Stats = {}
     for name, stride in strides.items():
-        own = where.own(features[name], stride)
-        total, outer = moments(own)
+        own = context.own(features[name], stride)
+        total, outer = sum_and_outer(own)
         stats[f"{name}.count"] = total.new_tensor(float(own.shape[-1] * own.shape[-2]))
         stats[f"{name}.sum"] = total
         stats[f"{name}.outer"] = outer
     return stats
 
 
-def summarise(stats: Stats) -> dict[str, Moments]:
-    """From the sums over a whole picture to the moments of each layer, in float64.
+def moments_from_sums(stats: Stats) -> dict[str, Moments]:
+    """The moments of each layer in float64, from ``moment_sums`` of a whole picture.
 
-    Differences and eigenvalues of sums that were rounded once must not be rounded again: in float32
-    the gradient of the Wasserstein distance is wrong in its fourth digit.
+    In float32 the gradient of the Wasserstein distance would be wrong in its fourth digit.
     """
     names = [key.removesuffix(".count") for key in stats if key.endswith(".count")]
     wide = {name: stat.double() for name, stat in stats.items()}
@@ -229,83 +86,82 @@ def summarise(stats: Stats) -> dict[str, Moments]:
     }
 
 
-def blend(targets: Sequence[Mapping[str, Moments]], shares: Sequence[float]) -> dict[str, Moments]:
-    """Several paintings as one: the moments of a mixture that takes its positions from each by its
-    share.
-    """
+def mixture_moments(
+    targets: Sequence[Mapping[str, Moments]], shares: Sequence[float]
+) -> dict[str, Moments]:
+    """The moments of a mixture of several paintings, each with its share of the positions."""
     total = sum(shares)
-    parts = [share / total for share in shares]
+    weights = [share / total for share in shares]
+
+    def mixed(tensors: Sequence[Tensor]) -> Tensor:
+        return torch.stack([w * each for w, each in zip(weights, tensors, strict=True)]).sum(0)
+
     return {
         name: Moments(
             targets[0][name].count,
-            torch.stack(
-                [part * each[name].mean for part, each in zip(parts, targets, strict=True)]
-            ).sum(0),
-            torch.stack(
-                [part * each[name].second for part, each in zip(parts, targets, strict=True)]
-            ).sum(0),
+            mixed([target[name].mean for target in targets]),
+            mixed([target[name].second for target in targets]),
         )
         for name in targets[0]
     }
 
 
-def exaggerated(target: Mapping[str, Moments], gain: float) -> dict[str, Moments]:
-    """The target with its Gram matrices times ``gain``, as if every map were times the root of it."""
+def scaled_moments(moments: Mapping[str, Moments], gain: float) -> dict[str, Moments]:
+    """Moments with Gram matrices times ``gain``, those of feature maps times its square root."""
     return {
         name: Moments(each.count, each.mean * gain**0.5, each.second * gain)
-        for name, each in target.items()
+        for name, each in moments.items()
     }
 
 
-def _deviation(found: Moments) -> Tensor:
-    # The square root has no derivative at 0, where a channel never fires: a floor keeps it finite.
-    return (found.second.diagonal() - found.mean.square()).clamp_min(1e-8).sqrt()
+def sum_and_outer(features: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum (C,) and the sum of outer products (C, C) over the positions of a map (1, C, h, w).
+
+    Both are in float32 or better.
+    """
+    return _SumAndOuter.apply(features)
 
 
-class _RootFidelity(torch.autograd.Function):
-    """tr (A^1/2 B A^1/2)^1/2 for covariances B (C, C) and A = R R^T, R (C, r), with its closed-form
-    gradient in B.
+class _SumAndOuter(torch.autograd.Function):
+    """``sum_and_outer`` with one matrix product in the backward pass, in the map's own type.
 
-    R^T B R has the same eigenvalues other than 0 as A^1/2 B A^1/2.
+    torch's own gradient takes two products.
     """
 
     @staticmethod
-    def forward(ctx: Any, found: Tensor, factor: Tensor) -> Tensor:
-        product = factor.T @ found @ factor  # (r, r)
-        if product.isfinite().all():
-            values, vectors = _eigh(product)
-        else:  # the loss is to say so, not eigh
-            values, vectors = torch.full_like(product[0], torch.nan), product
-        # What is below the rounding of sums in float32 is nothing, here as in the gradient.
-        # Eigh gives them in rising order; there are none where the target is flat.
-        largest = values[-1:].clamp_min(0)
-        values = torch.where(values <= largest * _RANK, torch.zeros_like(values), values)
-        ctx.save_for_backward(factor, values, vectors)
-        return values.sqrt().sum()
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, features: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(features)
+        x = _positions(features)  # (n, C)
+        if x.dtype in (torch.float32, torch.float64):
+            return x.sum(0), x.T @ x  # (C,), (C, C)
+        # In chunks: a float32 copy of the whole map would be the largest tensor in memory.
+        total = features.new_zeros(x.shape[1], dtype=torch.float32)
+        outer = features.new_zeros((x.shape[1], x.shape[1]), dtype=torch.float32)
+        for chunk in x.split(max(1, _FLOAT32_VALUES // x.shape[1])):
+            wide = chunk.float()
+            total += wide.sum(0)
+            outer.addmm_(wide.T, wide)
+        return total, outer
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        factor, values, vectors = ctx.saved_tensors
-        inverse = torch.where(values > 0, values.rsqrt(), values)
-        side = factor @ vectors  # (C, r)
-        return gradient * 0.5 * (side * inverse) @ side.T, None
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, sum_gradient: Tensor, outer_gradient: Tensor
+    ) -> Tensor:
+        (features,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        x = _positions(features)
+        both = (outer_gradient + outer_gradient.T).to(x.dtype)  # d sum(x x^T) = dx x^T + x dx^T
+        total = sum_gradient.to(x.dtype)
+        _, channels, height, width = features.shape
+        if features.is_contiguous():  # the gradient has the map's memory layout
+            return torch.addmm(total[:, None], both, x.T).view(1, channels, height, width)
+        return torch.addmm(total, x, both).view(height, width, channels).permute(2, 0, 1)[None]
 
 
-def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues in rising order, and eigenvectors, of a symmetric matrix.
-
-    On the CPU by one thread: a matrix this small gains nothing by more, and where another program
-    holds a core each of its many steps waits for it; 512 x 512 took 7 s instead of 0.05.
-    """
-    if matrix.device.type != "cpu" or (threads := torch.get_num_threads()) == 1:
-        values, vectors = torch.linalg.eigh(matrix)
-        return values, vectors
-    torch.set_num_threads(1)
-    try:
-        values, vectors = torch.linalg.eigh(matrix)
-    finally:
-        torch.set_num_threads(threads)
-    return values, vectors
-
-
-_RANK = 1e-6  # eigenvalues below this share of the largest are rounding
+def _positions(features: Tensor) -> Tensor:
+    """(1, C, h, w) -> (h*w, C), without a copy if the map is contiguous or channels-last."""
+    _, channels, height, width = features.shape
+    if features.is_contiguous():
+        return features.view(channels, height * width).T
+    return features[0].permute(1, 2, 0).reshape(height * width, channels)

@@ -38,7 +38,7 @@ class LBFGS(Solver):
     ``clamp`` the pixels stay within 0..1, and a step is the part of a move that was made.
 
     There are two differences from torch's. A pair of step and change of gradient is kept if the
-    two point the same way by more than rounding, at any scale of the loss; torch's threshold is
+    two point the same way by more than rounding, at any scale of the loss. torch's threshold is
     absolute, and too high for a small loss. And pairs can be stored in ``store``: ten pairs take
     5.8 GB at 24 megapixels.
     """

@@ -94,7 +94,7 @@ class LineSearch:
     @classmethod
     def from_numbers(cls, numbers: Sequence[float]) -> LineSearch:
         """The inverse of ``to_numbers``."""
-        start, low, high = (Point(*numbers[at : at + 3]) for at in (0, 6, 9))
+        start, low, high = (Point(*numbers[index : index + 3]) for index in (0, 6, 9))
         distance, longest, least = numbers[3:6]
         returning, accepted, failed = (bool(number) for number in numbers[13:])
         evaluations = int(numbers[12])

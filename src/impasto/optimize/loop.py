@@ -97,12 +97,21 @@ class _Evaluation:
     def reduce_memory(self, disk_first: bool = False) -> str:
         """Change to an execution that needs less memory; return the change in words, or ""."""
         self._function = None
-        tiling = loss.can_be_tiled(self.problem.recipe)
-        change = self.execution.reduced(self.problem.network, self.size, disk_first, tiling)
+        network, tiling = self.problem.network, self._can_be_tiled
+        change = self.execution.reduced(network, self.size, disk_first, tiling)
         if change is None:
             return ""
         self.execution, message = change
         return message
+
+    def out_of_memory(self, place: str) -> Failed:
+        """The event of a search that ran out of memory and cannot use less."""
+        tiles = f", even in tiles of {LEAST_TILE} px" if self._can_be_tiled else ""
+        return Failed(f"Memory ran out in {place}{tiles}.", memory=True)
+
+    @property
+    def _can_be_tiled(self) -> bool:
+        return loss.can_be_tiled(self.problem.recipe)
 
 
 # ---- one stage -----------------------------------------------------------------------------------
@@ -169,20 +178,19 @@ def _steps(
     state = replace(state, stage=index)
     search: _Search | None = None
     while state.step < stage.steps:
-        at = f"step {state.step + 1} of {stage.steps} at {stage.size}"
+        place = f"step {state.step + 1} of {stage.steps} at {stage.size}"
         search = search or _attempt(_begin, state, evaluation, patience > 0)
         outcome = _step(state, search, evaluation) if search else None
         if outcome is None or outcome.moved is None:
             state, search, change = _with_less_memory(state, search, outcome, evaluation)
             if not change:
-                message = f"Memory ran out in {at}, even in tiles of {LEAST_TILE} px."
-                yield Failed(message, memory=True), state.at_best()
+                yield evaluation.out_of_memory(place), state.at_best()
                 return
-            yield Warned(f"Memory ran out in {at}: continuing {change}."), state
+            yield Warned(f"Memory ran out in {place}: continuing {change}."), state
             continue
         state, restart = outcome.state, ""
         if not outcome.moved:
-            restart = f"The loss {_divergence(outcome.loss, state.lowest)} in {at}"
+            restart = f"The loss {_divergence(outcome.loss, state.lowest)} in {place}"
             if state.best is None or state.restarts == MAX_RESTARTS:
                 yield Failed(f"{restart}."), state.at_best()
                 return
@@ -338,8 +346,7 @@ def _finish(state: State, evaluation: _Evaluation, seconds: Clock) -> Iterator[t
         while (result := _evaluate_clamped(pixels, evaluation)) is None:
             change = evaluation.reduce_memory()
             if not change:
-                message = "Memory ran out in the final evaluation, even in tiles of "
-                yield Failed(f"{message}{LEAST_TILE} px.", memory=True), state.at_best()
+                yield evaluation.out_of_memory("the final evaluation"), state.at_best()
                 return
             state = replace(state, tile=evaluation.execution.tile)
             message = f"Memory ran out in the final evaluation: continuing {change}."

@@ -10,12 +10,21 @@ import torch
 from torch import Tensor
 
 from impasto import images
+from impasto.errors import BadRecipe
 from impasto.geometry import Size
 from impasto.networks.features import Network
 from impasto.objectives.base import Objective
+from impasto.objectives.bounds import Bounds
 from impasto.objectives.content import Content
-from impasto.objectives.moments import Moments, Style, blend, exaggerated, measure, summarise
-from impasto.objectives.smooth import Bounds, Smooth
+from impasto.objectives.moments import (
+    Moments,
+    mixture_moments,
+    moment_sums,
+    moments_from_sums,
+    scaled_moments,
+)
+from impasto.objectives.smooth import Smooth
+from impasto.objectives.style import Style
 from impasto.optimize.execution import Execution
 from impasto.optimize.tiling import (
     Encoder,
@@ -65,11 +74,27 @@ def can_be_tiled(recipe: Recipe) -> bool:
     return all(kind.additive for kind in objective_types(recipe))
 
 
+def check_tiling(recipe: Recipe) -> bool:
+    """Whether the picture may be cut into tiles.
+
+    Raises:
+        BadRecipe: tiles are asked for, and a term of the loss is not additive over tiles.
+    """
+    whole = [kind.name for kind in objective_types(recipe) if not kind.additive]
+    if whole and recipe.compute.tile:
+        raise BadRecipe(
+            f"The {whole[0]} term needs the whole picture at once, and --tile "
+            f"{recipe.compute.tile} asks for tiles.",
+            "Leave --tile out, or choose other terms.",
+        )
+    return not whole
+
+
 def evaluation(size: Size, problem: Problem, execution: Execution) -> Evaluate:
     """Return the function that computes the loss and its gradient for a picture of this size."""
     return partial(
         value_and_gradient,
-        encode=problem.network.within(size),
+        encode=problem.network.encoder(size),
         objectives=make_objectives(size, problem, execution),
         grid=execution.grid(problem.network, size),
         tiles_in_memory=execution.tiles_in_memory,
@@ -95,7 +120,7 @@ def _content(
     content, network = problem.recipe.content, problem.network
     photo = _resized(problem.photo, size, problem, execution)
     layers = {name: strides[name] for name in content.layers}
-    encode = _scaled_encoder(network.within(size), content.gain)
+    encode = _scaled_encoder(network.encoder(size), content.gain)
     grid = execution.grid(network, size)
     targets = store_features(photo, encode, layers, grid, execution.targets)
     weight = content.weight * problem.plan.content_factor
@@ -112,8 +137,8 @@ def _scaled_encoder(encode: Encoder, gain: float) -> Encoder:
 def _style(size: Size, problem: Problem, execution: Execution, strides: Mapping[str, int]) -> Style:
     style = problem.recipe.style
     moments = [_moments(painting, size, problem, execution) for painting in problem.paintings]
-    target = blend(moments, [painting.weight for painting in problem.recipe.paintings])
-    target = exaggerated(target, style.gain) if style.gain != 1 else target
+    target = mixture_moments(moments, [painting.weight for painting in problem.recipe.paintings])
+    target = scaled_moments(target, style.gain) if style.gain != 1 else target
     return Style(target, strides, style.layers, style.statistics, style.weight)
 
 
@@ -127,15 +152,15 @@ def _moments(
     scaled = painting_size(original, size, style.scale, style.sizing, style.enlarge)
     pixels = _resized(painting, scaled, problem, execution)
     # The planned memory is that of the picture, so a much larger painting is measured in tiles.
-    tile = size.long_side if scaled.pixels > 4 * size.pixels else 0
-    grid = network.grid(scaled, execution.tile or tile)
+    much_larger = Style.additive and scaled.pixels > 4 * size.pixels
+    grid = network.grid(scaled, execution.tile or (size.long_side if much_larger else 0))
     stats = total_stats(
         pixels,
-        network.within(scaled),
-        lambda features, context: measure(features, strides, context),
+        network.encoder(scaled),
+        lambda features, context: moment_sums(features, strides, context),
         grid,
     )
-    return summarise(stats)
+    return moments_from_sums(stats)
 
 
 def first_pixels(problem: Problem, execution: Execution) -> Tensor:
@@ -165,7 +190,7 @@ def _noise(size: Size, problem: Problem) -> Tensor:
         noise = torch.randn((1, 3, *size), generator=generator)
     else:
         noise = torch.rand((1, 3, *size), generator=generator) * 2 - 1
-    mean = problem.network.mean.view(1, 3, 1, 1)
+    mean = problem.network.mean_color.view(1, 3, 1, 1)
     return noise * schedule.noise_spread + (mean if schedule.noise_centre == "mean" else 0.5)
 
 

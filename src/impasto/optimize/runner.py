@@ -9,7 +9,7 @@ import torch
 
 from impasto.events import Event
 from impasto.hardware import allocator
-from impasto.hardware.contention import good_neighbour
+from impasto.hardware.contention import limit_spinning
 from impasto.hardware.threads import use_threads
 from impasto.optimize import loop
 from impasto.optimize.execution import Execution
@@ -29,7 +29,7 @@ def run_problem(
     affected. ``first_events`` are yielded before the first step, with ``state``.
     """
     threads = problem.recipe.compute.threads
-    with good_neighbour() as guard, allocator.reused_memory(execution.reuse_memory):
+    with limit_spinning() as guard, allocator.reused_memory(execution.reuse_memory):
         if state is not None:
             for event in first_events:
                 yield event, state

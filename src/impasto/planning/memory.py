@@ -84,7 +84,7 @@ def choose_execution(
 
     Where none fits and the recipe sets no limit, the one with the smallest memory is returned.
     Executions in tiles of side ``tile`` are preferred to all others. Without ``tiling`` the
-    picture is never cut.
+    picture is never cut, and the recipe must not ask for tiles.
 
     Raises:
         DoesNotFit: not even the smallest fits into the recipe's limit.
@@ -100,7 +100,8 @@ def choose_execution(
         if peak_bytes(plan, recipe, network, execution) + budget.inputs <= budget.usable:
             return execution
     smallest = min(candidates, key=lambda one: peak_bytes(plan, recipe, network, one))
-    _check_limit(peak_bytes(plan, recipe, network, smallest) + budget.inputs, plan, budget)
+    needed = peak_bytes(plan, recipe, network, smallest) + budget.inputs
+    _check_limit(needed, plan, budget, tiling)
     return smallest
 
 
@@ -108,14 +109,14 @@ def _fits_on_disk(needed: int, budget: MemoryBudget) -> bool:
     return needed == 0 or needed <= _SHARE_OF_DISK * budget.disk
 
 
-def _check_limit(needed: int, plan: Plan, budget: MemoryBudget) -> None:
+def _check_limit(needed: int, plan: Plan, budget: MemoryBudget, tiling: bool) -> None:
     """Raise DoesNotFit when the smallest execution needs more than the recipe's limit."""
     if not budget.limit or needed <= _SHARE_OF_LIMIT * budget.limit:
         return
     enough = math.ceil(needed / _SHARE_OF_LIMIT / 1e8) / 10
+    tiles = ", even in the smallest tiles," if tiling else " and cannot be cut into tiles,"
     raise DoesNotFit(
-        f"{plan.size} needs {enough:g} GB, even in the smallest tiles, and --memory allows "
-        f"{budget.limit / 1e9:.3g} GB.",
+        f"{plan.size} needs {enough:g} GB{tiles} and --memory allows {budget.limit / 1e9:.3g} GB.",
         f"Ask for a smaller --size, or for --memory {enough:g}GB.",
     )
 
@@ -191,7 +192,7 @@ def peak_bytes(
         for layer in network.layers
         if layer.kind == "conv"
     )
-    workspace = convolution.workspace(network.kernel, grid.outer.pixels)
+    workspace = convolution.workspace_bytes(network.kernel, grid.outer.pixels)
     return int(maps + plan.size.pixels * per_pixel) + weights + workspace + _PROGRAM_BYTES
 
 
@@ -241,8 +242,8 @@ def _backward_bytes(network: Network, tiled: bool) -> float:
     total = 0.0
     for layer, following in zip(network.layers, (*network.layers[1:], None), strict=True):
         pooled = following is not None and following.kind == "pool" and network.pooling == "max"
-        # Also a map before its ReLU, or a map of which only the maxima would be needed otherwise.
-        measured = layer.name in network.wanted
+        # Also a map before its ReLU, and a map that would otherwise be reduced to its maxima.
+        measured = layer.name in network.outputs
         kept_relu = layer.kind == "relu" and (measured or not pooled)
         if layer.kind == "pool" or kept_relu or (layer.kind == "conv" and measured):
             total += layer.channels * width / layer.stride**2

@@ -11,7 +11,7 @@ from impasto.assets import catalogue
 from impasto.errors import BadRecipe
 from impasto.hardware import kernel_cache
 from impasto.networks import rescale, vgg, weights
-from impasto.networks.convolution import KERNELS, Kernel, has
+from impasto.networks.convolution import KERNELS, Kernel, has_method
 from impasto.networks.features import Network
 from impasto.recipe.records import Recipe
 
@@ -49,7 +49,7 @@ def choose_kernel(recipe: Recipe, device: torch.device) -> Kernel:
     """
     named = recipe.compute.kernel
     if named == "auto":
-        return kernel_cache.kernel(recipe.compute.precision, device)
+        return kernel_cache.fastest_kernel(recipe.compute.precision, device)
     hint = f"Give auto, one of {', '.join(KERNELS)}, or the line that a run's record has as kernel."
     try:
         kernel = Kernel.parse(named)
@@ -61,7 +61,7 @@ def choose_kernel(recipe: Recipe, device: torch.device) -> Kernel:
 
 
 def saved_kernel(text: str, device: torch.device) -> Kernel:
-    """The convolution methods of a saved state, of which ``text`` is one line.
+    """The convolution methods of a saved state, parsed from its line of text.
 
     Raises:
         ValueError: a method that this version or this machine does not have; says which.
@@ -78,7 +78,7 @@ def saved_kernel(text: str, device: torch.device) -> Kernel:
 def _missing_method(kernel: Kernel, device: torch.device) -> str:
     """A convolution method that this device does not have; "" if it has all."""
     methods = {kernel.default, *kernel.methods.values()}
-    return min((name for name in methods if not has(name, device)), default="")
+    return min((name for name in methods if not has_method(name, device)), default="")
 
 
 def network_key(recipe: Recipe) -> object:

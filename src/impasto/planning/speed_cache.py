@@ -50,16 +50,16 @@ def cached_speed(
     ``work`` is what decides, on one machine, how long an evaluation takes; its ``repr`` is part of
     the key. ``seconds``: how long the measurement may take.
     """
-    key = hashlib.sha256(f"{kernel_cache.mark(device)} {work!r}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{kernel_cache.machine_key(device)} {work!r}".encode()).hexdigest()[:24]
     rows = _read_rows()
     with suppress(KeyError, TypeError, ValueError):
         row = rows[key]
         if 0 <= time.time() - float(row["time"]) < _VALID_SECONDS:
             return Speed(*(_parse_point(row[name]) for name in ("small", "large")))
-    before = contention.sample()
+    before = contention.read_cpu_times()
     measured = speed.measure_speed(size, build, device, seconds)
-    after = contention.sample()
-    quiet = before is None or after is None or after.others(before) < _BUSY_CORES
+    after = contention.read_cpu_times()
+    quiet = before is None or after is None or after.other_cores(before) < _BUSY_CORES
     if quiet and measured.small[0] < measured.large[0]:
         point = {"small": measured.small, "large": measured.large, "time": int(time.time())}
         _write_rows(rows | {key: point})

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from impasto.recipe.choices import (
+    ContentScaling,
+    Sizing,
+    SmoothnessMeasure,
+    SmoothnessScaling,
+    Statistic,
+)
 from impasto.recipe.fields import Record, setting
 from impasto.recipe.values import MAX_WEIGHT, Weight, Weights, parse_weights, sort_by_name
 
-Statistic = Literal[
-    "wasserstein",
-    "wasserstein-absolute",
-    "gram",
-    "gram-gatys",
-    "gram-mean",
-    "gram-relative",
-    "gram-root",
-    "mean-deviation",
-    "mean-deviation-absolute",
-]
 Statistics = Annotated[
     dict[Statistic, Weight],
     BeforeValidator(parse_weights),
@@ -43,7 +39,7 @@ class ContentTerm(Record):
         {"relu3_1": 0.5, "relu4_2": 1.0},
         "Layers at which feature maps are compared with the photo's, with a weight for each.",
     )
-    scaling: Literal["relative", "mean", "gatys", "sum", "root"] = setting(
+    scaling: ContentScaling = setting(
         "relative",
         "Normalization of the content loss, a sum of squared differences; docs/recipes.md has the "
         "formulas.",
@@ -84,7 +80,7 @@ class StyleTerm(Record):
         gt=0.05,
         le=8,
     )
-    sizing: Literal["area", "long", "short", "height", "width", "squash", "own"] = setting(
+    sizing: Sizing = setting(
         "area",
         "What `style-scale` is relative to: the picture's area, one of its sides, its exact shape "
         "(squash), or the painting's own size (own).",
@@ -111,12 +107,12 @@ class SmoothTerm(Record):
         ge=0,
         le=MAX_WEIGHT,
     )
-    measure: Literal["squared", "absolute", "nine-point", "joint", "blur"] = setting(
+    measure: SmoothnessMeasure = setting(
         "squared",
         "Measure of the difference between adjacent pixels; docs/recipes.md has the formulas.",
         published_only=True,
     )
-    scaling: Literal["mean", "sum"] = setting(
+    scaling: SmoothnessScaling = setting(
         "mean",
         "Whether the differences are averaged over the picture or summed.",
         published_only=True,

@@ -12,12 +12,24 @@ from typing import Annotated, Literal
 import tomli_w
 from pydantic import BeforeValidator, Field
 
+from impasto.recipe.choices import (
+    Clamp,
+    DeviceChoice,
+    LineSearch,
+    NetworkName,
+    NoiseCenter,
+    NoiseKind,
+    Padding,
+    Pooling,
+    Precision,
+    Preconditioner,
+    Scale,
+    Side,
+    SolverName,
+)
 from impasto.recipe.fields import Record, setting
 from impasto.recipe.loss_terms import BoundsTerm, ContentTerm, SmoothTerm, StyleTerm
-from impasto.recipe.loss_terms import Statistic as Statistic
 from impasto.recipe.values import Bytes, Counts, FileName, parse_integer
-
-Side = Literal["long", "short", "height", "width"]
 
 
 class Input(Record):
@@ -53,16 +65,16 @@ class Preparation(Record):
 class NetworkChoice(Record):
     """The network whose feature maps are compared."""
 
-    name: Literal["vgg19", "vgg16"] = setting(
+    name: NetworkName = setting(
         "vgg19", "Pretrained network whose feature maps are compared.", option="network"
     )
-    pooling: Literal["max", "average"] = setting(
+    pooling: Pooling = setting(
         "max", "Pooling layers by which the network halves its feature maps."
     )
-    padding: Literal["zero", "reflect", "replicate"] = setting(
+    padding: Padding = setting(
         "reflect", "Padding at the border of the picture; zero leaves a dark frame."
     )
-    scale: Literal["fetched", "caffe", "torchvision"] = setting(
+    scale: Scale = setting(
         "fetched",
         "Rescale activations to match those of: fetched (as they are), caffe, torchvision.",
         published_only=True,
@@ -77,7 +89,7 @@ class NetworkChoice(Record):
 class Solver(Record):
     """The optimizer of the pixels."""
 
-    name: Literal["lbfgs", "adam", "sgd"] = setting(
+    name: SolverName = setting(
         "lbfgs",
         "Optimizer that changes the pixels.",
         option="solver",
@@ -93,12 +105,12 @@ class Solver(Record):
     history: int = setting(
         10, "Number of past steps from which lbfgs estimates the curvature.", ge=1, le=1000
     )
-    preconditioner: Literal["learned", "none"] = setting(
+    preconditioner: Preconditioner = setting(
         "learned",
         "Step scaling of lbfgs: learned for each frequency and position, or none, one number for "
         "all pixels as in PyTorch.",
     )
-    line_search: Literal["none", "strong-wolfe"] = setting(
+    line_search: LineSearch = setting(
         "none", "Search for the length of each step of lbfgs; none takes the step as it is."
     )
     pixel_range: float = setting(
@@ -134,7 +146,7 @@ class Solver(Record):
         ge=1,
         le=1_000_000,
     )
-    clamp: Literal["auto", "yes", "no"] = setting(
+    clamp: Clamp = setting(
         "auto", "Clamp pixels to 0..1 after each step; auto does so for adam and sgd."
     )
     average: float = setting(
@@ -191,7 +203,7 @@ class Schedule(Record):
     noise: float = setting(
         0.0, "Share of noise that is mixed into the picture to start from.", ge=0, le=1
     )
-    noise_kind: Literal["normal", "uniform"] = setting(
+    noise_kind: NoiseKind = setting(
         "normal", "Distribution of the noise to start from.", published_only=True
     )
     noise_spread: float = setting(
@@ -201,7 +213,7 @@ class Schedule(Record):
         ge=0,
         le=1,
     )
-    noise_centre: Literal["grey", "mean"] = setting(
+    noise_centre: NoiseCenter = setting(
         "grey",
         "Mean of the noise: 0.5 (grey), or the network's mean color (mean).",
         published_only=True,
@@ -211,13 +223,13 @@ class Schedule(Record):
 class Compute(Record):
     """The device, and the limits on what it uses."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting(
+    device: DeviceChoice = setting(
         "auto",
         "Device to compute on; auto takes a GPU if there is one.",
         option="device",
         common=True,
     )
-    precision: Literal["auto", "float32", "bfloat16"] = setting(
+    precision: Precision = setting(
         "auto",
         "Number format between layers; auto takes bfloat16 where the processor is made for it.",
         option="precision",

@@ -14,6 +14,7 @@ from impasto.errors import BadRecipe, CannotWrite, Diverged, OutOfMemory, memory
 from impasto.events import Callbacks, Event, Failed, InputsChecked, Stepped, Warned
 from impasto.inputs import Inputs
 from impasto.planning.time_budget import TimeBudget
+from impasto.recipe.records import Recipe
 from impasto.result import Painting, painting_from_file
 from impasto.runs import CHECKPOINT_SECONDS
 from impasto.runs import folder as runs
@@ -166,9 +167,20 @@ def _open_session(
 
     checkpoint = destination.checkpoint
     if checkpoint is not None and budget is not None:
-        inputs = inputs.with_recipe(runs.read_recipe(checkpoint.folder))
+        inputs = _with_chosen_settings(inputs, runs.read_recipe(checkpoint.folder))
     session = Session.open(inputs, callbacks.progress, checkpoint=checkpoint, reuse=reuse)
     return session.for_time(budget) if budget is not None and checkpoint is None else session
+
+
+def _with_chosen_settings(inputs: Inputs, stored: Recipe) -> Inputs:
+    """The inputs with the size and iterations that a time budget chose for an unfinished run.
+
+    Settings that do not decide the pixels, such as the limit on memory, stay as they are given now.
+    """
+    recipe = inputs.recipe
+    schedule = recipe.schedule.model_copy(update={"iterations": stored.schedule.iterations})
+    chosen = {"size": stored.size, "side": stored.side, "schedule": schedule}
+    return inputs.with_recipe(recipe.model_copy(update=chosen))
 
 
 def _open_run(destination: Destination, inputs: Inputs) -> tuple[RunWriter | None, list[str]]:

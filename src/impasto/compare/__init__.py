@@ -1,1 +1,0 @@
-"""Score finished pictures with networks that did not paint them."""

@@ -1,0 +1,1 @@
+"""Scores of finished pictures from networks that did not paint them."""
