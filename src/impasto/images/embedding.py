@@ -86,7 +86,7 @@ def _text(path: str | bytes | os.PathLike[Any], tag: str) -> str | None:
 def _packet(data: bytes, label: str) -> bytes:
     """The XMP packet of a file; empty if there is none."""
     if data.startswith(png.SIGNATURE):
-        return png.xmp(png.walk(data, label))
+        return png.xmp(png.read_chunks(data, label))
     if heif.kind(data[: sources.HEAD]) == "heic":
         info: dict[Any, Any] = heif.header(data, label).info
     else:

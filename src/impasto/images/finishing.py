@@ -11,7 +11,7 @@ from impasto.errors import BadPicture
 from impasto.geometry import Size
 from impasto.images.decoding import Decoded, Task
 from impasto.images.pixels import Picture, Pixels, fill_transparent
-from impasto.images.profiles import Conversion, Samples, unit
+from impasto.images.profiles import Conversion, Samples, to_unit_range
 
 STRIP = 1 << 17
 """Pixels that are converted at a time."""
@@ -82,9 +82,9 @@ def _convert_strip(
     decoded: Decoded, conversion: Conversion, top: int, bottom: int
 ) -> tuple[Pixels, Pixels | None]:
     samples, opacity = decoded.rows(top, bottom)
-    alpha = None if opacity is None else unit(opacity)
+    alpha = None if opacity is None else to_unit_range(opacity)
     if alpha is not None and decoded.premultiplied:
-        samples = np.clip(unit(samples) / np.maximum(alpha, 1e-6)[..., None], 0, 1)
+        samples = np.clip(to_unit_range(samples) / np.maximum(alpha, 1e-6)[..., None], 0, 1)
     return conversion(samples), alpha
 
 

@@ -32,7 +32,7 @@ class Opened:
 
     source: str
     header: Header
-    given: Source
+    input: Source
     max_megapixels: float
     whole: Picture | None = None
     _read: dict[int | None, Picture] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Opened:
                     f"Ask for --memory {math.ceil(needed / 1e8) / 10:g}GB, or make the file "
                     f"smaller.",
                 )
-            picture = images.read(self.given, max_megapixels=self.max_megapixels, side=side)
+            picture = images.read(self.input, max_megapixels=self.max_megapixels, side=side)
             self._read[side] = (
                 replace(picture, source=self.source) if picture.source == "bytes" else picture
             )

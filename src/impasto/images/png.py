@@ -68,7 +68,7 @@ class Chunks:
             self.notes.append(text)
 
 
-def walk(data: bytes, label: str) -> Chunks:
+def read_chunks(data: bytes, label: str) -> Chunks:
     """The chunks of a PNG file. Raises BadPicture if the picture is damaged or cut short."""
     chunks = _header(data, label)
     pixels_checked, has_end = True, False
@@ -265,7 +265,7 @@ def _gamma_and_primaries(metadata: dict[bytes, bytes]) -> colorimetry.Colorimetr
 
 def decode(data: bytes, task: Task) -> Decoded:
     """Decode a PNG of any color type and depth; a transparent color (tRNS) becomes alpha."""
-    chunks = walk(data, task.label)
+    chunks = read_chunks(data, task.label)
     task.check(chunks.size)
     decoded = _deep(chunks) if chunks.bits == 16 else _shallow(chunks, task)
     decoded.notes += _frame_notes(chunks)

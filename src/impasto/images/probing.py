@@ -231,7 +231,7 @@ def _generic_header(
 
 
 def _png_header(data: bytes, task: Task) -> Header:
-    chunks = png.walk(data, task.label)
+    chunks = png.read_chunks(data, task.label)
     alpha = chunks.channels in (2, 4) or chunks.has_transparent_color
     if chunks.bits == 16:
         per_pixel: float = 2 * (

@@ -37,7 +37,7 @@ def srgb_profile() -> bytes:
     return profile[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + profile[36:]
 
 
-def unit(samples: Samples) -> Pixels:
+def to_unit_range(samples: Samples) -> Pixels:
     """uint8 or uint16 samples as float32 in 0..1; float samples as float32, clipped."""
     if samples.dtype.kind == "u":
         return samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
@@ -100,10 +100,10 @@ class Conversion:
                 samples = np.repeat(samples, 3, axis=2)
             return _transform(samples, self._space, self._icc)
         if self._space == "cmyk":
-            ink = unit(samples)
+            ink = to_unit_range(samples)
             return (1 - ink[..., :3]) * (1 - ink[..., 3:])
         pixels = (
-            unit(samples)
+            to_unit_range(samples)
             if self._numbers is None
             else self._convert_by_numbers(self._numbers, samples)
         )
@@ -111,7 +111,7 @@ class Conversion:
 
     def _convert_by_numbers(self, numbers: Colorimetry, samples: Samples) -> Pixels:
         if samples.dtype.kind == "f":
-            return numbers.to_srgb(unit(samples))
+            return numbers.to_srgb(to_unit_range(samples))
         # The curves are evaluated once for each possible value, not for each sample.
         if samples.dtype not in self._tables:
             all_values = np.linspace(0, 1, np.iinfo(samples.dtype).max + 1, dtype=np.float32)
@@ -126,7 +126,7 @@ class Conversion:
 def _transform(samples: Samples, space: Space, icc: bytes) -> Pixels:
     # lcms2 accepts floats, but then it exceeds the gamut and is six times slower.
     if samples.dtype.kind == "f":
-        samples = np.rint(unit(samples) * 65535).astype(np.uint16)
+        samples = np.rint(to_unit_range(samples) * 65535).astype(np.uint16)
     # By default lcms2 uses a coarse table for anything but 8-bit RGB. Measured on Adobe RGB: errors
     # of up to 0.06 near the border of the gamut, but 0.0007 without it (2.2 s for 12 megapixels).
     exact = samples.dtype == np.uint8 and space == "rgb"
@@ -142,7 +142,7 @@ def _transform(samples: Samples, space: Space, icc: bytes) -> Pixels:
         intent=_RELATIVE_COLORIMETRIC,
         flags=_BLACK_POINT_COMPENSATION | (0 if exact else _NO_OPTIMIZATION),
     )
-    return unit(converted)
+    return to_unit_range(converted)
 
 
 def _identify(icc: bytes) -> tuple[str, Space | None]:
@@ -158,7 +158,9 @@ def _is_srgb(icc: bytes, space: Space) -> bool:
     ramp = np.linspace(0, 255, 9 if space == "rgb" else 256).round().astype(np.uint8)
     axes = np.meshgrid(*[ramp] * (3 if space == "rgb" else 1), indexing="ij")
     lattice = np.stack(axes, axis=-1).reshape(1, -1, len(axes))  # (1, N, 1 or 3)
-    return bool(np.abs(_transform(lattice, space, icc) - unit(lattice)).max() <= 1.01 / 255)
+    return bool(
+        np.abs(_transform(lattice, space, icc) - to_unit_range(lattice)).max() <= 1.01 / 255
+    )
 
 
 @cache
