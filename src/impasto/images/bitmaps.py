@@ -10,7 +10,7 @@ import numpy as np
 from impasto.errors import BadPicture
 from impasto.images import colorimetry
 from impasto.images.colorimetry import Colorimetry, Point
-from impasto.images.decoding import Decoded, Task, decode_pillow, opened
+from impasto.images.decoding import Decoded, Task, decode_pillow, open_pillow
 from impasto.images.refusals import not_a_picture
 
 _CALIBRATED, _EMBEDDED = 0, 0x4D424544  # BMP: LCS_CALIBRATED_RGB and PROFILE_EMBEDDED
@@ -25,7 +25,7 @@ def decode_bmp(data: bytes, task: Task) -> Decoded:
     length = struct.unpack_from("<I", data, 14)[0] if len(data) >= 18 else 0
     if length not in _BMP_HEADERS:  # the two letters BM alone may begin a text
         raise not_a_picture(task.label, data[:4096])
-    decoded = decode_pillow(opened(data, task, "BMP"), task)
+    decoded = decode_pillow(open_pillow(data, task, "BMP"), task)
     if length >= 108 and len(data) >= 14 + length:
         color_space = struct.unpack_from("<I", data, 14 + 56)[0]
         if color_space == _CALIBRATED:
@@ -65,7 +65,7 @@ def decode_qoi(data: bytes, task: Task) -> Decoded:
     Its header can mark the values as linear light, but that "is purely informative" (specification
     1.0), and Pillow marks every picture so. So there is a note, and no conversion.
     """
-    decoded = decode_pillow(opened(data, task, "QOI"), task)
+    decoded = decode_pillow(open_pillow(data, task, "QOI"), task)
     if data[13:14] == b"\1":
         decoded.notes.append(
             "marked as linear light, as some programs mark all QOI, and taken as sRGB"
@@ -75,7 +75,7 @@ def decode_qoi(data: bytes, task: Task) -> Decoded:
 
 def decode_tga(data: bytes, task: Task) -> Decoded:
     """Decode a Targa picture; its extension area gives the gamma and the kind of fourth channel."""
-    decoded = decode_pillow(opened(data, task, "TGA"), task)
+    decoded = decode_pillow(open_pillow(data, task, "TGA"), task)
     extension = _tga_extension(data)
     if extension:
         alpha_kind = extension[494]
@@ -125,7 +125,7 @@ def decode_psd(data: bytes, task: Task) -> Decoded:
             f"{task.label} is a Photoshop document with {channels}.",
             "Save it as TIFF in Photoshop.",
         )
-    image = opened(data, task, "PSD")
+    image = open_pillow(data, task, "PSD")
     for number, _, body in getattr(image, "resources", ()):
         if number == _PSD_VERSION_INFO and len(body) > 4 and not body[4]:
             raise BadPicture(

@@ -8,7 +8,7 @@ from typing import Any
 from impasto.errors import BadPicture, MissingExtra
 from impasto.geometry import Size
 from impasto.images import bmff, colorimetry
-from impasto.images.decoding import Decoded, Task, decode_pillow, opened
+from impasto.images.decoding import Decoded, Task, decode_pillow, open_pillow
 from impasto.images.refusals import damaged
 from impasto.images.silence import no_stderr
 
@@ -76,7 +76,7 @@ def header(data: bytes, label: str) -> Any:
 
 def _avif(data: bytes, task: Task) -> Any:
     try:
-        return opened(data, task, "AVIF")
+        return open_pillow(data, task, "AVIF")
     except KeyError:  # Pillow before 11.3
         raise BadPicture(
             f"{task.label} is an AVIF picture, and this Pillow cannot read those.", _UPGRADE_PILLOW
