@@ -44,8 +44,6 @@ EXAMPLES: list[Event] = [
     Failed("The loss stopped being a number."),
     InputsChecked(),
     Downloading("vgg19-normalised", 65536, 80_102_481),
-    InputsChecked(),
-    Downloading("vgg19-normalised", 65536, 80_102_481),
 ]
 
 
