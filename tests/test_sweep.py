@@ -459,7 +459,7 @@ def test_a_picture_too_thin_to_be_judged_is_painted_and_says_so(monkeypatch: pyt
     monkeypatch.setattr(evaluator, "LEAST_SIDE", 60)
     found = swept(strength=[20, 80])
     assert found.complete
-    assert "too small to judge" in found.results[0].note
+    assert "which is too small" in found.results[0].note
 
 
 def test_from_python_too_much_is_refused_and_a_picture_of_no_use():
