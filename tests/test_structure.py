@@ -377,7 +377,6 @@ code. Not a sentence.
     assert too_long("word " * 35 + "\n\n" + "word " * 36) == [("word " * 36).strip()]
 
 
-@pytest.mark.xfail(strict=True, reason="some docstrings are not in plain words yet")
 def test_no_forbidden_phrase_is_in_the_source():
     found = {
         module_of(path): FORBIDDEN.findall(re.sub(r"\s+", " ", path.read_text("utf-8")))
