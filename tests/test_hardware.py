@@ -552,12 +552,24 @@ class Painter(threading.Thread):
         assert not self.is_alive()
 
 
-def test_of_two_threads_the_newest_open_context_decides(libc: Libc):
-    first, second = Painter(reuse=True), Painter(reuse=False)
+@pytest.mark.parametrize("wishes", [(True, False), (False, True)])
+def test_memory_is_kept_only_while_all_threads_want_that(libc: Libc, wishes: tuple[bool, bool]):
+    painters = [Painter(wish) for wish in wishes]
     assert libc.options.items() >= MAPPED
-    second.close()
+    painters[wishes.index(False)].close()
     assert libc.options.items() >= REUSED
-    first.close()
+    painters[wishes.index(True)].close()
+    assert libc.options.items() >= USUAL.items()
+
+
+def test_contexts_of_one_thread_may_close_in_any_order(libc: Libc):
+    """As those of two runs whose events are read in turn."""
+    first, second = allocator.reused_memory(), allocator.reused_memory(False)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert libc.options.items() >= MAPPED
+    second.__exit__(None, None, None)
     assert libc.options.items() >= USUAL.items()
 
 

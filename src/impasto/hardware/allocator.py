@@ -23,7 +23,8 @@ _RETURN = (128 * 2**10, 128 * 2**10, 128 * 2**10, 65_536)
 _DEFAULT = (64 * 2**20, 128 * 2**10, 32 * 2**20, 65_536)
 
 _lock = threading.Lock()
-_open: dict[object, _Settings] = {}  # the settings of each open context, the newest last
+# Open contexts in the order in which they were entered: the thread, and its settings.
+_open: dict[object, tuple[int, _Settings]] = {}
 
 
 @contextmanager
@@ -34,24 +35,32 @@ def reused_memory(reuse: bool = True) -> Iterator[None]:
     evaluation. With ``reuse`` False it does just that: no gaps remain where a memory limit has to
     be kept. With other C libraries nothing changes.
 
-    The settings belong to the process. While several contexts are open, in one thread or in
-    several, those of the newest apply to all threads. When a context closes, those of the newest
-    that is still open apply again, in whatever order they close. After the last one glibc's
-    defaults apply. The settings change time and memory, never a result.
+    The settings belong to the process. In one thread the newest open context decides. If several
+    threads are inside, freed memory is kept only if all of them want that: a memory limit matters
+    more than speed. Contexts may close in any order, and after the last one the defaults apply.
+    The settings change time and memory, never a result.
     """
     context = object()
     with _lock:
-        _open[context] = _REUSE if reuse else _RETURN
-        _apply(_open[context])
+        _open[context] = threading.get_ident(), _REUSE if reuse else _RETURN
+        _apply(_required())
     try:
         yield
     finally:
         with _lock:
             del _open[context]
-            settings = next(reversed(_open.values()), _DEFAULT)
+            settings = _required()
             _apply(settings)
         if settings != _REUSE:
             give_back_memory()
+
+
+def _required() -> _Settings:
+    """The settings that suit every thread with an open context."""
+    newest = dict(_open.values()).values()  # of each thread
+    if not newest:
+        return _DEFAULT
+    return _RETURN if _RETURN in newest else _REUSE
 
 
 def _apply(settings: _Settings) -> None:
