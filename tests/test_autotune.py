@@ -271,7 +271,7 @@ def test_this_machine_has_a_choice_that_is_right():
     chosen = time_kernels(CPU)
     for kernel in (chosen.float32, chosen.bfloat16):
         assert Kernel.parse(kernel.text) == kernel
-        assert all(convolution.has(name, CPU) for name in names(kernel))
+        assert all(convolution.has_method(name, CPU) for name in names(kernel))
     assert chosen.float32.dtype == F32 and chosen.bfloat16.dtype == BF16
     least = min(taken for name, taken in chosen.milliseconds.items() if name != "bfloat16")
     assert chosen.milliseconds[chosen.float32.name] <= autotune._NNPACK_SPEEDUP * least

@@ -21,7 +21,8 @@ from benchmarks import baseline, loss, memory, program, quality, scene, speed, t
 from benchmarks.scene import BaselineProcess, Options, Pairs, Scene, alternate, relative_difference
 from benchmarks.table import Row
 from impasto import images
-from impasto.comparisons import evaluator, scoring
+from impasto.comparisons import scoring
+from impasto.comparisons.scores import FIGURES, Scores
 from impasto.geometry import Size
 from impasto.inputs import read_inputs
 from impasto.networks.convolution import KERNELS
@@ -244,7 +245,7 @@ def test_a_row_is_one_line_of_a_table():
 def test_the_page_says_how_it_was_made_and_on_what(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         table.kernel_cache,
-        "kernel",
+        "fastest_kernel",
         lambda precision, where: KERNELS["bfloat16" if precision == "auto" else "nnpack"],
     )
     page = table.page(
@@ -493,10 +494,8 @@ def test_quality_paints_every_pair_recipe_and_strength_once(
 
 
 def test_shares_lie_between_the_ends():
-    def scores(lpips: float, style: float) -> evaluator.Scores:
-        return replace(
-            evaluator.Scores(*[0.0] * len(evaluator.FIGURES)), lpips_alexnet=lpips, style=style
-        )
+    def scores(lpips: float, style: float) -> Scores:
+        return replace(Scores(*[0.0] * len(FIGURES)), lpips_alexnet=lpips, style=style)
 
     ends = [
         scoring.Row("", role, Size(1, 1), scores(*of))

@@ -68,20 +68,23 @@ def moments(pixels: Array) -> tuple[Array, Array]:
 def test_mean_and_deviation_are_those_of_cielab(seed: int):
     pixels = picture(seed)
     mean, deviation = moments(pixels.astype(np.float64))
-    found = color_transfer.spread(pixels)
+    found = color_transfer.color_statistics(pixels)
     np.testing.assert_allclose(found.mean, mean, atol=0.01)
     np.testing.assert_allclose(found.deviation, deviation, atol=0.01)
 
 
 def test_bands_make_no_difference(monkeypatch: pytest.MonkeyPatch):
-    pixels, wanted = picture(3), color_transfer.spread(picture(4))
-    whole, painted = color_transfer.spread(pixels), color_transfer.towards(pixels, wanted, 0.6)
+    pixels, wanted = picture(3), color_transfer.color_statistics(picture(4))
+    whole, painted = (
+        color_transfer.color_statistics(pixels),
+        color_transfer.transfer(pixels, wanted, 0.6),
+    )
     for band in (1, 100, 41 * 30 - 1):
         monkeypatch.setattr(color_transfer, "_BAND", band)
-        parts = color_transfer.spread(pixels)
+        parts = color_transfer.color_statistics(pixels)
         np.testing.assert_allclose(parts.mean, whole.mean, rtol=1e-9)
         np.testing.assert_allclose(parts.deviation, whole.deviation, rtol=1e-7)
-        np.testing.assert_allclose(color_transfer.towards(pixels, wanted, 0.6), painted, atol=1e-6)
+        np.testing.assert_allclose(color_transfer.transfer(pixels, wanted, 0.6), painted, atol=1e-6)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
@@ -95,27 +98,31 @@ def test_colors_go_their_share_of_the_way(share: float):
     aim, aim_deviation = moments(example.astype(np.float64))
     expected = to_rgb(lab * (1 - share) + ((lab - mean) / deviation * aim_deviation + aim) * share)
     kept = pixels.copy()
-    found = color_transfer.towards(pixels, color_transfer.spread(example), share)
+    found = color_transfer.transfer(pixels, color_transfer.color_statistics(example), share)
     assert found.dtype == np.float32 and found.shape == pixels.shape
     np.testing.assert_allclose(found, expected, atol=2e-4)
     np.testing.assert_array_equal(pixels, kept)
     if share == 1:
         np.testing.assert_allclose(
-            color_transfer.spread(found).mean, color_transfer.spread(example).mean, atol=0.2
+            color_transfer.color_statistics(found).mean,
+            color_transfer.color_statistics(example).mean,
+            atol=0.2,
         )
 
 
 def test_a_gray_photo_takes_the_mean_color_and_is_not_blown_up():
     gray = np.repeat(picture(7)[..., :1], 3, axis=2)
     example = picture(8)
-    found = color_transfer.spread(color_transfer.towards(gray, color_transfer.spread(example), 1.0))
-    np.testing.assert_allclose(found.mean, color_transfer.spread(example).mean, atol=0.6)
+    found = color_transfer.color_statistics(
+        color_transfer.transfer(gray, color_transfer.color_statistics(example), 1.0)
+    )
+    np.testing.assert_allclose(found.mean, color_transfer.color_statistics(example).mean, atol=0.6)
     assert (found.deviation[1:] < 1).all()  # its hues are as alike as they were
 
 
 def test_several_paintings_have_their_weighted_mean():
-    spreads = [color_transfer.spread(picture(seed)) for seed in (9, 10)]
-    found = color_transfer.mixed(spreads, [3.0, 1.0])
+    spreads = [color_transfer.color_statistics(picture(seed)) for seed in (9, 10)]
+    found = color_transfer.mixture(spreads, [3.0, 1.0])
     np.testing.assert_allclose(found.mean, 0.75 * spreads[0].mean + 0.25 * spreads[1].mean)
     np.testing.assert_allclose(
         found.deviation, 0.75 * spreads[0].deviation + 0.25 * spreads[1].deviation
@@ -130,5 +137,5 @@ def test_whatever_the_colors_a_picture_comes_back_and_nothing_is_complained_of(
     example[0, 0], pixels[0, 0] = [0, 0, 1], [1, 1, 0]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = color_transfer.towards(pixels, color_transfer.spread(example), share)
+        found = color_transfer.transfer(pixels, color_transfer.color_statistics(example), share)
     assert np.isfinite(found).all() and found.min() >= 0 and found.max() <= 1

@@ -137,11 +137,11 @@ import torch
 torch.set_num_threads(int(sys.argv[1]))
 from impasto.hardware import contention
 from impasto.errors import BadRequest
-contention.check_process()
+contention.check_not_forked()
 child = os.fork()
 if child == 0:
     try:
-        contention.check_process()
+        contention.check_not_forked()
     except BadRequest as error:
         print(error, flush=True)
         os._exit(3)

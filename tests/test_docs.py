@@ -27,6 +27,12 @@ def test_a_generated_page_is_current(name: str):
     assert page == made, "run `python docs/generate.py`"
 
 
+def test_the_picture_of_the_layers_is_current():
+    drawn = runpy.run_path(str(ROOT / "docs" / "layers.py"))["draw"]()
+    picture = (ROOT / "docs" / "pictures" / "layers.svg").read_text("utf-8")
+    assert picture == drawn, "run `python docs/layers.py`"
+
+
 def test_the_recipes_page_names_every_choice_of_a_formula():
     page = (ROOT / "docs" / "recipes.md").read_text("utf-8")
     for option in ("content-scaling", "smooth-measure", "smooth-scaling"):

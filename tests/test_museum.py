@@ -1,4 +1,4 @@
-"""Paintings by name: lookup needs no download, rims are taken off, and the shipped table is the
+"""Paintings by name: lookup needs no download, borders are taken off, and the shipped table is the
 museum's.
 """
 
@@ -117,7 +117,7 @@ def test_search_is_by_all_words():
     assert museum.search("gogh rembrandt") == []
 
 
-# ---- rims ----------------------------------------------------------------------------------------
+# ---- borders -------------------------------------------------------------------------------------
 
 
 def scene(height: int = 200, width: int = 300, seed: int = 0) -> np.ndarray:
@@ -126,8 +126,8 @@ def scene(height: int = 200, width: int = 300, seed: int = 0) -> np.ndarray:
     return (0.2 + 0.6 * np.kron(grain, np.ones((10, 10, 1)))[:height, :width]).astype(np.float32)
 
 
-def framed(picture: np.ndarray, rim: tuple[int, int, int, int], tone: float) -> np.ndarray:
-    top, left, bottom, right = rim
+def framed(picture: np.ndarray, border: tuple[int, int, int, int], tone: float) -> np.ndarray:
+    top, left, bottom, right = border
     around = ((top, bottom), (left, right), (0, 0))
     whole = np.pad(picture, around, constant_values=tone).astype(np.float32)
     noise = np.random.default_rng(9).normal(0, 0.004, whole.shape)
@@ -135,21 +135,21 @@ def framed(picture: np.ndarray, rim: tuple[int, int, int, int], tone: float) -> 
 
 
 @pytest.mark.parametrize("tone", [0.0, 0.05, 1.0])
-@pytest.mark.parametrize("rim", [(6, 5, 4, 7), (5, 0, 0, 0), (0, 0, 0, 8), (2, 2, 2, 2)])
-def test_a_rim_goes_and_little_else(rim: tuple[int, int, int, int], tone: float):
+@pytest.mark.parametrize("border", [(6, 5, 4, 7), (5, 0, 0, 0), (0, 0, 0, 8), (2, 2, 2, 2)])
+def test_a_border_goes_and_little_else(border: tuple[int, int, int, int], tone: float):
     inner = scene()
-    trimmed = museum.trim(framed(inner, rim, tone))
-    taken = np.array(framed(inner, rim, tone).shape[:2]) - trimmed.shape[:2]
-    wanted = np.array([rim[0] + rim[2], rim[1] + rim[3]])
+    trimmed = museum.without_border(framed(inner, border, tone))
+    taken = np.array(framed(inner, border, tone).shape[:2]) - trimmed.shape[:2]
+    wanted = np.array([border[0] + border[2], border[1] + border[3]])
     assert (taken >= wanted).all()
     assert (taken <= wanted + 2 * 3).all()  # the worn edge: 0.6% of 300, on two sides, and a pixel
     assert trimmed[0].std() > 0.05 and trimmed[-1].std() > 0.05
     assert trimmed[:, 0].std() > 0.05 and trimmed[:, -1].std() > 0.05
 
 
-def test_sides_without_a_rim_are_kept_to_the_pixel():
+def test_sides_without_a_border_are_kept_to_the_pixel():
     picture = framed(scene(), (0, 0, 0, 8), 0.0)
-    trimmed = museum.trim(picture)
+    trimmed = museum.without_border(picture)
     np.testing.assert_array_equal(trimmed, picture[:, : trimmed.shape[1]])
 
 
@@ -187,22 +187,22 @@ def sky() -> np.ndarray:
         "tiny",
     ],
 )
-def test_a_picture_without_a_rim_is_left_alone(picture: np.ndarray):
-    np.testing.assert_array_equal(museum.trim(picture), picture)
+def test_a_picture_without_a_border_is_left_alone(picture: np.ndarray):
+    np.testing.assert_array_equal(museum.without_border(picture), picture)
 
 
-def test_a_wide_grey_margin_is_not_taken_for_a_rim():
+def test_a_wide_gray_margin_is_not_taken_for_a_border():
     """More than 4% is composition, unless it is black: then up to 9%."""
-    assert museum.trim(framed(scene(), (30, 0, 0, 0), 0.5)).shape[0] == 230
-    assert museum.trim(framed(scene(), (16, 0, 0, 0), 0.0)).shape[0] in (198, 199)
-    assert museum.trim(framed(scene(), (60, 0, 0, 0), 0.0)).shape[0] == 260
+    assert museum.without_border(framed(scene(), (30, 0, 0, 0), 0.5)).shape[0] == 230
+    assert museum.without_border(framed(scene(), (16, 0, 0, 0), 0.0)).shape[0] in (198, 199)
+    assert museum.without_border(framed(scene(), (60, 0, 0, 0), 0.0)).shape[0] == 260
 
 
-def test_a_panel_that_stands_askew_is_cut_free_of_its_rim():
+def test_a_panel_that_stands_askew_is_cut_free_of_its_border():
     picture = scene(400, 600)
     for column in range(600):
         picture[: 3 + column // 150, column] = 0.0
-    trimmed = museum.trim(picture)
+    trimmed = museum.without_border(picture)
     assert 7 <= 400 - trimmed.shape[0] <= 10
     assert (trimmed[0].mean(axis=-1) > 0.1).all()
 

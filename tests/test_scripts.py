@@ -198,7 +198,7 @@ def test_threads_and_kernel_are_those_that_are_named(
     for wrong in ("abacus", "conv2d 3>4@5=abacus"):
         assert run_command("stylize", *PAIR, "-o", "c.png", *QUICK, "--kernel", wrong) == 2
         assert "names no kernel" in capsys.readouterr().err
-    monkeypatch.setattr(network_choice, "has", lambda name, where: name != "nnpack")
+    monkeypatch.setattr(network_choice, "has_method", lambda name, where: name != "nnpack")
     assert run_command("stylize", *PAIR, "-o", "c.png", *QUICK, "--kernel", "nnpack") == 2
     assert "'nnpack', which is not here" in capsys.readouterr().err
 

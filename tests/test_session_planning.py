@@ -101,8 +101,8 @@ def test_the_photo_is_prepared_as_the_recipe_wants_it(settings: dict[str, Any]):
     if median := settings.get("photo_median"):
         expected = images.median(expected, median)
     if share := settings.get("photo_colours"):
-        expected = color_transfer.towards(
-            expected, color_transfer.spread(inputs.paintings[0].pixels), share
+        expected = color_transfer.transfer(
+            expected, color_transfer.color_statistics(inputs.paintings[0].pixels), share
         )
     prepared = Session.open(inputs).problem.photo
     np.testing.assert_array_equal(prepared, expected)

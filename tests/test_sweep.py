@@ -95,7 +95,7 @@ def test_the_pictures_are_those_of_stylize_and_carry_their_recipes():
 def test_the_figures_are_those_of_compare():
     found = swept(strength=[20, 80])
     files = [result.file for result in found.results]
-    [scale] = scoring.compare([file for file in files if file], "photo.png", "painting.png").scales
+    [scale] = impasto.compare([file for file in files if file], "photo.png", "painting.png").scales
     assert [row.scores for row in scale.rows[:2]] == [result.scores for result in found.results]
     assert scale.rows[2].scores.style == float(table()[2]["style (lower)"])
 
@@ -414,7 +414,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "axes without values": ((*PAIR, "--strength", "10,20", "--axes", "init"), "given no values"),
     "a file in the way": ((*PAIR, "--seed", "0:1", "-o", "file"), "is a file"),
     "a picture that goes in": (
-        (str(Path("in/seed-0.png")), "painting.png", "--seed", "0:1", "-o", "in", "--overwrite"),
+        (str(Path("in/seed-0.png")), "painting.png", "--seed", "0:1", "-o", "in"),
         "it would be lost",
     ),
     "a recipe that nobody knows": (

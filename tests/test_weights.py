@@ -397,7 +397,7 @@ def test_other_files_are_refused_with_what_was_found(tmp_path: Path):
             lambda path: torch.save({"layer1.weight": torch.zeros(2)}, path),
             "it holds layer1.weight",
         ),
-        (lambda path: torch.save([torch.zeros(2)], path), "something else than tensors by name"),
+        (lambda path: torch.save([torch.zeros(2)], path), "does not hold tensors by name"),
         (
             lambda path: torch.save({"conv1_1.weight": Calls(os.getcwd)}, path),
             "torch cannot read it",

@@ -1,19 +1,21 @@
 """Every error that Impasto raises on purpose.
 
-ImpastoError ├── BadRequest            what was asked cannot be done as asked; nothing was started │
-├── BadRecipe         a field that does not exist, a value out of range, a file that is no recipe │
-├── BadPicture        a file that cannot be read as a picture │   ├── UnknownName       no painting,
-recipe, layer or device of that name │   ├── CannotWrite       the output's folder, name or format │
-├── DoesNotFit        more memory than there is │   ├── CannotResume      a run folder that does not
-belong to this request │   └── MissingExtra      an optional dependency that is not installed └──
-Failed                the work was started and could not be ended
-    ├── AssetUnavailable  a network's weights or a painting could not be fetched, or is not what it
-    should be ├── Diverged          the loss stopped being a number ├── OutOfMemory       memory ran
-    out on the way └── NotSaved          the finished picture could not be written where it was
-    wanted
+ImpastoError
+├── BadRequest            the request cannot be met; nothing was started
+│   ├── BadRecipe         a field that does not exist, a value out of range, no recipe file
+│   ├── BadPicture        a file that cannot be read as a picture
+│   ├── UnknownName       no painting, recipe, layer or device of that name
+│   ├── CannotWrite       the output's folder, name or format is unusable
+│   ├── DoesNotFit        more memory is needed than there is
+│   ├── CannotResume      a run folder that does not belong to this request
+│   └── MissingExtra      an optional dependency that is not installed
+└── Failed                the work was started and could not be finished
+    ├── AssetUnavailable  weights or a painting that cannot be fetched, or have the wrong contents
+    ├── Diverged          the loss is no longer finite
+    ├── OutOfMemory       memory ran out during the work
+    └── NotSaved          the finished picture could not be written
 
-This room knows words only; it refuses to know what any other room does. A message says in one
-sentence what was given and what is allowed; the hint says what to do now.
+A message says in one sentence what was given and what is allowed. The hint says what to do now.
 """
 
 from __future__ import annotations
@@ -24,8 +26,9 @@ from contextlib import contextmanager
 
 
 class ImpastoError(Exception):
-    """An error for a person: ``message`` is one sentence, ``hint`` (may be empty) says what to do
-    now.
+    """An error for a person.
+
+    ``message`` is one sentence; ``hint`` says what to do now, and may be empty.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -38,7 +41,7 @@ class ImpastoError(Exception):
 
 
 class BadRequest(ImpastoError):
-    """What was asked cannot be done as asked; nothing was started."""
+    """The request cannot be met; nothing was started."""
 
 
 class BadRecipe(BadRequest):
@@ -54,7 +57,7 @@ class UnknownName(BadRequest):
 
 
 class CannotWrite(BadRequest):
-    """The output's folder, name or format is unusable."""
+    """The folder, name or format of an output is unusable."""
 
 
 class DoesNotFit(BadRequest):
@@ -70,52 +73,53 @@ class MissingExtra(BadRequest):
 
 
 class Failed(ImpastoError):
-    """The work was started and could not be ended."""
+    """The work was started and could not be finished."""
 
 
 class AssetUnavailable(Failed):
-    """A file that is fetched could not be had, or is not what it should be."""
+    """A file cannot be fetched, or has the wrong contents."""
 
 
 class Diverged(Failed):
-    """The loss stopped being a number."""
+    """The loss is no longer finite."""
 
 
 class OutOfMemory(Failed):
-    """Memory ran out on the way."""
+    """Memory ran out during the work."""
 
 
 class NotSaved(Failed):
-    """The finished picture could not be written where it was wanted."""
+    """The finished picture could not be written."""
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator gave up: Python's and numpy's raise an error of their own, torch's say
-    so in words.
+    """Whether an error means that an allocation failed.
+
+    Python and numpy raise a MemoryError then. Torch raises a RuntimeError with a text.
     """
     if not isinstance(error, RuntimeError):
         return isinstance(error, MemoryError)
-    # The whole of what oneDNN says then; what it says of a convolution that it does not have is
-    # longer.
-    whole = (
+    # The exact texts of oneDNN. Texts about unsupported convolutions begin alike and are longer.
+    exact_texts = (
         "could not create a primitive",
         "could not create a memory object",
         "could not execute a primitive",
     )
-    words = (
+    parts = (
         "can't allocate memory",
         "not enough memory",
         "out of memory",
         "bad_alloc",
         "ALLOC_FAILED",
     )
-    return str(error) in whole or any(word in str(error) for word in words)
+    return str(error) in exact_texts or any(part in str(error) for part in parts)
 
 
 @contextmanager
 def memory_for(work: str, kind: type[ImpastoError] = DoesNotFit, hint: str = "") -> Iterator[None]:
-    """Within it, memory that runs out is an error for a person: there was not enough to do this
-    work.
+    """Turn an out-of-memory error inside the context into an error for a person.
+
+    ``work`` completes the sentence "There is not enough memory to ...".
     """
     try:
         yield
@@ -123,7 +127,7 @@ def memory_for(work: str, kind: type[ImpastoError] = DoesNotFit, hint: str = "")
     except (MemoryError, RuntimeError) as error:
         if not ran_out_of_memory(error):
             raise
-    # Out here, where nothing holds on to what the work held.
+    # Raised outside of the except block, so that the traceback's memory is free already.
     raise kind(
         f"There is not enough memory to {work}.",
         hint or "Close other programs, or ask for a smaller --size.",
@@ -131,9 +135,7 @@ def memory_for(work: str, kind: type[ImpastoError] = DoesNotFit, hint: str = "")
 
 
 def did_you_mean(given: str, known: Iterable[str], limit: int = 3) -> str:
-    """A hint with up to ``limit`` of the ``known`` names that look like ``given``; empty if none
-    does.
-    """
+    """A hint with up to ``limit`` of the ``known`` names that resemble ``given``, or ""."""
     names = list(known)
     close = difflib.get_close_matches(given.lower(), names, n=limit, cutoff=0.5)
     close += [

@@ -1,7 +1,4 @@
-"""What happened: small frozen records that a run gives off, numbers and words only, never tensors.
-
-It knows names and JSON; it refuses to know who emits an event and who watches.
-"""
+"""Events of a run: frozen records of numbers and words, without tensors."""
 
 from __future__ import annotations
 
@@ -15,13 +12,15 @@ from impasto.geometry import Size
 
 @dataclass(frozen=True)
 class Event:
-    """Anything that happened."""
+    """Something that happened."""
 
 
 @dataclass(frozen=True)
 class Planned(Event):
-    """What will be done: the final size, stages as (size, evaluations), expected seconds and bytes,
-    and the largest side of a tile, 0 for the whole picture at once, and bytes that wait on disk.
+    """What will be done.
+
+    ``stages``: (size, evaluations) of each. ``tile``: the longest side of a tile, 0 for the whole
+    picture at once. ``disk_bytes``: tensors that are stored on disk.
     """
 
     size: Size
@@ -37,8 +36,9 @@ class Planned(Event):
 
 @dataclass(frozen=True)
 class Started(Event):
-    """A stage begins; stages count from 0. ``name`` says what it makes where that is not the
-    picture itself.
+    """A stage begins.
+
+    ``stage`` counts from 0. ``name``: what the stage makes, unless it is the picture itself.
     """
 
     stage: int
@@ -49,8 +49,10 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class Stepped(Event):
-    """One step was taken. ``loss``, ``terms`` and each layer's share of a term, ``layers``, are
-    those of the picture before it; ``seconds`` since the start.
+    """A step was taken.
+
+    ``loss``, its ``terms`` and each layer's share of a term, ``layers``, are those of the picture
+    before the step. ``seconds`` counts from the start.
     """
 
     stage: int
@@ -73,7 +75,7 @@ class StageDone(Event):
 
 @dataclass(frozen=True)
 class Warned(Event):
-    """Something a person should know; the run goes on."""
+    """Something that a person should know; the run continues."""
 
     message: str
 
@@ -90,7 +92,7 @@ class Finished(Event):
 
 @dataclass(frozen=True)
 class Failed(Event):
-    """The run could not go on; the best picture is in the state. ``memory``: it ran out."""
+    """The run could not continue; the best picture is in the state. ``memory``: it ran out."""
 
     message: str
     memory: bool = False
@@ -103,7 +105,7 @@ class InputsChecked(Event):
 
 @dataclass(frozen=True)
 class Downloading(Event):
-    """An asset is being fetched: its name, bytes so far, and all bytes."""
+    """An asset is being fetched: its name, the bytes so far, and all bytes."""
 
     name: str
     bytes_done: int
@@ -123,7 +125,7 @@ def to_dict(event: Event) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> Event:
-    """The inverse of ``to_dict``, also after a way through JSON."""
+    """The inverse of ``to_dict``; the values may have been written to JSON and read again."""
     fields = dict(values)
     kind = KINDS[fields.pop("event")]
     if "size" in fields:

@@ -1,9 +1,4 @@
-"""Sizes, regions and grids of tiles: where a picture is cut, which part owns what, and how much
-border each part needs.
-
-It knows integers only. It refuses to know pixels, networks and memory: reach and stride are given
-to it as numbers.
-"""
+"""Sizes, regions and grids of tiles: which part of a picture a tile owns, and its halo."""
 
 from __future__ import annotations
 
@@ -12,12 +7,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-_Span = tuple[int, int]  # the end excluded
+_Span = tuple[int, int]  # start and end; the end is excluded
 
 
 class Size(NamedTuple):
-    """Height before width, always, in pixels. ``WxH`` exists only as text for people
-    (``str(size)``).
+    """Height and width in pixels.
+
+    As text (``str(size)``) the width comes first: ``WxH``.
     """
 
     height: int
@@ -39,14 +35,15 @@ class Size(NamedTuple):
         return min(self)
 
     def side(self, which: str) -> int:
-        """The "long" or "short" side, "height" or "width"."""
+        """The length of a side: "long", "short", "height" or "width"."""
         return {"long": max(self), "short": min(self), "height": self.height, "width": self.width}[
             which
         ]
 
     def with_side(self, which: str, length: int) -> Size:
-        """The size of the same shape of which one side (see ``side``) is exactly ``length``; none
-        becomes less than 1.
+        """The size of the same shape whose side ``which`` (see ``side``) is ``length``.
+
+        No side becomes less than 1.
         """
         upright = self.height >= self.width
         if which == "height" or which == ("long" if upright else "short"):
@@ -54,15 +51,16 @@ class Size(NamedTuple):
         return Size(max(1, round(self.height * length / self.width)), length)
 
     def with_long_side(self, long_side: int) -> Size:
-        """The size of the same shape whose longer side is exactly ``long_side``; no side becomes
-        less than 1.
+        """The size of the same shape whose longer side is ``long_side``.
+
+        No side becomes less than 1.
         """
         return self.with_side("long", long_side)
 
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle of rows ``top..bottom`` and columns ``left..right``, ends excluded."""
+    """A rectangle: rows ``top`` to ``bottom``, columns ``left`` to ``right``, ends excluded."""
 
     top: int
     left: int
@@ -75,7 +73,7 @@ class Region:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Indices of the last two axes of a (..., H, W) array."""
+        """Indices of the last two axes of an array (..., H, W)."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     def within(self, outer: Region) -> Region:
@@ -91,8 +89,8 @@ class Region:
         """The part of a feature map that belongs to this region of the picture.
 
         A position of the map belongs to the region that holds the first pixel of its ``stride`` x
-        ``stride`` cell. Pooling rounds down, so the last row or column of cells may be missing from
-        the map: ``map_size`` is the size of the whole map, and the answer never leaves it.
+        ``stride`` cell. ``map_size`` is the size of the whole map, and the result lies in it. It
+        matters because pooling rounds down: the map may lack the last row or column of cells.
         """
         return Region(
             min(-(-self.top // stride), map_size.height),
@@ -104,8 +102,9 @@ class Region:
 
 @dataclass(frozen=True)
 class Tile:
-    """One part of a grid: ``core`` is what it owns; ``outer`` is the core with the neighbours that
-    it needs to see.
+    """A part of a grid: ``core`` is the region that it owns.
+
+    ``outer`` is the core with its halo.
     """
 
     core: Region
@@ -116,13 +115,15 @@ class Tile:
 class Grid:
     """A picture of ``size`` cut into tiles whose cores cover it exactly once.
 
-    ``halo`` pixels of true neighbours, or what there is of them up to the picture's border,
-    surround each core. There are as many tiles as cores of side ``tile`` are needed for the picture
-    (0: one), or fewer where the halo alone would overlap all. With their halos all tiles are of the
-    same size, so that what one frees fits the next and no memory is lost in gaps: cores at the
-    border are larger than others. Tiles and cores start on multiples of ``stride``, so that
-    features are aligned to them; ``tile`` and ``halo`` are taken in whole strides, the one rounded
-    down (one at least), the other up.
+    Each core is surrounded by a ``halo`` of pixels of its neighbors, up to the picture's border.
+    There are as many tiles as cores of side ``tile`` are needed for the picture (0: one). There are
+    fewer if the halo alone would overlap all of them.
+
+    With their halos all tiles have the same size. So memory that one tile frees fits the next, and
+    no memory is lost in gaps. Cores at the border are therefore larger than others.
+
+    Tiles and cores start at multiples of ``stride``, so that feature maps are aligned. ``tile`` is
+    rounded down to whole strides (at least one), and ``halo`` is rounded up.
     """
 
     size: Size
@@ -137,7 +138,7 @@ class Grid:
             )
 
     def __iter__(self) -> Iterator[Tile]:
-        """Row by row, left to right."""
+        """The tiles, row by row and left to right."""
         across = self._cuts(self.size.width)
         for rows, outer_rows in self._cuts(self.size.height):
             for columns, outer_columns in across:
@@ -147,23 +148,25 @@ class Grid:
         return len(self._cuts(self.size.height)) * len(self._cuts(self.size.width))
 
     def _cuts(self, length: int) -> list[tuple[_Span, _Span]]:
-        """The cores and outers along one side of the picture."""
-        strides, rest = divmod(length, self.stride)
+        """The spans of cores and of whole tiles along one side of the picture."""
+        strides, remainder = divmod(length, self.stride)
         core, halo = max(1, self.tile // self.stride), -(-self.halo // self.stride)
-        # Tiles besides the first.
-        more = min(-(-length // (core * self.stride)), strides - 2 * halo) - 1
-        if self.tile == 0 or self.tile >= length or more < 1:
+        # The number of tiles besides the first.
+        further = min(-(-length // (core * self.stride)), strides - 2 * halo) - 1
+        if self.tile == 0 or self.tile >= length or further < 1:
             return [((0, length), (0, length))]
-        # The least that so many need, the rest of the length besides.
-        side = -(-(strides + 2 * halo * more) // (more + 1))
-        starts = [self.stride * (number * (strides - side) // more) for number in range(more + 1)]
+        # The least side, in strides, with which that many tiles cover the length.
+        side = -(-(strides + 2 * halo * further) // (further + 1))
+        starts = [
+            self.stride * (number * (strides - side) // further) for number in range(further + 1)
+        ]
         borders = [0, *(start + self.stride * halo for start in starts[1:]), length]
-        outers = [(start, start + self.stride * side + rest) for start in starts]
+        outers = [(start, start + self.stride * side + remainder) for start in starts]
         return list(zip(pairwise(borders), outers, strict=True))
 
     @property
     def outer(self) -> Size:
-        """The size of a tile, halo included: all are alike."""
+        """The size of a tile with its halo; all have the same."""
         return next(iter(self)).outer.size
 
 

@@ -77,7 +77,7 @@ class WrappedNetwork:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.network, name)
 
-    def within(self, whole: Size) -> Callable[[Tensor], Mapping[str, Tensor]]:
+    def encoder(self, whole: Size) -> Callable[[Tensor], Mapping[str, Tensor]]:
         return partial(self, whole=whole)
 
     def __call__(self, picture: Tensor, **options: Any) -> Mapping[str, Tensor]:

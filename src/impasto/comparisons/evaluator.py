@@ -1,9 +1,11 @@
 """Score pictures of one photo and one painting with independent networks.
 
-Sources: Zhang, Isola, Efros, Shechtman, Wang, "The Unreasonable Effectiveness of Deep Features as a
-Perceptual Metric" (2018), for LPIPS; Heitz, Vanhoey, Chambon, Belcour, "A Sliced Wasserstein Loss
-for Neural Texture Synthesis" (2021); Wang, Bovik, Sheikh, Simoncelli, "Image Quality Assessment"
-(2004), for SSIM.
+Sources:
+    LPIPS: Zhang, Isola, Efros, Shechtman, Wang, "The Unreasonable Effectiveness of Deep Features
+    as a Perceptual Metric" (2018).
+    Sliced Wasserstein distance: Heitz, Vanhoey, Chambon, Belcour, "A Sliced Wasserstein Loss for
+    Neural Texture Synthesis" (2021).
+    SSIM: Wang, Bovik, Sheikh, Simoncelli, "Image Quality Assessment" (2004).
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ import torch
 from torch.nn import functional
 
 from impasto.errors import BadRequest
+from impasto.hardware.threads import use_threads
 
 _LEAST_SECONDS = 0.25  # between two samples: the system counts in hundredths of a second
 # Cores used by other programs: above the first threads must not spin, below the second they may.
@@ -114,12 +115,13 @@ class _IdleThreads:
     """A team of OpenMP threads that does nothing. A thread of its own keeps it until ``end``."""
 
     def __init__(self) -> None:
-        self._ended = threading.Event()
+        self._ended, self._threads = threading.Event(), torch.get_num_threads()
         self._thread = threading.Thread(target=self._hold, daemon=True, name="impasto-idle")
         self._thread.start()
 
     def _hold(self) -> None:
-        torch.ones(2**18).add_(1)  # large enough to be computed in parallel
+        with use_threads(self._threads):
+            torch.ones(2**18).add_(1)  # large enough to be computed in parallel
         self._ended.wait()
 
     def end(self) -> None:

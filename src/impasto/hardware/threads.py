@@ -8,35 +8,29 @@ from contextlib import contextmanager
 
 import torch
 
-_lock = threading.Lock()
-_users: list[int] = []  # the counts in use, the newest last
-_original = 0
-
 
 @contextmanager
 def use_threads(count: int) -> Iterator[None]:
-    """Let torch use ``count`` threads inside the context; 0 changes nothing.
+    """Let torch use ``count`` processor threads in the calling thread; 0 changes nothing.
 
-    The number belongs to the process. If two threads are inside at once, the newest count applies.
-    The last one to leave restores the number from before the first entered.
+    torch has a number for each thread, and a default with which new threads start. Only the
+    calling thread's number changes, so other threads may compute meanwhile with their own.
     """
-    if count == 0:
+    before = torch.get_num_threads()
+    if count in (0, before):
         yield
         return
-    global _original
-    with _lock:
-        if not _users:
-            _original = torch.get_num_threads()
-        _users.append(count)
-        _set(count)
+    _set_number(count, default=before)
     try:
         yield
     finally:
-        with _lock:
-            _users.remove(count)
-            _set(_users[-1] if _users else _original)
+        _set_number(before, default=before)
 
 
-def _set(count: int) -> None:
-    if count != torch.get_num_threads():
-        torch.set_num_threads(count)
+def _set_number(count: int, default: int) -> None:
+    """Set the calling thread's number of threads, and the default of new threads."""
+    torch.set_num_threads(count)  # it sets the default too
+    if default != count:
+        other = threading.Thread(target=torch.set_num_threads, args=(default,))
+        other.start()
+        other.join()

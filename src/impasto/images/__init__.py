@@ -1,11 +1,14 @@
-"""Files <-> pixels: rotation, color, alpha, 16 bit, resizing, and the recipe in the saved file.
+"""Read pictures from files and arrays, and save them: rotation, color, alpha, 16 bit, metadata.
 
-``reading`` is where reading starts: ``sources`` opens what it was given, ``formats`` chooses a
-decoder by content, the decoders (one file for each format) give ``decoding.Decoded``, and
-``finishing`` makes a ``pixels.Picture`` of it. ``refusals`` has the sentences for what is no
-picture, ``profiles`` and ``colorimetry`` the colors, ``exif`` the camera's data, ``silence`` the
-guards around foreign decoders. ``writing`` saves, ``embedding`` knows recipe and credit as an XMP
-packet. ``contact_sheet`` makes labeled contact sheets and posters: ``sheet`` is the surface,
+Reading: ``sources`` opens the input, ``formats`` chooses a decoder by content, and the decoder (one
+file for each format) returns ``decoding.Decoded``. ``finishing`` makes a ``pixels.Picture`` of it.
+``probing`` reads only the header. ``refusals`` has the error messages, ``profiles`` and
+``colorimetry`` convert colors, ``exif`` keeps camera data, and ``silence`` suppresses what decoders
+print.
+
+Saving: ``writing`` encodes, and ``embedding`` stores recipe and credit as an XMP packet.
+
+``contact_sheet`` makes labeled contact sheets and posters: ``sheet`` is the surface,
 ``text_layout`` wraps and draws text, ``lettering`` finds which letters can be drawn by which font.
 """
 

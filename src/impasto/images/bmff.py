@@ -1,8 +1,6 @@
-"""The boxes of ISO base media files: HEIF, AVIF and JPEG 2000. What decides the look of the primary
-picture.
+"""Read the boxes of ISO base media files (HEIF, AVIF, JPEG 2000).
 
-It knows ISO/IEC 14496-12, 23008-12 (HEIF) and 23000-22 (MIAF): which properties belong to the
-primary item.
+Sources: ISO/IEC 14496-12, 23008-12 (HEIF) and 23000-22 (MIAF).
 """
 
 from __future__ import annotations
@@ -15,26 +13,26 @@ from fractions import Fraction
 
 from impasto.geometry import Region, Size
 
-_MOST = 10_000  # boxes of one container; a file of nothing but empty boxes must not take for ever
+_MAX_BOXES = 10_000  # in one container; otherwise a file of only empty boxes could take forever
 
 
 @dataclass
 class Primary:
-    """What the properties of a HEIF file's primary item say."""
+    """Properties of a HEIF file's primary item."""
 
     size: Size = Size(0, 0)  # noqa: RUF009 (a tuple)
     icc: bytes = b""
     nclx: tuple[int, int, int, bool] | None = None
-    """Primaries, transfer, matrix (H.273), and whether the range is full."""
+    """Color primaries, transfer and matrix (H.273), and whether the range is full."""
     clap: tuple[Fraction, ...] = ()
-    """Width, height, and the offset of the center to the right and down, of the part to be shown.
-    """
+    """The clean aperture: width, height, and its center's offset to the right and down."""
     order: list[str] = field(default_factory=list)
-    """The names of the properties in the order of the file; transformations apply in it."""
+    """The names of the properties in file order, which is also that of the transformations."""
 
-    def shown(self, size: Size) -> Region | None:
-        """The part of a decoded picture that is to be shown; None: all of it, or the property makes
-        no sense.
+    def clean_aperture(self, size: Size) -> Region | None:
+        """The part of a decoded picture of this size to be shown.
+
+        None: the whole picture, or the property is invalid.
         """
         if len(self.clap) != 4:
             return None
@@ -42,86 +40,89 @@ class Primary:
         left = (size.width - 1) / Fraction(2) + right - (width - 1) / 2
         top = (size.height - 1) / Fraction(2) + down - (height - 1) / 2
         region = Region(round(top), round(left), round(top + height), round(left + width))
-        inside = (
+        is_inside = (
             0 <= region.top < region.bottom <= size.height
             and 0 <= region.left < region.right <= size.width
         )
-        return region if inside and region.size != size else None
+        return region if is_inside and region.size != size else None
 
 
 def boxes(
     data: bytes | memoryview, start: int = 0, end: int | None = None
 ) -> Iterator[tuple[bytes, int, int]]:
-    """Type, start and end of the contents of every box in a range; stops at the first that makes no
-    sense.
+    """The type, and the start and end of the contents, of each box in a range.
+
+    It stops at the first box that is invalid.
     """
-    at, end = start, len(data) if end is None else min(end, len(data))
-    for _ in range(_MOST):
-        if at + 8 > end:
+    offset, end = start, len(data) if end is None else min(end, len(data))
+    for _ in range(_MAX_BOXES):
+        if offset + 8 > end:
             return
-        length, name = struct.unpack_from(">I4s", data, at)
-        head = 8
-        if length == 1 and at + 16 <= end:
-            length, head = struct.unpack_from(">Q", data, at + 8)[0], 16
+        length, kind = struct.unpack_from(">I4s", data, offset)
+        header = 8
+        if length == 1 and offset + 16 <= end:
+            length, header = struct.unpack_from(">Q", data, offset + 8)[0], 16
         elif length == 0:
-            length = end - at
-        if length < head:
+            length = end - offset
+        if length < header:
             return
-        yield bytes(name), at + head, min(at + length, end)
-        at += length
+        yield bytes(kind), offset + header, min(offset + length, end)
+        offset += length
 
 
 def primary(data: bytes) -> Primary:
-    """The properties of the primary item; what cannot be found stays empty."""
-    found = Primary()
+    """The properties of the primary item; those that cannot be found stay empty."""
+    properties = Primary()
     with suppress(struct.error, IndexError, ZeroDivisionError, KeyError):
-        _fill(data, found)  # boxes before the damage are used; the decoder reports the damage
-    return found
+        _fill(data, properties)  # boxes before the damage are used; the decoder reports the damage
+    return properties
 
 
-def _fill(data: bytes, found: Primary) -> None:
+def _fill(data: bytes, result: Primary) -> None:
     meta = next(((start + 4, end) for name, start, end in boxes(data) if name == b"meta"), None)
     if meta is None:
         return
-    inside = {name: (start, end) for name, start, end in boxes(data, *meta)}
-    start, _ = inside[b"pitm"]
+    meta_boxes = {name: (start, end) for name, start, end in boxes(data, *meta)}
+    start, _ = meta_boxes[b"pitm"]
     item = struct.unpack_from(">H" if data[start] == 0 else ">I", data, start + 4)[0]
-    properties = {name: (start, end) for name, start, end in boxes(data, *inside[b"iprp"])}
-    every = [(name, start, end) for name, start, end in boxes(data, *properties[b"ipco"])]
-    for index in _associated(data, properties[b"ipma"][0], item):
-        if not 0 < index <= len(every):
+    properties = {name: (start, end) for name, start, end in boxes(data, *meta_boxes[b"iprp"])}
+    all_properties = [(name, start, end) for name, start, end in boxes(data, *properties[b"ipco"])]
+    for index in _property_indices(data, properties[b"ipma"][0], item):
+        if not 0 < index <= len(all_properties):
             continue
-        name, start, end = every[index - 1]
-        found.order.append(name.decode("latin-1"))
-        _property(data, name, start, end, found)
+        name, start, end = all_properties[index - 1]
+        result.order.append(name.decode("latin-1"))
+        _read_property(data, name, start, end, result)
 
 
-def _property(data: bytes, name: bytes, start: int, end: int, found: Primary) -> None:
-    if name == b"ispe":
+def _read_property(data: bytes, kind: bytes, start: int, end: int, result: Primary) -> None:
+    if kind == b"ispe":
         width, height = struct.unpack_from(">II", data, start + 4)
-        found.size = Size(height, width)
-    elif name == b"clap":
+        result.size = Size(height, width)
+    elif kind == b"clap":
         numbers = struct.unpack_from(">IIIIiIiI", data, start)
-        found.clap = tuple(Fraction(numbers[at], numbers[at + 1]) for at in range(0, 8, 2))
-    elif name == b"colr" and data[start : start + 4] == b"nclx":
-        *codes, last = struct.unpack_from(">HHHB", data, start + 4)
-        found.nclx = (codes[0], codes[1], codes[2], bool(last & 0x80))
-    elif name == b"colr" and data[start : start + 4] in (b"prof", b"rICC"):
-        found.icc = data[start + 4 : end]
+        result.clap = tuple(
+            Fraction(numbers[index], numbers[index + 1]) for index in range(0, 8, 2)
+        )
+    elif kind == b"colr" and data[start : start + 4] == b"nclx":
+        *codes, flags = struct.unpack_from(">HHHB", data, start + 4)
+        result.nclx = (codes[0], codes[1], codes[2], bool(flags & 0x80))
+    elif kind == b"colr" and data[start : start + 4] in (b"prof", b"rICC"):
+        result.icc = data[start + 4 : end]
 
 
-def _associated(data: bytes, start: int, item: int) -> list[int]:
-    """The numbers, from 1, of the properties of an item (the ipma box)."""
+def _property_indices(data: bytes, start: int, item: int) -> list[int]:
+    """The indices, from 1, of an item's properties (ipma box)."""
     version, flags = data[start], data[start + 3]
-    at, count = start + 8, struct.unpack_from(">I", data, start + 4)[0]
-    for _ in range(min(count, _MOST)):
-        identifier = struct.unpack_from(">H" if version == 0 else ">I", data, at)[0]
-        at += 2 if version == 0 else 4
-        number, at = data[at], at + 1
-        wide = flags & 1
-        form, mask = (f">{number}H", 0x7FFF) if wide else (f">{number}B", 0x7F)
-        indices = struct.unpack_from(form, data, at)
-        at += number * (2 if wide else 1)
+    offset, count = start + 8, struct.unpack_from(">I", data, start + 4)[0]
+    for _ in range(min(count, _MAX_BOXES)):
+        identifier = struct.unpack_from(">H" if version == 0 else ">I", data, offset)[0]
+        offset += 2 if version == 0 else 4
+        property_count, offset = data[offset], offset + 1
+        is_wide = flags & 1
+        layout, mask = (f">{property_count}H", 0x7FFF) if is_wide else (f">{property_count}B", 0x7F)
+        indices = struct.unpack_from(layout, data, offset)
+        offset += property_count * (2 if is_wide else 1)
         if identifier == item:
             return [index & mask for index in indices]
     return []

@@ -1,7 +1,4 @@
-"""The colors of one picture brought nearer to those of others, in CIELAB under D65.
-
-It knows color spaces. It refuses to know networks, files and whose colors are wanted.
-"""
+"""Transfer the mean and deviation of colors from one picture to another, in CIELAB (D65)."""
 
 from __future__ import annotations
 
@@ -12,68 +9,66 @@ import numpy as np
 import numpy.typing as npt
 from skimage.color import lab2rgb, rgb2lab
 
-_BAND = 2**20  # pixels that are in CIELAB at a time
-# Of lightness or a color axis: what is narrower is flat, and is moved without being spread.
-_LEAST_SPREAD = 1e-3
-Pixels = npt.NDArray[np.float32]
+from impasto.images.pixels import Pixels
+
+_BAND = 2**20  # pixels that are converted at a time
+# Of an axis. Below this deviation the axis is flat: its values are moved but not scaled.
+_MIN_DEVIATION = 1e-3
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation of lightness, green to red and blue to yellow, over a picture:
-    (3,) each, float64.
-    """
+class ColorStatistics:
+    """Mean and standard deviation of a picture's L*, a* and b*: (3,) float64 each."""
 
     mean: npt.NDArray[np.float64]
     deviation: npt.NDArray[np.float64]
 
 
-def spread(pixels: Pixels) -> Spread:
-    """Those of (H, W, 3) sRGB-encoded pixels, 0..1."""
+def color_statistics(pixels: Pixels) -> ColorStatistics:
+    """The color statistics of (H, W, 3) sRGB-encoded pixels, 0..1."""
     sums = np.zeros((2, 3))
     for band in _bands(pixels):
         lab = rgb2lab(band).astype(np.float64)
         sums += lab.sum((0, 1)), (lab * lab).sum((0, 1))
     mean, square = sums / (pixels.shape[0] * pixels.shape[1])
-    return Spread(mean, np.sqrt(np.maximum(square - mean * mean, 0)))
+    return ColorStatistics(mean, np.sqrt(np.maximum(square - mean * mean, 0)))
 
 
-def mixed(spreads: Sequence[Spread], weights: Sequence[float]) -> Spread:
-    """The weighted mean of several."""
-    return Spread(
-        np.average([one.mean for one in spreads], axis=0, weights=weights),
-        np.average([one.deviation for one in spreads], axis=0, weights=weights),
+def mixture(statistics: Sequence[ColorStatistics], weights: Sequence[float]) -> ColorStatistics:
+    """The weighted mean of several color statistics."""
+    return ColorStatistics(
+        np.average([each.mean for each in statistics], axis=0, weights=weights),
+        np.average([each.deviation for each in statistics], axis=0, weights=weights),
     )
 
 
-def towards(pixels: Pixels, wanted: Spread, share: float) -> Pixels:
-    """A new picture whose colors have gone a ``share`` (0..1) of the way to the mean and deviation
-    ``wanted``.
+def transfer(pixels: Pixels, target: ColorStatistics, share: float) -> Pixels:
+    """A picture with colors moved towards the mean and deviation ``target``.
 
-    Each axis by itself, as Reinhard et al. 2001 ("Color Transfer between Images", section 3) have
-    it, who work in another space. (H, W, 3) sRGB-encoded, 0..1, float32; what no screen can show is
-    cut off.
+    ``share`` (0..1) is the fraction of the way. Each axis is transformed separately, as in Reinhard
+    et al. 2001 ("Color Transfer between Images", section 3), who use another color space. Pixels
+    are (H, W, 3) float32, sRGB-encoded, 0..1. Colors outside the sRGB gamut are clipped.
     """
-    own = spread(pixels)
+    source = color_statistics(pixels)
     factor = np.where(
-        own.deviation > _LEAST_SPREAD,
-        wanted.deviation / np.maximum(own.deviation, _LEAST_SPREAD),
+        source.deviation > _MIN_DEVIATION,
+        target.deviation / np.maximum(source.deviation, _MIN_DEVIATION),
         1.0,
     )
-    painted = np.empty_like(pixels)
-    for band, into in zip(_bands(pixels), _bands(painted), strict=True):
+    result = np.empty_like(pixels)
+    for band, output in zip(_bands(pixels), _bands(result), strict=True):
         lab = rgb2lab(band)
-        aligned = (lab - own.mean) * factor + wanted.mean
+        aligned = (lab - source.mean) * factor + target.mean
         lab += share * (aligned - lab)
         np.clip(lab[..., 0], 0, 100, out=lab[..., 0])
-        # The yellowest there can be at a lightness, beyond which CIE's Z would be negative.
+        # The largest b* at a lightness. Beyond it Z would be negative.
         np.minimum(lab[..., 2], 200 / 116 * (lab[..., 0] + 16), out=lab[..., 2])
-        into[:] = lab2rgb(lab).clip(0, 1)
-    return painted
+        output[:] = lab2rgb(lab).clip(0, 1)
+    return result
 
 
 def _bands(pixels: Pixels) -> Iterator[Pixels]:
-    """Rows at a time, as views."""
+    """Views of some rows at a time."""
     rows = max(1, _BAND // pixels.shape[1])
     for top in range(0, pixels.shape[0], rows):
         yield pixels[top : top + rows]

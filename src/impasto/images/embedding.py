@@ -1,8 +1,6 @@
-"""How a picture was made, inside the picture: recipe, credit and title as one XMP packet in every
-format.
+"""Store recipe, credit and title in a picture file as an XMP packet, and read them.
 
-It knows XMP (ISO 16684-1), which PNG, JPEG, WebP and TIFF all have a place for, and which photo
-programs show and keep.
+XMP is ISO 16684-1. PNG, JPEG, WebP and TIFF can hold it, and photo programs show and keep it.
 """
 
 from __future__ import annotations
@@ -19,13 +17,13 @@ from impasto.images import formats, heif, png, sources, webp
 _NS = "urn:impasto:ns#"
 _DC = "http://purl.org/dc/elements/1.1/"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-# What XML cannot hold: control characters, and lone surrogates (Python's spelling of undecodable
-# file names).
+# Characters that XML cannot hold: control characters, and lone surrogates, which Python uses for
+# undecodable file names.
 _NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 
 
 def xmp_packet(recipe: str, credit: str, title: str) -> bytes:
-    """The packet to save: credit as dc:rights, title as dc:title; empty if all three texts are."""
+    """The packet to save: credit as dc:rights, title as dc:title; empty if all texts are empty."""
     if not (recipe or credit or title):
         return b""
     lines = ["   <xmp:CreatorTool>Impasto</xmp:CreatorTool>"]
@@ -48,23 +46,26 @@ def xmp_packet(recipe: str, credit: str, title: str) -> bytes:
 
 
 def embedded_recipe(path: str | bytes | os.PathLike[Any]) -> str | None:
-    """The recipe text that ``save`` put into a picture, as it was given; None if there is none.
+    """The recipe text in a picture, as it was given to ``save``; None if there is none.
 
-    Raises BadPicture if the file is missing or no picture. No pixels are decoded.
+    No pixels are decoded. Raises BadPicture if the file is missing or no picture.
     """
     return _text(path, f"{{{_NS}}}recipe")
 
 
 def embedded_credit(path: str | bytes | os.PathLike[Any]) -> str | None:
-    """The credit line (dc:rights) in a picture, whoever wrote it; None if none. Raises as above."""
+    """The credit line (dc:rights) in a picture, whoever wrote it; None if there is none.
+
+    Raises BadPicture if the file is missing or no picture.
+    """
     return _text(path, f"{{{_DC}}}rights")
 
 
 def _text(path: str | bytes | os.PathLike[Any], tag: str) -> str | None:
-    with sources.opened(path) as (file, label, name):
+    with sources.open_source(path) as (file, label, name):
         formats.refuse_early(file, label)
         packet = _packet(sources.contents(file, label, name).data, label)
-    # XMP has none; in a stranger's file it could expand without end.
+    # XMP has no DOCTYPE; in a malicious file it could expand without end.
     if not packet or b"<!DOCTYPE" in packet:
         return None
     try:
@@ -72,7 +73,7 @@ def _text(path: str | bytes | os.PathLike[Any], tag: str) -> str | None:
     except ElementTree.ParseError:
         return None
     for description in root.iter(f"{{{_RDF}}}Description"):
-        # How other programs write a simple property when they save again.
+        # Other programs write simple properties as attributes.
         if tag in description.attrib:
             return description.attrib[tag]
         element = description.find(tag)
@@ -85,20 +86,22 @@ def _text(path: str | bytes | os.PathLike[Any], tag: str) -> str | None:
 def _packet(data: bytes, label: str) -> bytes:
     """The XMP packet of a file; empty if there is none."""
     if data.startswith(png.SIGNATURE):
-        return png.xmp(png.walk(data, label))
+        return png.xmp(png.read_chunks(data, label))
     if heif.kind(data[: sources.HEAD]) == "heic":
         info: dict[Any, Any] = heif.header(data, label).info
     else:
         try:
-            info = formats.header(webp.whole(data)[0] if webp.is_webp(data) else data, label).info
+            info = formats.header(
+                webp.repaired(data)[0] if webp.is_webp(data) else data, label
+            ).info
         except BadPicture:
             if formats.is_beyond_pillow(data):
-                return b""  # a picture all the same
+                return b""  # a picture, but without a header that Pillow reads
             raise
     packet = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
     return packet.encode() if isinstance(packet, str) else bytes(packet)
 
 
 def _escaped(text: str) -> str:
-    # A bare carriage return would come back as a line feed.
+    # XML parsers turn a plain carriage return into a line feed.
     return escape(_NOT_XML.sub("\ufffd", text), {"\r": "&#13;"})

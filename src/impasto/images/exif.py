@@ -1,4 +1,4 @@
-"""EXIF data: which tags are kept, the orientation, and the color space (CIPA DC-008, DCF 2.0)."""
+"""EXIF data: the tags that are kept, orientation, and color space (CIPA DC-008, DCF 2.0)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from impasto.images.colorimetry import ADOBE_RGB, Colorimetry, of_gamma
+from impasto.images.colorimetry import ADOBE_RGB, Colorimetry, from_gamma
 
-_LIMIT = 60_000  # bytes; a JPEG segment holds 65,533
-_KEPT = {
+_MAX_BYTES = 60_000  # bytes; a JPEG segment holds 65,533
+_KEPT_TAGS = {
     ExifTags.Base.ImageDescription,
     ExifTags.Base.Make,
     ExifTags.Base.Model,
@@ -19,28 +19,31 @@ _KEPT = {
     ExifTags.Base.Copyright,
 }
 _DROPPED_DETAILS = {
-    ExifTags.Base.MakerNote,  # its offsets break when moved, and it may hold the place
-    ExifTags.Base.ExifInteroperabilityOffset,  # says Adobe RGB or sRGB; the pixels are sRGB now
+    ExifTags.Base.MakerNote,  # its offsets break when moved, and it may contain the location
+    ExifTags.Base.ExifInteroperabilityOffset,  # Adobe RGB or sRGB; the result is sRGB
     ExifTags.Base.ExifImageWidth,
-    ExifTags.Base.ExifImageHeight,  # of the photo; the result has its own
+    ExifTags.Base.ExifImageHeight,  # of the photo, not of the result
     ExifTags.Base.SubjectLocation,
-    _GAMMA := 0xA500,  # of the file's values; those of the pixels are sRGB
+    _GAMMA := 0xA500,  # of the file's values; the result is sRGB
 }
 _INTEROPERABILITY, _INDEX = 0xA005, 1
 # Values of ColorSpace; 2 is in no standard, but some cameras write it.
 _ADOBE, _UNCALIBRATED = 2, 65535
 
 
-def found(image: Image.Image) -> Image.Exif | None:
-    """An image's EXIF data; None if they are so damaged that nothing can be read of them."""
+def read(image: Image.Image) -> Image.Exif | None:
+    """An image's EXIF data; None if they are too damaged to read."""
     try:
         return image.getexif()
-    except Exception:  # cameras and editors write EXIF blocks that break parsers in every way
+    except Exception:  # damaged EXIF data make Pillow raise anything
         return None
 
 
-def of_block(block: bytes) -> Image.Exif | None:
-    """The same of a block of bytes, with or without ``Exif\\0\\0`` before it."""
+def parse(block: bytes) -> Image.Exif | None:
+    """The EXIF data of a block of bytes, with or without ``Exif\\0\\0`` before it.
+
+    None if damaged.
+    """
     try:
         data = Image.Exif()
         data.load(block)
@@ -50,7 +53,7 @@ def of_block(block: bytes) -> Image.Exif | None:
 
 
 def orientation(data: Image.Exif | None) -> int:
-    """1..8; 1 where nothing, or nonsense, is said."""
+    """The orientation, 1..8; 1 if there is none, or it is invalid."""
     try:
         value = 1 if data is None else data.get(ExifTags.Base.Orientation, 1)
     except Exception:  # as above
@@ -58,9 +61,10 @@ def orientation(data: Image.Exif | None) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def kept(data: Image.Exif | None, notes: list[str]) -> bytes:
-    """What is worth keeping, as a block of its own that begins with ``Exif\\0\\0``; empty if there
-    is nothing.
+def block_to_keep(data: Image.Exif | None, notes: list[str]) -> bytes:
+    """The data worth keeping as a new block that begins with ``Exif\\0\\0``.
+
+    Empty if there are none.
     """
     try:
         if data is None:
@@ -69,7 +73,7 @@ def kept(data: Image.Exif | None, notes: list[str]) -> bytes:
     except Exception:  # as above
         notes.append("its EXIF data are damaged and are not kept")
         return b""
-    if len(block) > _LIMIT:
+    if len(block) > _MAX_BYTES:
         notes.append("its EXIF data are too long and are not kept")
         return b""
     return block
@@ -77,7 +81,7 @@ def kept(data: Image.Exif | None, notes: list[str]) -> bytes:
 
 def _block(data: Image.Exif) -> bytes:
     chosen = Image.Exif()
-    for tag in _KEPT & set(data):
+    for tag in _KEPT_TAGS & set(data):
         chosen[tag] = data[tag]
     details = data.get_ifd(ExifTags.IFD.Exif)
     details = {tag: value for tag, value in details.items() if tag not in _DROPPED_DETAILS}
@@ -88,20 +92,20 @@ def _block(data: Image.Exif) -> bytes:
     return chosen.tobytes()
 
 
-def colors(data: Image.Exif | None) -> Colorimetry | None:
-    """What the EXIF data say that RGB values mean; None: sRGB, or nothing.
+def colorimetry_of(data: Image.Exif | None) -> Colorimetry | None:
+    """The meaning of RGB values according to EXIF data; None: sRGB, or not given.
 
     A camera marks Adobe RGB by ColorSpace 65535 (uncalibrated) and the interoperability index R03
-    (DCF 2.0). Many leave the index out, so 65535 alone counts too, unless the index is that of sRGB
+    (DCF 2.0). Many leave the index out. So 65535 alone counts too, unless the index is that of sRGB
     (R98) or the primaries are given.
     """
     try:
-        return None if data is None else _colors(data)
+        return None if data is None else _colorimetry_of(data)
     except Exception:  # as above
         return None
 
 
-def _colors(data: Image.Exif) -> Colorimetry | None:
+def _colorimetry_of(data: Image.Exif) -> Colorimetry | None:
     details = data.get_ifd(ExifTags.IFD.Exif)
     index = str(data.get_ifd(_INTEROPERABILITY).get(_INDEX, "")).strip("\0 ")
     space = details.get(ExifTags.Base.ColorSpace)
@@ -116,7 +120,7 @@ def _colors(data: Image.Exif) -> Colorimetry | None:
     if white and primaries and len(white) == 2 and len(primaries) == 6:
         numbers: list[Any] = [float(value) for value in (*white, *primaries)]
         points = [(numbers[at], numbers[at + 1]) for at in range(0, 8, 2)]
-        return of_gamma(
+        return from_gamma(
             float(details.get(_GAMMA, 2.2)), (points[0], points[1], points[2], points[3])
         )
     return ADOBE_RGB

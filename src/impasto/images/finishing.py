@@ -1,4 +1,4 @@
-"""From decoded samples to a Picture, strip by strip: color, reduction, rotation, transparency."""
+"""Turn decoded samples into a Picture strip by strip: color, reduction, rotation, alpha."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from impasto.errors import BadPicture
 from impasto.geometry import Size
 from impasto.images.decoding import Decoded, Task
 from impasto.images.pixels import Picture, Pixels, fill_transparent
-from impasto.images.profiles import Conversion, Samples, unit
+from impasto.images.profiles import Conversion, Samples, to_unit_range
 
 STRIP = 1 << 17
 """Pixels that are converted at a time."""
 
 
-def finished(decoded: Decoded, task: Task, *, source: str, sha256: str = "") -> Picture:
-    """The Picture, reduced by whole boxes where ``task`` allows.
+def to_picture(decoded: Decoded, task: Task, *, source: str, sha256: str = "") -> Picture:
+    """Convert decoded samples to a Picture, reduced by whole squares where ``task`` allows it.
 
-    The only arrays of the whole size are the decoded samples and the result.
+    The only arrays of the full size are the decoded samples and the result.
     """
     box = task.box(decoded.size)
     conversion = Conversion(decoded.space, decoded.icc, decoded.numbers)
     digest = None if sha256 or box == 1 else hashlib.sha256()
-    pixels, alpha = _collected(decoded, conversion, box, digest)
+    pixels, alpha = _convert_all(decoded, conversion, box, digest)
     if alpha is not None and alpha.min() >= 1:
         alpha = None  # opaque: no alpha
     if alpha is not None:
@@ -42,51 +42,56 @@ def finished(decoded: Decoded, task: Task, *, source: str, sha256: str = "") -> 
     return Picture(pixels, alpha, decoded.exif, conversion.profile, source, sha256, notes, full)
 
 
-def _collected(
+def _convert_all(
     decoded: Decoded, conversion: Conversion, box: int, digest: Any
 ) -> tuple[Pixels, Pixels | None]:
     """Upright pixels and alpha, filled strip by strip."""
     height, width = decoded.size
-    small = Size(-(-height // box), -(-width // box))
-    upright = (small.width, small.height) if decoded.orientation >= 5 else tuple(small)
-    pixels = np.empty((*upright, 3), np.float32)
+    reduced_size = Size(-(-height // box), -(-width // box))
+    shape = (
+        (reduced_size.width, reduced_size.height)
+        if decoded.orientation >= 5
+        else tuple(reduced_size)
+    )
+    pixels = np.empty((*shape, 3), np.float32)
     alpha: Pixels | None = None
     step = max(box, STRIP // width // box * box)
     for top in range(0, height, step):
         bottom = min(height, top + step)
-        color, strip_alpha = _converted(decoded, conversion, top, bottom)
+        color, strip_alpha = _convert_strip(decoded, conversion, top, bottom)
         if digest is not None:
             digest.update(color.astype("<f4", copy=False).tobytes())
-        place = slice(top // box, -(-bottom // box))
+        rows = slice(top // box, -(-bottom // box))
         if strip_alpha is None:
-            _as_stored(pixels, decoded.orientation)[place] = _mean(color, box)
+            _file_order_view(pixels, decoded.orientation)[rows] = _mean(color, box)
             continue
         if alpha is None:
-            alpha = np.empty(upright, np.float32)
+            alpha = np.empty(shape, np.float32)
         if digest is not None:
             digest.update(strip_alpha.astype("<f4", copy=False).tobytes())
         weight: Pixels = _mean(strip_alpha, box)
-        if box > 1:  # what is transparent has no say in the color
+        if box > 1:  # the mean color is weighted by alpha
             color = _mean(color * strip_alpha[..., None], box)
             color /= np.maximum(weight, np.float32(1e-12))[..., None]
-        _as_stored(pixels, decoded.orientation)[place] = np.clip(color, 0, 1)
-        _as_stored(alpha, decoded.orientation)[place] = weight
+        _file_order_view(pixels, decoded.orientation)[rows] = np.clip(color, 0, 1)
+        _file_order_view(alpha, decoded.orientation)[rows] = weight
     return pixels, alpha
 
 
-def _converted(
+def _convert_strip(
     decoded: Decoded, conversion: Conversion, top: int, bottom: int
 ) -> tuple[Pixels, Pixels | None]:
     samples, opacity = decoded.rows(top, bottom)
-    alpha = None if opacity is None else unit(opacity)
+    alpha = None if opacity is None else to_unit_range(opacity)
     if alpha is not None and decoded.premultiplied:
-        samples = np.clip(unit(samples) / np.maximum(alpha, 1e-6)[..., None], 0, 1)
+        samples = np.clip(to_unit_range(samples) / np.maximum(alpha, 1e-6)[..., None], 0, 1)
     return conversion(samples), alpha
 
 
 def _mean(values: Samples, box: int) -> Pixels:
-    """The mean of every ``box`` x ``box`` square of (h, w) or (h, w, C); those at the far edges may
-    be cut.
+    """The mean of every ``box`` x ``box`` square of (h, w) or (h, w, C).
+
+    Squares at the far edges may be cut.
     """
     if box == 1:
         return values
@@ -98,9 +103,10 @@ def _mean(values: Samples, box: int) -> Pixels:
     return sums
 
 
-def _as_stored(upright: Pixels, orientation: int) -> Pixels:
-    """A view of upright pixels in which rows and columns are those of the file, by EXIF's
-    orientation 1..8.
+def _file_order_view(upright: Pixels, orientation: int) -> Pixels:
+    """A view of upright pixels whose rows and columns are those of the file.
+
+    ``orientation`` is EXIF's 1..8.
     """
     if orientation in (2, 3, 6, 7):
         upright = upright[:, ::-1]

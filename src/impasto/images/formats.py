@@ -1,5 +1,6 @@
-"""The formats that are read: which decoder takes which bytes. Nothing else is ever given a file to
-decode.
+"""Choose a decoder by a file's content.
+
+No other decoder is ever run on a file.
 """
 
 from __future__ import annotations
@@ -31,36 +32,37 @@ from impasto.images.silence import quiet
 
 Decoder = Callable[[bytes, Task], Decoded]
 
-# What Pillow decodes as it is. Its other plugins are for documents and data (some start other
-# programs), or read a part of the picture only (Photo CD). TGA has no signature, so it comes last.
+# Formats that Pillow's own plugins decode. Other plugins are for documents and data (some start
+# other programs), or read only a part of the picture (Photo CD). TGA, without a signature, is last.
 _OTHERS = ("GIF", "ICO", "CUR", "ICNS", "PPM", "PCX", "SGI", "SUN", "DIB", "TGA")
-_FRAMES = {"GIF"}
+_ANIMATED = {"GIF"}
 
 
 def decoder(data: bytes) -> Decoder | None:
-    """The decoder for these bytes; None for what is no picture. The first 4096 are enough, except
-    for raw files.
+    """The decoder for these bytes; None if they are no picture.
+
+    The first 4096 bytes are enough, except for raw files.
     """
-    name = raw.kind(data)
-    if name:
-        return lambda whole, task: raw.decode(whole, name, task)
-    for signature, found in _BY_SIGNATURE:
+    raw_kind = raw.kind(data)
+    if raw_kind:
+        return lambda whole, task: raw.decode(whole, raw_kind, task)
+    for signature, decode in _BY_SIGNATURE:
         if data.startswith(signature):
-            return found
+            return decode
     if webp.is_webp(data):
         return webp.decode
-    kind = heif.kind(data[: sources.HEAD])
-    if kind:
-        return lambda whole, task: heif.decode(whole, kind, task)
+    heif_kind = heif.kind(data[: sources.HEAD])
+    if heif_kind:
+        return lambda whole, task: heif.decode(whole, heif_kind, task)
     if netpbm.is_deep(data[: sources.HEAD]):
         return netpbm.decode
-    return None if refusals.named("", data[: sources.HEAD]) else _other
+    return None if refusals.named_refusal("", data[: sources.HEAD]) else _decode_other
 
 
-def _other(data: bytes, task: Task) -> Decoded:
-    """By one of Pillow's own decoders."""
+def _decode_other(data: bytes, task: Task) -> Decoded:
+    """Decode with one of Pillow's own plugins."""
     try:
-        with quiet(math.inf):  # Pillow's limit knows no sentence; ours follows
+        with quiet(math.inf):  # without Pillow's own size limit; ours is checked below
             image = Image.open(io.BytesIO(data), formats=_OTHERS)
     except MemoryError:
         raise
@@ -70,7 +72,7 @@ def _other(data: bytes, task: Task) -> Decoded:
     if image.format == "TGA":
         return bitmaps.decode_tga(data, task)
     task.check(Size(image.height, image.width))
-    frames = getattr(image, "n_frames", 1) if image.format in _FRAMES else 1
+    frames = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
     decoded = decode_pillow(image, task)
     if frames > 1:
         decoded.notes.append(f"has {frames} frames; the first one is used")
@@ -79,19 +81,22 @@ def _other(data: bytes, task: Task) -> Decoded:
 
 
 def refuse_early(file: Any, label: str) -> None:
-    """Raise BadPicture for a file that is no picture before all of it is read; the position stays."""
+    """Raise BadPicture for a file that is no picture, before all of it is read.
+
+    The position in the file stays.
+    """
     try:
         start = file.tell()
         head = file.read(sources.HEAD)
         file.seek(start)
-    except (AttributeError, OSError, ValueError, TypeError):  # no file that can go back
+    except (AttributeError, OSError, ValueError, TypeError):  # a stream that cannot be rewound
         return
     if not isinstance(head, bytes) or not head:
         return
-    found = decoder(head)
-    if found is None:
+    decode = decoder(head)
+    if decode is None:
         raise refusals.not_a_picture(label, head)
-    if found is _other:
+    if decode is _decode_other:
         with quiet(math.inf):
             try:
                 Image.open(file, formats=_OTHERS)
@@ -118,7 +123,7 @@ _BY_SIGNATURE: tuple[tuple[bytes, Decoder], ...] = (
 
 
 def is_beyond_pillow(data: bytes) -> bool:
-    """Whether these are the bytes of a picture that is read here and that Pillow may not know."""
+    """Whether these are the bytes of a picture that Pillow may not be able to open."""
     deep = netpbm.is_deep(data[: sources.HEAD]) or bool(raw.kind(data))
     return deep or data.startswith((*tiff.SIGNATURES, jpegxl.BOX, jpegxl.STREAM))
 
@@ -126,7 +131,7 @@ def is_beyond_pillow(data: bytes) -> bool:
 def header(data: bytes, label: str) -> Image.Image:
     """A file's header as a Pillow image, for its metadata; nothing is decoded."""
     names: tuple[str, ...] = ("JPEG", "WEBP", "TIFF", "JPEG2000", "BMP", "PSD", "QOI", *_OTHERS)
-    if heif.kind(data[: sources.HEAD]) == "avif":  # which older versions of Pillow do not know
+    if heif.kind(data[: sources.HEAD]) == "avif":  # unknown to older versions of Pillow
         names = ("AVIF",)
     try:
         with quiet(math.inf):

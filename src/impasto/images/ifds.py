@@ -1,7 +1,7 @@
-"""The directories of TIFF-like files: enough of them to tell raw files, and to choose a page,
-without decoding.
+"""Read the directories of TIFF-like files, to recognize raw files and to choose a page.
 
-It knows TIFF 6.0, BigTIFF, and the raw files that are built like them under other signatures.
+Nothing is decoded. Known are TIFF 6.0, BigTIFF, and raw files that are built alike under other
+signatures.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 from impasto.geometry import Size
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# Olympus, Panasonic and Leica, which are built as TIFF is.
-ALIKE = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0")
+# Raw files of Olympus, Panasonic and Leica, which are built like TIFF.
+TIFF_LIKE = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0")
 
 WIDTH, HEIGHT, SUBFILE, PHOTOMETRIC, CHANNELS, SUBIFDS, DNG_VERSION = (
     256,
@@ -27,7 +27,7 @@ WIDTH, HEIGHT, SUBFILE, PHOTOMETRIC, CHANNELS, SUBIFDS, DNG_VERSION = (
     50706,
 )
 BITS, COMPRESSION, ROWS_PER_STRIP = 258, 259, 278
-_WANTED = {
+_TAGS_READ = {
     WIDTH,
     HEIGHT,
     SUBFILE,
@@ -40,17 +40,18 @@ _WANTED = {
     ROWS_PER_STRIP,
 }
 _TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_LARGEST = 4096  # directories; and entries of one
-_SCAN = (32803, 34892)  # PhotometricInterpretation of a sensor's mosaic, and of linear raw data
+_MAX_ENTRIES = 4096  # directories of a file, and entries of a directory
+# Values of PhotometricInterpretation: a sensor's mosaic, and linear raw data.
+_RAW_PHOTOMETRIC = (32803, 34892)
 
 
 @dataclass(frozen=True)
 class Directory:
-    """One directory: a page, or a reduced copy, a mask, a preview."""
+    """A directory: a page, a reduced copy, a mask or a preview."""
 
     offset: int
     page: int | None
-    """Its number in the chain of pages; None where it hangs under another one."""
+    """Its number in the chain of pages; None for a sub-directory."""
     values: dict[int, tuple[int, ...]]
 
     def first(self, tag: int, default: int = 0) -> int:
@@ -71,77 +72,77 @@ class Directory:
 
     @property
     def is_raw(self) -> bool:
-        """Whether it says that it is of a camera's sensor."""
-        return DNG_VERSION in self.values or self.first(PHOTOMETRIC) in _SCAN
+        """Whether it holds the data of a camera's sensor."""
+        return DNG_VERSION in self.values or self.first(PHOTOMETRIC) in _RAW_PHOTOMETRIC
 
 
 def directories(data: bytes) -> list[Directory]:
-    """All directories, pages first to last, each followed by those under it; damaged ones are left
-    out.
-    """
+    """All directories: each page, followed by its sub-directories; damaged ones are left out."""
     order = "<" if data[:2] == b"II" else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
-    found: list[Directory] = []
+    is_big = data[2:4] in (b"+\0", b"\0+")
+    result: list[Directory] = []
     seen: set[int] = set()
-    first = _unpack(data, order + ("Q" if big else "I"), 8 if big else 4)
+    first = _unpack(data, order + ("Q" if is_big else "I"), 8 if is_big else 4)
     pages = 0
     chain = first[0] if first else 0
-    while chain and chain not in seen and len(found) < _LARGEST:
-        entry = _directory(data, chain, order, big, pages)
+    while chain and chain not in seen and len(result) < _MAX_ENTRIES:
+        page = _directory(data, chain, order, is_big, pages)
         seen.add(chain)
-        if entry is None:
+        if page is None:
             break
         pages += 1
-        found.append(entry[0])
-        found += _below(data, entry[0], order, big, seen)
-        chain = entry[1]
-    return found
+        result.append(page[0])
+        result += _sub_directories(data, page[0], order, is_big, seen)
+        chain = page[1]
+    return result
 
 
-def _below(
-    data: bytes, parent: Directory, order: str, big: bool, seen: set[int]
+def _sub_directories(
+    data: bytes, parent: Directory, order: str, is_big: bool, seen: set[int]
 ) -> Iterator[Directory]:
-    waiting = list(parent.values.get(SUBIFDS, ()))[:_LARGEST]
-    while waiting and len(seen) < _LARGEST:
-        offset = waiting.pop(0)
-        entry = None if offset in seen else _directory(data, offset, order, big, None)
+    offsets = list(parent.values.get(SUBIFDS, ()))[:_MAX_ENTRIES]
+    while offsets and len(seen) < _MAX_ENTRIES:
+        offset = offsets.pop(0)
+        directory = None if offset in seen else _directory(data, offset, order, is_big, None)
         seen.add(offset)
-        if entry is not None:
-            yield entry[0]
-            waiting += entry[0].values.get(SUBIFDS, ())[:_LARGEST]
-            waiting += [entry[1]] if entry[1] else []
+        if directory is not None:
+            yield directory[0]
+            offsets += directory[0].values.get(SUBIFDS, ())[:_MAX_ENTRIES]
+            offsets += [directory[1]] if directory[1] else []
 
 
 def _directory(
-    data: bytes, at: int, order: str, big: bool, page: int | None
+    data: bytes, offset: int, order: str, is_big: bool, page: int | None
 ) -> tuple[Directory, int] | None:
     """The directory at an offset, and the offset of the next one (0: none)."""
-    head, kind, step, inline = ("Q", "HHQ", 20, 8) if big else ("H", "HHI", 12, 4)
-    count = _unpack(data, order + head, at)
-    if not count or not 0 < count[0] <= _LARGEST:
+    count_format, entry_format, entry_bytes, inline_bytes = (
+        ("Q", "HHQ", 20, 8) if is_big else ("H", "HHI", 12, 4)
+    )
+    count = _unpack(data, order + count_format, offset)
+    if not count or not 0 < count[0] <= _MAX_ENTRIES:
         return None
-    start = at + struct.calcsize(order + head)
+    start = offset + struct.calcsize(order + count_format)
     values: dict[int, tuple[int, ...]] = {}
     for index in range(count[0]):
-        place = start + step * index
-        entry = _unpack(data, order + kind, place)
+        entry_offset = start + entry_bytes * index
+        entry = _unpack(data, order + entry_format, entry_offset)
         if not entry:
             return None
-        tag, kind_of_value, number = entry
-        if tag not in _WANTED or kind_of_value not in _TYPES or not 0 < number <= _LARGEST:
+        tag, value_type, value_count = entry
+        if tag not in _TAGS_READ or value_type not in _TYPES or not 0 < value_count <= _MAX_ENTRIES:
             continue
-        form = f"{order}{number}{_TYPES[kind_of_value]}"
-        where: Any = place + step - inline
-        if struct.calcsize(form) > inline:
-            where = _unpack(data, order + ("Q" if big else "I"), where)
-            where = where[0] if where else len(data)
-        values.setdefault(tag, _unpack(data, form, where))
-    following = _unpack(data, order + ("Q" if big else "I"), start + step * count[0])
-    return Directory(at, page, values), following[0] if following else 0
+        value_format = f"{order}{value_count}{_TYPES[value_type]}"
+        value_offset: Any = entry_offset + entry_bytes - inline_bytes
+        if struct.calcsize(value_format) > inline_bytes:
+            value_offset = _unpack(data, order + ("Q" if is_big else "I"), value_offset)
+            value_offset = value_offset[0] if value_offset else len(data)
+        values.setdefault(tag, _unpack(data, value_format, value_offset))
+    following = _unpack(data, order + ("Q" if is_big else "I"), start + entry_bytes * count[0])
+    return Directory(offset, page, values), following[0] if following else 0
 
 
-def _unpack(data: bytes, form: str, at: int) -> tuple[int, ...]:
-    """Numbers at an offset; empty where the file ends before."""
-    if at < 0 or at + struct.calcsize(form) > len(data):
+def _unpack(data: bytes, layout: str, offset: int) -> tuple[int, ...]:
+    """Numbers at an offset; empty if they are not in the file."""
+    if offset < 0 or offset + struct.calcsize(layout) > len(data):
         return ()
-    return struct.unpack_from(form, data, at)
+    return struct.unpack_from(layout, data, offset)

@@ -7,16 +7,15 @@ letter that no font has is left out, so that no label shows boxes.
 
 from __future__ import annotations
 
-import logging
 import re
 import unicodedata
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from impasto.images.silence import no_messages
 
 _ASCII: dict[int, str] = {
     ord(sign): plain for sign, plain in zip("–—‘’“”øØłŁđĐı", "--''\"\"oOlLdDi", strict=True)
@@ -219,7 +218,7 @@ def _faces(missing: str) -> tuple[Face, ...]:
     """The fewest installed fonts that have most of these letters."""
     if not missing:
         return ()
-    with _quiet_matplotlib():
+    with no_messages("matplotlib", "matplotlib.font_manager"):
         return _chosen(_candidates(), missing)
 
 
@@ -293,19 +292,3 @@ def _has_outline(font: Any, letter: str) -> bool:
         return False
     font.load_char(ord(letter))
     return letter.isspace() or len(font.get_path()[0]) > 0 or unicodedata.category(letter) == "Zs"
-
-
-@contextmanager
-def _quiet_matplotlib() -> Iterator[None]:
-    """Suppress matplotlib's messages about building its list of fonts."""
-    loggers = [logging.getLogger(name) for name in ("matplotlib", "matplotlib.font_manager")]
-    were_disabled = [logger.disabled for logger in loggers]
-    for logger in loggers:
-        logger.disabled = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, was in zip(loggers, were_disabled, strict=True):
-            logger.disabled = was

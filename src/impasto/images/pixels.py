@@ -1,7 +1,6 @@
-"""The Picture record, and what can be done to pixels without knowing where they came from.
+"""The Picture record, and functions on pixels.
 
-Pixels are float32, (H, W, 3), sRGB-encoded, 0..1, rows from the top; alpha is float32, (H, W),
-0..1.
+Pixels are (H, W, 3) float32, sRGB-encoded, 0..1, rows from the top; alpha is (H, W) float32, 0..1.
 """
 
 from __future__ import annotations
@@ -26,39 +25,35 @@ _SAME = Size(0, 0)
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value, so equality is identity
 class Picture:
-    """A picture as it was read: upright, sRGB, and with what is worth keeping of the file around
-    it.
+    """A picture as it was read: upright, in sRGB, with metadata worth keeping.
 
-    There is no ICC profile in here, because ``pixels`` are sRGB whatever the file was; ``profile``
-    names what it was.
+    ``pixels`` are sRGB whatever the file was, so there is no ICC profile; ``profile`` names the one
+    that they were converted from.
     """
 
     pixels: Pixels
-    """(H, W, 3) float32, C-contiguous, sRGB-encoded, 0..1. Where alpha is 0 the color is that of
-    the nearest visible pixel.
+    """(H, W, 3) float32, C-contiguous, sRGB-encoded, 0..1. Transparent pixels have the color of the
+    nearest visible pixel.
     """
     alpha: Pixels | None
     """(H, W) float32, 0..1, not premultiplied into ``pixels``; None when every pixel is opaque."""
     exif: bytes
-    """Camera, lens, exposure, dates, author: an EXIF block that starts with ``Exif\\0\\0``,
-    orientation 1, without place, thumbnail and maker notes; empty when there is none.
+    """Camera, lens, exposure, dates, author: an EXIF block that starts with ``Exif\\0\\0`` and has
+    orientation 1, without location, thumbnail and maker notes. Empty if there is none.
     """
     profile: str
-    """The name of the color profile that the pixels were converted from; empty when they were
-    sRGB.
-    """
+    """The color profile that the pixels were converted from; empty if they were sRGB."""
     source: str
     """The path as it was given, or "array", "tensor" or "image"."""
     sha256: str
-    """Of the file's bytes; without a file, of ``pixels`` and ``alpha`` as little-endian float32."""
+    """The hash of the file; without a file, of ``pixels`` and ``alpha`` as little-endian float32.
+    """
     notes: tuple[str, ...] = ()
-    """What a person may want to know about the reading; each follows the picture's name and a
-    colon.
+    """Facts about the reading for the user. Each continues a sentence after the picture's name and
+    a colon.
     """
     full_size: Size = _SAME
-    """Height and width of the whole picture in the file, upright: ``size``, unless it was read
-    reduced.
-    """
+    """Height and width in the file, upright. It equals ``size`` unless the picture was reduced."""
 
     def __post_init__(self) -> None:
         if self.full_size == _SAME:
@@ -115,8 +110,7 @@ def to_tensor(pixels: Pixels) -> torch.Tensor:
 
 
 def from_tensor(tensor: torch.Tensor) -> Pixels:
-    """A (1, 3, H, W) or (3, H, W) tensor of any device and float type as new float32 (H, W, 3);
-    same values.
+    """A tensor (1, 3, H, W) or (3, H, W) as new (H, W, 3) float32 with the same values.
 
     Raises ValueError for another shape.
     """
@@ -127,10 +121,10 @@ def from_tensor(tensor: torch.Tensor) -> Pixels:
 
 
 def reduced(tensor: torch.Tensor, side: int) -> Pixels:
-    """A (1, 3, H, W) tensor as pixels to look at: float32 (h, w, 3), cut to 0..1, no side longer
-    than ``side``.
+    """A tensor (1, 3, H, W) as pixels for display: (h, w, 3) float32, clipped to 0..1.
 
-    It never holds a second picture of the whole size, which at 24 megapixels is 290 MB.
+    No side is longer than ``side``. There is never a second copy of the full size, which at 24
+    megapixels has 290 MB.
     """
     from torch.nn import functional
 
@@ -141,13 +135,12 @@ def reduced(tensor: torch.Tensor, side: int) -> Pixels:
 
 
 def fill_transparent(pixels: Pixels, alpha: Pixels) -> Pixels:
-    """``pixels`` (H, W, 3), where ``alpha`` (H, W) is 0 replaced by the color of the nearest
-    visible pixel.
+    """``pixels`` (H, W, 3) with transparent pixels replaced by the nearest visible color.
 
-    What lies under transparent pixels is arbitrary (often black, sometimes what was cut away), but
-    a network sees it: it would enter the style statistics, and its edge would be painted as a
-    contour. The nearest visible color is at least a color of the picture, and makes no edge. Some
-    pixel must be visible.
+    The color under transparent pixels is arbitrary, often black. A network would see it: it would
+    change the style statistics, and its edge would be painted as a contour. The nearest visible
+    color is a color of the picture, and makes no edge. ``alpha`` is (H, W), and some pixel must be
+    visible.
     """
     hidden = alpha <= 0
     if not hidden.any():

@@ -1,9 +1,7 @@
-"""PNG (third edition): its chunks read by ourselves, what decides the look taken from them, the
-pixels decoded.
+"""Decode PNG (third edition) after reading its chunks here.
 
 Decoders stop at metadata that are too large, or whose checksum is wrong, as if the picture were
-damaged. So the chunks are walked here, and a decoder gets those that hold the picture, and no
-others.
+damaged. So a decoder is given only the chunks that hold the picture.
 """
 
 from __future__ import annotations
@@ -22,182 +20,197 @@ from PIL import Image
 from impasto.errors import BadPicture
 from impasto.geometry import Size
 from impasto.images import colorimetry, exif
-from impasto.images.decoding import Decoded, Task, decode_pillow, of_arrays
+from impasto.images.decoding import Decoded, Task, decode_pillow, decoded_arrays
 from impasto.images.refusals import cut_short
 from impasto.images.silence import no_stderr
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_LARGEST_PROFILE = 32 << 20  # bytes, unpacked; the largest printer profiles have a few megabytes
-_LARGEST_TEXT = 8 << 20  # the longest recipe or XMP packet that is looked at
+_MAX_PROFILE_BYTES = 32 << 20  # uncompressed; the largest printer profiles have a few megabytes
+_MAX_TEXT_BYTES = 8 << 20  # of a recipe or XMP packet
 _PICTURE = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _TEXTS = (b"iTXt", b"zTXt", b"tEXt")
-_ABOUT = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf", b"acTL", b"pHYs")
+_METADATA = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf", b"acTL", b"pHYs")
 _XMP = b"XML:com.adobe.xmp"
-_AGAIN = "Copy or download it again."
+_COPY_AGAIN = "Copy or download it again."
 
 
 @dataclass
 class Chunks:
-    """What a PNG's chunks say."""
+    """The contents of a PNG's chunks."""
 
     size: Size
     bits: int
     channels: int
     parts: list[bytes | memoryview] = field(default_factory=list)
-    """A PNG of the chunks that hold the picture, in parts."""
-    about: dict[bytes, bytes] = field(default_factory=dict)
-    """The first chunk of each other name, that has the right checksum."""
+    """A PNG of only the chunks that hold the picture, in parts."""
+    metadata: dict[bytes, bytes] = field(default_factory=dict)
+    """By name, the first chunk of each other kind that has the right checksum."""
     texts: dict[bytes, bytes] = field(default_factory=dict)
-    """Packed or plain texts by keyword, that have the right checksum: XMP and what ImageMagick puts
-    there.
+    """By keyword, compressed or plain texts that have the right checksum: XMP and those of
+    ImageMagick.
     """
     notes: list[str] = field(default_factory=list)
 
     @property
-    def has_key(self) -> bool:
+    def has_transparent_color(self) -> bool:
         """Whether a color, or entries of the palette, are transparent."""
-        return any(bytes(head[4:8]) == b"tRNS" for head in self.parts[1::3])
+        return self._has(b"tRNS")
+
+    @property
+    def has_pixels(self) -> bool:
+        return self._has(b"IDAT")
+
+    def _has(self, name: bytes) -> bool:
+        return any(bytes(head[4:8]) == name for head in self.parts[1::3])
 
     def note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
 
 
-def walk(data: bytes, label: str) -> Chunks:
-    """The chunks of a PNG file. Raises BadPicture where the picture itself is damaged or cut short."""
-    found = _header(data, label)
-    packed = zlib.decompressobj()
-    # Whether all checksums of the pixels are right; whether the end mark is there.
-    checked, ended = True, False
-    for name, body, is_whole, is_right in _each(data):
-        if name in (b"IHDR", b"PLTE", b"tRNS") and is_whole and not is_right:
-            raise BadPicture(
-                f"{label} is damaged: the checksum of its {name.decode()} chunk is wrong.", _AGAIN
-            )
+def read_chunks(data: bytes, label: str) -> Chunks:
+    """The chunks of a PNG file. Raises BadPicture if the picture is damaged or cut short."""
+    chunks = _header(data, label)
+    pixels_checked, has_end = True, False
+    for name, body, is_whole, is_right in _each_chunk(data):
         if name == b"IEND":
-            ended = True
+            has_end = True
             break
         if name == b"IDAT":
-            checked = checked and is_right and is_whole
-        if name in _PICTURE and (is_whole or name == b"IDAT"):
-            if name != b"IHDR":
-                found.parts += [
-                    struct.pack(">I4s", len(body), name),
-                    body,
-                    struct.pack(">I", _crc(name, body)),
-                ]
-        elif not (is_whole and is_right):
-            found.note("some of its metadata are damaged and are not kept")
-        else:
-            _take(found, name, body)
-    if all(bytes(head[4:8]) != b"IDAT" for head in found.parts[1::3]):
+            pixels_checked = pixels_checked and is_right and is_whole
+        if name in (b"IHDR", b"PLTE", b"tRNS") and is_whole and not is_right:
+            raise BadPicture(
+                f"{label} is damaged: the checksum of its {name.decode()} chunk is wrong.",
+                _COPY_AGAIN,
+            )
+        _add(chunks, name, body, is_whole, is_right)
+    if not chunks.has_pixels:
         raise cut_short(label)
-    found.parts += [b"\0\0\0\0IEND", struct.pack(">I", zlib.crc32(b"IEND"))]
-    if not checked and not _unpacks(found.parts, packed):
-        raise (
-            cut_short(label)
-            if not ended
-            else BadPicture(f"{label} is damaged: its pixels do not unpack.", _AGAIN)
-        )
-    if not ended:
-        found.note("its end mark is missing, but the picture is whole")
-    elif not checked:
-        found.note("a checksum in it is wrong, but the picture is whole")
-    return found
+    chunks.parts += [b"\0\0\0\0IEND", struct.pack(">I", zlib.crc32(b"IEND"))]
+    _check_pixels(chunks, label, pixels_checked, has_end)
+    return chunks
+
+
+def _add(chunks: Chunks, name: bytes, body: memoryview, is_whole: bool, is_right: bool) -> None:
+    """Add a chunk; ``is_right``: its checksum is right."""
+    if name in _PICTURE and (is_whole or name == b"IDAT"):
+        if name != b"IHDR":  # added already
+            head, crc = struct.pack(">I4s", len(body), name), struct.pack(">I", _crc(name, body))
+            chunks.parts += [head, body, crc]
+    elif is_whole and is_right:
+        _add_metadata(chunks, name, body)
+    else:
+        chunks.note("some of its metadata are damaged and are not kept")
+
+
+def _check_pixels(chunks: Chunks, label: str, pixels_checked: bool, has_end: bool) -> None:
+    """Raise BadPicture if pixels are damaged; add a note if only the file around them is."""
+    if not pixels_checked and not _unpacks(chunks.parts):
+        if not has_end:
+            raise cut_short(label)
+        raise BadPicture(f"{label} is damaged: its pixels do not unpack.", _COPY_AGAIN)
+    if not has_end:
+        chunks.note("its end mark is missing, but the picture is whole")
+    elif not pixels_checked:
+        chunks.note("a checksum in it is wrong, but the picture is whole")
 
 
 def _header(data: bytes, label: str) -> Chunks:
     if len(data) < 33 or data[12:16] != b"IHDR" or data[8:12] != b"\0\0\0\x0d":
-        raise BadPicture(f"{label} is damaged or cut short near its beginning.", _AGAIN)
+        raise BadPicture(f"{label} is damaged or cut short near its beginning.", _COPY_AGAIN)
     width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 0)
     if not channels or bits not in (1, 2, 4, 8, 16) or not width or not height:
-        raise BadPicture(f"{label} is damaged: its header makes no sense.", _AGAIN)
+        raise BadPicture(f"{label} is damaged: its header is invalid.", _COPY_AGAIN)
     return Chunks(Size(height, width), bits, channels, [data[:33]])
 
 
-def _each(data: bytes) -> Iterator[tuple[bytes, memoryview, bool, bool]]:
-    """Name and body of every chunk, whether the body is all there, and whether its checksum is
-    right.
-    """
-    view, at = memoryview(data), len(SIGNATURE)
-    while at + 8 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, at)
-        body = view[at + 8 : at + 8 + length]
-        crc = data[at + 8 + length : at + 12 + length]
+def _each_chunk(data: bytes) -> Iterator[tuple[bytes, memoryview, bool, bool]]:
+    """Name and body of every chunk, whether it is complete, and whether its checksum is right."""
+    view, offset = memoryview(data), len(SIGNATURE)
+    while offset + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, offset)
+        body = view[offset + 8 : offset + 8 + length]
+        crc = data[offset + 8 + length : offset + 12 + length]
         yield name, body, len(body) == length, crc == struct.pack(">I", _crc(name, body))
-        at += 12 + length
+        offset += 12 + length
 
 
 def _crc(name: bytes, body: bytes | memoryview) -> int:
     return zlib.crc32(body, zlib.crc32(name))
 
 
-def _unpacks(parts: list[bytes | memoryview], packed: Any) -> bool:
-    """Whether the pixels' stream comes to its end, and its own checksum holds."""
+def _unpacks(parts: list[bytes | memoryview]) -> bool:
+    """Whether the compressed pixels are complete, and their own checksum is right."""
+    decompressor = zlib.decompressobj()
     try:
         for head, body in zip(parts[1::3], parts[2::3], strict=False):
             if bytes(head[4:8]) != b"IDAT":
                 continue
-            rest: bytes | memoryview = body
-            while len(rest) and not packed.eof:
-                packed.decompress(rest, 1 << 20)
-                rest = packed.unconsumed_tail
+            remaining: bytes | memoryview = body
+            while len(remaining) and not decompressor.eof:
+                decompressor.decompress(remaining, 1 << 20)
+                remaining = decompressor.unconsumed_tail
     except zlib.error:
         return False
-    return bool(packed.eof)
+    return bool(decompressor.eof)
 
 
-def _take(found: Chunks, name: bytes, body: memoryview) -> None:
+def _add_metadata(chunks: Chunks, name: bytes, body: memoryview) -> None:
     if name in _TEXTS:
         keyword, text = bytes(body[:80]).split(b"\0")[0], name + bytes(body)
         if keyword == _XMP or keyword.startswith(b"Raw profile type "):
-            found.texts.setdefault(keyword, text)
-        elif _text(text, 1 << 20) is None:
-            found.note("a text in it is too long and is not kept")
-    elif name in _ABOUT:
-        found.about.setdefault(name, bytes(body))
+            chunks.texts.setdefault(keyword, text)
+        elif _decode_text(text, 1 << 20) is None:
+            chunks.note("a text in it is too long and is not kept")
+    elif name in _METADATA:
+        chunks.metadata.setdefault(name, bytes(body))
 
 
-def _unpacked(packed: bytes, limit: int) -> bytes | None:
-    """Unpacked bytes; None if they are damaged or more than ``limit``."""
-    machine = zlib.decompressobj()
+def _decompress(packed: bytes, limit: int) -> bytes | None:
+    """Decompressed bytes; None if they are damaged or more than ``limit``."""
+    decompressor = zlib.decompressobj()
     try:
-        data = machine.decompress(packed, limit)
+        data = decompressor.decompress(packed, limit)
     except zlib.error:
         return None
-    return data if machine.eof else None
+    return data if decompressor.eof else None
 
 
-def xmp(found: Chunks) -> bytes:
+def xmp(chunks: Chunks) -> bytes:
     """The XMP packet; empty if there is none, or it is damaged or too long."""
-    return (_text(found.texts[_XMP], _LARGEST_TEXT) or b"") if _XMP in found.texts else b""
+    return (
+        (_decode_text(chunks.texts[_XMP], _MAX_TEXT_BYTES) or b"") if _XMP in chunks.texts else b""
+    )
 
 
-def _text(chunk: bytes, limit: int) -> bytes | None:
-    """The text of a tEXt, zTXt or iTXt chunk, given with its name before it; None if damaged or too
-    long.
+def _decode_text(chunk: bytes, limit: int) -> bytes | None:
+    """The text of a tEXt, zTXt or iTXt chunk; None if it is damaged or longer than ``limit``.
+
+    ``chunk`` begins with the chunk's name.
     """
-    name, (_, _, rest) = chunk[:4], chunk[4:].partition(b"\0")
-    packed = name == b"zTXt" or (name == b"iTXt" and rest[:1] == b"\1")
+    name, (_, _, text) = chunk[:4], chunk[4:].partition(b"\0")
+    is_compressed = name == b"zTXt" or (name == b"iTXt" and text[:1] == b"\1")
     if name == b"zTXt":
-        rest = rest[1:]
+        text = text[1:]
     elif name == b"iTXt":
-        rest = rest[2:].split(b"\0", 2)[-1]  # after language and translated keyword
-    if packed:
-        return _unpacked(rest, limit)
-    return rest if len(rest) <= limit else None
+        text = text[2:].split(b"\0", 2)[-1]  # after language and translated keyword
+    if is_compressed:
+        return _decompress(text, limit)
+    return text if len(text) <= limit else None
 
 
-def _exif_block(found: Chunks) -> bytes:
+def _exif_block(chunks: Chunks) -> bytes:
     """The eXIf chunk, or the block that ImageMagick writes as a text of hexadecimal digits."""
-    if b"eXIf" in found.about:
-        return found.about[b"eXIf"]
+    if b"eXIf" in chunks.metadata:
+        return chunks.metadata[b"eXIf"]
     for keyword in (b"Raw profile type exif", b"Raw profile type APP1"):
-        text = _text(found.texts[keyword], _LARGEST_TEXT) if keyword in found.texts else b""
+        text = (
+            _decode_text(chunks.texts[keyword], _MAX_TEXT_BYTES) if keyword in chunks.texts else b""
+        )
         lines = (text or b"").split(b"\n")
         try:
-            # After an empty line, the name and the length.
+            # The first lines are empty, the name and the length.
             block = bytes.fromhex(b"".join(lines[3:]).decode("ascii"))
         except ValueError:
             continue
@@ -206,112 +219,116 @@ def _exif_block(found: Chunks) -> bytes:
     return b""
 
 
-def orientation(found: Chunks) -> int:
-    """EXIF's 1..8."""
-    return exif.orientation(exif.of_block(_exif_block(found)))
+def orientation(chunks: Chunks) -> int:
+    """The orientation of the EXIF data, 1..8."""
+    return exif.orientation(exif.parse(_exif_block(chunks)))
 
 
-def _take_colors(found: Chunks, decoded: Decoded) -> None:
-    """By the order of precedence of the specification (section 4.3): cICP, iCCP, sRGB, then gAMA
-    and cHRM.
+def _set_colors(chunks: Chunks, decoded: Decoded) -> None:
+    """Set the colors by the specification's order of precedence (section 4.3).
+
+    It is cICP, iCCP, sRGB, then gAMA and cHRM.
     """
-    about, notes = found.about, decoded.notes
-    if len(about.get(b"cICP", b"")) == 4:
-        primaries, transfer, matrix, full = about[b"cICP"]
+    metadata, notes = chunks.metadata, decoded.notes
+    if len(metadata.get(b"cICP", b"")) == 4:
+        primaries, transfer, matrix, full = metadata[b"cICP"]
         if matrix == 0:
-            decoded.numbers, note = colorimetry.of_h273(primaries, transfer, full=bool(full))
+            decoded.numbers, note = colorimetry.from_h273(primaries, transfer, full=bool(full))
             notes += [note] if note else []
             return
         notes.append("its color code points are not those of RGB and were ignored")
-    if b"iCCP" in about:
-        packed = about[b"iCCP"].partition(b"\0")[2][1:]
-        decoded.icc = _unpacked(packed, _LARGEST_PROFILE) or b""
+    if b"iCCP" in metadata:
+        packed = metadata[b"iCCP"].partition(b"\0")[2][1:]
+        decoded.icc = _decompress(packed, _MAX_PROFILE_BYTES) or b""
         if decoded.icc:
             return
         too_large = len(packed) > 1 << 20
         notes.append(
             f"its color profile is {'too large' if too_large else 'damaged'} and was ignored"
         )
-    if b"sRGB" in about:
+    if b"sRGB" in metadata:
         return
-    decoded.numbers = _gamma_and_primaries(about)
+    decoded.numbers = _gamma_and_primaries(metadata)
 
 
-def _gamma_and_primaries(about: dict[bytes, bytes]) -> colorimetry.Colorimetry | None:
-    gamma = struct.unpack(">I", about[b"gAMA"])[0] if len(about.get(b"gAMA", b"")) == 4 else 0
+def _gamma_and_primaries(metadata: dict[bytes, bytes]) -> colorimetry.Colorimetry | None:
+    gamma = struct.unpack(">I", metadata[b"gAMA"])[0] if len(metadata.get(b"gAMA", b"")) == 4 else 0
     points = None
-    if len(about.get(b"cHRM", b"")) == 32:
-        numbers = [value / 100_000 for value in struct.unpack(">8I", about[b"cHRM"])]
-        pairs = [(numbers[at], numbers[at + 1]) for at in range(0, 8, 2)]
+    if len(metadata.get(b"cHRM", b"")) == 32:
+        numbers = [value / 100_000 for value in struct.unpack(">8I", metadata[b"cHRM"])]
+        pairs = [(numbers[index], numbers[index + 1]) for index in range(0, 8, 2)]
         points = (pairs[0], pairs[1], pairs[2], pairs[3])
     if not gamma and points is None:
         return None
-    return colorimetry.of_gamma(100_000 / gamma if gamma else None, points)
+    return colorimetry.from_gamma(100_000 / gamma if gamma else None, points)
 
 
 def decode(data: bytes, task: Task) -> Decoded:
-    """The samples of a PNG of any color type and depth; a transparent color (tRNS) becomes alpha."""
-    found = walk(data, task.label)
-    task.check(found.size)
-    decoded = _deep(found) if found.bits == 16 else _shallow(found, task)
-    decoded.notes += _frames(found)
-    _take_colors(found, decoded)
-    about = exif.of_block(_exif_block(found))
-    decoded.orientation, decoded.exif = exif.orientation(about), exif.kept(about, decoded.notes)
+    """Decode a PNG of any color type and depth; a transparent color (tRNS) becomes alpha."""
+    chunks = read_chunks(data, task.label)
+    task.check(chunks.size)
+    decoded = _deep(chunks) if chunks.bits == 16 else _shallow(chunks, task)
+    decoded.notes += _frame_notes(chunks)
+    _set_colors(chunks, decoded)
+    exif_data = exif.parse(_exif_block(chunks))
+    decoded.orientation, decoded.exif = (
+        exif.orientation(exif_data),
+        exif.block_to_keep(exif_data, decoded.notes),
+    )
     if (
         not decoded.icc
         and decoded.numbers is None
-        and not {b"sRGB", b"cICP", b"gAMA"} & set(found.about)
+        and not {b"sRGB", b"cICP", b"gAMA"} & set(chunks.metadata)
     ):
-        decoded.numbers = exif.colors(about) if decoded.space == "rgb" else None
-    if len(found.about.get(b"pHYs", b"")) == 9:
-        across, down = struct.unpack(">II", found.about[b"pHYs"][:8])
+        decoded.numbers = exif.colorimetry_of(exif_data) if decoded.space == "rgb" else None
+    if len(chunks.metadata.get(b"pHYs", b"")) == 9:
+        across, down = struct.unpack(">II", chunks.metadata[b"pHYs"][:8])
         if across and down and abs(across / down - 1) > 0.01:
             decoded.notes.append("its pixels are not square, and are taken as if they were")
-    decoded.notes += found.notes
+    decoded.notes += chunks.notes
     return decoded
 
 
-def _frames(found: Chunks) -> list[str]:
+def _frame_notes(chunks: Chunks) -> list[str]:
     count = (
-        struct.unpack(">I", found.about[b"acTL"][:4])[0]
-        if len(found.about.get(b"acTL", b"")) == 8
+        struct.unpack(">I", chunks.metadata[b"acTL"][:4])[0]
+        if len(chunks.metadata.get(b"acTL", b"")) == 8
         else 1
     )
     return [f"has {count} frames; the first one is used"] if count > 1 else []
 
 
-def _shallow(found: Chunks, task: Task) -> Decoded:
-    file = _Joined(found.parts)
+def _shallow(chunks: Chunks, task: Task) -> Decoded:
+    file = _JoinedFile(chunks.parts)
     decoded = decode_pillow(Image.open(io.BufferedReader(file), formats=("PNG",)), task)
-    file.let_go()
+    file.release()
     return decoded
 
 
-def _deep(found: Chunks) -> Decoded:
+def _deep(chunks: Chunks) -> Decoded:
     import imagecodecs
 
     with no_stderr():
         # (H, W) or (H, W, 2 | 3 | 4) uint16.
-        samples = imagecodecs.png_decode(b"".join(found.parts))
+        samples = imagecodecs.png_decode(b"".join(chunks.parts))
     samples = samples[..., None] if samples.ndim == 2 else samples
     has_alpha = samples.shape[2] in (2, 4)
     color = samples[..., :-1] if has_alpha else samples
-    return of_arrays(
+    return decoded_arrays(
         color, "gray" if color.shape[2] == 1 else "rgb", samples[..., -1] if has_alpha else None
     )
 
 
-class _Joined(io.RawIOBase):
+class _JoinedFile(io.RawIOBase):
     """Parts as one file, without a copy of them."""
 
     def __init__(self, parts: list[bytes | memoryview]) -> None:
         self._parts = [memoryview(part) for part in parts]
         self._ends = list(accumulate(len(part) for part in self._parts))
-        self._at = 0
+        self._position = 0
 
-    def let_go(self) -> None:
-        """Forget the parts: Pillow holds on to its files, and the pixels need the place of these."""
+    def release(self) -> None:
+        """Forget the parts to free their memory; Pillow keeps a reference to its file."""
         self._parts.clear()
         self._ends.clear()
 
@@ -322,16 +339,16 @@ class _Joined(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._ends[-1]}[whence]
-        self._at = max(0, start + offset)
-        return self._at
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._ends[-1]}[whence]
+        self._position = max(0, start + offset)
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
-        index = bisect_right(self._ends, self._at)
+        index = bisect_right(self._ends, self._position)
         if index == len(self._parts):
             return 0
-        part = self._parts[index][self._at - (self._ends[index] - len(self._parts[index])) :]
+        part = self._parts[index][self._position - (self._ends[index] - len(self._parts[index])) :]
         count = min(len(buffer), len(part))
         buffer[:count] = part[:count]
-        self._at += count
+        self._position += count
         return count

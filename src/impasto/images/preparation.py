@@ -17,8 +17,8 @@ def prepare_photo(
     if preparation.median:
         photo = images.median(photo, preparation.median)
     if preparation.colours:
-        spreads = [color_transfer.spread(painting) for painting in paintings]
+        statistics = [color_transfer.color_statistics(painting) for painting in paintings]
         shares = [painting.weight for painting in recipe.paintings]
-        target = color_transfer.mixed(spreads, shares)
-        photo = color_transfer.towards(photo, target, preparation.colours)
+        target = color_transfer.mixture(statistics, shares)
+        photo = color_transfer.transfer(photo, target, preparation.colours)
     return photo

@@ -1,7 +1,7 @@
-"""Color: samples of any color space, by an ICC profile, by colorimetry or by custom, to sRGB.
+"""Convert samples of any color space to sRGB.
 
-ICC profiles go through lcms2, at 16 bits, since eight would show as bands after a wide gamut is
-squeezed.
+ICC profiles are applied by lcms2, at 16 bits: 8 bits would show as bands after a wide gamut is
+compressed.
 """
 
 from __future__ import annotations
@@ -31,14 +31,13 @@ _NO_OPTIMIZATION = 0x0100
 
 @cache
 def srgb_profile() -> bytes:
-    """The sRGB profile that every saved picture carries; always the same bytes."""
+    """The sRGB profile that every saved picture contains; always the same bytes."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    # lcms2 stamps the time of day into bytes 24..36 of the header; the same picture must give the
-    # same file.
+    # lcms2 writes the time into bytes 24..36; they are replaced, so that files are reproducible.
     return profile[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + profile[36:]
 
 
-def unit(samples: Samples) -> Pixels:
+def to_unit_range(samples: Samples) -> Pixels:
     """uint8 or uint16 samples as float32 in 0..1; float samples as float32, clipped."""
     if samples.dtype.kind == "u":
         return samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
@@ -46,10 +45,10 @@ def unit(samples: Samples) -> Pixels:
 
 
 class Conversion:
-    """From samples of one picture to sRGB pixels, part by part, and what there is to say about it.
+    """The conversion of one picture's samples to sRGB, part by part, with notes about it.
 
-    ``icc`` may be empty; ``numbers`` (used where there is no ICC profile) None. A profile that is
-    damaged, or made for another color space, is ignored with a note. One that amounts to sRGB
+    ``icc`` may be empty. ``numbers`` is used if there is no ICC profile, and may be None. A profile
+    that is damaged or for another color space is ignored with a note. A profile that equals sRGB
     changes nothing, to the last bit.
     """
 
@@ -61,7 +60,7 @@ class Conversion:
         self.profile, self.notes = "", []
         self._tables: dict[np.dtype[Any], Pixels] = {}
         self._space, self._icc, self._numbers = space, b"", None
-        if icc and self._by_profile(icc):
+        if icc and self._use_profile(icc):
             return
         if space == "cmyk":
             self.notes.append("CMYK without a usable color profile, so its colors are approximate")
@@ -72,13 +71,13 @@ class Conversion:
             self.profile, self._numbers = numbers.name, numbers
             self.notes.append(f"{_label(space)}, converted from {numbers.name} to sRGB")
 
-    def _by_profile(self, icc: bytes) -> bool:
-        """Take up the profile; whether it can be used."""
+    def _use_profile(self, icc: bytes) -> bool:
+        """Use the profile, if possible; return whether it is."""
         try:
-            name, found = _identify(icc)
-            # A gray picture tagged with its camera's RGB profile is common.
-            space: Space = "rgb" if (self._space, found) == ("gray", "rgb") else self._space
-            if found != space:
+            name, profile_space = _identify(icc)
+            # Gray pictures often have their camera's RGB profile.
+            space: Space = "rgb" if (self._space, profile_space) == ("gray", "rgb") else self._space
+            if profile_space != space:
                 self.notes.append(
                     f"its color profile ({name}) is not for {_label(space)} and was ignored"
                 )
@@ -86,7 +85,7 @@ class Conversion:
             _transform(np.zeros((1, 1, _CHANNELS[space]), np.uint8), space, icc)
             if _is_srgb(icc, space):
                 return True
-        # Lcms2 reports damage as RuntimeError.
+        # lcms2 reports damage as RuntimeError.
         except (RuntimeError, ValueError, OSError, ImageCms.PyCMSError):
             self.notes.append("its color profile is damaged and was ignored")
             return False
@@ -95,40 +94,41 @@ class Conversion:
         return True
 
     def __call__(self, samples: Samples) -> Pixels:
-        """Samples (H, W, C), any part of the picture, as sRGB pixels (H, W, 3)."""
+        """Samples (H, W, C) of any part of the picture as sRGB pixels (H, W, 3)."""
         if self._icc:
             if samples.shape[2] == 1 and self._space == "rgb":
                 samples = np.repeat(samples, 3, axis=2)
             return _transform(samples, self._space, self._icc)
         if self._space == "cmyk":
-            ink = unit(samples)
+            ink = to_unit_range(samples)
             return (1 - ink[..., :3]) * (1 - ink[..., 3:])
         pixels = (
-            unit(samples) if self._numbers is None else self._by_numbers(self._numbers, samples)
+            to_unit_range(samples)
+            if self._numbers is None
+            else self._convert_by_numbers(self._numbers, samples)
         )
         return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
-    def _by_numbers(self, numbers: Colorimetry, samples: Samples) -> Pixels:
+    def _convert_by_numbers(self, numbers: Colorimetry, samples: Samples) -> Pixels:
         if samples.dtype.kind == "f":
-            return numbers.to_srgb(unit(samples))
-        # The curves of every possible value, instead of one for every sample.
+            return numbers.to_srgb(to_unit_range(samples))
+        # The curves are evaluated once for each possible value, not for each sample.
         if samples.dtype not in self._tables:
-            every = np.linspace(0, 1, np.iinfo(samples.dtype).max + 1, dtype=np.float32)
+            all_values = np.linspace(0, 1, np.iinfo(samples.dtype).max + 1, dtype=np.float32)
             self._tables[samples.dtype] = numbers.linear(
-                np.repeat(every[:, None], samples.shape[2], axis=1)
+                np.repeat(all_values[:, None], samples.shape[2], axis=1)
             )
         table = self._tables[samples.dtype]
         planes = [table[samples[..., channel], channel] for channel in range(samples.shape[2])]
-        return numbers.of_linear(np.stack(planes, axis=-1))
+        return numbers.from_linear(np.stack(planes, axis=-1))
 
 
 def _transform(samples: Samples, space: Space, icc: bytes) -> Pixels:
-    # Lcms2 takes floats too, but leaves the gamut with them and is six times slower.
+    # lcms2 accepts floats, but then it exceeds the gamut and is six times slower.
     if samples.dtype.kind == "f":
-        samples = np.rint(unit(samples) * 65535).astype(np.uint16)
-    # Left to itself, lcms2 goes through a coarse table for anything but 8-bit RGB: measured on
-    # Adobe RGB, errors of up to 0.06 near the border of the gamut, against 0.0007 without (and 2.2
-    # s for 12 megapixels).
+        samples = np.rint(to_unit_range(samples) * 65535).astype(np.uint16)
+    # By default lcms2 uses a coarse table for anything but 8-bit RGB. Measured on Adobe RGB: errors
+    # of up to 0.06 near the border of the gamut, but 0.0007 without it (2.2 s for 12 megapixels).
     exact = samples.dtype == np.uint8 and space == "rgb"
     import imagecodecs
 
@@ -142,7 +142,7 @@ def _transform(samples: Samples, space: Space, icc: bytes) -> Pixels:
         intent=_RELATIVE_COLORIMETRIC,
         flags=_BLACK_POINT_COMPENSATION | (0 if exact else _NO_OPTIMIZATION),
     )
-    return unit(converted)
+    return to_unit_range(converted)
 
 
 def _identify(icc: bytes) -> tuple[str, Space | None]:
@@ -152,13 +152,15 @@ def _identify(icc: bytes) -> tuple[str, Space | None]:
 
 
 def _is_srgb(icc: bytes, space: Space) -> bool:
-    """Whether the profile moves no color of a 9 x 9 x 9 lattice by more than one 8-bit step."""
+    """Whether the profile changes no color of a 9 x 9 x 9 lattice by more than one 8-bit step."""
     if space not in ("gray", "rgb"):
         return False
     ramp = np.linspace(0, 255, 9 if space == "rgb" else 256).round().astype(np.uint8)
     axes = np.meshgrid(*[ramp] * (3 if space == "rgb" else 1), indexing="ij")
     lattice = np.stack(axes, axis=-1).reshape(1, -1, len(axes))  # (1, N, 1 or 3)
-    return bool(np.abs(_transform(lattice, space, icc) - unit(lattice)).max() <= 1.01 / 255)
+    return bool(
+        np.abs(_transform(lattice, space, icc) - to_unit_range(lattice)).max() <= 1.01 / 255
+    )
 
 
 @cache

@@ -1,6 +1,4 @@
-"""Decoders under our own limits: silent, strict, one at a time, and their global settings restored
-afterwards.
-"""
+"""Suppress the output of decoders, and restore the process's settings afterwards."""
 
 from __future__ import annotations
 
@@ -14,56 +12,67 @@ from contextlib import contextmanager, suppress
 
 from PIL import Image, ImageFile
 
+# Everything here changes settings of the whole process. The lock lets one thread at a time do so,
+# since two that overlap would restore each other's changes.
 _LOCK = threading.RLock()
+_DECODER_LOGGERS = ("tifffile", "PIL.TiffImagePlugin")
 
 
 @contextmanager
 def quiet(limit: float) -> Iterator[None]:
-    """Within it, Pillow refuses more than twice ``limit`` million pixels and truncated files;
-    warnings are off.
+    """Suppress the messages of decoders, and make Pillow strict, inside the context.
+
+    Pillow refuses files that are cut short, and pictures of more than twice ``limit`` million
+    pixels.
     """
-    with _LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with no_messages(*_DECODER_LOGGERS):
         before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
-        loggers = [logging.getLogger(name) for name in ("tifffile", "PIL.TiffImagePlugin")]
-        were_disabled = [logger.disabled for logger in loggers]
-        for logger in loggers:  # they say on stderr what becomes a sentence of our own
-            logger.disabled = True
-        # Headers are checked before, by a check that can say how large the picture is. Pillow's own
-        # check stays as a net under containers whose header does not tell the size of what is
-        # inside.
+        # Sizes in headers are checked elsewhere, with a better message. Pillow's own check is for
+        # containers whose header does not have the size of their contents.
         Image.MAX_IMAGE_PIXELS = max(1, int(limit * 1e6)) if math.isfinite(limit) else None
         ImageFile.LOAD_TRUNCATED_IMAGES = False
         try:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
-            for logger, was in zip(loggers, were_disabled, strict=True):
-                logger.disabled = was
+
+
+@contextmanager
+def no_messages(*loggers: str) -> Iterator[None]:
+    """Suppress Python warnings and the messages of these loggers inside the context."""
+    with _LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = {name: logging.getLogger(name).disabled for name in loggers}
+        for name in loggers:
+            logging.getLogger(name).disabled = True
+        try:
+            yield
+        finally:
+            for name, was_disabled in before.items():
+                logging.getLogger(name).disabled = was_disabled
 
 
 @contextmanager
 def no_stderr() -> Iterator[None]:
-    """Within it, what C libraries write to the file descriptor of stderr is dropped.
+    """Discard what C libraries write to the file descriptor of stderr inside the context.
 
-    libtiff, libpng, libheif and LibRaw print on their own what becomes a sentence of our own. The
-    descriptor belongs to the whole process, so this is held as briefly as possible, under the same
-    lock.
+    libtiff, libpng, libheif and LibRaw print messages for errors that are reported in other words.
+    Other threads' output is discarded too, so the context should be short.
     """
     with _LOCK:
         try:
-            kept = os.dup(2)
+            original = os.dup(2)
         except OSError:  # closed: nothing can be written there
             yield
             return
         try:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
+            null = os.open(os.devnull, os.O_WRONLY)
             try:
-                os.dup2(nowhere, 2)
+                os.dup2(null, 2)
             finally:
-                os.close(nowhere)
+                os.close(null)
             yield
         finally:
             with suppress(OSError):
-                os.dup2(kept, 2)
-            os.close(kept)
+                os.dup2(original, 2)
+            os.close(original)

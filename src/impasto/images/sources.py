@@ -1,6 +1,4 @@
-"""What people hand over as files: paths, bytes and open streams become bytes with a name, or a
-refusal.
-"""
+"""Open paths, bytes and streams, and read their bytes."""
 
 from __future__ import annotations
 
@@ -16,8 +14,8 @@ from impasto.errors import BadPicture, did_you_mean
 from impasto.images.refusals import shown
 
 HEAD = 4096
-"""Bytes from which a file's kind is told."""
-_LONGEST_PATH = 4096
+"""Bytes by which a file's kind is recognized."""
+_MAX_PATH_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -26,40 +24,42 @@ class Contents:
 
     data: bytes
     label: str
-    """How sentences call it."""
+    """The name in messages."""
     source: str
     """The path as it was given, or "bytes" or "stream"."""
 
 
 def is_file(source: object) -> bool:
-    """Whether ``contents`` takes it."""
+    """Whether a source is a path, bytes or a stream."""
     return isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(
         source, "read"
     )
 
 
 @contextmanager
-def opened(source: Any) -> Iterator[tuple[Any, str, str]]:
-    """An open binary file at the beginning of the picture, its label and its source, of all that
-    ``is_file`` takes.
+def open_source(source: Any) -> Iterator[tuple[Any, str, str]]:
+    """An open binary file at the beginning of the picture, its label and its source.
 
-    Bytes are the picture itself, or the absolute path of a file that is there.
+    Bytes are the picture itself, or the absolute path of an existing file.
 
     Raises:
-        BadPicture: nothing there, nothing in it, or no way to read it.
+        BadPicture: it does not exist, is empty, or cannot be read.
     """
     if isinstance(source, bytes | bytearray | memoryview) and not _is_path(source):
-        yield _Bytes(bytes(source)), "The picture in memory", "bytes"
+        yield _BytesFile(bytes(source)), "The picture in memory", "bytes"
     elif isinstance(source, str | os.PathLike | bytes):
         path = os.fsdecode(source)
         with open_picture(path) as file:
             yield file, shown(path), path
     else:
-        yield _stream(source)
+        yield _labeled_stream(source)
 
 
 def contents(file: Any, label: str, source: str) -> Contents:
-    """All bytes from the current position of an open file on. Raises BadPicture if there are none."""
+    """The bytes of an open file from its current position on.
+
+    Raises BadPicture if there are none.
+    """
     try:
         data = file.read()
     except (OSError, ValueError) as error:  # ValueError: it is closed
@@ -76,12 +76,15 @@ def contents(file: Any, label: str, source: str) -> Contents:
 
 
 def stream_contents(stream: Any) -> Contents:
-    """All bytes of an open binary file from where it stands. Raises BadPicture if there are none."""
-    return contents(*_stream(stream))
+    """The bytes of an open binary file from its current position on.
+
+    Raises BadPicture if there are none.
+    """
+    return contents(*_labeled_stream(stream))
 
 
 def _is_path(source: bytes | bytearray | memoryview) -> bool:
-    if not isinstance(source, bytes) or not 0 < len(source) <= _LONGEST_PATH or b"\0" in source:
+    if not isinstance(source, bytes) or not 0 < len(source) <= _MAX_PATH_BYTES or b"\0" in source:
         return False
     try:
         return os.path.isabs(source) and os.path.exists(source)
@@ -89,14 +92,14 @@ def _is_path(source: bytes | bytearray | memoryview) -> bool:
         return False
 
 
-def _stream(source: Any) -> tuple[Any, str, str]:
+def _labeled_stream(source: Any) -> tuple[Any, str, str]:
     name = getattr(source, "name", None)  # a number for files that were opened by descriptor
     if isinstance(name, str | bytes) and name:
         return source, shown(os.fsdecode(name)), os.fsdecode(name)
     return source, "The picture in the stream", "stream"
 
 
-class _Bytes:
+class _BytesFile:
     """Bytes as a file, without a copy of them."""
 
     def __init__(self, data: bytes) -> None:
@@ -108,7 +111,7 @@ class _Bytes:
 
 @contextmanager
 def open_picture(path: str) -> Iterator[Any]:
-    """The open binary file, at its start; BadPicture if there is none, or nothing in it."""
+    """The open binary file, at its start. Raises BadPicture if it is missing or empty."""
     label = shown(path)
     if path.lower().startswith(("http://", "https://")):
         raise BadPicture(f"{label} is an address, not a file.", "Download the picture first.")
@@ -120,7 +123,7 @@ def open_picture(path: str) -> Iterator[Any]:
             raise BadPicture(f"{label} is not a regular file.")
         if info.st_size == 0:
             raise BadPicture(f"{label} is empty (0 bytes).", "Copy or download it again.")
-        file = open(path, "rb")  # noqa: SIM115 (closed below; opening it has errors of its own)
+        file = open(path, "rb")  # noqa: SIM115 (closed below)
     except FileNotFoundError:
         raise _missing(path) from None
     except PermissionError:

@@ -1,13 +1,13 @@
-"""WebP: its RIFF chunks, of which those behind the picture may be cut off without harm to it."""
+"""Decode WebP, also files whose metadata after the picture are cut off."""
 
 from __future__ import annotations
 
 import struct
 
-from impasto.images.decoding import Decoded, Task, decode_pillow, opened
+from impasto.images.decoding import Decoded, Task, decode_pillow, open_pillow
 
-_IMAGE = (b"VP8 ", b"VP8L", b"ANMF")
-_NEEDED = (*_IMAGE, b"VP8X", b"ALPH", b"ANIM", b"ICCP")
+_PICTURE_CHUNKS = (b"VP8 ", b"VP8L", b"ANMF")
+_NEEDED_CHUNKS = (*_PICTURE_CHUNKS, b"VP8X", b"ALPH", b"ANIM", b"ICCP")
 
 
 def is_webp(data: bytes) -> bool:
@@ -15,9 +15,9 @@ def is_webp(data: bytes) -> bool:
 
 
 def decode(data: bytes, task: Task) -> Decoded:
-    """The samples of a WebP picture; of the first frame where it moves."""
-    slim, notes = whole(data)
-    image = opened(slim, task, "WEBP")
+    """Decode a WebP picture; of an animation the first frame."""
+    data, notes = repaired(data)
+    image = open_pillow(data, task, "WEBP")
     if image.n_frames > 1:
         notes.append(f"has {image.n_frames} frames; the first one is used")
     decoded = decode_pillow(image, task)
@@ -26,29 +26,27 @@ def decode(data: bytes, task: Task) -> Decoded:
     return decoded
 
 
-def whole(data: bytes) -> tuple[bytes, list[str]]:
-    """The file with a right length, and without metadata that are cut off; unchanged where there is
-    none of that.
-    """
-    end, has_image, at, dropped = 12, False, 12, False
-    while at + 8 <= len(data):
-        name, length = struct.unpack_from("<4sI", data, at)
-        following = at + 8 + length + length % 2
-        if at + 8 + length > len(data):
-            if name in _NEEDED:
-                return data, []  # the decoder will say that it is cut short
-            dropped = True
+def repaired(data: bytes) -> tuple[bytes, list[str]]:
+    """The file with its length corrected and incomplete metadata removed, and notes on that."""
+    end, has_image, offset, is_cut = 12, False, 12, False
+    while offset + 8 <= len(data):
+        name, length = struct.unpack_from("<4sI", data, offset)
+        next_offset = offset + 8 + length + length % 2
+        if offset + 8 + length > len(data):
+            if name in _NEEDED_CHUNKS:
+                return data, []  # the decoder reports that it is cut short
+            is_cut = True
             break
-        has_image = has_image or name in _IMAGE
-        at = end = following
+        has_image = has_image or name in _PICTURE_CHUNKS
+        offset = end = next_offset
     declared = struct.unpack_from("<I", data, 4)[0] + 8
-    if not has_image or (not dropped and declared <= len(data)):
+    if not has_image or (not is_cut and declared <= len(data)):
         return data, []
-    # The last byte may be the one that makes the length even.
+    # The last byte may be the padding that makes the length even.
     body = data[12:end] + bytes(max(0, end - len(data)))
     note = (
         "its metadata are cut off and are not kept"
-        if dropped
+        if is_cut
         else "its length is wrong, but the picture is whole"
     )
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body, [note]

@@ -2,11 +2,12 @@
 
 Published systems were tuned for networks with other activations than the fetched ones. The fetched
 VGG-19 is the published one with each filter divided by its mean activation (Gatys et al. 2016). The
-divisors were not published. They can be recovered: weight decay balances layers, so that the
-incoming and outgoing weights of a filter have the same Euclidean norm (for gradient descent: Du,
-Hu, Lee, "Algorithmic Regularization in Learning Deep Homogeneous Models: Layers are Automatically
-Balanced", 2018). With the mean activations of some layers, which have been printed, exactly one
-such network is balanced.
+divisors were not published, but they can be recovered. Weight decay balances layers: the incoming
+and outgoing weights of a filter have the same Euclidean norm. With the mean activations of some
+layers, which have been printed, exactly one network is balanced.
+
+Source, for gradient descent: Du, Hu, Lee, "Algorithmic Regularization in Learning Deep Homogeneous
+Models: Layers are Automatically Balanced" (2018).
 """
 
 from __future__ import annotations

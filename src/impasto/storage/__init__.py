@@ -1,1 +1,1 @@
-"""Files and tensors on disk: atomic writes, locks, names, tensors."""
+"""Files and tensors on disk: atomic writes, locks, file names, templates, tensors."""

@@ -17,7 +17,13 @@ from impasto.recipe import loading
 from impasto.recipe.records import Recipe
 from impasto.recipe.values import value_text
 from impasto.runs import folder as runs
-from impasto.runs.destination import Target, check_paths, choose_destination, request_key
+from impasto.runs.destination import (
+    Destination,
+    Target,
+    check_paths,
+    choose_destination,
+    request_key,
+)
 from impasto.storage.names import is_file
 from impasto.sweeps import grid
 from impasto.sweeps.grid import Axis, Combination
@@ -88,9 +94,9 @@ def prepare(
     _check_folder(folder, axes, overwrite)
     for cell in cells:
         if not cell.done:
+            check_paths(Destination(cell.file, cell.run), cell.inputs, cell.inputs.plan.size)
             recipe, target = cell.inputs.recipe, Target(cell.file, cell.run, overwrite=overwrite)
-            destination = choose_destination(target, recipe, request_key(recipe))
-            check_paths(destination, cell.inputs, cell.inputs.plan.size)
+            choose_destination(target, recipe, request_key(recipe))
     images.check_output(folder / f"{POSTER}.png")
     fixed = _fixed_settings(settings, axes)
     return _with_estimate(Job(folder, axes, fixed, tuple(cells), overwrite=overwrite), callbacks)
