@@ -182,6 +182,7 @@ def test_a_gain_is_a_factor_on_every_map(
     assert torch.equal(found["input"], picture)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", MODES)
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_gradcheck(

@@ -302,6 +302,7 @@ SETTINGS: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_resumed_with_any_settings_it_ends_with_the_same_bytes(problem: Problem, name: str):
     changed = with_recipe(problem, **SETTINGS[name])
@@ -419,6 +420,7 @@ def test_a_lasting_fault_ends_with_the_best_pixels_so_far(
         assert state.loss.total == min(losses(stream)[0 if good < 8 else 8 : good])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", ["gram", "wasserstein"])
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("fault", NOT_FINITE)

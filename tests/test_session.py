@@ -289,6 +289,7 @@ def test_museum_and_recipes_list_what_there_is():
     assert impasto.load_recipe("draft", {"size": 64}).size == 64
 
 
+@pytest.mark.slow
 def test_a_report_and_a_film_of_a_run(tmp_path: Path):
     impasto.stylize(*PAIR, **TWO_STAGES, output="out.png", run=True, snapshots="every=1")
     page = impasto.report("out.png.run", gradients=False)

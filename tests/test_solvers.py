@@ -108,6 +108,7 @@ def pairs(solver: Solver) -> int:
 # ---- resuming ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("function", [nonlinear, linear])

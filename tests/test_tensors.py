@@ -268,6 +268,7 @@ def test_nothing_is_left_in_the_folder(tmp_path: Path):
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
 def test_a_killed_program_leaves_nothing(tmp_path: Path):
     program = (

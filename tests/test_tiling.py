@@ -119,6 +119,7 @@ PADDINGS = st.sampled_from(["zero", "reflect", "replicate"])
 POOLINGS = st.sampled_from(["max", "average"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("term", TERMS)
 @given(SIZES, st.integers(8, 27), PADDINGS, POOLINGS, st.integers(0, 9))
 def test_tiles_give_the_loss_and_gradient_of_the_whole(
@@ -137,6 +138,7 @@ def test_tiles_give_the_loss_and_gradient_of_the_whole(
     assert gradient < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deepest", ["conv1_1", "relu2_1", "pool1", "relu2_2", "pool2", "relu3_1"])
 @given(SIZES, st.integers(8, 27), PADDINGS, POOLINGS)
 def test_the_halo_computed_for_any_deepest_layer_is_enough(
