@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -13,16 +13,16 @@ from torch import Tensor
 from impasto.objectives import symmetric_eigen
 from impasto.objectives.symmetric_eigen import eigh
 
-SETTERS = ["MKL_Set_Num_Threads_Local", "omp_set_num_threads"]
+MKL, OPENMP = "MKL_Set_Num_Threads_Local", "omp_set_num_threads"
 
 
 @pytest.fixture(autouse=True)
 def two_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    symmetric_eigen._thread_setter.cache_clear()
+    symmetric_eigen._thread_setters.cache_clear()
     yield
-    symmetric_eigen._thread_setter.cache_clear()
+    symmetric_eigen._thread_setters.cache_clear()
     torch.set_num_threads(before)
 
 
@@ -57,24 +57,26 @@ def test_a_thread_that_starts_meanwhile_has_all_its_threads(monkeypatch: pytest.
     assert torch.get_num_threads() == 2
 
 
-@pytest.mark.parametrize("available", [*SETTERS, None])
-def test_the_number_before_is_restored_also_after_an_error(
-    monkeypatch: pytest.MonkeyPatch, available: str | None
+@pytest.mark.parametrize("available", [(OPENMP, MKL), (MKL,), (OPENMP,), ()])
+def test_the_numbers_before_are_restored_also_after_an_error(
+    monkeypatch: pytest.MonkeyPatch, available: tuple[str, ...]
 ):
-    """With MKL, with another OpenMP library, and with neither."""
-    calls: list[int] = []
+    calls: dict[str, list[int]] = {name: [] for name in available}
 
-    def set_threads(number: int) -> int:
-        calls.append(number)
-        return 7
+    def setter(name: str) -> Callable[[int], int]:
+        def set_threads(number: int) -> int:
+            calls[name].append(number)
+            return 7  # the number before, which MKL returns and OpenMP does not
 
-    library = SimpleNamespace(**({available: set_threads} if available else {}))
+        return set_threads
+
+    library = SimpleNamespace(**{name: setter(name) for name in available})
     monkeypatch.setattr(symmetric_eigen, "_torch_library", lambda: library)
     monkeypatch.setattr(torch.linalg, "eigh", lambda matrix: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         eigh(covariance(4))
-    before = {SETTERS[0]: [1, 7], SETTERS[1]: [1, 2], None: []}
-    assert calls == before[available]
+    restored = {MKL: 7, OPENMP: 2}
+    assert calls == {name: [1, restored[name]] for name in available}
 
 
 def test_a_library_that_cannot_be_opened_changes_nothing(monkeypatch: pytest.MonkeyPatch):

@@ -30,40 +30,40 @@ def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let LAPACK use one thread inside the context, for calls of the calling thread only.
+    """Let torch and LAPACK use one thread inside the context, in the calling thread only.
 
     ``torch.set_num_threads`` would not do: it also sets the number for every thread that computes
     for the first time meanwhile.
     """
-    set_threads = _thread_setter()
-    before = set_threads(1)
+    setters = _thread_setters()
+    before = [set_threads(1) for set_threads in setters]
     try:
         yield
     finally:
-        set_threads(before)
+        for set_threads, number in zip(setters, before, strict=True):
+            set_threads(number)
 
 
 @cache
-def _thread_setter() -> Callable[[int], int]:
-    """A function that sets the number of LAPACK threads of the calling thread.
+def _thread_setters() -> tuple[Callable[[int], int], ...]:
+    """Functions that set a number of threads for the calling thread and return the one before.
 
-    It returns the number before. MKL's own number comes first, then that of OpenMP. Where torch's
-    library has neither, it changes nothing.
+    They are those of OpenMP, which torch uses, and of MKL, as far as torch's library has them.
     """
     library = _torch_library()
     mkl = getattr(library, "MKL_Set_Num_Threads_Local", None)
-    if mkl is not None:
-        return mkl
     openmp = getattr(library, "omp_set_num_threads", None)
-    if openmp is None:
-        return lambda number: number
+    setters = [] if openmp is None else [_returning_number_before(openmp)]
+    return tuple(setters if mkl is None else [*setters, mkl])
 
-    def set_openmp_threads(number: int) -> int:
+
+def _returning_number_before(openmp: Callable[[int], object]) -> Callable[[int], int]:
+    def set_threads(number: int) -> int:
         before = torch.get_num_threads()
         openmp(number)
         return before
 
-    return set_openmp_threads
+    return set_threads
 
 
 def _torch_library() -> ctypes.CDLL | None:
