@@ -360,6 +360,7 @@ def test_plans_refuse_what_painting_refuses():
         api.plan_sizes("missing.png", "painting.png", [64], records.Recipe())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [20, 20.0, "20", "20s"])
 def test_a_picture_in_a_given_time(monkeypatch: pytest.MonkeyPatch, seconds: float | str):
     set_speed(monkeypatch, 1e-4)
