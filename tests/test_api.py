@@ -360,6 +360,7 @@ def test_plans_refuse_what_painting_refuses():
         api.plan_sizes("missing.png", "painting.png", [64], records.Recipe())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [20, 20.0, "20", "20s"])
 def test_a_picture_in_a_given_time(monkeypatch: pytest.MonkeyPatch, seconds: float | str):
     set_speed(monkeypatch, 1e-4)
@@ -391,7 +392,7 @@ def test_a_thin_photo_is_painted_in_a_given_time_at_a_size_that_it_can_have(
 def test_a_size_that_a_time_allows_and_the_file_does_not_is_refused_before_the_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    monkeypatch.setattr("impasto.images.writing._LONGEST_SIDE", {"WebP": 99})
+    monkeypatch.setattr("impasto.images.writing._MAX_SIDE", {"WebP": 99})
     seen: list[events.Event] = []
     with pytest.raises(CannotWrite, match="a WebP file holds at most 99"):
         paint_to(

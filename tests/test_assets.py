@@ -557,7 +557,7 @@ def test_indexes_from_the_environment(
     monkeypatch.delenv("PIP_INDEX_URL")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert download._indexes() == expected
+    assert download._index_urls() == expected
 
 
 def test_with_no_setting_the_client_librarys_own_index_is_asked(
@@ -566,7 +566,7 @@ def test_with_no_setting_the_client_librarys_own_index_is_asked(
     from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
     monkeypatch.delenv("PIP_INDEX_URL")
-    assert download._indexes() == [PYPI_SIMPLE_ENDPOINT]
+    assert download._index_urls() == [PYPI_SIMPLE_ENDPOINT]
 
 
 def test_indexes_from_pips_own_files(index: Index, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -577,10 +577,10 @@ def test_indexes_from_pips_own_files(index: Index, monkeypatch: pytest.MonkeyPat
     )
     monkeypatch.setenv("PIP_CONFIG_FILE", str(settings))
     monkeypatch.delenv("PIP_INDEX_URL")
-    assert download._indexes() == [f"{index.url}/simple", "http://127.0.0.1:9/simple"]
+    assert download._index_urls() == [f"{index.url}/simple", "http://127.0.0.1:9/simple"]
     assert catalogue.fetch("first").exists()
     settings.write_text("this is no configuration")
-    assert len(download._indexes()) == 1
+    assert len(download._index_urls()) == 1
 
 
 def test_pips_certificate_is_trusted(index: Index, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

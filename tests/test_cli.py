@@ -447,6 +447,7 @@ def test_single_scale_paints_one_stage(capsys: Captured):
     assert stages == [[[[36, 48], 2], [[72, 96], 2]], [[[72, 96], 2]]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gif", "grey", "cmyk", "deep", "palette"])
 def test_photos_of_every_kind(kind: str, capsys: Captured):
     pixels, notes, mode = random_pixels(60, 80, channels=4), "", "RGB"
@@ -689,6 +690,7 @@ def test_what_is_named_beside_a_time_stays(
     assert (size == "64x48") == (fixed == "size") and (steps == 2) == (fixed == "iterations")
 
 
+@pytest.mark.slow
 def test_a_run_in_a_given_time_that_was_stopped_goes_on_with_the_same_command(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ):

@@ -265,6 +265,7 @@ def test_a_photo_alone_leaves_style_out_and_says_so(
     assert len(set(units)) == len(units)
 
 
+@pytest.mark.slow
 def test_events_tell_of_every_picture_and_a_stop_leaves_the_finished_ones(pocket: Path):
     told: list[events.Event] = []
     steps = count()

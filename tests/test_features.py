@@ -197,6 +197,7 @@ def test_gradcheck(
     assert torch.autograd.gradcheck(recomputed(network), picture_of(6, 7).requires_grad_())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_a_relu_that_is_wanted_and_pooled_is_passed_once(
     pooling: str, network_of: Callable[..., Network], picture_of: Callable[..., Tensor]

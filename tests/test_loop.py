@@ -260,6 +260,7 @@ def test_a_resumed_state_is_not_changed(problem: Problem):
 # ---- resuming ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 def test_resumed_after_any_event_it_ends_with_the_same_bytes(problem: Problem, solver: str):
     changed = with_solver(problem, solver, solver_history=2)
@@ -691,6 +692,7 @@ def test_a_short_streak_of_high_losses_causes_no_restart(
 SEARCHING = {"solver_line_search": "strong-wolfe", "style_statistics": "gram"}
 
 
+@pytest.mark.slow
 def test_a_rejected_trial_is_not_divergence(problem: Problem):
     """A trial may have any loss, also NaN, and it is not reported as that of a step."""
     changed = with_recipe(problem, **SEARCHING)
@@ -1094,6 +1096,7 @@ def test_resumed_after_memory_ran_out_it_ends_with_the_same_bytes(problem: Probl
     check_resuming(problem, WIDE, stream, since)  # the tiles stay when there is memory again
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("good", [0, 6, 9])
 def test_out_of_memory_makes_no_tiles_of_a_term_that_is_not_additive(
@@ -1255,6 +1258,7 @@ def test_out_of_memory_before_the_first_step_of_a_size_only_changes_the_stores(
     assert losses(stream) == losses(whole) and raw(stream[-1][1]) == raw(whole[-1][1])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("good", [0, 1, 5])
 def test_without_memory_for_any_move_the_best_pixels_are_returned(

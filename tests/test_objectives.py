@@ -591,7 +591,7 @@ def blur(x: Tensor) -> float:
     return total
 
 
-NEIGHBOURS: dict[str, Callable[[Tensor], float]] = {
+MEASURE_FORMULAS: dict[str, Callable[[Tensor], float]] = {
     "squared": lambda x: float(
         (np.diff(x[0], axis=1) ** 2).sum() + (np.diff(x[0], axis=2) ** 2).sum()
     ),
@@ -605,14 +605,14 @@ NEIGHBOURS: dict[str, Callable[[Tensor], float]] = {
 
 
 def test_every_measure_of_smoothness_is_offered_and_has_its_formula_here():
-    assert set(MEASURES) == set(NEIGHBOURS) == set(recipe_options()["smooth-measure"].choices)
+    assert set(MEASURES) == set(MEASURE_FORMULAS) == set(recipe_options()["smooth-measure"].choices)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 1), (4, 5)], ids=str)
 @pytest.mark.parametrize("name", MEASURES)
 def test_a_measure_of_smoothness_is_its_formula(name: Any, size: tuple[int, int]):
     x = rand(1, 3, *size)
-    total = NEIGHBOURS[name](x)
+    total = MEASURE_FORMULAS[name](x)
     assert value(Smooth(1.0, name, "sum"), {"input": x}).item() == pytest.approx(total, rel=1e-12)
     assert value(Smooth(1.0, name), {"input": x}).item() == pytest.approx(
         total / (3 * size[0] * size[1]), rel=1e-12

@@ -35,6 +35,7 @@ def _quicker(example: str) -> str:
     return re.sub(r"size=(768|1024|256)", "size=96", example).replace('"20s"', '"2s"')
 
 
+@pytest.mark.slow
 def test_the_examples_run_in_their_order(folder: Path):
     names: dict[str, Any] = {}
     for number, example in enumerate(EXAMPLES):

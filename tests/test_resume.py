@@ -51,6 +51,7 @@ def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_pocket_network(monkeypatch, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pocket")
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 @pytest.mark.parametrize("steps", [1, 3, 4, 5, 8])
@@ -351,6 +352,7 @@ def test_a_large_state_is_written_less_often(tmp_path: Path, monkeypatch: pytest
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pocket")
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 def test_a_state_may_lie_in_tiles_and_on_disk(
@@ -579,6 +581,7 @@ def test_a_run_in_a_given_time_is_gone_on_with_by_its_folder_and_by_its_command(
     assert painting.pixels.tobytes() == whole.pixels.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pocket")
 def test_a_restart_and_a_rest_survive_an_interruption(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -69,6 +69,7 @@ def test_a_run_that_comes_to_its_end_says_so(capsys: Captured):
     assert json.loads(capsys.readouterr().out)["stopped"] is False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
 @pytest.mark.parametrize(
     "command", ["museum", "--version", "recipes", "licenses", "stylize --help"]

@@ -155,6 +155,7 @@ def test_the_halo_computed_for_any_deepest_layer_is_enough(
     assert gradient < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("term", [*STATISTICS, *SCALINGS])
 @pytest.mark.parametrize("padding", ["zero", "reflect", "replicate"])
 def test_a_halo_one_stride_too_small_is_not_exact(make_setup: MakeSetup, term: str, padding: str):
