@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -263,7 +263,7 @@ class Session:
     def _measure_speed(self, seconds: float) -> Speed:
         """Measure in a share of ``seconds``, under the conditions of painting."""
         threads = self.inputs.recipe.compute.threads
-        with limit_spinning(), use_threads(threads), allocator.reused_memory(), autograd_enabled():
+        with use_threads(threads), allocator.reused_memory(), autograd_enabled():
             return measure_speed(self.problem, speed_cache.allowance(seconds))
 
     # ---- painting
@@ -382,8 +382,15 @@ def measure_speed(problem: Problem, seconds: float) -> Speed:
 
     def build(size: Size) -> Callable[[], object]:
         pixels = images.to_tensor(images.resize(problem.photo, size)).to(problem.device)
-        return partial(loss.evaluation(size, problem, Execution()), pixels)
+        evaluate = loss.evaluation(size, problem, Execution())
+
+        def checked() -> object:
+            guard.check()  # as before each step of a run
+            return evaluate(pixels)
+
+        return checked
 
     recipe = problem.recipe
     work = (problem.network.kernel.text, network_key(recipe), evaluation_key(recipe))
-    return speed_cache.cached_speed(problem.plan.size, build, problem.device, work, seconds)
+    with limit_spinning() as guard:
+        return speed_cache.cached_speed(problem.plan.size, build, problem.device, work, seconds)
