@@ -1,6 +1,4 @@
-"""The benchmarks measure what they say: the baseline has the same objective, and the table says
-what was found.
-"""
+"""The benchmarks: the baseline has the same objective, and the table shows what was measured."""
 
 from __future__ import annotations
 

@@ -33,10 +33,14 @@ from impasto.recipe import options as options_
 from impasto.runs import folder as runs
 from tests.support.file_formats import png_chunk
 from tests.support.pictures import random_pixels, read_pixels, save_random, stub_museum
-from tests.support.pocket_network import return_nan_when, set_speed, use_pocket_network_and_pictures
+from tests.support.pocket_network import (
+    PAIR,
+    return_nan_when,
+    set_speed,
+    use_pocket_network_and_pictures,
+)
 from tests.support.program import folder_contents, interrupt_at, run_command, run_stylize
 
-PAIR = ("photo.png", "painting.png")
 QUICK = ("--size", "64", "--iterations", "2")
 REAL_LOAD = weights.load
 

@@ -10,10 +10,9 @@ import pytest
 from impasto import images
 from impasto.recipe import loading
 from impasto.recipe import options as options_
-from tests.support.pocket_network import use_pocket_network_and_pictures
+from tests.support.pocket_network import PAIR, use_pocket_network_and_pictures
 from tests.support.program import run_command, run_stylize
 
-PAIR = ("photo.png", "painting.png")
 OUT = ("-o", "out.png")
 QUICK = ("--size", "64", "--iterations", "2")
 

@@ -26,10 +26,9 @@ from impasto.runs.destination import default_name
 from impasto.runs.writer import RunWriter
 from impasto.session import Session
 from tests.support.pictures import read_pixels, save_random, stub_museum
-from tests.support.pocket_network import use_pocket_network_and_pictures
+from tests.support.pocket_network import PAIR, use_pocket_network_and_pictures
 from tests.support.program import folder_contents, interrupt_at, run_command, run_stylize
 
-PAIR = ("photo.png", "painting.png")
 QUICK = ("--size", "64", "--iterations", "2")
 LONG = ("--size", "96", "--schedule-coarsest", "48", "--iterations", "30,30")
 Captured = pytest.CaptureFixture[str]

@@ -194,7 +194,7 @@ def test_a_bad_request_ends_with_2_and_leaves_nothing(
     assert not Path("out").exists()
 
 
-# ---- what is found -------------------------------------------------------------------------------
+# ---- the results ---------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

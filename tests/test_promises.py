@@ -20,9 +20,8 @@ from impasto import cli, images
 from impasto.errors import CannotWrite, ImpastoError
 from impasto.recipe import loading
 from tests.support.pictures import random_pixels, read_pixels, save_random, stub_museum
-from tests.support.pocket_network import use_pocket_network
+from tests.support.pocket_network import PAIR, use_pocket_network
 
-PAIR = ("photo.png", "painting.png")
 QUICK = ("--size", "64", "--iterations", "3")
 
 

@@ -24,10 +24,9 @@ from impasto.networks.features import Network
 from impasto.planning import network_choice
 from impasto.recipe import loading
 from tests.support.pictures import random_pixels, read_pixels, save_random, stub_museum
-from tests.support.pocket_network import set_speed, use_pocket_network_and_pictures
+from tests.support.pocket_network import PAIR, set_speed, use_pocket_network_and_pictures
 from tests.support.program import folder_contents, run_command, run_stylize
 
-PAIR = ("photo.png", "painting.png")
 OUT = ("-o", "out.png")
 QUICK = ("--size", "64", "--iterations", "2")
 Captured = pytest.CaptureFixture[str]

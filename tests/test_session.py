@@ -28,11 +28,15 @@ from impasto.networks.convolution import Convolution
 from impasto.recipe import loading
 from impasto.runs import folder as runs
 from tests.support.pictures import random_pixels, read_pixels
-from tests.support.pocket_network import pocket_weights, set_speed, use_pocket_network_and_pictures
+from tests.support.pocket_network import (
+    PAIR,
+    pocket_weights,
+    set_speed,
+    use_pocket_network_and_pictures,
+)
 from tests.support.program import run_command
 
 SOURCE = Path(impasto.__file__).parent
-PAIR = ("photo.png", "painting.png")
 QUICK: dict[str, Any] = {"size": 64, "iterations": 2}
 TWO_STAGES: dict[str, Any] = {"size": 96, "iterations": (3, 3), "schedule_coarsest": 48}
 

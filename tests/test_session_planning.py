@@ -280,7 +280,7 @@ def test_the_size_and_the_evaluations_fit_into_the_time(
     free(monkeypatch)
     session = open_session()
     found = choose(session, seconds)
-    assert cost(session, found) <= seconds + 0.05  # what is said is rounded to a tenth
+    assert cost(session, found) <= seconds + 0.05  # the plan is rounded to 0.1 s
     assert found.plan == schedule.make_plan(found.recipe, session.inputs.photo.size)
     assert found.recipe.size <= 640 and found.photo is session.inputs.photo
     assert (found.recipe.size == 640) == (seconds > 100)

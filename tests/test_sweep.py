@@ -24,7 +24,7 @@ from impasto.session import Session
 from impasto.sweeps import grid, sweep
 from impasto.sweeps.outcome import Sweep
 from tests.support.pictures import random_pixels, save_random, stub_museum
-from tests.support.pocket_network import use_pocket_painter_and_evaluators
+from tests.support.pocket_network import PAIR, use_pocket_painter_and_evaluators
 from tests.support.program import run_command
 
 Captured = pytest.CaptureFixture[str]
@@ -322,7 +322,6 @@ def test_a_sweep_is_painted_even_if_it_cannot_be_evaluated(monkeypatch: pytest.M
 
 # ---- the command ---------------------------------------------------------------------------------
 
-PAIR = ("photo.png", "painting.png")
 FAST = ("--size", "64", "--iterations", "2")
 
 

@@ -91,7 +91,7 @@ def stylize(
     budget = (
         TimeBudget(values.parse_duration(time), frozenset(settings)) if time is not None else None
     )
-    callbacks = _callbacks(on_event, cancel)
+    callbacks = Callbacks.of(on_event, cancel)
     inputs = read_inputs(
         content,
         style,
@@ -125,7 +125,7 @@ def resume(
         )
     recipe = runs.read_recipe(folder)
     assert recipe.photo is not None
-    callbacks = _callbacks(on_event, cancel)
+    callbacks = Callbacks.of(on_event, cancel)
     paintings = [painting.path for painting in recipe.paintings]
     inputs = read_inputs(recipe.photo.path, paintings, recipe, callbacks.progress)
     if inputs.recipe.sha256 != checkpoint.values["recipe_sha256"]:
@@ -174,7 +174,7 @@ def plan_sizes(
     """
     from impasto.session import Session
 
-    progress = _callbacks(on_event).progress
+    progress = Callbacks.of(on_event).progress
     base = load_recipe(recipe, settings)
     recipes = [loading.with_settings(base, {"size": size}) for size in sizes]
     results = read_inputs_each(content, style, recipes, progress, side=_PLANNED_SIDE)
@@ -225,7 +225,7 @@ def explain(
     from impasto.explanations.explanation import run_experiments
     from impasto.explanations.request import read_request
 
-    callbacks = _callbacks(on_event, cancel)
+    callbacks = Callbacks.of(on_event, cancel)
     request = read_request(
         content,
         style,
@@ -264,7 +264,7 @@ def report(
     """
     from impasto.runs import report as reports
 
-    callbacks = _callbacks(on_event)
+    callbacks = Callbacks.of(on_event)
     history = histories.read(Path(run))
     target = images.check_file(output or beside(history.folder, ".report.html"), reports.EXTENSIONS)
     check_outside(target, history.folder)
@@ -317,7 +317,7 @@ def timelapse(
     films.write_film(history, target, films.Timing(fps, seconds, hold), size)
     if output is None and default == ".webp":
         note = f"The film is a WebP, since an MP4 needs PyAV: {films.INSTALL}."
-        _callbacks(on_event).on_event(Warned(note))
+        Callbacks.of(on_event).on_event(Warned(note))
     return target
 
 
@@ -343,11 +343,7 @@ def fetch(
     network connection can paint.
     """
     folder = Path(to) if to is not None else None
-    return catalogue.fetch_all(progress=_callbacks(on_event).progress, to=folder)
-
-
-def _callbacks(on_event: OnEvent | None, cancel: Cancel | None = None) -> Callbacks:
-    return Callbacks(on_event or (lambda event: None), cancel or (lambda: False))
+    return catalogue.fetch_all(progress=Callbacks.of(on_event).progress, to=folder)
 
 
 def _target(

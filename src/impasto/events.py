@@ -146,6 +146,15 @@ class Callbacks:
     on_event: Callable[[Event], None] = lambda event: None
     cancel: Callable[[], bool] = lambda: False
 
+    @classmethod
+    def of(
+        cls,
+        on_event: Callable[[Event], None] | None = None,
+        cancel: Callable[[], bool] | None = None,
+    ) -> Callbacks:
+        """The callbacks of a caller who may leave either out."""
+        return cls(on_event or cls.on_event, cancel or cls.cancel)
+
     def progress(self, name: str, bytes_done: int, bytes_total: int) -> None:
         """Report the progress of a download as an event."""
         self.on_event(Downloading(name, bytes_done, bytes_total))

@@ -20,6 +20,7 @@ from impasto.planning import speed
 
 from .pictures import save_random
 
+PAIR = ("photo.png", "painting.png")  # the photo and painting in the working folder
 POCKET = {
     "D": ((4, 4), (6, 6), (8,) * 3, (8,) * 3, (8,) * 3),
     "E": ((4, 4), (6, 6), (8,) * 4, (8,) * 4, (8,) * 4),

@@ -120,7 +120,7 @@ def _heading_writer(job: Job, display: Display) -> Callable[[Cell], None]:
 
 
 def _unfinished_line(result: Sweep) -> str:
-    """Return what is said at the end of a sweep that was stopped."""
+    """Return the line that ends an unfinished sweep: how much is done, and how to continue."""
     done = sum(picture.file is not None for picture in result.results)
     return (
         f"{done} of {len(result.results)} pictures are done. The same command continues from here."

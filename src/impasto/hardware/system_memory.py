@@ -99,7 +99,7 @@ def free_disk(folder: Path) -> int:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the most bytes that this process has held so far on a device; 0 if unknown.
+    """Return the peak memory of this process on a device in bytes; 0 if unknown.
 
     On a GPU these are torch's tensors, otherwise the resident set of the process.
     """

@@ -70,7 +70,7 @@ def sweep(
         Failed: the work was started and could not be finished. What was painted is in the folder,
             and in poster and table.
     """
-    callbacks = Callbacks(on_event or (lambda event: None), cancel or (lambda: False))
+    callbacks = Callbacks.of(on_event, cancel)
     base, folder = load_recipe(recipe, {}), Path(output)
     job = prepare(content, style, folder, base, settings, callbacks, most=most, overwrite=overwrite)
     return paint_job(job, callbacks)
