@@ -146,7 +146,7 @@ def plan(
 ) -> Planned:
     """What painting would take: size, stages, seconds, memory. Nothing is painted.
 
-    The arguments are those of ``stylize``. The machine is timed for up to two seconds.
+    The arguments are those of ``stylize``. The machine is timed for up to three seconds.
 
     Raises:
         BadRequest: something that was given cannot be used, or does not fit into memory.

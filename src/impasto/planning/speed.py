@@ -17,9 +17,11 @@ from impasto.planning.schedule import Plan, least_side
 # ``build(size)`` sets up a stage of that size and returns a function that makes one evaluation.
 Build = Callable[[Size], Callable[[], object]]
 
-_PROBE_SIDES = (128, 256)  # long sides in pixels at which the machine is timed
+# Long sides in pixels at which the machine is timed, as far as the time allows. At 64 px most of
+# an evaluation is the part that does not grow with the picture, so two sizes give both parts.
+_PROBE_SIDES = (64, 128, 256, 512)
 _PROBES = 3  # timed evaluations at each size
-_SETUP = 2  # setting up a stage takes about as long as so many evaluations
+_SETUP = 1  # setting up a stage takes about as long as so many evaluations
 
 
 def multiplications(network: Network) -> float:
@@ -70,7 +72,9 @@ class Speed:
 def measure_speed(
     size: Size, build: Build, device: torch.device, seconds: float = math.inf
 ) -> Speed:
-    """Time this machine at two small sizes of the shape of ``size``, in at most ``seconds``.
+    """Time this machine at small sizes of the shape of ``size``, in at most ``seconds``.
+
+    The result has the smallest and the largest of them.
 
     Where there is time for one size only, the speed is taken to be proportional to the pixels.
     Where there is time for none, it is guessed.

@@ -1,7 +1,7 @@
 """Measure the speed of this machine within an allowance, and cache it.
 
 A measurement counts as part of the time that a picture takes. It may take 5 % of that time and at
-most 2 seconds. It is kept in the cache for two weeks, unless other programs were busy while it was
+most 3 seconds. It is kept in the cache for two weeks, unless other programs were busy while it was
 made.
 """
 
@@ -26,7 +26,7 @@ from impasto.planning.speed import Build, Speed
 from impasto.storage.files import replace_file
 
 FILE = "speed.json"  # in the cache
-_SHARE, _MOST_SECONDS = 0.05, 2.0
+_SHARE, _MOST_SECONDS = 0.05, 3.0
 _VALID_SECONDS = 14 * 86_400.0
 _BUSY_CORES = 0.2  # with more cores used by other programs a measurement is not cached
 _MOST_ROWS = 100
