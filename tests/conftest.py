@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,11 @@ from torch import Tensor
 from impasto.networks import vgg
 from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
+from tests.support.pocket_network import (
+    use_pocket_network,
+    use_pocket_network_and_pictures,
+    use_pocket_painter_and_evaluators,
+)
 
 settings.register_profile(
     "impasto", deadline=None, max_examples=25, derandomize=True, database=None
@@ -111,3 +117,21 @@ def picture_of() -> Callable[..., Tensor]:
         return torch.rand(1, 3, height, width, dtype=torch.float64, generator=generator)
 
     return make
+
+
+@pytest.fixture
+def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A pocket network paints, and ``tmp_path`` is the working folder."""
+    use_pocket_network(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def pocket_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The same, with photo.png, painting.png and other.png in the folder."""
+    use_pocket_network_and_pictures(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def pocket_evaluators(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Pocket networks paint and evaluate; photo.png and painting.png are in the folder."""
+    use_pocket_painter_and_evaluators(monkeypatch, tmp_path)

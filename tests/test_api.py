@@ -36,18 +36,14 @@ from impasto.optimize import solver as solver_
 from impasto.recipe import loading, records
 from impasto.runs import folder as runs
 from tests.support.pictures import random_pixels, save_random, stub_museum
-from tests.support.pocket_network import return_nan_when, set_speed, use_pocket_network
+from tests.support.pocket_network import return_nan_when, set_speed
 from tests.support.small_runs import paint_to
 
 QUICK: dict[str, Any] = {"size": 64, "iterations": 2}
 TWO_STAGES: dict[str, Any] = {"size": 96, "iterations": (3, 3), "schedule_coarsest": 48}
 
 
-@pytest.fixture(autouse=True)
-def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    use_pocket_network(monkeypatch, tmp_path)
-    save_random("photo.png")
-    save_random("painting.png", 60, 80, seed=1)
+pytestmark = pytest.mark.usefixtures("pocket_pictures")
 
 
 def make_inputs(

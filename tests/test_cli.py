@@ -37,7 +37,6 @@ from tests.support.pocket_network import (
     PAIR,
     return_nan_when,
     set_speed,
-    use_pocket_network_and_pictures,
 )
 from tests.support.program import folder_contents, interrupt_at, run_command, run_stylize
 
@@ -47,9 +46,7 @@ REAL_LOAD = weights.load
 Captured = pytest.CaptureFixture[str]
 
 
-@pytest.fixture(autouse=True)
-def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    use_pocket_network_and_pictures(monkeypatch, tmp_path)
+pytestmark = pytest.mark.usefixtures("pocket_pictures")
 
 
 # ---- bad requests --------------------------------------------------------------------------------

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 from impasto import images
 from impasto.recipe import loading
 from impasto.recipe import options as options_
-from tests.support.pocket_network import PAIR, use_pocket_network_and_pictures
+from tests.support.pocket_network import PAIR
 from tests.support.program import run_command, run_stylize
 
 OUT = ("-o", "out.png")
@@ -19,9 +18,7 @@ QUICK = ("--size", "64", "--iterations", "2")
 Captured = pytest.CaptureFixture[str]
 
 
-@pytest.fixture(autouse=True)
-def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    use_pocket_network_and_pictures(monkeypatch, tmp_path)
+pytestmark = pytest.mark.usefixtures("pocket_pictures")
 
 
 OWN_OPTIONS = {

@@ -22,7 +22,6 @@ from impasto.geometry import Size
 from impasto.recipe.records import Input, Recipe
 from impasto.runs import folder as runs
 from tests.support.pictures import random_pixels, save_random, stub_museum
-from tests.support.pocket_network import use_pocket_painter_and_evaluators
 from tests.support.program import run_command
 
 Captured = pytest.CaptureFixture[str]
@@ -32,9 +31,7 @@ SIZES = {"small.png": [64, 48], "large.png": [128, 96]}
 ENDS = ["photo itself", "painting itself"]
 
 
-@pytest.fixture(autouse=True)
-def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    use_pocket_painter_and_evaluators(monkeypatch, tmp_path)
+pytestmark = pytest.mark.usefixtures("pocket_evaluators")
 
 
 def paint(

@@ -26,17 +26,15 @@ from impasto.runs.destination import default_name
 from impasto.runs.writer import RunWriter
 from impasto.session import Session
 from tests.support.pictures import read_pixels, save_random, stub_museum
-from tests.support.pocket_network import PAIR, use_pocket_network_and_pictures
+from tests.support.pocket_network import PAIR
 from tests.support.program import folder_contents, interrupt_at, run_command, run_stylize
 
 QUICK = ("--size", "64", "--iterations", "2")
-LONG = ("--size", "96", "--schedule-coarsest", "48", "--iterations", "30,30")
+LONG = ("--size", "96", "--schedule-coarsest", "48", "--iterations", "16,16")
 Captured = pytest.CaptureFixture[str]
 
 
-@pytest.fixture(autouse=True)
-def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    use_pocket_network_and_pictures(monkeypatch, tmp_path)
+pytestmark = pytest.mark.usefixtures("pocket_pictures")
 
 
 def stopped(

@@ -338,7 +338,7 @@ def test_pixel_errors_and_patch_sizes_grow_with_depth_and_units_activate_more_th
         museum.find("wheat-field-with-cypresses").read(),
     )
     request = read_request(
-        photo, painting, units=["relu2_2:40", "relu4_2:55"], size=80, iterations=40
+        photo, painting, units=["relu2_2:40", "relu4_2:55"], size=80, iterations=25
     )
     *_, found = run_experiments(request)
     errors = [each.pixel_error for each in found.content]

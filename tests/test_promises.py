@@ -20,16 +20,12 @@ from impasto import cli, images
 from impasto.errors import CannotWrite, ImpastoError
 from impasto.recipe import loading
 from tests.support.pictures import random_pixels, read_pixels, save_random, stub_museum
-from tests.support.pocket_network import PAIR, use_pocket_network
+from tests.support.pocket_network import PAIR
 
 QUICK = ("--size", "64", "--iterations", "3")
 
 
-@pytest.fixture(autouse=True)
-def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    use_pocket_network(monkeypatch, tmp_path)
-    save_random("photo.png")
-    save_random("painting.png", 60, 80, seed=1)
+pytestmark = pytest.mark.usefixtures("pocket_pictures")
 
 
 def paint(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:

@@ -29,7 +29,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
 def _quicker(example: str) -> str:
     """An example with a smaller picture and less time; nothing else is changed."""
     return re.sub(r"size=(768|1024|256)", "size=96", example).replace('"20s"', '"2s"')

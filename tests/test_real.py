@@ -52,7 +52,7 @@ def test_style_comes_closer_and_strength_trades_style_for_content(
     original = np.asarray(photo, np.float32) / 255
     results = {
         strength: impasto.stylize(
-            photo, PAINTING, size=SIDE, strength=strength, iterations=20
+            photo, PAINTING, size=SIDE, strength=strength, iterations=12
         ).pixels
         for strength in (10, 50, 90)
     }

@@ -42,13 +42,7 @@ from impasto.runs.writer import RunWriter
 from impasto.session import Session
 from impasto.storage import tensors as tensors_
 from impasto.storage.tensors import InMemoryTensor
-from tests.support.pocket_network import use_pocket_network
 from tests.support.small_runs import make_inputs, paint_to, stop_after
-
-
-@pytest.fixture
-def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    use_pocket_network(monkeypatch, tmp_path)
 
 
 @pytest.mark.slow

@@ -44,9 +44,7 @@ FACTS = {
 FINISHED = events.Finished(3, 0.25, {"content": 0.25}, 1.5)
 
 
-@pytest.fixture(autouse=True)
-def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    use_pocket_network(monkeypatch, tmp_path)
+pytestmark = pytest.mark.usefixtures("pocket")
 
 
 def inputs(**settings: Any) -> Inputs:

@@ -24,7 +24,7 @@ from impasto.networks.features import Network
 from impasto.planning import network_choice
 from impasto.recipe import loading
 from tests.support.pictures import random_pixels, read_pixels, save_random, stub_museum
-from tests.support.pocket_network import PAIR, set_speed, use_pocket_network_and_pictures
+from tests.support.pocket_network import PAIR, set_speed
 from tests.support.program import folder_contents, run_command, run_stylize
 
 OUT = ("-o", "out.png")
@@ -32,9 +32,7 @@ QUICK = ("--size", "64", "--iterations", "2")
 Captured = pytest.CaptureFixture[str]
 
 
-@pytest.fixture(autouse=True)
-def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    use_pocket_network_and_pictures(monkeypatch, tmp_path)
+pytestmark = pytest.mark.usefixtures("pocket_pictures")
 
 
 # ---- how it ends ---------------------------------------------------------------------------------

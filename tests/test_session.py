@@ -32,7 +32,6 @@ from tests.support.pocket_network import (
     PAIR,
     pocket_weights,
     set_speed,
-    use_pocket_network_and_pictures,
 )
 from tests.support.program import run_command
 
@@ -43,9 +42,7 @@ TWO_STAGES: dict[str, Any] = {"size": 96, "iterations": (3, 3), "schedule_coarse
 MOST_FRAMES, MOST_MODULES = 12, 5
 
 
-@pytest.fixture(autouse=True)
-def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    use_pocket_network_and_pictures(monkeypatch, tmp_path)
+pytestmark = pytest.mark.usefixtures("pocket_pictures")
 
 
 def stylize(**settings: Any) -> impasto.Painting:

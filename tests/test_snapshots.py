@@ -18,7 +18,6 @@ from impasto.runs import folder, snapshots
 from impasto.runs.snapshots import Snapshots
 from impasto.runs.writer import RunWriter
 from tests.support.pictures import random_pixels, save_random
-from tests.support.pocket_network import use_pocket_network
 from tests.support.program import run_command
 from tests.support.small_runs import make_inputs, paint_to, stop_after
 
@@ -27,9 +26,7 @@ OUT = Path("out.png")
 RUN = Path("out.png.run")
 
 
-@pytest.fixture(autouse=True)
-def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    use_pocket_network(monkeypatch, tmp_path)
+pytestmark = pytest.mark.usefixtures("pocket")
 
 
 def kept() -> dict[int, bytes]:

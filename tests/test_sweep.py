@@ -24,7 +24,7 @@ from impasto.session import Session
 from impasto.sweeps import grid, sweep
 from impasto.sweeps.outcome import Sweep
 from tests.support.pictures import random_pixels, save_random, stub_museum
-from tests.support.pocket_network import PAIR, use_pocket_painter_and_evaluators
+from tests.support.pocket_network import PAIR
 from tests.support.program import run_command
 
 Captured = pytest.CaptureFixture[str]
@@ -34,9 +34,7 @@ QUICK: dict[str, Any] = {"size": 64, "iterations": 2}
 NAMES = ["20_init-content", "20_init-noise", "80_init-content", "80_init-noise"]
 
 
-@pytest.fixture(autouse=True)
-def pocket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    use_pocket_painter_and_evaluators(monkeypatch, tmp_path)
+pytestmark = pytest.mark.usefixtures("pocket_evaluators")
 
 
 def swept(**settings: Any) -> Sweep:
