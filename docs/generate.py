@@ -1,6 +1,6 @@
-"""Write docs/settings.md and docs/recipes.md from the recipe records and the recipe files.
+"""Write docs/settings.md, docs/recipes.md and docs/scores.md from what the program knows.
 
-Run ``python docs/generate.py``. A test checks that both pages are current.
+Run ``python docs/generate.py``. A test checks that the pages are current.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from impasto.cli import tables
+from impasto.comparisons.scores import FIGURES
 from impasto.recipe import loading, options, records
 
 HERE = Path(__file__).parent
@@ -36,6 +37,30 @@ SETTINGS_TABLE = """
 |---|---|---|---|
 """
 
+SCORES = """# Scores
+
+`impasto compare` measures finished pictures:
+
+```sh
+impasto compare painted.png
+```
+
+The networks that measure are not those that painted. The last two rows of its table are the photo
+itself and the painting itself, the two ends between which a picture lies. `impasto sweep` writes
+the same scores.
+
+*Generated from `src/impasto/comparisons/scores.py` by `python docs/generate.py`; do not edit.*
+
+| score | of | better | meaning |
+|---|---|---|---|
+"""
+
+TARGETS = {
+    "painting": "distance to the painting",
+    "photo": "likeness to the photo",
+    "method": "artifacts",
+}
+
 RECIPES = """# Recipes of published systems
 
 Paint as a published style transfer program does:
@@ -50,7 +75,9 @@ the command line. Impasto's own recipes are in [settings.md](settings.md#named-r
 
 Values that a system gives for pixels of 0..255 are converted to pixels of 0..1, with the arithmetic
 in a comment of the recipe file. `tests/test_published.py` writes out each system's loss in its own
-units. It checks that the loss and gradient of the recipe agree with it to ten digits.
+units. It checks that the loss and gradient of the recipe agree with it to ten digits. Below,
+"Changed" marks what differs from the original program, and "As in the original" what looks odd and
+was kept.
 
 ![One portrait and Wheat Field with Cypresses, painted by every recipe](pictures/recipes.jpg)
 
@@ -198,7 +225,7 @@ def _recipe_section(recipe: records.Recipe) -> str:
     changes = "".join(
         f"- {comment}\n"
         for comment in comments
-        if re.search(r"\b(kept|mended|left out|filled in)\b", comment, re.IGNORECASE)
+        if re.search(r"\b(as in the original|changed|left out|filled in)\b", comment, re.IGNORECASE)
     )
     return f"## {recipe.name}\n\n{title}\n\n{changes}".rstrip() + "\n"
 
@@ -216,7 +243,16 @@ def _comments(text: str) -> list[str]:
     return comments
 
 
-PAGES = {"settings.md": settings, "recipes.md": recipes}
+def scores() -> str:
+    """Return the page that says what each score means."""
+    rows = (
+        f"| {figure.heading} | {TARGETS[figure.target]} | {figure.better} | {figure.meaning} |\n"
+        for figure in FIGURES.values()
+    )
+    return SCORES + "".join(rows)
+
+
+PAGES = {"settings.md": settings, "recipes.md": recipes, "scores.md": scores}
 
 if __name__ == "__main__":
     for name, text in PAGES.items():

@@ -43,12 +43,12 @@ def build_app(*, only_common: bool = False) -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
         # The last value of a repeated option counts.
-        default_parameter=Parameter(allow_repeating=True),
+        default_parameter=Parameter(allow_repeating=True, negative_iterable=()),
     )
     stylize = stylize_command.stylize_command(only_common=only_common)
     sweep = sweep_command.sweep_command(only_common=only_common)
     app.command(stylize, name="stylize", usage=stylize_command.USAGE)
-    app.command(stylize_command.plan)
+    app.command(stylize_command.plan, usage="Usage: impasto plan PHOTO [STYLE...] [OPTIONS]")
     app.command(stylize_command.resume)
     app.command(stylize_command.demo)
     app.command(run_commands.report)
@@ -57,7 +57,7 @@ def build_app(*, only_common: bool = False) -> App:
     app.command(explain_command.explain, usage=explain_command.USAGE)
     app.command(information_commands.compare, usage="Usage: impasto compare RESULT... [OPTIONS]")
     app.command(information_commands.recipes_, name="recipes")
-    app.command(information_commands.museum)
+    app.command(information_commands.museum, usage="Usage: impasto museum [WORDS...] [OPTIONS]")
     app.command(information_commands.fetch)
     app.command(information_commands.licenses)
     app.command(information_commands.doctor)

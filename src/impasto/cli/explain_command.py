@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from impasto.cli.parameters import Output, Switch
+from impasto.cli.parameters import Output, Quiet, Switch
 from impasto.cli.terminal import stopping
 from impasto.recipe.choices import NetworkName
 from impasto.recipe.defaults import EXPLAIN_ITERATIONS, EXPLAIN_SIZE
@@ -28,8 +28,8 @@ def explain(
     network: NetworkName = "vgg19",
     iterations: int = EXPLAIN_ITERATIONS,
     seed: int = 0,
-    json: bool = False,
-    quiet: bool = False,
+    json: Switch = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show what the network sees in a photo and a painting: a folder with a poster, a page and all
     pictures.

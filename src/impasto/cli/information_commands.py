@@ -22,8 +22,8 @@ def compare(
     style: str | None = None,
     judge: NetworkName | None = None,
     size: int | None = None,
-    json: bool = False,
-    csv: bool = False,
+    json: Switch = False,
+    csv: Switch = False,
 ) -> None:
     """Score finished pictures with networks that did not paint them, on a scale from the photo to
     the painting.
@@ -55,7 +55,9 @@ def compare(
     console.print(table.table(comparison))
 
 
-def museum(*words: str, sheet: File = None, overwrite: Switch = False, json: bool = False) -> None:
+def museum(
+    *words: str, sheet: File = None, overwrite: Switch = False, json: Switch = False
+) -> None:
     """List the public-domain paintings that can be named as a style.
 
     :param words: Only those with all of these words in name, title, artist or date.
@@ -130,7 +132,7 @@ def recipes_(name: str = "") -> None:
 def fetch(*, to: File = None) -> None:
     """Download every network and the museum's paintings ahead of time.
 
-    :param to: Folder for the files. A machine without network paints with IMPASTO_CACHE set to it.
+    :param to: Folder for the files. Elsewhere, set the environment variable IMPASTO_CACHE to it.
     """
     from impasto.assets import catalogue
     from impasto.cli.display import Display

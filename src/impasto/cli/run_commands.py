@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from impasto.cli.parameters import Folder, Output, Switch
+from impasto.cli.parameters import Folder, Output, Quiet, Switch
 
 
 def report(
@@ -15,7 +15,7 @@ def report(
     overwrite: Switch = False,
     open: Literal["yes", "no"] = "no",
     gradients: bool = True,
-    quiet: bool = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show a run as one page: its pictures, its loss curves, its time and memory, its recipe.
 
@@ -58,7 +58,7 @@ def timelapse(
     :param overwrite: Replace the file that --output names, if there is one.
     :param fps: Frames per second.
     :param size: Long side of the frames. [default: the picture's, up to 1920, WebP 960, GIF 480]
-    :param seconds: Seconds before the last picture. [default: a frame per snapshot, at least 4 s]
+    :param seconds: Seconds until the last picture. [default: a frame per snapshot, at least 4 s]
     :param hold: Seconds for which the last picture is shown.
     """
     from impasto import api

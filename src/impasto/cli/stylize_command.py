@@ -202,7 +202,7 @@ def plan(
     memory: Text = "",
     precision: Precision | None = None,
     device: DeviceChoice | None = None,
-    json: bool = False,
+    json: Switch = False,
 ) -> None:
     """Estimate the time, memory and disk that painting takes at several sizes, without painting.
 
@@ -244,7 +244,7 @@ def plan(
         sys.exit(2)
 
 
-def resume(run: Folder, /, *, json: bool = False, quiet: bool = False) -> None:
+def resume(run: Folder, /, *, json: Switch = False, quiet: Quiet = False) -> None:
     """Continue a run that was stopped or killed.
 
     :param run: The run's folder, such as painted.png.run.
@@ -259,7 +259,7 @@ def resume(run: Folder, /, *, json: bool = False, quiet: bool = False) -> None:
     _tell(painting, json, stop)
 
 
-def demo(*, output: Output = None, overwrite: Switch = False, json: bool = False) -> None:
+def demo(*, output: Output = None, overwrite: Switch = False, json: Switch = False) -> None:
     """Paint a sample photo in the style of a Van Gogh, to see that everything works.
 
     :param output: Where the picture goes. [default: impasto-demo.png]

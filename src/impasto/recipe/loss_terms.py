@@ -31,7 +31,8 @@ class ContentTerm(Record):
 
     weight: float = setting(
         0.12,
-        "Weight of the content loss at strength 50: a higher one keeps more of the photo.",
+        "Weight of the content loss at strength 50 and 512 px: a higher one keeps more of the "
+        "photo.",
         ge=0,
         le=MAX_WEIGHT,
     )
@@ -75,7 +76,8 @@ class StyleTerm(Record):
     )
     scale: float = setting(
         1.0,
-        "Size of the painting relative to the picture: above 1 gives broader strokes.",
+        "Factor on the sides of the painting, after it is resized to the picture's area: above 1 "
+        "gives broader strokes.",
         common=True,
         gt=0.05,
         le=8,

@@ -76,7 +76,8 @@ class NetworkChoice(Record):
     )
     scale: Scale = setting(
         "fetched",
-        "Rescale activations to match those of: fetched (as they are), caffe, torchvision.",
+        "Rescale activations to match those of: fetched (the downloaded weights unchanged), caffe, "
+        "torchvision.",
         published_only=True,
     )
     gain: float = setting(1.0, "Factor on every activation.", published_only=True, gt=0, le=1000)
@@ -107,8 +108,8 @@ class Solver(Record):
     )
     preconditioner: Preconditioner = setting(
         "learned",
-        "Step scaling of lbfgs: learned for each frequency and position, or none, one number for "
-        "all pixels as in PyTorch.",
+        "Scaling of the steps of lbfgs: learned has a factor for each frequency and position; none "
+        "has one factor for all pixels, as in PyTorch.",
     )
     line_search: LineSearch = setting(
         "none", "Search for the length of each step of lbfgs; none takes the step as it is."
@@ -151,8 +152,8 @@ class Solver(Record):
     )
     average: float = setting(
         0.0,
-        "Paint the exponential moving average of the steps with this decay rate; 0 paints the "
-        "steps themselves.",
+        "Paint the exponential moving average of the pictures after each step, with this decay "
+        "rate; 0 paints the last picture.",
         published_only=True,
         ge=0,
         lt=1,
@@ -179,7 +180,8 @@ class Schedule(Record):
     )
     coarsest: int = setting(
         128,
-        "First and coarsest size, measured along the same side as `size`.",
+        "First and coarsest size, measured along the same side as `size`. It is the nearest that "
+        "`schedule-growth` leads to from `size`.",
         unit="px",
         ge=16,
         le=65_536,
@@ -190,7 +192,8 @@ class Schedule(Record):
     )
     patience: int = setting(
         50,
-        "End a size after this many evaluations without a visible change; 0 never ends it early.",
+        "Compare the picture every so many evaluations, and end the size if nothing visible has "
+        "changed; 0 never does. Sizes with fewer evaluations are not affected.",
         option="patience",
         ge=0,
     )
