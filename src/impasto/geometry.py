@@ -35,16 +35,20 @@ class Size(NamedTuple):
         return min(self)
 
     def side(self, which: str) -> int:
-        """The length of a side: "long", "short", "height" or "width"."""
-        return {"long": max(self), "short": min(self), "height": self.height, "width": self.width}[
-            which
-        ]
+        """The length of a side: "long", "short", "height" or "width".
+
+        "area" is the side of the square with as many pixels.
+        """
+        sides = {"long": max(self), "short": min(self), "height": self.height, "width": self.width}
+        return round(self.pixels**0.5) if which == "area" else sides[which]
 
     def with_side(self, which: str, length: int) -> Size:
         """The size of the same shape whose side ``which`` (see ``side``) is ``length``.
 
         No side becomes less than 1.
         """
+        if which == "area":
+            which, length = "height", max(1, round(length * (self.height / self.width) ** 0.5))
         upright = self.height >= self.width
         if which == "height" or which == ("long" if upright else "short"):
             return Size(length, max(1, round(self.width * length / self.height)))

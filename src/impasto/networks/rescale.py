@@ -1,10 +1,14 @@
 """Rescaling of a network's activations, which only the recipes of published systems use.
 
-Published systems were tuned for networks with other activations than the fetched ones. The fetched
-VGG-19 is the published one with each filter divided by its mean activation (Gatys et al. 2016). The
-divisors were not published, but they can be recovered. Weight decay balances layers: the incoming
-and outgoing weights of a filter have the same Euclidean norm. With the mean activations of some
-layers, which have been printed, exactly one network is balanced.
+Published systems were tuned for networks with other activations than the fetched ones.
+
+"caffe" is the VGG-19 of Simonyan and Zisserman. The fetched VGG-19 is that network with each filter
+divided by its mean activation (Gatys et al. 2016). The divisors follow from both networks' biases
+and are stored in a file, made by ``docs/caffe_factors.py``.
+
+"torchvision" is a VGG-19 that was trained separately; its weights cannot be fetched, so it is
+estimated. Weight decay balances layers: the incoming and outgoing weights of a filter have the same
+Euclidean norm. With given mean activations of some layers, exactly one network is balanced.
 
 Source, for gradient descent: Du, Hu, Lee, "Algorithmic Regularization in Learning Deep Homogeneous
 Models: Layers are Automatically Balanced" (2018).
@@ -13,7 +17,9 @@ Models: Layers are Automatically Balanced" (2018).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,24 +31,17 @@ from impasto.recipe.choices import Scale
 # (0.226 of 1 on average).
 CAFFE = 57.6
 
-# Mean activations of VGG-19 after the ReLU. Caffe's, for pixels in 0..255: those that TensorFlow's
-# tutorial "Neural style transfer" prints for Keras's copy and a painting. torchvision's: those of
-# an ImageNet VGG-16.
-MEAN_ACTIVATIONS: dict[str, dict[str, float]] = {
-    "caffe": {
-        "conv1_1": 34.0,
-        "conv2_1": 200.0,
-        "conv3_1": 231.0,
-        "conv4_1": 791.0,
-        "conv5_1": 59.2,
-    },
-    "torchvision": {
-        "conv1_1": 0.335,
-        "conv2_1": 0.866,
-        "conv3_1": 1.55,
-        "conv4_1": 1.451,
-        "conv5_1": 0.912,
-    },
+# float32, the factors of the filters of VGG-19 in the order of its layers
+CAFFE_FACTORS = Path(__file__).with_name("vgg19_caffe_factors.npy")
+
+# Mean activations of an ImageNet VGG-16 after the ReLU, which stand for those of torchvision's
+# VGG-19.
+MEAN_ACTIVATIONS = {
+    "conv1_1": 0.335,
+    "conv2_1": 0.866,
+    "conv3_1": 1.55,
+    "conv4_1": 1.451,
+    "conv5_1": 0.912,
 }
 _ITERATIONS, _TOLERANCE = 1000, 1e-6  # the tolerance is that of a factor's logarithm
 
@@ -51,8 +50,9 @@ def rescaled(weights: Mapping[str, Tensor], name: str, scale: Scale) -> dict[str
     """The weights of the fetched ``vgg19`` or ``vgg16`` with activations of another scale.
 
     Every feature map is multiplied by a positive factor for each channel. "caffe": as published,
-    for pixels in 0..255. "torchvision": for pixels divided by their standard deviation, like the
-    fetched VGG-16. The weights are named as by ``weights.load``.
+    for pixels in 0..255; for VGG-16, whose factors are not known, one factor for all.
+    "torchvision": for pixels divided by their standard deviation, like the fetched VGG-16. The
+    weights are named as by ``weights.load``.
 
     Raises:
         BadRecipe: a filter has only zero weights, so that no factor exists.
@@ -67,9 +67,9 @@ def rescaled(weights: Mapping[str, Tensor], name: str, scale: Scale) -> dict[str
     names = [layer.name for layer in vgg.layers(vgg.CONFIGURATION_OF[name]) if layer.kind == "conv"]
     result = dict(weights)
     previous = torch.ones(3, dtype=torch.float64)
-    logarithms = log_factors([weights[f"{layer}.weight"] for layer in names], names, scale)
-    for layer, logarithm in zip(names, logarithms, strict=True):
-        factor = logarithm.exp()
+    filters = [weights[f"{layer}.weight"] for layer in names]
+    factors = caffe_factors(filters) if scale == "caffe" else balanced_factors(filters, names)
+    for layer, factor in zip(names, factors, strict=True):
         weight = weights[f"{layer}.weight"].double() * factor[:, None, None, None]
         result[f"{layer}.weight"] = (weight / previous[:, None, None]).float()
         result[f"{layer}.bias"] = (weights[f"{layer}.bias"].double() * factor).float()
@@ -77,14 +77,20 @@ def rescaled(weights: Mapping[str, Tensor], name: str, scale: Scale) -> dict[str
     return result
 
 
-def log_factors(weights: list[Tensor], names: list[str], scale: str) -> list[Tensor]:
-    """The logarithm (O,) of every filter's factor, float64, for consecutive convolutions.
+def caffe_factors(weights: list[Tensor]) -> list[Tensor]:
+    """The factor (O,) of every filter of VGG-19, float64; ``weights`` are (O, I, h, w)."""
+    stored = torch.from_numpy(np.load(CAFFE_FACTORS)).double()
+    return list(stored.split([len(weight) for weight in weights]))
+
+
+def balanced_factors(weights: list[Tensor], names: list[str]) -> list[Tensor]:
+    """The factor (O,) of every filter, float64, for consecutive convolutions.
 
     ``weights`` are (O, I, h, w). The fetched maps have a mean of 1, so a layer's mean activation is
     the mean of its factors. The last layer has no outgoing weights here: its filters get weights of
     equal norm, and their total norm is that of the deepest layer with a known mean.
     """
-    means = MEAN_ACTIVATIONS[scale]
+    means = MEAN_ACTIVATIONS
     squares = [weight.double().square().sum((2, 3)) for weight in weights]
     if any((square.sum(1) == 0).any() for square in squares):
         raise BadRecipe(
@@ -118,4 +124,4 @@ def log_factors(weights: list[Tensor], names: list[str], scale: str) -> list[Ten
         changes = [update(index, name) for index, name in enumerate(names)]
         if max(changes) < _TOLERANCE:
             break
-    return logarithms
+    return [logarithm.exp() for logarithm in logarithms]

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-# The side of a picture that a size in pixels refers to.
-Side = Literal["long", "short", "height", "width"]
+# The side of a picture that a size in pixels refers to; "area": that of the square with as many
+# pixels.
+Side = Literal["long", "short", "height", "width", "area"]
 
 # The networks that paint, and that evaluate finished pictures.
 NetworkName = Literal["vgg19", "vgg16"]

@@ -288,7 +288,11 @@ class Recipe(Record):
         ge=0,
         le=65_536,
     )
-    side: Side = setting("long", "Side that `size` and `schedule-coarsest` measure.")
+    side: Side = setting(
+        "long",
+        "Side that `size` and `schedule-coarsest` measure; area is that of the square with as many "
+        "pixels.",
+    )
     enlarge: bool = setting(True, "Enlarge a photo that is smaller than `size`.")
     strength: float = setting(
         50.0,
