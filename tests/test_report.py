@@ -212,10 +212,9 @@ def test_every_loss_is_drawn_without_a_word(
     assert err == "" and out.strip() == str(Path("far.html").resolve())
     norms = {number: {"content": loss, "style": loss} for number, loss in enumerate(losses, 1)}
     found = history.read(folder)
-    for figure in (curves.loss(found, curves.LIGHT), curves.layers(found, curves.LIGHT)):
+    for figure in (curves.loss(found), curves.layers(found)):
         assert figure is not None and _lines_within(figure)
-    for theme in (curves.LIGHT, curves.DARK):
-        assert curves.svg(curves.gradients(found, norms, theme)).startswith(b"<?xml")
+    assert curves.svg(curves.gradients(found, norms)).startswith(b"<?xml")
     assert capfd.readouterr().err == "" and not caplog.records
 
 
@@ -252,7 +251,7 @@ def _lines_within(figure: Figure) -> bool:
 @settings(max_examples=12)
 @pytest.mark.filterwarnings("error")
 def test_any_positive_losses_are_drawn(losses: list[float]):
-    figure = curves.loss(history.read(logged(losses)), curves.LIGHT)
+    figure = curves.loss(history.read(logged(losses)))
     curves.png(figure)
     for axes in figure.axes:
         assert all(map(math.isfinite, (*axes.get_xlim(), *axes.get_ylim())))
@@ -301,11 +300,7 @@ def test_a_value_between_two_that_are_left_out_is_seen():
         for number in range(1, 24, 2)
     ]
     happened += [Stepped(1, 1, 25, 1.0, {}, 25.0)]
-    lines = (
-        curves.loss(history.read(write_log(Path("x.run"), PLANNED, *happened)), curves.LIGHT)
-        .axes[0]
-        .lines
-    )
+    lines = curves.loss(history.read(write_log(Path("x.run"), PLANNED, *happened))).axes[0].lines
     assert [line.get_markersize() for line in lines if line.get_marker() == "o"] == [0, 4]
     assert (
         curves._isolated([1.0, math.nan, 2.0, 3.0, math.nan, math.nan, 4.0]) == [0, 6]
@@ -327,7 +322,7 @@ def test_a_label_far_below_the_scale_stays_beside_the_panel():
         )
         for number in range(1, 31)
     ]
-    figure = curves.loss(history.read(write_log(Path("x.run"), PLANNED, *happened)), curves.LIGHT)
+    figure = curves.loss(history.read(write_log(Path("x.run"), PLANNED, *happened)))
     for axes in figure.axes:
         assert all(0 <= text.get_position()[1] <= 1.1 for text in axes.texts)
 
@@ -362,11 +357,19 @@ def test_curves_leave_matplotlib_as_it_was():
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    figure = curves.loss(
-        history.read(write_log(Path("x.run"), PLANNED, stepped(1, 1.0))), curves.DARK
-    )
+    figure = curves.loss(history.read(write_log(Path("x.run"), PLANNED, stepped(1, 1.0))))
     assert curves.svg(figure).startswith(b"<?xml") and dict(matplotlib.rcParams) == before
     assert impasto.__version__
+
+
+def test_a_dark_background_has_colors_of_its_own():
+    steps = [stepped(number, number, 1 / number) for number in range(1, 5)]
+    light = curves.svg(curves.loss(history.read(write_log(Path("x.run"), PLANNED, *steps))))
+    dark = curves.on_dark(light)
+    assert curves.DARK.ink.encode() in dark and curves.DARK.background.encode() in dark
+    left = set(re.findall(rb"#[0-9a-f]{6}\b", dark.lower()))
+    assert not left & {color.lower().encode() for color in curves.LIGHT.colors}
+    assert len(light) == len(dark)
 
 
 def test_labels_keep_apart():

@@ -1,4 +1,4 @@
-"""Draw a run's losses and gradient norms as curves, on a light or dark background.
+"""Draw a run's losses and gradient norms as curves, for a light or a dark background.
 
 Figures are matplotlib objects. Its global state is not touched, and no window is opened.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,10 @@ class Theme:
     faint: str
     curves: tuple[str, ...]
 
+    @property
+    def colors(self) -> tuple[str, ...]:
+        return self.background, self.ink, self.faint, *self.curves
+
 
 # Distinct for color-blind readers: Paul Tol, "Colour Schemes" (SRON/EPS/TN/09-002), the vibrant
 # scheme without grey, and the light one for a dark background.
@@ -53,25 +58,25 @@ _LOW, _HIGH = 1e-100, 1e100  # beyond these matplotlib's logarithmic axes may ov
 _LONGEST_LABEL = 28  # characters
 
 
-def loss(history: History, theme: Theme) -> Figure:
+def loss(history: History) -> Figure:
     """The loss and each of its terms, over evaluations and over time."""
     lines = {"total": [step.loss for step in history.steps]}
     lines |= {
         term: [step.terms.get(term, math.nan) for step in history.steps]
         for term in history.steps[0].terms
     }
-    figure, (left, right) = _figure(theme, columns=2)
+    figure, (left, right) = _figure(columns=2)
     for axes, x, title, name in (
         (left, _evaluations(history), "loss by term", "evaluations"),
         (right, _seconds(history), "the same over time", "seconds"),
     ):
-        _draw(axes, _Curves(x, lines, _stages(history), has_total=True), theme)
-        _mark_sizes(axes, history, x, theme)
-        _set_titles(axes, title, name, theme)
+        _draw(axes, _Curves(x, lines, _stages(history), has_total=True))
+        _mark_sizes(axes, history, x)
+        _set_titles(axes, title, name)
     return figure
 
 
-def layers(history: History, theme: Theme) -> Figure | None:
+def layers(history: History) -> Figure | None:
     """Each layer's share of each term that has several layers, over evaluations.
 
     None if the log has no such shares.
@@ -80,32 +85,32 @@ def layers(history: History, theme: Theme) -> Figure | None:
     terms = {term: list(shares) for term, shares in logged.items() if len(shares) > 1}
     if not terms:
         return None
-    figure, panels = _figure(theme, columns=len(terms))
+    figure, panels = _figure(columns=len(terms))
     x = _evaluations(history)
     for axes, (term, names) in zip(panels, terms.items(), strict=True):
         lines = {
             name: [step.layers.get(term, {}).get(name, math.nan) for step in history.steps]
             for name in names
         }
-        _draw(axes, _Curves(x, lines, _stages(history)), theme)
-        _mark_sizes(axes, history, x, theme)
-        _set_titles(axes, f"{term} by layer", "evaluations", theme)
+        _draw(axes, _Curves(x, lines, _stages(history)))
+        _mark_sizes(axes, history, x)
+        _set_titles(axes, f"{term} by layer", "evaluations")
     return figure
 
 
-def gradients(history: History, norms: Norms, theme: Theme) -> Figure:
+def gradients(history: History, norms: Norms) -> Figure:
     """Each term's share of the sum of the terms' gradient norms, over evaluations."""
-    figure, (axes,) = _figure(theme, columns=1)
+    figure, (axes,) = _figure(columns=1)
     names = list(dict.fromkeys(name for by_term in norms.values() for name in by_term))
     shares = {name: [100 * share(by_term, name) for by_term in norms.values()] for name in names}
     stage = {step.evaluations: step.stage for step in history.steps}
     last = len(history.planned.stages) - 1
     stages = [stage.get(evaluations, last) for evaluations in norms]
-    _draw(axes, _Curves(list(norms), shares, stages, log=False), theme)
+    _draw(axes, _Curves(list(norms), shares, stages, log=False))
     axes.set_xlim(0, 1.02 * max(history.evaluations_made, *norms, 1))
-    _mark_sizes(axes, history, _evaluations(history), theme)
-    _set_titles(axes, "share of the gradient norm by term", "evaluations", theme)
-    axes.set_ylabel("%", color=theme.ink)
+    _mark_sizes(axes, history, _evaluations(history))
+    _set_titles(axes, "share of the gradient norm by term", "evaluations")
+    axes.set_ylabel("%", color=LIGHT.ink)
     return figure
 
 
@@ -123,6 +128,13 @@ def share(norms: Mapping[str, float], name: str) -> float:
     return norms.get(name, 0.0) / largest / sum(norm / largest for norm in norms.values())
 
 
+def on_dark(svg: bytes) -> bytes:
+    """A figure's SVG with the colors for a dark background."""
+    pairs = zip(LIGHT.colors, DARK.colors, strict=True)
+    dark = {one.lower().encode(): other.encode() for one, other in pairs}
+    return re.sub(rb"#[0-9a-f]{6}\b", lambda found: dark.get(found[0], found[0]), svg)
+
+
 def svg(figure: Figure) -> bytes:
     """A figure as SVG, with text as outlines, so that it looks the same everywhere."""
     buffer = io.BytesIO()
@@ -137,18 +149,18 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(theme: Theme, columns: int) -> tuple[Figure, Sequence[Axes]]:
+def _figure(columns: int) -> tuple[Figure, Sequence[Axes]]:
     from matplotlib.figure import Figure  # without pyplot, so no window is opened
 
-    figure = Figure(figsize=(10, 3.9), layout="constrained", facecolor=theme.background)
+    figure = Figure(figsize=(10, 3.9), layout="constrained", facecolor=LIGHT.background)
     panels = [figure.add_subplot(1, columns, number + 1) for number in range(columns)]
     for axes in panels:
-        axes.set_facecolor(theme.background)
-        axes.tick_params(which="both", colors=theme.ink, labelsize=9)
+        axes.set_facecolor(LIGHT.background)
+        axes.tick_params(which="both", colors=LIGHT.ink, labelsize=9)
         for name, spine in axes.spines.items():
             spine.set_visible(name in ("left", "bottom"))
-            spine.set_color(theme.faint)
-        axes.grid(axis="y", color=theme.faint, linewidth=0.4, alpha=0.6)
+            spine.set_color(LIGHT.faint)
+        axes.grid(axis="y", color=LIGHT.faint, linewidth=0.4, alpha=0.6)
     return figure, panels
 
 
@@ -198,15 +210,15 @@ class _Curves:
         return math.log10(lowest) - math.log10(1.5) if self.scale == "powers" else lowest / 1.5
 
 
-def _set_titles(axes: Axes, title: str, x_label: str, theme: Theme) -> None:
-    axes.set_title(title, loc="left", pad=22, color=theme.ink, fontsize=11)
-    axes.set_xlabel(x_label, color=theme.ink)
+def _set_titles(axes: Axes, title: str, x_label: str) -> None:
+    axes.set_title(title, loc="left", pad=22, color=LIGHT.ink, fontsize=11)
+    axes.set_xlabel(x_label, color=LIGHT.ink)
 
 
-def _draw(axes: Axes, curves: _Curves, theme: Theme) -> None:
+def _draw(axes: Axes, curves: _Curves) -> None:
     """Draw curves with their names at their ends."""
     styles = {
-        name: _line_style(number + (not curves.has_total), theme)
+        name: _line_style(number + (not curves.has_total))
         for number, name in enumerate(curves.values)
     }
     few = not curves.log or len(curves.x) < 10
@@ -287,12 +299,12 @@ def _power_label(power: float) -> str:
     return f"{factor:.3g}e{exponent}"
 
 
-def _line_style(number: int, theme: Theme) -> tuple[str, object]:
+def _line_style(number: int) -> tuple[str, object]:
     """Color and dashes of a curve; number 0 is the total."""
     if number == 0:
-        return theme.ink, "-"
-    turn, place = divmod(number - 1, len(theme.curves))
-    return theme.curves[place], _DASHES[turn % len(_DASHES)]
+        return LIGHT.ink, "-"
+    turn, place = divmod(number - 1, len(LIGHT.curves))
+    return LIGHT.curves[place], _DASHES[turn % len(_DASHES)]
 
 
 def _height(axes: Axes, y: float) -> float:
@@ -318,7 +330,7 @@ def _separated(heights: Mapping[str, float], distance: float = 0.06) -> dict[str
     return moved
 
 
-def _mark_sizes(axes: Axes, history: History, x: Sequence[float], theme: Theme) -> None:
+def _mark_sizes(axes: Axes, history: History, x: Sequence[float]) -> None:
     """Draw a vertical line where each size begins, and write the size above it."""
     from matplotlib.transforms import blended_transform_factory
 
@@ -334,8 +346,8 @@ def _mark_sizes(axes: Axes, history: History, x: Sequence[float], theme: Theme) 
         level = 1 - level if (start - previous) / (right - left) < 0.16 else 0
         previous = start
         if index:
-            axes.axvline(start, color=theme.faint, linewidth=0.9)
-        style: dict[str, Any] = {"color": theme.ink, "fontsize": 8, "ha": "left"}
+            axes.axvline(start, color=LIGHT.faint, linewidth=0.9)
+        style: dict[str, Any] = {"color": LIGHT.ink, "fontsize": 8, "ha": "left"}
         axes.text(start, 1.02 + 0.055 * level, str(stage.size), transform=transform, **style)
 
 

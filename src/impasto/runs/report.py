@@ -60,8 +60,8 @@ def write(
     drawn = _draw_curves(history, computed.norms)
     inputs = read_inputs(history.recipe, fetch) if history.recipe is not None else []
     replace_file(output, _page(history, pictures, inputs, computed, drawn).encode())
-    for name, (light, _) in drawn.items():
-        replace_file(curve_file(output, name), curves.png(light))
+    for name, figure in drawn.items():
+        replace_file(curve_file(output, name), curves.png(figure))
 
 
 def curve_files(output: Path) -> list[Path]:
@@ -74,24 +74,16 @@ def curve_file(output: Path, name: str) -> Path:
     return output.with_name(f"{output.stem}-{name}.png")
 
 
-def _draw_curves(history: History, norms: curves.Norms) -> _Curves:
+def _draw_curves(history: History, norms: curves.Norms) -> dict[str, Figure]:
     """The curves that can be drawn."""
-    light, dark = curves.LIGHT, curves.DARK
-    drawn: dict[str, tuple[Figure | None, Figure | None]] = {}
+    drawn: dict[str, Figure | None] = {}
     if any(math.isfinite(step.loss) for step in history.steps):
-        drawn["loss"] = curves.loss(history, light), curves.loss(history, dark)
+        drawn["loss"] = curves.loss(history)
     if history.steps:
-        drawn["layers"] = curves.layers(history, light), curves.layers(history, dark)
+        drawn["layers"] = curves.layers(history)
     if any(report_tables.all_finite(each) for each in norms.values()):
-        drawn["gradients"] = (
-            curves.gradients(history, norms, light),
-            curves.gradients(history, norms, dark),
-        )
-    return {
-        name: (on_light, on_dark)
-        for name, (on_light, on_dark) in drawn.items()
-        if on_light is not None and on_dark is not None
-    }
+        drawn["gradients"] = curves.gradients(history, norms)
+    return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
 def _gradients(
@@ -119,7 +111,7 @@ def _page(
     pictures: Sequence[RunPicture],
     inputs: Sequence[RunInput],
     gradients: Gradients,
-    drawn: _Curves,
+    drawn: Mapping[str, Figure],
 ) -> str:
     norms, head = report_tables.gradient_norms(gradients.norms)
     recipe = history.recipe
@@ -131,10 +123,7 @@ def _page(
         input_and_result=report_pictures.input_and_result(inputs, pictures),
         progress=report_pictures.progress(history, pictures) if len(pictures) > 1 else (),
         # Each on a light and on a dark background; the browser takes the one that suits.
-        curves={
-            name: {"light": _svg_url(light), "dark": _svg_url(dark)}
-            for name, (light, dark) in drawn.items()
-        },
+        curves={name: _svg_urls(curves.svg(figure)) for name, figure in drawn.items()},
         norms=norms,
         norms_head=head,
         no_norms_reason=gradients.reason,
@@ -155,5 +144,6 @@ def _recipe_text(history: History) -> str:
     return (recipe if recipe.photo is None else without_folders(recipe)).to_toml()
 
 
-def _svg_url(figure: Figure) -> str:
-    return templates.data_url("image/svg+xml", curves.svg(figure))
+def _svg_urls(svg: bytes) -> dict[str, str]:
+    pictures = {"light": svg, "dark": curves.on_dark(svg)}
+    return {name: templates.data_url("image/svg+xml", each) for name, each in pictures.items()}
