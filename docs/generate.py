@@ -121,9 +121,12 @@ picture and P those of the photo. `content-scaling` is the factor:
 | `mean` | 1/n, where n is the number of activations |
 | `root` | 1/sqrt(n) |
 | `relative` | 1 / sum of (P - mean of P)^2, with one mean per channel |
+| `normalized` | 1/n, with every channel of F and of P brought to mean 0 and deviation 1 first |
 
-`relative` is Impasto's own and keeps small pictures closer to the photo: the content weight rises
-below 512 px. The others are as published at every size.
+The last two are Impasto's own and keep small pictures closer to the photo: the content weight rises
+below 512 px. The others are as published at every size. `normalized` is 2 (1 - r), where r is the
+correlation of a channel with the photo's, averaged over channels. It keeps where things are and
+leaves brightness and contrast to the style.
 
 ### Style
 

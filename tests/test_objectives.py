@@ -33,6 +33,7 @@ from impasto.objectives.style import STATISTICS, Style
 from impasto.recipe.choices import ContentScaling
 from impasto.recipe.options import recipe_options
 from impasto.storage.tensors import InMemoryTensor, StoredTensor
+from tests.support.loss_setup import content_term
 
 SCALINGS: tuple[ContentScaling, ...] = get_args(ContentScaling)
 Array = NDArray[np.float64]
@@ -164,7 +165,7 @@ def test_targets_in_parts_weigh_what_the_whole_does(scaling: ContentScaling):
         }
     }
     one, many = (
-        Content(targets, {"l": 1}, {"l": 1.0}, scaling, 1.0) for targets in (held({"l": p}), split)
+        content_term(targets, {"l": 1}, {"l": 1.0}, scaling) for targets in (held({"l": p}), split)
     )
     stats: base.Stats = {}
     for region in split["l"]:
@@ -182,13 +183,70 @@ def test_content_layers_are_added_by_weight(scaling: ContentScaling):
         {"a": rand(1, 3, 4, 5, seed=2), "b": rand(1, 2, 4, 5, seed=3), "unused": rand(1, 1, 4, 5)}
     )
     strides = {"a": 1, "b": 1, "unused": 1}
-    both = Content(targets, strides, {"a": 0.25, "b": 3.0}, scaling, 1.0)
+    both = content_term(targets, strides, {"a": 0.25, "b": 3.0}, scaling)
     alone = {
-        name: value(Content(targets, strides, {name: 1.0}, scaling, 1.0), maps).item()
+        name: value(content_term(targets, strides, {name: 1.0}, scaling), maps).item()
         for name in maps
     }
     assert value(both, maps).item() == pytest.approx(0.25 * alone["a"] + 3 * alone["b"], rel=1e-13)
     assert set(both.layers) == {"a", "b"}
+
+
+def normalized(features: Tensor) -> Tensor:
+    mean = features.mean((2, 3), keepdim=True)
+    return (features - mean) / features.std((2, 3), correction=0, keepdim=True)
+
+
+def test_normalized_content_is_the_mean_squared_difference_of_normalized_maps():
+    """As instance normalization without its epsilon; its own share of the variance is 1e-5."""
+    f, p = rand(1, 4, 9, 8).requires_grad_(), 2 * rand(1, 4, 9, 8, seed=1) + 3
+    objective = content_term(held({"l": p}), {"l": 1}, {"l": 1.0}, "normalized")
+    plain = ((normalized(f) - normalized(p)) ** 2).mean()
+    assert value(objective, {"l": f}).item() == pytest.approx(plain.item(), rel=1e-3)
+    (expected,) = torch.autograd.grad(plain, f)
+    found = gradient(objective, {"l": f}, f)
+    assert (found - expected).norm() < 1e-3 * expected.norm()
+
+
+def test_normalized_content_leaves_brightness_and_contrast_of_channels_to_the_style():
+    f, p = rand(1, 3, 9, 8), rand(1, 3, 9, 8, seed=1)
+    objective = content_term(held({"l": p}), {"l": 1}, {"l": 1.0}, "normalized")
+    before = value(objective, {"l": f}).item()
+    changed = f * torch.tensor([0.5, 3.0, 1.0])[:, None, None] + 2
+    assert value(objective, {"l": changed}).item() == pytest.approx(before, rel=1e-3)
+    assert value(objective, {"l": p}).item() == pytest.approx(0, abs=1e-4)
+    assert value(objective, {"l": -p}).item() == pytest.approx(4, abs=1e-3)
+
+
+def test_normalized_content_leaves_out_channels_in_which_the_photo_is_flat():
+    p = rand(1, 3, 9, 8)
+    p[:, 1] = 0.7
+    f = rand(1, 3, 9, 8, seed=1)
+    kept = [0, 2]
+    objective, alone = (
+        content_term(held({"l": maps}), {"l": 1}, {"l": 1.0}, "normalized")
+        for maps in (p, p[:, kept])
+    )
+    found = value(objective, {"l": f}).item()
+    assert found == pytest.approx(value(alone, {"l": f[:, kept]}).item(), rel=1e-3)
+    # A picture that is flat where the photo is not, and a photo that is flat everywhere.
+    flat = torch.full_like(f, 0.3).requires_grad_()
+    assert gradient(objective, {"l": flat}, flat).isfinite().all()
+    nothing = content_term(held({"l": torch.zeros_like(p)}), {"l": 1}, {"l": 1.0}, "normalized")
+    assert value(nothing, {"l": f}).item() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_the_gradient_of_normalized_content_has_the_type_of_its_map(dtype: torch.dtype):
+    f, p = rand(1, 3, 9, 8).to(dtype).requires_grad_(), rand(1, 3, 9, 8, seed=1).to(dtype)
+    objective = content_term(held({"l": p}), {"l": 1}, {"l": 1.0}, "normalized")
+    found = gradient(objective, {"l": f}, f)
+    wide = f.detach().double().requires_grad_()
+    exact = content_term(held({"l": p.double()}), {"l": 1}, {"l": 1.0}, "normalized")
+    expected = gradient(exact, {"l": wide}, wide)
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.01}[dtype]
+    assert found.dtype == dtype
+    assert (found.double() - expected).norm() < tolerance * expected.norm()
 
 
 def test_half_precision_maps_are_summed_in_single():

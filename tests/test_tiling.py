@@ -12,15 +12,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional
 
 from impasto.geometry import Grid, Size
 from impasto.networks.features import Network
 from impasto.objectives.base import Objective, TileContext
 from impasto.objectives.bounds import Bounds
-from impasto.objectives.content import Content
 from impasto.objectives.moments import moment_sums, moments_from_sums
+from impasto.objectives.nearest import Nearest
 from impasto.objectives.smooth import MEASURES, Smooth
 from impasto.objectives.style import STATISTICS, Style
+from impasto.optimize.matching import EncodedPicture, match_places, painting_bank
 from impasto.optimize.tiling import LossValue, store_features, total_stats, value_and_gradient
 from impasto.recipe.choices import ContentScaling
 from impasto.storage.tensors import (
@@ -28,10 +30,10 @@ from impasto.storage.tensors import (
     MemoryStore,
     TensorStore,
 )
-from tests.support.loss_setup import targets_by_tile
+from tests.support.loss_setup import content_term, targets_by_tile
 
 SCALINGS: tuple[ContentScaling, ...] = get_args(ContentScaling)
-TERMS = [*STATISTICS, *SCALINGS, *MEASURES, "bounds"]
+TERMS = [*STATISTICS, *SCALINGS, *MEASURES, "nearest", "bounds"]
 LAYERS = {"conv1_1": 0.5, "relu2_1": 1.0, "conv2_2": 2.0, "conv3_1": 0.25}
 
 
@@ -93,11 +95,21 @@ def make_setup(network_of: Callable[..., Network], picture_of: Callable[..., Ten
         others += [Smooth(3.0, measure) for measure in MEASURES if term in (measure, "all")]
         others += [Bounds(2.0)] if term in ("bounds", "all") else []
 
+        def nearest(grid: Grid) -> Objective:
+            used = {name: strides[name] for name in layers}
+            paintings = [EncodedPicture(painting, network, Grid(Size(37, 42)))]
+            bank, places = painting_bank(paintings, used, layers)
+            matches = match_places(
+                EncodedPicture(photo, network, grid), bank, places, MemoryStore()
+            )
+            return Nearest(functional.normalize(bank), matches, places, 0.6)
+
         def objectives(grid: Grid) -> list[Objective]:
             targets = {name: targets_by_tile(whole[name], strides[name], grid) for name in layers}
             scalings = [scaling for scaling in SCALINGS if term in (scaling, "all")]
             return [
-                *(Content(targets, strides, layers, scaling, 0.1) for scaling in scalings),
+                *(content_term(targets, strides, layers, scaling, 0.1) for scaling in scalings),
+                *([nearest(grid)] if term in ("nearest", "all") else []),
                 *others,
             ]
 
@@ -156,7 +168,7 @@ def test_the_halo_computed_for_any_deepest_layer_is_enough(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("term", [*STATISTICS, *SCALINGS])
+@pytest.mark.parametrize("term", [*STATISTICS, *SCALINGS, "nearest"])
 @pytest.mark.parametrize("padding", ["zero", "reflect", "replicate"])
 def test_a_halo_one_stride_too_small_is_not_exact(make_setup: MakeSetup, term: str, padding: str):
     """Otherwise the tests above could not fail."""
@@ -357,7 +369,7 @@ def test_the_gradient_is_that_of_plain_autograd(make_setup: MakeSetup, tile: int
 def test_terms_include_their_weights_and_add_up(make_setup: MakeSetup, tile: int):
     setup = make_setup("all", (29, 34))
     value, _ = setup.run(tile, setup.network.halo)
-    assert set(value.terms) == {"content", "style", "smooth", "bounds"}
+    assert set(value.terms) == {"content", "nearest", "style", "smooth", "bounds"}
     assert value.total == pytest.approx(sum(value.terms.values()), rel=1e-14)
     assert list(value.layers["smooth"]) == ["input"]
     assert len(value.layers["content"]) > 1 < len(value.layers["style"])

@@ -14,11 +14,28 @@ from torch import Tensor
 from impasto.geometry import Grid, Region, Size
 from impasto.networks.features import Network
 from impasto.objectives.base import TileContext
+from impasto.objectives.content import Content
+from impasto.objectives.normalized_content import NormalizedContent
 from impasto.optimize.loss import Problem
 from impasto.planning.schedule import Plan, Stage
+from impasto.recipe.choices import ContentScaling
 from impasto.recipe.loading import with_settings
 from impasto.recipe.records import Input, Recipe
 from impasto.storage.tensors import InMemoryTensor, StoredTensor
+
+
+def content_term(
+    targets: Mapping[str, Mapping[Region, StoredTensor]],
+    strides: Mapping[str, int],
+    weights: Mapping[str, float],
+    scaling: ContentScaling,
+    weight: float = 1.0,
+) -> Content | NormalizedContent:
+    """The content term of a scaling."""
+    if scaling == "normalized":
+        return NormalizedContent(targets, strides, weights, weight)
+    return Content(targets, strides, weights, scaling, weight)
+
 
 LAYERS = ("input", "relu1_1", "relu2_1", "relu2_2", "relu3_1")
 SETTINGS = {

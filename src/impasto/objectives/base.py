@@ -106,6 +106,11 @@ class Objective(Protocol):
         ...
 
 
+def float32(features: Tensor) -> Tensor:
+    """A map in float32 or better: sums over bfloat16 would be wrong."""
+    return features.float() if features.dtype == torch.bfloat16 else features
+
+
 def add(total: Stats, part: Stats) -> Stats:
     """The stats of two disjoint regions together; an empty ``total`` counts as zeros."""
     return {name: total[name] + value for name, value in part.items()} if total else dict(part)

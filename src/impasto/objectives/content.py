@@ -6,17 +6,18 @@ Source: Gatys, Ecker, Bethge, "A Neural Algorithm of Artistic Style" (2015), equ
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from impasto.geometry import Region
-from impasto.objectives.base import Stats, TileContext
-from impasto.objectives.published_content import published_factor
-from impasto.recipe.choices import ContentScaling
+from impasto.objectives.base import Stats, TileContext, float32
+from impasto.objectives.published_content import PublishedScaling, published_factor
 from impasto.storage.tensors import StoredTensor
+
+ContentScaling = Literal["relative"] | PublishedScaling
 
 
 class Content:
@@ -30,7 +31,8 @@ class Content:
         scaling: "relative" divides the sum of (F - P)^2 by the sum of (P - mean of P)^2, the mean
             taken per channel: 0 is the photo, 1 is a constant map. It means the same for every
             photo, network and size, so Impasto's own recipes use it. The others are those of
-            published systems (see ``published_content``).
+            published systems (see ``published_content``). For maps normalized by channel see
+            ``NormalizedContent``.
     """
 
     name = "content"
@@ -77,17 +79,13 @@ class _SquaredDistance(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, target: Tensor) -> Tensor:
         ctx.save_for_backward(features, target)
-        return functional.mse_loss(_float32(features), _float32(target), reduction="sum")
+        return functional.mse_loss(float32(features), float32(target), reduction="sum")
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         features, target = ctx.saved_tensors
-        difference = _float32(features) - _float32(target)
+        difference = float32(features) - float32(target)
         return difference.mul_(2 * gradient).to(features.dtype), None
-
-
-def _float32(features: Tensor) -> Tensor:
-    return features.float() if features.dtype == torch.bfloat16 else features
 
 
 def _factor(parts: Sequence[StoredTensor], scaling: ContentScaling) -> float:

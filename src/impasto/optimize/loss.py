@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from impasto import images
 from impasto.errors import BadRecipe
@@ -23,9 +24,12 @@ from impasto.objectives.moments import (
     moments_from_sums,
     scaled_moments,
 )
+from impasto.objectives.nearest import Nearest
+from impasto.objectives.normalized_content import NormalizedContent
 from impasto.objectives.smooth import Smooth
 from impasto.objectives.style import Style
 from impasto.optimize.execution import Execution
+from impasto.optimize.matching import EncodedPicture, match_places, painting_bank
 from impasto.optimize.tiling import (
     Encoder,
     LossValue,
@@ -38,7 +42,7 @@ from impasto.recipe.records import Recipe
 
 Evaluate = Callable[[Tensor], tuple[LossValue, Tensor]]  # pixels -> loss and gradient
 Pixels = images.Pixels
-Term = Content | Style | Smooth | Bounds
+Term = Content | NormalizedContent | Style | Nearest | Smooth | Bounds
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,11 @@ class Problem:
 
 def objective_types(recipe: Recipe) -> list[type[Term]]:
     """The classes of the terms with a weight above 0, in the order of ``make_objectives``."""
+    normalized = recipe.content.scaling == "normalized"
     weights: list[tuple[type[Term], float]] = [
-        (Content, recipe.content.weight),
+        (NormalizedContent if normalized else Content, recipe.content.weight),
         (Style, recipe.style.weight),
+        (Nearest, recipe.nearest.weight),
         (Smooth, recipe.smooth.weight),
         (Bounds, recipe.bounds.weight),
     ]
@@ -107,7 +113,9 @@ def make_objectives(size: Size, problem: Problem, execution: Execution) -> list[
     strides = {layer.name: layer.stride for layer in network.layers}
     makers: dict[type[Term], Callable[[], Objective]] = {
         Content: lambda: _content(size, problem, execution, strides),
+        NormalizedContent: lambda: _content(size, problem, execution, strides),
         Style: lambda: _style(size, problem, execution, strides),
+        Nearest: lambda: _nearest(size, problem, execution, strides),
         Smooth: lambda: Smooth(recipe.smooth.weight, recipe.smooth.measure, recipe.smooth.scaling),
         Bounds: lambda: Bounds(recipe.bounds.weight),
     }
@@ -116,7 +124,7 @@ def make_objectives(size: Size, problem: Problem, execution: Execution) -> list[
 
 def _content(
     size: Size, problem: Problem, execution: Execution, strides: Mapping[str, int]
-) -> Content:
+) -> Content | NormalizedContent:
     content, network = problem.recipe.content, problem.network
     photo = _resized(problem.photo, size, problem, execution)
     layers = {name: strides[name] for name in content.layers}
@@ -124,6 +132,8 @@ def _content(
     grid = execution.grid(network, size)
     targets = store_features(photo, encode, layers, grid, execution.targets)
     weight = content.weight * problem.plan.content_factor
+    if content.scaling == "normalized":
+        return NormalizedContent(targets, strides, content.layers, weight)
     return Content(targets, strides, content.layers, content.scaling, weight)
 
 
@@ -146,21 +156,46 @@ def _moments(
     painting: Pixels, size: Size, problem: Problem, execution: Execution
 ) -> dict[str, Moments]:
     """The statistics of a painting, at the size that it has for a picture of ``size``."""
+    strides = {name: problem.network.layer(name).stride for name in problem.recipe.style.layers}
+    scaled = _scaled_painting(painting, size, problem, execution)
+    stats = total_stats(
+        scaled.pixels,
+        scaled.encode,
+        lambda features, context: moment_sums(features, strides, context),
+        scaled.grid,
+    )
+    return moments_from_sums(stats)
+
+
+def _nearest(
+    size: Size, problem: Problem, execution: Execution, strides: Mapping[str, int]
+) -> Nearest:
+    nearest, network = problem.recipe.nearest, problem.network
+    layers = {name: strides[name] for name in nearest.layers}
+    paintings = [_scaled_painting(each, size, problem, execution) for each in problem.paintings]
+    bank, places = painting_bank(paintings, layers, nearest.layers)
+    del paintings
+    photo = EncodedPicture(
+        _resized(problem.photo, size, problem, execution),
+        network.encoder(size),
+        execution.grid(network, size),
+    )
+    matches = match_places(photo, bank, places, execution.targets)
+    return Nearest(functional.normalize(bank, dim=1), matches, places, nearest.weight)
+
+
+def _scaled_painting(
+    painting: Pixels, size: Size, problem: Problem, execution: Execution
+) -> EncodedPicture:
+    """A painting at the size that it has for a picture of ``size``."""
     style, network = problem.recipe.style, problem.network
-    strides = {name: network.layer(name).stride for name in style.layers}
     original = Size(*painting.shape[:2])
     scaled = painting_size(original, size, style.scale, style.sizing, style.enlarge)
-    pixels = _resized(painting, scaled, problem, execution)
     # The planned memory is that of the picture, so a much larger painting is measured in tiles.
     much_larger = Style.additive and scaled.pixels > 4 * size.pixels
     grid = network.grid(scaled, execution.tile or (size.long_side if much_larger else 0))
-    stats = total_stats(
-        pixels,
-        network.encoder(scaled),
-        lambda features, context: moment_sums(features, strides, context),
-        grid,
-    )
-    return moments_from_sums(stats)
+    pixels = _resized(painting, scaled, problem, execution)
+    return EncodedPicture(pixels, network.encoder(scaled), grid)
 
 
 def first_pixels(problem: Problem, execution: Execution) -> Tensor:

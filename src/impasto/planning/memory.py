@@ -15,6 +15,7 @@ from impasto.errors import DoesNotFit
 from impasto.geometry import Grid, Size
 from impasto.networks import convolution
 from impasto.networks.features import Network
+from impasto.objectives import nearest
 from impasto.planning.schedule import Plan
 from impasto.recipe.records import Recipe
 
@@ -187,6 +188,7 @@ def peak_bytes(
     if recipe.solver.name == "lbfgs" and recipe.solver.preconditioner == "learned":
         # The feature maps are gone when the step is made.
         maps = max(maps, plan.size.pixels * 12 * _STEP_PICTURES)
+    maps += _nearest_bytes(plan, recipe, network, grid.outer)
     weights = sum(
         layer.channels * layer.channels_in * 9 * 4 * 3
         for layer in network.layers
@@ -234,6 +236,21 @@ def _target_bytes(recipe: Recipe, network: Network) -> float:
     layers = [layer for layer in network.layers if layer.name in recipe.content.layers]
     width = _bytes_per_value(network)
     return sum(layer.channels * width / layer.stride**2 for layer in layers)
+
+
+def _nearest_bytes(plan: Plan, recipe: Recipe, network: Network, tile: Size) -> float:
+    """Bytes that the nearest-neighbor loss adds (measured).
+
+    Two copies of the painting's features, what is computed from them for some places at a time,
+    and four tensors of the widest layer at the places of a tile.
+    """
+    if recipe.nearest.weight <= 0:
+        return 0
+    layers = [layer for layer in network.layers if layer.name in recipe.nearest.layers]
+    rows = min(nearest.MOST_ROWS, plan.size.pixels / 16 * max(1.0, recipe.style.scale) ** 2)
+    bank = rows * sum(layer.channels for layer in layers) * 4 * 2.5
+    widest = max(layer.channels for layer in layers)
+    return bank + 4 * 4 * widest * tile.pixels / 16
 
 
 def _backward_bytes(network: Network, tiled: bool) -> float:

@@ -89,5 +89,7 @@ def network_key(recipe: Recipe) -> object:
 def evaluation_key(recipe: Recipe) -> object:
     """What decides, for one network, how long an evaluation takes."""
     style = recipe.style
-    terms = sorted(recipe.content.layers), sorted(style.layers), sorted(style.statistics)
-    return terms, (style.scale, style.sizing, style.enlarge)
+    terms = [sorted(recipe.content.layers), sorted(style.layers), sorted(style.statistics)]
+    if recipe.nearest.weight > 0:
+        terms.append(sorted(recipe.nearest.layers))
+    return tuple(terms), (style.scale, style.sizing, style.enlarge)

@@ -72,9 +72,8 @@ def make_plan(recipe: Recipe, photo: Size) -> Plan:
     if recipe.schedule.single:
         counts = counts[-1:]
     stages = [Stage(size, counts[min(index, len(counts) - 1)]) for index, size in enumerate(sizes)]
-    return Plan(
-        tuple(stages), content_factor(recipe.strength, final, recipe.content.scaling == "relative")
-    )
+    own = recipe.content.scaling in ("relative", "normalized")
+    return Plan(tuple(stages), content_factor(recipe.strength, final, own))
 
 
 def least_side(photo: Size, side: str = "long") -> int:
@@ -87,8 +86,8 @@ def content_factor(strength: float, final: Size, relative: bool = True) -> float
 
     Equal steps of strength are equal ratios. From 512 px on the same weight looks the same at
     every size. A smaller picture ends where a larger one is still at its bold first stages, so its
-    content weight grows in proportion. That applies to ``relative`` content only, which Impasto's
-    own recipes use; the published formulas are left as they are.
+    content weight grows in proportion. That applies to Impasto's own content scalings
+    only; the published formulas are left as they are.
     """
     by_strength = 10 ** (_STRENGTH_DECADES * (50 - strength) / 100)
     return float(by_strength * (max(1.0, _SETTLED_SIDE / final.long_side) if relative else 1.0))

@@ -15,8 +15,9 @@ Padding = Literal["zero", "reflect", "replicate"]
 # Whose activations the network's are rescaled to; "fetched" leaves them as they are.
 Scale = Literal["fetched", "caffe", "torchvision"]
 
-# What the content term's sum of squared differences is divided by.
-ContentScaling = Literal["relative", "mean", "gatys", "sum", "root"]
+# What the content term's sum of squared differences is divided by; "normalized": each channel of
+# both maps is brought to mean 0 and deviation 1 first.
+ContentScaling = Literal["relative", "normalized", "mean", "gatys", "sum", "root"]
 # The statistics of feature maps that the style term compares.
 Statistic = Literal[
     "wasserstein",

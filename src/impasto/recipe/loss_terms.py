@@ -42,9 +42,9 @@ class ContentTerm(Record):
     )
     scaling: ContentScaling = setting(
         "relative",
-        "Normalization of the content loss, a sum of squared differences; docs/recipes.md has the "
-        "formulas.",
-        published_only=True,
+        "Normalization of the content loss: relative to the photo's variation, or normalized: each "
+        "channel at mean 0 and deviation 1; docs/recipes.md has the formulas.",
+        published_choices=("mean", "gatys", "sum", "root"),
     )
     gain: float = setting(
         1.0,
@@ -52,6 +52,22 @@ class ContentTerm(Record):
         published_only=True,
         gt=0,
         le=10,
+    )
+
+
+class NearestTerm(Record):
+    """The nearest-neighbor loss, which gives each place the features of a place of the painting."""
+
+    weight: float = setting(
+        0.0,
+        "Weight of the nearest-neighbor loss: a higher one makes each place more like a similar "
+        "place of the painting.",
+        ge=0,
+        le=MAX_WEIGHT,
+    )
+    layers: Weights = setting(
+        {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0},
+        "Layers whose joined features are matched, with a weight for each.",
     )
 
 

@@ -19,13 +19,14 @@ _SECTIONS = {
     "network": "Network",
     "content": "Content",
     "style": "Style",
+    "nearest": "Style",
     "smooth": "Smoothness",
     "solver": "Search",
     "schedule": "Schedule",
     "compute": "Compute",
     "output": "Output",
 }
-SECTIONS = ("Picture", *_SECTIONS.values(), PUBLISHED_SECTION)
+SECTIONS = tuple(dict.fromkeys(("Picture", *_SECTIONS.values(), PUBLISHED_SECTION)))
 
 
 @dataclass(frozen=True)

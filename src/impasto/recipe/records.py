@@ -28,7 +28,13 @@ from impasto.recipe.choices import (
     SolverName,
 )
 from impasto.recipe.fields import Record, setting
-from impasto.recipe.loss_terms import BoundsTerm, ContentTerm, SmoothTerm, StyleTerm
+from impasto.recipe.loss_terms import (
+    BoundsTerm,
+    ContentTerm,
+    NearestTerm,
+    SmoothTerm,
+    StyleTerm,
+)
 from impasto.recipe.values import Bytes, Counts, FileName, parse_integer
 
 
@@ -310,6 +316,7 @@ class Recipe(Record):
     network: NetworkChoice = NetworkChoice()
     content: ContentTerm = ContentTerm()
     style: StyleTerm = StyleTerm()
+    nearest: NearestTerm = NearestTerm()
     smooth: SmoothTerm = SmoothTerm()
     bounds: BoundsTerm = BoundsTerm()
     solver: Solver = Solver()
@@ -322,6 +329,7 @@ class Recipe(Record):
         """The names of the layers that the loss needs; "input" is the picture itself."""
         layers = set(self.content.layers) if self.content.weight > 0 else set()
         layers |= set(self.style.layers) if self.style.weight > 0 else set()
+        layers |= set(self.nearest.layers) if self.nearest.weight > 0 else set()
         pixels = self.smooth.weight > 0 or self.bounds.weight > 0
         return layers | ({"input"} if pixels else set())
 
