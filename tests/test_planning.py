@@ -473,7 +473,7 @@ def test_time_is_the_line_through_two_measurements(
         for stage in plan.stages
     )
     expected += factor(plan.size) * step(plan.size.pixels)  # the final evaluation
-    # A small picture has one measurement only: the time is taken to be proportional to the pixels.
+    # A small picture has one measurement only, which is at its own size.
     measured = speed.measure_speed(plan.size, build, CPU)
     assert measured.seconds(plan, net, execution) == pytest.approx(expected, rel=1e-6)
 

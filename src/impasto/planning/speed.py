@@ -35,10 +35,14 @@ def multiplications(network: Network) -> float:
 
 @dataclass(frozen=True)
 class Speed:
-    """Two measurements: pixels, seconds to set up a stage, and seconds of one evaluation."""
+    """Two points: pixels, seconds to set up a stage, and seconds of one evaluation.
+
+    ``guessed``: whether they were not both measured.
+    """
 
     small: tuple[int, float, float]
     large: tuple[int, float, float]
+    guessed: bool = False
 
     def seconds(self, plan: Plan, network: Network, execution: ExecutionPlan = WHOLE) -> float:
         """The time that a schedule takes, the final evaluation included.
@@ -48,7 +52,7 @@ class Speed:
 
         def evaluation(size: Size) -> float:
             grid = network.grid(size, execution.tile)
-            return evaluation_factor(execution, grid) * self._evaluation(size)
+            return evaluation_factor(execution, grid) * self.evaluation(size)
 
         stages = sum(
             self._setup(stage.size) + evaluation(stage.size) * stage.steps for stage in plan.stages
@@ -58,14 +62,26 @@ class Speed:
     def rough_seconds(self, plan: Plan) -> float:
         """The time of a schedule without tiles, without the final evaluation."""
         return sum(
-            self._setup(stage.size) + self._evaluation(stage.size) * stage.steps
+            self._setup(stage.size) + self.evaluation(stage.size) * stage.steps
             for stage in plan.stages
         )
+
+    def through(self, measured: tuple[int, float, float]) -> Speed:
+        """These points, scaled so that the line goes through a measurement."""
+        pixels, setup, evaluation = measured
+        size = Size(1, pixels)
+        by_setup, by_evaluation = setup / self._setup(size), evaluation / self.evaluation(size)
+        small, large = (
+            (at, by_setup * seconds, by_evaluation * one)
+            for at, seconds, one in (self.small, self.large)
+        )
+        return Speed(small, large, self.guessed)
 
     def _setup(self, size: Size) -> float:
         return _line(size.pixels, self.small[0], self.small[1], self.large[0], self.large[1])
 
-    def _evaluation(self, size: Size) -> float:
+    def evaluation(self, size: Size) -> float:
+        """Seconds of one evaluation without tiles."""
         return _line(size.pixels, self.small[0], self.small[2], self.large[0], self.large[2])
 
 
@@ -74,33 +90,42 @@ def measure_speed(
 ) -> Speed:
     """Time this machine at small sizes of the shape of ``size``, in at most ``seconds``.
 
-    The result has the smallest and the largest of them.
+    The result has the smallest and the largest of them. Where there is time for one size only, the
+    guessed speed is scaled to it. Where there is time for none, it is the guessed speed.
 
-    Where there is time for one size only, the speed is taken to be proportional to the pixels.
-    Where there is time for none, it is guessed.
+    What the first evaluation of a process takes longer does not count as time: the run would take
+    it too.
     """
     least = least_side(size)
     sides = dict.fromkeys(min(max(side, least), size.long_side) for side in _PROBE_SIDES)
     measurements: list[tuple[int, float, float]] = []
-    per_pixel = guess_speed(size, device).large[2] / size.pixels
+    speed = guess_speed(size, device)
     for side in sides:
         probe = size.with_long_side(side)
-        if (_PROBES + _SETUP) * per_pixel * probe.pixels > seconds:
+        if (_PROBES + _SETUP) * speed.evaluation(probe) > seconds:
             break
-        start = time.perf_counter()
         measurements.append(_measure(probe, build, device))
-        seconds -= time.perf_counter() - start
-        per_pixel = measurements[-1][2] / probe.pixels
-    if not measurements:
-        return guess_speed(size, device)
-    return Speed(measurements[0], measurements[-1])
+        _, setup, evaluation = measurements[-1]
+        seconds -= setup + _PROBES * evaluation
+        if len(measurements) == 1:
+            speed = speed.through(measurements[0])
+        else:
+            speed = Speed(measurements[0], measurements[-1])
+    return speed
 
 
 def guess_speed(size: Size, device: torch.device) -> Speed:
-    """The speed of two processor cores, or of a small GPU, before anything is measured."""
-    evaluation = size.pixels * (1e-5 if device.type == "cpu" else 2e-7)
-    point = (size.pixels, _SETUP * evaluation, evaluation)
-    return Speed(point, point)
+    """The speed of two processor cores, or of a small GPU, before anything is measured.
+
+    At 64 px most of an evaluation is the constant part: eigenvalues do not depend on the pixels.
+    """
+    constant, by_pixel = (0.03, 7e-6) if device.type == "cpu" else (0.01, 2e-7)
+
+    def point(pixels: int) -> tuple[int, float, float]:
+        evaluation = constant + by_pixel * pixels
+        return pixels, _SETUP * evaluation, evaluation
+
+    return Speed(point(1), point(max(size.pixels, 2)), guessed=True)
 
 
 def _measure(size: Size, build: Build, device: torch.device) -> tuple[int, float, float]:
