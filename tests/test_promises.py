@@ -50,6 +50,27 @@ def loaded(program: str) -> list[str]:
     return done.stderr.split()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("stylize", "missing.png", "painting.png"),
+        ("stylize", "photo.png", "no-such-painting"),
+        ("stylize", "photo.png", "painting.png", "--size", "20"),
+        ("plan", "missing.png", "painting.png"),
+        ("sweep", "missing.png", "painting.png", "--strength", "10,90"),
+        ("resume", "missing.run"),
+    ],
+)
+def test_a_refusal_loads_no_torch(arguments: tuple[str, ...]):
+    """It takes two seconds to import."""
+    program = (
+        f"from impasto import cli\ntry: cli.main({list(arguments)!r})\n"
+        "except SystemExit as end: assert end.code == 2"
+    )
+    assert not {"torch", "scipy", "skimage"} & set(loaded(program))
+
+
 # ---- importing costs nothing, and says nothing ---------------------------------------------------
 
 

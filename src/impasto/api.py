@@ -172,13 +172,13 @@ def plan_sizes(
     Where a size does not fit into the limit on memory, or the photo is too thin for it, the error
     stands in its place.
     """
-    from impasto.session import Session
-
     progress = Callbacks.of(on_event).progress
     base = load_recipe(recipe, settings)
     recipes = [loading.with_settings(base, {"size": size}) for size in sizes]
     results = read_inputs_each(content, style, recipes, progress, side=_PLANNED_SIDE)
     first = next(result for result in results if isinstance(result, Inputs))
+    from impasto.session import Session  # torch is not needed before
+
     session = Session.open(first, progress)
     available = session.memory_budget()
     plans: list[Planned | BadRequest] = []

@@ -64,7 +64,6 @@ def _sweep(
     from impasto.images.recipe_source import load_recipe
     from impasto.runs.destination import default_name
     from impasto.sweeps.job import prepare
-    from impasto.sweeps.sweep import paint_job
 
     varied = _in_axis_order(settings, axes)
     folder = output or Path(default_name(photo, [style], "-sweep"))
@@ -82,6 +81,8 @@ def _sweep(
                 overwrite=overwrite,
             )
             display.say(_plan_line(job))
+            from impasto.sweeps.sweep import paint_job  # torch is not needed before
+
             result = paint_job(job, callbacks, _heading_writer(job, display))
             if not result.complete:
                 display.say(_unfinished_line(result))

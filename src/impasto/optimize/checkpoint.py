@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from impasto.errors import CannotResume
-from impasto.storage.tensors import StoredTensor
+
+if TYPE_CHECKING:  # torch is imported only when it is needed
+    from impasto.storage.tensors import StoredTensor
 
 
 @dataclass(frozen=True)
