@@ -5,7 +5,7 @@ Source: Gatys, Ecker, Bethge, "A Neural Algorithm of Artistic Style" (2015), equ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -20,19 +20,14 @@ from impasto.storage.tensors import StoredTensor
 ContentScaling = Literal["relative"] | PublishedScaling
 
 
-class Content:
-    """The weighted sum over layers of the scaled squared difference to the target maps.
+class PhotoTerm:
+    """A term that compares feature maps with the photo's.
 
     Args:
         targets: layer name -> core of each tile -> (1, C, h, w), the tile's own part of the
             photo's map.
         strides: layer name -> picture pixels between positions of its map.
         weights: layer name -> factor of its share.
-        scaling: "relative" divides the sum of (F - P)^2 by the sum of (P - mean of P)^2, the mean
-            taken per channel: 0 is the photo, 1 is a constant map. It means the same for every
-            photo, network and size, so Impasto's own recipes use it. The others are those of
-            published systems (see ``published_content``). For maps normalized by channel see
-            ``NormalizedContent``.
     """
 
     name = "content"
@@ -43,24 +38,52 @@ class Content:
         targets: Mapping[str, Mapping[Region, StoredTensor]],
         strides: Mapping[str, int],
         weights: Mapping[str, float],
-        scaling: ContentScaling,
         weight: float,
     ) -> None:
         self.targets = {name: targets[name] for name in weights}
         self.layers = {name: strides[name] for name in weights}
         self.weights = dict(weights)
         self.weight = weight
+
+    def pairs(
+        self, features: Mapping[str, Tensor], context: TileContext
+    ) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Layer, the tile's own part of its map, and the photo's part, each (1, C, h, w)."""
+        for name, stride in self.layers.items():
+            own = context.own(features[name], stride)
+            yield name, own, self.targets[name][context.tile.core].load()
+
+
+class Content(PhotoTerm):
+    """The weighted sum over layers of the scaled squared difference to the target maps.
+
+    Args:
+        targets, strides, weights: as for ``PhotoTerm``.
+        scaling: "relative" divides the sum of (F - P)^2 by the sum of (P - mean of P)^2, the mean
+            taken per channel: 0 is the photo, 1 is a constant map. It means the same for every
+            photo, network and size, so Impasto's own recipes use it. The others are those of
+            published systems (see ``published_content``). For maps normalized by channel see
+            ``NormalizedContent``.
+    """
+
+    def __init__(
+        self,
+        targets: Mapping[str, Mapping[Region, StoredTensor]],
+        strides: Mapping[str, int],
+        weights: Mapping[str, float],
+        scaling: ContentScaling,
+        weight: float,
+    ) -> None:
+        super().__init__(targets, strides, weights, weight)
         self._factors = {
             name: _factor(list(target.values()), scaling) for name, target in self.targets.items()
         }
 
     def measure(self, features: Mapping[str, Tensor], context: TileContext) -> Stats:
-        stats: Stats = {}
-        for name, stride in self.layers.items():
-            own = context.own(features[name], stride)
-            target = self.targets[name][context.tile.core].load()
-            stats[name] = _SquaredDistance.apply(own, target)
-        return stats
+        return {
+            name: _SquaredDistance.apply(own, target)
+            for name, own, target in self.pairs(features, context)
+        }
 
     def score(self, stats: Stats) -> dict[str, Tensor]:
         return {

@@ -24,7 +24,7 @@ from impasto.objectives.base import Stats, TileContext, float32
 from impasto.storage.tensors import StoredTensor
 
 MOST_ROWS = 16_384  # positions of the painting that are searched
-_FINEST_STRIDE = 4  # px between the places that are matched
+FINEST_STRIDE = 4  # px between the places that are matched
 _QUERIES = 512  # places that are compared with the whole bank at a time
 
 
@@ -47,7 +47,7 @@ class Places:
     @property
     def stride(self) -> int:
         """The distance between places, px."""
-        return min(_FINEST_STRIDE, self.coarsest)
+        return min(FINEST_STRIDE, self.coarsest)
 
     def parts(self, features: Mapping[str, Tensor], context: TileContext) -> dict[str, Tensor]:
         """The tile's own part of each map (1, C, h, w), cut to whole places."""
@@ -71,11 +71,10 @@ class Places:
     def spread(self, gradient: Tensor, part: Tensor, layer: str) -> Tensor:
         """The gradient in a part from that in ``at_places``: the adjoint of that function."""
         stride = self.layers[layer]
-        factor = max(stride, self.stride) // self.stride
         height, width = (side * stride // self.stride for side in part.shape[-2:])
         grid = gradient.T.reshape(1, -1, height, width) * self.scales[layer]
         if stride > self.stride:
-            grid = functional.avg_pool2d(grid, factor, divisor_override=1)
+            grid = functional.avg_pool2d(grid, stride // self.stride, divisor_override=1)
         elif stride < self.stride:
             grid = _repeated(grid, self.stride // stride) / (self.stride // stride) ** 2
         return grid.to(part.dtype)

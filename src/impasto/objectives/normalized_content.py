@@ -16,6 +16,7 @@ from torch import Tensor
 
 from impasto.geometry import Region
 from impasto.objectives.base import Stats, TileContext, float32
+from impasto.objectives.content import PhotoTerm
 from impasto.storage.tensors import StoredTensor
 
 # Added to the variance of a channel, as a share of the mean square of the photo's map. A channel
@@ -51,14 +52,11 @@ class _Channels:
         return cls(count, mean, deviation, floor)
 
 
-class NormalizedContent:
+class NormalizedContent(PhotoTerm):
     """The weighted sum over layers of the mean over channels of 2 (1 - correlation).
 
-    0 is the photo, 2 a picture without any relation to it. Arguments as for ``Content``.
+    0 is the photo, 2 a picture without any relation to it. Arguments as for ``PhotoTerm``.
     """
-
-    name = "content"
-    additive = True
 
     def __init__(
         self,
@@ -67,19 +65,14 @@ class NormalizedContent:
         weights: Mapping[str, float],
         weight: float,
     ) -> None:
-        self.targets = {name: targets[name] for name in weights}
-        self.layers = {name: strides[name] for name in weights}
-        self.weights = dict(weights)
-        self.weight = weight
+        super().__init__(targets, strides, weights, weight)
         self._photo = {
             name: _Channels.of(list(target.values())) for name, target in self.targets.items()
         }
 
     def measure(self, features: Mapping[str, Tensor], context: TileContext) -> Stats:
         stats: Stats = {}
-        for name, stride in self.layers.items():
-            own = context.own(features[name], stride)
-            target = self.targets[name][context.tile.core].load()
+        for name, own, target in self.pairs(features, context):
             sums = _Sums.apply(own, target, self._photo[name].mean)
             for kind, value in zip(_KINDS, sums, strict=True):
                 stats[f"{name}.{kind}"] = value

@@ -247,10 +247,12 @@ def _nearest_bytes(plan: Plan, recipe: Recipe, network: Network, tile: Size) -> 
     if recipe.nearest.weight <= 0:
         return 0
     layers = [layer for layer in network.layers if layer.name in recipe.nearest.layers]
-    rows = min(nearest.MOST_ROWS, plan.size.pixels / 16 * max(1.0, recipe.style.scale) ** 2)
+    by_pixel = 1 / nearest.FINEST_STRIDE**2  # places of a pixel
+    painting = plan.size.pixels * max(1.0, recipe.style.scale) ** 2
+    rows = min(nearest.MOST_ROWS, painting * by_pixel)
     bank = rows * sum(layer.channels for layer in layers) * 4 * 2.5
     widest = max(layer.channels for layer in layers)
-    return bank + 4 * 4 * widest * tile.pixels / 16
+    return bank + 4 * 4 * widest * tile.pixels * by_pixel
 
 
 def _backward_bytes(network: Network, tiled: bool) -> float:

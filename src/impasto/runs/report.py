@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 
 EXTENSIONS = (".html", ".htm")
-_Curves = Mapping[str, "tuple[Figure, Figure]"]  # name -> on light, on dark background
 
 
 @dataclass(frozen=True)
