@@ -137,15 +137,19 @@ def on_dark(svg: bytes) -> bytes:
 
 def svg(figure: Figure) -> bytes:
     """A figure as SVG, with text as outlines, so that it looks the same everywhere."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    return _saved(figure, format="svg", metadata={"Date": None, "Creator": None})
 
 
 def png(figure: Figure) -> bytes:
     """A figure as PNG."""
+    return _saved(figure, format="png", dpi=160)
+
+
+def _saved(figure: Figure, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=160)
+    figure.savefig(buffer, **options)
+    # Laying out takes as long as drawing. Saved again, the panels stay where they are.
+    figure.set_layout_engine("none")
     return buffer.getvalue()
 
 
