@@ -84,8 +84,8 @@ def test_a_row_for_each_picture_and_two_for_the_ends(capsys: Captured):
     assert "No figure is quality by itself" in out
 
 
-@pytest.mark.parametrize(("width", "tables"), [(80, 3), (120, 1)])
-def test_a_narrow_terminal_gets_three_tables_and_every_digit(width: int, tables: int):
+@pytest.mark.parametrize(("width", "tables"), [(80, 4), (110, 3), (180, 1)])
+def test_a_narrow_terminal_gets_several_tables_and_every_digit(width: int, tables: int):
     scores = Scores(*(12.5 + index for index in range(len(FIGURES))))
     row = scoring.Row("a name of twenty.png", "result", Size(48, 64), scores)
     found = scoring.Comparison(

@@ -164,10 +164,32 @@ def test_real_networks_put_a_picture_between_the_ends(photo: Pixels, painting: P
     assert_are_the_ends(first, last)
     mixed = evaluator(0.5 * photo + 0.5 * same_size)
     for name, figure in FIGURES.items():
-        if figure.target != "method":
+        if figure.target != "method" and name != "face":
             low, high = sorted((getattr(first, name), getattr(last, name)))
             assert low < getattr(mixed, name) < high, name
     assert last.content > 0.8  # the painting knows nothing of the photo
+
+
+def test_the_likeness_of_a_face_is_that_of_its_box_alone(pocket: None, painting: Pixels):
+    portrait = skimage.data.astronaut()[::2, ::2].astype(np.float32) / 255
+    evaluator = Evaluator(portrait, painting)
+    assert evaluator(portrait).face == 0
+    elsewhere, within = portrait.copy(), portrait.copy()
+    elsewhere[150:] = 0.5
+    within[40:75, 95:130] = 0.5
+    assert evaluator(elsewhere).face == 0
+    face = evaluator(within).face
+    assert face is not None and face > 1e-3
+    assert Evaluator(painting, painting)(painting).face is None
+
+
+def test_the_distance_at_several_scales_is_the_mean_of_those(pocket: None, photo: Pixels):
+    other = blurred(photo, 2)
+    halves = [images.resize(each, Size(64, 64)) for each in (photo, other)]
+    quarters = [images.resize(each, Size(32, 32)) for each in (photo, other)]
+    each = [Evaluator(one, one)(two).sliced for one, two in ((photo, other), halves, quarters)]
+    found = Evaluator(photo, photo)(other).sliced_scales
+    assert found == pytest.approx(np.mean(each), rel=0.1)  # images.resize averages linear light
 
 
 def test_the_painter_has_a_gram_distance_of_its_own(pocket: None, photo: Pixels, painting: Pixels):
@@ -319,6 +341,26 @@ def test_border_rises_with_a_dark_frame(photo: Pixels, wide: int):
     framed = photo * 0.1
     framed[wide:-wide, wide:-wide] = photo[wide:-wide, wide:-wide]
     assert metrics.border(framed) > 2 * metrics.border(photo)
+
+
+def test_grain_is_the_noise_that_the_painting_does_not_have(photo: Pixels, painting: Pixels):
+    own = metrics.fine_detail(painting)
+    assert metrics.grain(own, own) == 0
+    found = [
+        metrics.grain(metrics.fine_detail(noisy(painting, amount)), own)
+        for amount in (0.01, 0.03, 0.1)
+    ]
+    assert 0 < found[0] < found[1] < found[2]
+    assert metrics.grain(metrics.fine_detail(blurred(painting, 2)), own) == 0
+
+
+def test_fine_detail_of_noise_is_what_a_gaussian_of_one_pixel_leaves_of_it():
+    noise = np.random.default_rng(0).normal(0.5, 0.02, (400, 400, 1)).repeat(3, 2)
+    impulse = np.zeros((21, 21))
+    impulse[10, 10] = 1
+    left = np.square(impulse - gaussian_filter(impulse, 1)).sum()
+    found = metrics.fine_detail(noise.astype(np.float32))
+    assert found == pytest.approx(0.02**2 * left, rel=0.03)
 
 
 @pytest.mark.parametrize("period", [2, 4, 8, 16])

@@ -3,47 +3,47 @@
 Sources:
     LPIPS: Zhang, Isola, Efros, Shechtman, Wang, "The Unreasonable Effectiveness of Deep Features
     as a Perceptual Metric" (2018).
-    Sliced Wasserstein distance: Heitz, Vanhoey, Chambon, Belcour, "A Sliced Wasserstein Loss for
-    Neural Texture Synthesis" (2021).
     SSIM: Wang, Bovik, Sheikh, Simoncelli, "Image Quality Assessment" (2004).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from impasto import images
 from impasto.assets.catalogue import Progress
 from impasto.comparisons.lpips import Lpips, picture_tensor
 from impasto.comparisons.metrics import (
     artifacts,
     color_distance,
+    fine_detail,
+    grain,
     lab_values,
     luminance,
-    projections,
     quantiles,
-    sliced_wasserstein,
-    sliced_wasserstein_relative,
     ssim,
-    unit_directions,
 )
+from impasto.comparisons.precision_recall import PatchTarget
 from impasto.comparisons.scores import Scores
+from impasto.comparisons.style_target import StyleFeatures, StyleTarget, gram_distance
 from impasto.errors import BadPicture
-from impasto.geometry import Size
+from impasto.geometry import Region, Size
 from impasto.images.pixels import Pixels
 from impasto.networks import vgg, weights
 from impasto.networks.convolution import KERNELS, Kernel
 from impasto.networks.features import Network
 from impasto.networks.vgg import STYLE_LAYERS
-from impasto.objectives.base import TileContext
-from impasto.objectives.moments import Moments, moment_sums, moments_from_sums
-from impasto.objectives.style import gram_relative, wasserstein
 from impasto.recipe.choices import NetworkName
+from impasto.regions.faces import find_faces
 
 CONTENT_LAYER = "relu4_2"
+PATCH_LAYER = "relu3_1"
+FACE_SIDE = 64  # px, the least side at which LPIPS sees a face
+# The factors by which both pictures are reduced for the sliced distance at several scales.
+SCALES = (1, 2, 4)
 # The independent network for pictures that a network painted.
 OTHER: dict[NetworkName, NetworkName] = {"vgg19": "vgg16", "vgg16": "vgg19"}
 LEAST_SIDE = 32  # px, of a picture: AlexNet and the deepest layers need it
@@ -85,40 +85,36 @@ class Evaluator:
         self.judge = judge
         self._kernel, self._progress = kernel, progress
         self._painting = painting
-        self._painters: dict[str, tuple[Network, dict[str, Moments]]] = {}
+        self._painters: dict[str, tuple[Network, StyleFeatures]] = {}
         self._network = self._load(judge, {*STYLE_LAYERS, CONTENT_LAYER})
-        self._strides = {name: self._network.layer(name).stride for name in STYLE_LAYERS}
         self._lpips = [
             Lpips("alexnet", progress=progress),
             Lpips("vgg16", kernel=kernel, progress=progress),
         ]
         self._measure_photo(photo)
-        self._measure_painting(painting, directions, seed)
+        self._measure_painting(photo, directions, seed)
 
     def _measure_photo(self, photo: Pixels) -> None:
         with torch.no_grad():
             self._photo_maps = [lpips.maps(photo) for lpips in self._lpips]
             self._content = self._network(picture_tensor(photo))[CONTENT_LAYER]
         self._luminance = luminance(photo)
+        self._faces = [_around(box, self.size) for box in find_faces(photo)]
+        self._face_maps = [self._lpips[0].maps(_cut(photo, face)) for face in self._faces]
 
-    def _measure_painting(self, painting: Pixels, directions: int, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            maps = self._network(picture_tensor(painting))
-        self._directions = {
-            name: unit_directions(directions, maps[name].shape[1], generator)
-            for name in STYLE_LAYERS
-        }
-        self._moments = self._moments_of(maps, Size(*painting.shape[:2]))
-        counts = {
-            name: self.size.height // stride * (self.size.width // stride)
-            for name, stride in self._strides.items()
-        }
-        self._projections = {
-            name: quantiles(projections(maps[name], self._directions[name]), counts[name])
-            for name in STYLE_LAYERS
-        }
-        self._lab = quantiles(lab_values(painting), self.size.pixels)
+    def _measure_painting(self, photo: Pixels, directions: int, seed: int) -> None:
+        smallest = min(*photo.shape[:2], *self._painting.shape[:2])
+        self._scales = [scale for scale in SCALES if smallest >= scale * LEAST_SIDE]
+        self._targets = []
+        for scale in self._scales:
+            target = self._features(self._painting, scale)
+            self._targets.append(
+                StyleTarget(target, self._features(photo, scale), directions, seed)
+            )
+            if scale == 1:
+                self._patches = PatchTarget(target.maps[PATCH_LAYER])
+        self._lab = quantiles(lab_values(self._painting), self.size.pixels)
+        self._fine_detail = fine_detail(self._painting)
 
     def __call__(self, pixels: Pixels, painter: NetworkName | None = None) -> Scores:
         """The scores of a picture (H, W, 3) of the photo's size.
@@ -130,60 +126,68 @@ class Evaluator:
         """
         if pixels.shape != (*self.size, 3):
             raise ValueError(f"the picture is {pixels.shape}, the photo {(*self.size, 3)}")
-        with torch.no_grad():
-            maps = self._network(picture_tensor(pixels))
-        moments = self._moments_of(maps, self.size)
-        pairs = {name: (moments[name], self._moments[name]) for name in STYLE_LAYERS}
+        by_scale = [self._features(pixels, scale) for scale in self._scales]
+        features, target = by_scale[0], self._targets[0]
+        sliced = [
+            target.sliced(picture) for target, picture in zip(self._targets, by_scale, strict=True)
+        ]
+        precision, recall = self._patches.precision_and_recall(features.maps[PATCH_LAYER])
+        maps = [lpips.maps(pixels) for lpips in self._lpips]
         lpips_alexnet, lpips_vgg16 = (
-            lpips.distance(lpips.maps(pixels), photo_maps)
-            for lpips, photo_maps in zip(self._lpips, self._photo_maps, strict=True)
+            lpips.distance(own, of_photo)
+            for lpips, own, of_photo in zip(self._lpips, maps, self._photo_maps, strict=True)
         )
         return Scores(
-            # Rounding can make it negative.
-            style=_mean(wasserstein(*pair).clamp_min(0) for pair in pairs.values()),
-            gram=_mean(gram_relative(*pair) for pair in pairs.values()),
+            style=target.wasserstein(features),
+            gram=gram_distance(features, target.painting),
             gram_painter=self._gram_of_painter(pixels, painter or OTHER[self.judge]),
-            sliced=self._sliced(maps, pairs),
+            sliced=sliced[0],
+            sliced_scales=sum(sliced) / len(sliced),
+            precision=precision,
+            recall=recall,
             colour=color_distance(lab_values(pixels), self._lab),
-            content=self._content_distance(maps[CONTENT_LAYER]),
+            content=self._content_distance(features.maps[CONTENT_LAYER]),
             lpips_alexnet=lpips_alexnet,
             lpips_vgg16=lpips_vgg16,
+            face=self._face_distance(pixels),
             ssim=ssim(luminance(pixels), self._luminance),
+            grain=grain(fine_detail(pixels), self._fine_detail),
             **artifacts(pixels),
         )
 
-    def _sliced(
-        self, maps: Mapping[str, Tensor], pairs: Mapping[str, tuple[Moments, Moments]]
-    ) -> float:
-        def distance(name: str) -> float:
-            current = projections(maps[name], self._directions[name])
-            centered = sliced_wasserstein(current, self._projections[name])
-            return sliced_wasserstein_relative(*pairs[name], centered)
+    def _features(self, pixels: Pixels, scale: int = 1) -> StyleFeatures:
+        picture = picture_tensor(pixels)
+        return StyleFeatures.of(
+            self._network, functional.avg_pool2d(picture, scale) if scale > 1 else picture
+        )
 
-        return _mean(distance(name) for name in STYLE_LAYERS)
+    def _face_distance(self, pixels: Pixels) -> float | None:
+        """LPIPS of the largest faces and their surroundings, mean by area."""
+        if not self._faces:
+            return None
+        lpips, areas = self._lpips[0], [face.size.pixels for face in self._faces]
+        distances = [
+            lpips.distance(lpips.maps(_cut(pixels, face)), maps)
+            for face, maps in zip(self._faces, self._face_maps, strict=True)
+        ]
+        return sum(a * d for a, d in zip(areas, distances, strict=True)) / sum(areas)
 
     def _gram_of_painter(self, pixels: Pixels, painter: NetworkName) -> float:
         """The distance of the Gram matrices of the network that painted."""
-        with torch.no_grad():
-            if painter not in self._painters:
-                same = painter == self.judge
-                network = self._network if same else self._load(painter, set(STYLE_LAYERS))
-                self._painters[painter] = network, self._moments_by(network, self._painting)
-            network, target = self._painters[painter]
-            current = self._moments_by(network, pixels)
-        return _mean(gram_relative(current[name], target[name]) for name in STYLE_LAYERS)
+        if painter == self.judge:
+            return gram_distance(self._features(pixels), self._targets[0].painting)
+        if painter not in self._painters:
+            network = self._load(painter, set(STYLE_LAYERS))
+            target = StyleFeatures.of(network, picture_tensor(self._painting))
+            self._painters[painter] = network, target
+        network, target = self._painters[painter]
+        return gram_distance(StyleFeatures.of(network, picture_tensor(pixels)), target)
 
     def _load(self, name: NetworkName, outputs: set[str]) -> Network:
         tensors = weights.load(name, progress=self._progress)
         return Network(
             tensors, vgg.CONFIGURATION_OF[name], outputs, padding="reflect", kernel=self._kernel
         )
-
-    def _moments_by(self, network: Network, pixels: Pixels) -> dict[str, Moments]:
-        return self._moments_of(network(picture_tensor(pixels)), Size(*pixels.shape[:2]))
-
-    def _moments_of(self, maps: Mapping[str, Tensor], size: Size) -> dict[str, Moments]:
-        return moments_from_sums(moment_sums(maps, self._strides, TileContext.whole(size)))
 
     def _content_distance(self, features: Tensor) -> float:
         target = self._content.double()
@@ -193,6 +197,25 @@ class Evaluator:
         return float((features.double() - target).square().sum() / variation)
 
 
+def _around(box: Region, size: Size) -> Region:
+    """A face's box enlarged by a quarter of its side on every side, within the picture."""
+    more = box.size.height // 4
+    return Region(
+        max(0, box.top - more),
+        max(0, box.left - more),
+        min(size.height, box.bottom + more),
+        min(size.width, box.right + more),
+    )
+
+
+def _cut(pixels: Pixels, region: Region) -> Pixels:
+    """A part of a picture, enlarged to ``FACE_SIDE`` where it is smaller."""
+    part = np.ascontiguousarray(pixels[region.slices])
+    if region.size.short_side >= FACE_SIDE:
+        return part
+    return images.resize(part, region.size.with_side("short", FACE_SIDE))
+
+
 def _check_side(role: str, pixels: Pixels) -> None:
     size = Size(*pixels.shape[:2])
     if size.short_side < LEAST_SIDE:
@@ -200,7 +223,3 @@ def _check_side(role: str, pixels: Pixels) -> None:
             f"The {role} is {size} px, which is too small to be evaluated.",
             f"Each side needs at least {LEAST_SIDE} px.",
         )
-
-
-def _mean(values: Iterable[Tensor | float]) -> float:
-    return float(np.mean([float(value) for value in values]))

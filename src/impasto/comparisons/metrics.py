@@ -11,6 +11,7 @@ from impasto.images.pixels import Pixels
 from impasto.objectives.moments import Moments
 
 _BORDER_LINES = 8  # px
+_SQUARE = 16  # px
 # px: the strides of VGG's maps, and the factors from the coarse sizes to the final one
 _PERIODS = (2, 4, 8, 16)
 _ROUNDING = 1 / 255**2 / 12  # the variance of rounding to 8 bits
@@ -89,6 +90,37 @@ def ssim(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
         first, second, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
     return float(similarity)
+
+
+# ---- detail that the painting does not have ------------------------------------------------------
+
+
+def fine_detail(pixels: Pixels) -> float:
+    """The variance of detail finer than about 3 px in the flat parts of a picture (H, W, 3).
+
+    Detail is the luminance minus its Gaussian average of 1 px. The flat parts are the quarter of
+    the squares of 16 px that vary the least without that detail.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    light = luminance(pixels).astype(np.float64)
+    smooth = gaussian_filter(light, 1.0)
+    flatness, energy = (_by_square(each) for each in (smooth, light - smooth))
+    flat = flatness <= np.quantile(flatness, 0.25)
+    return float(energy[flat].mean())
+
+
+def _by_square(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The variance of each square of 16 px; pixels beyond the last whole square do not count."""
+    side = min(_SQUARE, *values.shape)
+    rows, columns = values.shape[0] // side, values.shape[1] // side
+    squares = values[: rows * side, : columns * side].reshape(rows, side, columns, side)
+    return squares.var(axis=(1, 3))
+
+
+def grain(picture: float, painting: float) -> float:
+    """Decibels by which a picture's ``fine_detail`` exceeds the painting's, at least 0."""
+    return max(0.0, 10 * float(np.log10((picture + _ROUNDING) / (painting + _ROUNDING))))
 
 
 # ---- artifacts -----------------------------------------------------------------------------------

@@ -14,11 +14,16 @@ class Scores:
     gram: float
     gram_painter: float
     sliced: float
+    sliced_scales: float
+    precision: float
+    recall: float
     colour: float
     content: float
     lpips_alexnet: float
     lpips_vgg16: float
+    face: float | None
     ssim: float
+    grain: float
     clipped: float
     border: float
     periodic: float
@@ -68,6 +73,27 @@ FIGURES: dict[str, Figure] = {
         "squared sliced Wasserstein distance of the independent network's features over the "
         "painting's mean squared norm, same layers; 1 is black",
     ),
+    "sliced_scales": Figure(
+        "sliced x3",
+        "painting",
+        "lower",
+        "the same, mean over both pictures at their size, at half and at a quarter of it: also "
+        "strokes larger than a layer sees",
+    ),
+    "precision": Figure(
+        "patch precision",
+        "painting",
+        "higher",
+        "share of the picture's patches (relu3_1) that lie near one of the painting's; an average "
+        "of strokes that is nowhere in the painting scores low",
+    ),
+    "recall": Figure(
+        "patch recall",
+        "painting",
+        "higher",
+        "share of the painting's patches (relu3_1) near which the picture has one; the same "
+        "stroke everywhere scores low",
+    ),
     "colour": Figure(
         "colour",
         "painting",
@@ -84,7 +110,19 @@ FIGURES: dict[str, Figure] = {
     ),
     "lpips_alexnet": Figure("LPIPS alex", "photo", "lower", "LPIPS 0.1 with AlexNet"),
     "lpips_vgg16": Figure("LPIPS vgg16", "photo", "lower", "LPIPS 0.1 with VGG-16"),
+    "face": Figure(
+        "face",
+        "photo",
+        "lower",
+        "LPIPS 0.1 with AlexNet within the faces that are found in the photo; empty without a face",
+    ),
     "ssim": Figure("SSIM", "photo", "higher", "structural similarity of the luminance, -1 to 1"),
+    "grain": Figure(
+        "grain",
+        "method",
+        "lower",
+        "decibels by which the finest detail in flat parts exceeds the painting's there",
+    ),
     "clipped": Figure(
         "clipped", "method", "lower", "share of pixels with a channel at exactly 0 or 1"
     ),

@@ -48,16 +48,28 @@ class _Table:
             f"Evaluated at {self.scale.size} px. Independent network for style and content: "
             f"{_display_name(self.scale.judge)}."
         )
-        whole = self._table(list(FIGURES))
-        if (
-            Measurement.get(console, options.update(max_width=10_000), whole).maximum
-            <= options.max_width
-        ):
-            yield whole
-            return
-        for names in _groups().values():
-            yield ""
+        groups = list(_groups().values())
+        whole = list(FIGURES)
+        fits = self._width(whole, console, options) <= options.max_width
+        for number, names in enumerate([whole] if fits else groups):
+            if number or not fits:
+                yield ""
+            yield from self._fitting(names, console, options)
+
+    def _fitting(
+        self, names: Sequence[str], console: Console, options: ConsoleOptions
+    ) -> Iterator[Table]:
+        """A table of these scores, or several that are not wider than the terminal."""
+        if len(names) == 1 or self._width(names, console, options) <= options.max_width:
             yield self._table(names)
+            return
+        middle = (len(names) + 1) // 2
+        yield from self._fitting(names[:middle], console, options)
+        yield from self._fitting(names[middle:], console, options)
+
+    def _width(self, names: Sequence[str], console: Console, options: ConsoleOptions) -> int:
+        unlimited = options.update(max_width=10_000)
+        return Measurement.get(console, unlimited, self._table(names)).maximum
 
     def _table(self, names: Sequence[str]) -> Table:
         headings = [
@@ -76,9 +88,13 @@ class _Table:
             scores = asdict(row.scores)
             style = None if row.role == "result" else "dim"
             table.add_row(
-                Text(row.picture), *(f"{scores[name]:.3f}" for name in names), style=style
+                Text(row.picture), *(_as_text(scores[name]) for name in names), style=style
             )
         return table
+
+
+def _as_text(score: float | None) -> str:
+    return "-" if score is None else f"{score:.3f}"
 
 
 def _groups() -> dict[str, list[str]]:

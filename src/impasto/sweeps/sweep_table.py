@@ -65,5 +65,5 @@ def _end_rows(ends: Ends, axes: int, terms: int) -> Iterable[list[object]]:
             yield [*before, *_scores(row.scores), row.picture, ""]
 
 
-def _scores(scores: Scores | None) -> list[float | str]:
+def _scores(scores: Scores | None) -> list[float | str | None]:
     return list(asdict(scores).values()) if scores else [""] * len(FIGURES)

@@ -1,0 +1,1 @@
+"""Parts of a photo that are treated in their own way: faces."""
