@@ -32,14 +32,13 @@ from impasto.images.recipe_source import load_recipe
 from impasto.inputs import Inputs
 from impasto.networks.convolution import Kernel
 from impasto.networks.features import Network
-from impasto.objectives.base import Objective
 from impasto.optimize import loss
 from impasto.optimize.checkpoint import Checkpoint
 from impasto.optimize.execution import Execution, disk_folder, make_execution
 from impasto.optimize.loss import Problem
+from impasto.optimize.octaves import Evaluate
 from impasto.optimize.runner import autograd_enabled, run_problem
 from impasto.optimize.state import State
-from impasto.optimize.tiling import value_and_gradient
 from impasto.planning import memory, speed_cache, time_budget
 from impasto.planning.memory import ExecutionPlan, MemoryBudget
 from impasto.planning.network_choice import (
@@ -301,29 +300,19 @@ class Session:
         over all pixels.
         """
         execution = make_execution(self.execution_plan)
-        objectives: dict[Size, list[Objective]] = {}
+        terms: dict[Size, dict[str, Evaluate]] = {}
         with allocator.reused_memory(execution.reuse_memory):
             for picture in pictures:
                 size = Size(*picture.shape[:2])
                 with autograd_enabled():
-                    if size not in objectives:  # the last size only: targets are large
-                        objectives = {size: loss.make_objectives(size, self.problem, execution)}
-                    norms = self._norms(picture, objectives[size], execution)
+                    if size not in terms:  # the last size only: targets are large
+                        terms = {size: loss.term_evaluations(size, self.problem, execution)}
+                    pixels = images.to_tensor(picture).to(self.problem.device)
+                    norms = {
+                        name: float(evaluate(pixels)[1].double().norm())
+                        for name, evaluate in terms[size].items()
+                    }
                 yield norms
-
-    def _norms(
-        self, picture: images.Pixels, objectives: Sequence[Objective], execution: Execution
-    ) -> dict[str, float]:
-        size, network = Size(*picture.shape[:2]), self.problem.network
-        pixels = images.to_tensor(picture).to(self.problem.device)
-        grid, encode = execution.grid(network, size), network.encoder(size)
-        norms = {}
-        for objective in objectives:
-            _, gradient = value_and_gradient(
-                pixels, encode, [objective], grid, execution.tiles_in_memory
-            )
-            norms[objective.name] = float(gradient.double().norm())
-        return norms
 
     @cached_property
     def _saved_state(self) -> State | None:

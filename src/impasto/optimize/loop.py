@@ -20,7 +20,8 @@ from impasto.geometry import Size
 from impasto.hardware import allocator
 from impasto.optimize import loss, solver_factory, upscale
 from impasto.optimize.execution import LEAST_TILE, Execution
-from impasto.optimize.loss import Evaluate, Problem
+from impasto.optimize.loss import Problem
+from impasto.optimize.octaves import Evaluate
 from impasto.optimize.solver import Solver, add_to_average
 from impasto.optimize.state import State
 from impasto.optimize.tiling import LossValue

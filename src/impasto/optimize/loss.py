@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -30,17 +31,16 @@ from impasto.objectives.smooth import Smooth
 from impasto.objectives.style import Style
 from impasto.optimize.execution import Execution
 from impasto.optimize.matching import EncodedPicture, match_places, painting_bank
+from impasto.optimize.octaves import Evaluate, halve, halved, sum_over_scales
 from impasto.optimize.tiling import (
     Encoder,
-    LossValue,
     store_features,
     total_stats,
     value_and_gradient,
 )
-from impasto.planning.schedule import Plan, painting_size
+from impasto.planning.schedule import LEAST_SIDE, Plan, painting_size
 from impasto.recipe.records import Recipe
 
-Evaluate = Callable[[Tensor], tuple[LossValue, Tensor]]  # pixels -> loss and gradient
 Pixels = images.Pixels
 Term = Content | NormalizedContent | Style | Nearest | Smooth | Bounds
 
@@ -98,13 +98,46 @@ def check_tiling(recipe: Recipe) -> bool:
 
 def evaluation(size: Size, problem: Problem, execution: Execution) -> Evaluate:
     """Return the function that computes the loss and its gradient for a picture of this size."""
-    return partial(
-        value_and_gradient,
-        encode=problem.network.encoder(size),
-        objectives=make_objectives(size, problem, execution),
-        grid=execution.grid(problem.network, size),
-        tiles_in_memory=execution.tiles_in_memory,
-    )
+    return _evaluate(_terms_by_scale(size, problem, execution), size, problem, execution)
+
+
+def term_evaluations(size: Size, problem: Problem, execution: Execution) -> dict[str, Evaluate]:
+    """Return, by the name of each term of the loss, the same function for that term alone."""
+    scales = _terms_by_scale(size, problem, execution)
+    evaluations = {}
+    for name in [term.name for term in scales[0]]:
+        own = [[term for term in terms if term.name == name] for terms in scales]
+        evaluations[name] = _evaluate(own, size, problem, execution)
+    return evaluations
+
+
+def _terms_by_scale(size: Size, problem: Problem, execution: Execution) -> list[list[Objective]]:
+    """The terms of the loss for the picture, for the picture at half its size, and so on."""
+    has_style = Style in objective_types(problem.recipe)
+    coarser = range(1, _octaves(size, problem) if has_style else 1)
+    scales: list[list[Objective]] = [make_objectives(size, problem, execution)]
+    scales += [[_style(size, problem, execution, octave)] for octave in coarser]
+    return scales
+
+
+def _evaluate(
+    scales: Sequence[Sequence[Objective]], size: Size, problem: Problem, execution: Execution
+) -> Evaluate:
+    evaluations: list[Evaluate] = []
+    for objectives in scales:
+        if objectives:
+            encode, grid = problem.network.encoder(size), execution.grid(problem.network, size)
+            evaluations.append(
+                partial(
+                    value_and_gradient,
+                    encode=encode,
+                    objectives=objectives,
+                    grid=grid,
+                    tiles_in_memory=execution.tiles_in_memory,
+                )
+            )
+        size = halved(size)
+    return sum_over_scales(evaluations, problem.recipe.style.reduction)
 
 
 def make_objectives(size: Size, problem: Problem, execution: Execution) -> list[Objective]:
@@ -114,7 +147,7 @@ def make_objectives(size: Size, problem: Problem, execution: Execution) -> list[
     makers: dict[type[Term], Callable[[], Objective]] = {
         Content: lambda: _content(size, problem, execution, strides),
         NormalizedContent: lambda: _content(size, problem, execution, strides),
-        Style: lambda: _style(size, problem, execution, strides),
+        Style: lambda: _style(size, problem, execution),
         Nearest: lambda: _nearest(size, problem, execution, strides),
         Smooth: lambda: Smooth(recipe.smooth.weight, recipe.smooth.measure, recipe.smooth.scaling),
         Bounds: lambda: Bounds(recipe.bounds.weight),
@@ -144,20 +177,37 @@ def _scaled_encoder(encode: Encoder, gain: float) -> Encoder:
     return lambda pixels: {name: features * gain for name, features in encode(pixels).items()}
 
 
-def _style(size: Size, problem: Problem, execution: Execution, strides: Mapping[str, int]) -> Style:
+def _style(size: Size, problem: Problem, execution: Execution, octave: int = 0) -> Style:
+    """The style term of the picture halved ``octave`` times, with its share of the weight."""
     style = problem.recipe.style
-    moments = [_moments(painting, size, problem, execution) for painting in problem.paintings]
+    strides = {name: problem.network.layer(name).stride for name in style.layers}
+    moments = [
+        _moments(painting, size, problem, execution, octave) for painting in problem.paintings
+    ]
     target = mixture_moments(moments, [painting.weight for painting in problem.recipe.paintings])
     target = scaled_moments(target, style.gain) if style.gain != 1 else target
-    return Style(target, strides, style.layers, style.statistics, style.weight)
+    weight = style.weight / _octaves(size, problem)
+    return Style(target, strides, style.layers, style.statistics, weight)
+
+
+def _octaves(size: Size, problem: Problem) -> int:
+    """How often style is compared: as often as the recipe says and both pictures are large enough.
+
+    The picture and the paintings halved for the last time need ``LEAST_SIDE`` px.
+    """
+    sides = [size.short_side]
+    for painting in problem.paintings:
+        sides.append(_painting_size(painting, size, problem.recipe).short_side)
+    halvings = int(math.log2(max(min(sides) / LEAST_SIDE, 1)))
+    return min(problem.recipe.style.octaves, 1 + halvings)
 
 
 def _moments(
-    painting: Pixels, size: Size, problem: Problem, execution: Execution
+    painting: Pixels, size: Size, problem: Problem, execution: Execution, octave: int
 ) -> dict[str, Moments]:
-    """The statistics of a painting, at the size that it has for a picture of ``size``."""
+    """The statistics of a painting, at the size that it has for a picture of ``size``, halved."""
     strides = {name: problem.network.layer(name).stride for name in problem.recipe.style.layers}
-    scaled = _scaled_painting(painting, size, problem, execution)
+    scaled = _scaled_painting(painting, size, problem, execution, octave)
     stats = total_stats(
         scaled.pixels,
         scaled.encode,
@@ -185,17 +235,24 @@ def _nearest(
 
 
 def _scaled_painting(
-    painting: Pixels, size: Size, problem: Problem, execution: Execution
+    painting: Pixels, size: Size, problem: Problem, execution: Execution, octave: int = 0
 ) -> EncodedPicture:
-    """A painting at the size that it has for a picture of ``size``."""
-    style, network = problem.recipe.style, problem.network
-    original = Size(*painting.shape[:2])
-    scaled = painting_size(original, size, style.scale, style.sizing, style.enlarge)
+    """A painting at the size that it has for a picture of ``size``, halved ``octave`` times."""
+    network = problem.network
+    scaled = _painting_size(painting, size, problem.recipe)
     # The planned memory is that of the picture, so a much larger painting is measured in tiles.
     much_larger = Style.additive and scaled.pixels > 4 * size.pixels
-    grid = network.grid(scaled, execution.tile or (size.long_side if much_larger else 0))
     pixels = _resized(painting, scaled, problem, execution)
+    for _ in range(octave):
+        pixels, scaled = halve(pixels, problem.recipe.style.reduction), halved(scaled)
+    grid = network.grid(scaled, execution.tile or (size.long_side if much_larger else 0))
     return EncodedPicture(pixels, network.encoder(scaled), grid)
+
+
+def _painting_size(painting: Pixels, size: Size, recipe: Recipe) -> Size:
+    """The size that a painting has for a picture of ``size``."""
+    style, original = recipe.style, Size(*painting.shape[:2])
+    return painting_size(original, size, style.scale, style.sizing, style.enlarge)
 
 
 def first_pixels(problem: Problem, execution: Execution) -> Tensor:

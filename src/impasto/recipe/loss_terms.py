@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from impasto.recipe.choices import (
     ContentScaling,
+    Reduction,
     Sizing,
     SmoothnessMeasure,
     SmoothnessScaling,
@@ -105,6 +106,19 @@ class StyleTerm(Record):
         published_only=True,
     )
     enlarge: bool = setting(True, "Enlarge a painting that is smaller than `style-scale` needs.")
+    octaves: int = setting(
+        1,
+        "Scales at which style is compared: at 2 also with both pictures at half their size, at 3 "
+        "also at a quarter. More of them bring the painting's larger strokes.",
+        ge=1,
+        le=6,
+    )
+    reduction: Reduction = setting(
+        "area",
+        "How `style-octaves` halves pictures: by averages of 2x2 pixels, or with a Gaussian "
+        "filter of five taps.",
+        published_only=True,
+    )
     gain: float = setting(
         1.0,
         "Factor on the painting's Gram matrices: above 1 the picture gets more contrast than the "
