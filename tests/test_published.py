@@ -9,8 +9,8 @@ systems work on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
@@ -107,6 +107,14 @@ def pastiche(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
     for name in FIVE:
         apart = mse(gram(f[name]) / positions(f[name]), gram(a[name]) / positions(a[name]))
         loss = loss + 10 / channels(f[name]) ** 2 * apart
+    return loss
+
+
+def snelgrove(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
+    loss = x.new_zeros(())
+    for octave in ("", *OCTAVES):
+        for name in (f"pool1{octave}", f"relu3_2{octave}"):
+            loss = loss + sse(gram(f[name]) / f[name].numel(), gram(a[name]) / a[name].numel())
     return loss
 
 
@@ -289,7 +297,8 @@ class System:
     beside a picture of 64x96.
 
     ``real``: the recipe's numbers hold for the real network's channels alone; pictures are then
-    half as large.
+    half as large. ``scale``: the pictures are so many times as large. ``octaves``: the formula
+    takes maps of the pictures halved once, twice and three times too.
     """
 
     formula: Formula
@@ -300,6 +309,8 @@ class System:
     padding: str = "zero"
     real: bool = False
     tolerance: float = 1e-10
+    scale: float = 1.0
+    octaves: bool = False
 
 
 LONG, SHORT, HEIGHT, WIDTH, SQUASHED, AREA = (
@@ -331,12 +342,17 @@ SYSTEMS = {
     "picasso-me": System(picasso_me, SQUASHED, CAFFE, "average"),
     "pystiche": System(pystiche, SHORT),
     "pytorch-tutorial": System(pytorch_tutorial, SHORT),
+    # The painting is halved in float32.
+    "snelgrove": System(
+        snelgrove, (429, 358), pooling="average", tolerance=1e-6, scale=5, octaves=True
+    ),
     "spst": System(spst, SHORT),
     "tensorflow-tutorial": System(tensorflow_tutorial, LONG, CAFFE),
     "titu": System(titu, (32, 48), CAFFE, network="vgg16", real=True),
     "vgg-pytorch": System(vgg_pytorch, AREA),
 }
 
+OCTAVES = (" at 1/2", " at 1/4", " at 1/8")
 NARROW = {
     "vgg19": ((4, 4), (5, 5), (6,) * 4, (7,) * 4, (8,) * 4),
     "vgg16": ((4, 4), (5, 5), (6,) * 3, (7,) * 3, (8,) * 3),
@@ -371,6 +387,9 @@ def plain(x: Tensor, configuration: str, deepest: str, system: System) -> Maps:
     """Every map up to the deepest."""
     weights = random_weights(configuration)
     found: Maps = {}
+    for octave, reduced in octaves_of(x) if system.octaves else ():
+        maps = plain(reduced, configuration, deepest, replace(system, octaves=False))
+        found |= {f"{name}{octave}": features for name, features in maps.items()}
     x = functional.conv2d(
         x.double(), weights["input.weight"][:, :, None, None], weights["input.bias"]
     )
@@ -391,6 +410,15 @@ def plain(x: Tensor, configuration: str, deepest: str, system: System) -> Maps:
     return found
 
 
+def octaves_of(x: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """A Gaussian pyramid, rows and columns one after the other."""
+    taps = torch.tensor([0.05, 0.25, 0.4, 0.25, 0.05], dtype=torch.float64)
+    for octave in OCTAVES:
+        rows = functional.conv2d(x.double().movedim(1, 0), taps.view(1, 1, 5, 1), stride=(2, 1))
+        x = functional.conv2d(rows, taps.view(1, 1, 1, 5), stride=(1, 2)).movedim(0, 1)
+        yield octave, x
+
+
 def picture(height: int, width: int, seed: int) -> images.Pixels:
     """Blobs over noise, as pictures have large and small forms."""
     random = np.random.default_rng(seed)
@@ -409,10 +437,11 @@ def test_a_published_recipe_is_its_systems_formula(name: str, monkeypatch: pytes
     system, made = SYSTEMS[name], loading.load(name)
     monkeypatch.setitem(vgg.CONFIGURATIONS, "narrow", NARROW[system.network])
     configuration = vgg.CONFIGURATION_OF[system.network] if system.real else "narrow"
-    scale = 2 if system.real else 1
-    photo, painting = picture(64 // scale, 96 // scale, 1), picture(96 // scale, 80 // scale, 2)
+    scale = 0.5 if system.real else system.scale
+    shape, painting_shape = ((int(a * scale), int(b * scale)) for a, b in ((64, 96), (96, 80)))
+    photo, painting = picture(*shape, 1), picture(*painting_shape, 2)
     # Outside 0..1 here and there.
-    x = 1.2 * images.to_tensor(picture(64 // scale, 96 // scale, 3)).double() - 0.1
+    x = 1.2 * images.to_tensor(picture(*shape, 3)).double() - 0.1
     assert made.network.name == system.network
 
     size = Size(*photo.shape[:2])
@@ -463,5 +492,5 @@ def test_a_published_recipe_says_what_it_is(name: str):
     if made.network.gain != 1:
         assert "57.6" in text.replace(f"gain = {made.network.gain}", "", 1)  # and why
     # Which are for the very network.
-    assert (made.network.scale == "fetched") == (name in ("gatys-2016", "spst"))
+    assert (made.network.scale == "fetched") == (name in ("gatys-2016", "snelgrove", "spst"))
     assert loading.from_toml(made.to_toml()) == made

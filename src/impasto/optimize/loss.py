@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -136,7 +135,7 @@ def _evaluate(
                     tiles_in_memory=execution.tiles_in_memory,
                 )
             )
-        size = halved(size)
+        size = halved(size, problem.recipe.style.reduction)
     return sum_over_scales(evaluations, problem.recipe.style.reduction)
 
 
@@ -195,11 +194,14 @@ def _octaves(size: Size, problem: Problem) -> int:
 
     The picture and the paintings halved for the last time need ``LEAST_SIDE`` px.
     """
-    sides = [size.short_side]
-    for painting in problem.paintings:
-        sides.append(_painting_size(painting, size, problem.recipe).short_side)
-    halvings = int(math.log2(max(min(sides) / LEAST_SIDE, 1)))
-    return min(problem.recipe.style.octaves, 1 + halvings)
+    style = problem.recipe.style
+    sizes = [_painting_size(painting, size, problem.recipe) for painting in problem.paintings]
+    smallest = min((size, *sizes), key=lambda each: each.short_side)
+    for octaves in range(1, style.octaves):
+        smallest = halved(smallest, style.reduction)
+        if smallest.short_side < LEAST_SIDE:
+            return octaves
+    return style.octaves
 
 
 def _moments(
@@ -243,8 +245,9 @@ def _scaled_painting(
     # The planned memory is that of the picture, so a much larger painting is measured in tiles.
     much_larger = Style.additive and scaled.pixels > 4 * size.pixels
     pixels = _resized(painting, scaled, problem, execution)
+    reduction = problem.recipe.style.reduction
     for _ in range(octave):
-        pixels, scaled = halve(pixels, problem.recipe.style.reduction), halved(scaled)
+        pixels, scaled = halve(pixels, reduction), halved(scaled, reduction)
     grid = network.grid(scaled, execution.tile or (size.long_side if much_larger else 0))
     return EncodedPicture(pixels, network.encoder(scaled), grid)
 

@@ -22,29 +22,30 @@ from impasto.recipe.choices import Reduction
 Evaluate = Callable[[Tensor], tuple[LossValue, Tensor]]  # pixels -> loss and gradient
 
 
-def halved(size: Size) -> Size:
-    """The size of the next coarser scale: a last odd row or column is left out."""
-    return Size(size.height // 2, size.width // 2)
+def halved(size: Size, reduction: Reduction) -> Size:
+    """The size of the next coarser scale; what is left over at the border is left out."""
+    taps = {"area": 2, "gaussian": 5}[reduction]
+    height, width = ((side - taps) // 2 + 1 for side in size)
+    return Size(height, width)
 
 
 def halve(picture: Tensor, reduction: Reduction) -> Tensor:
     """Reduce a picture (1, C, H, W) to ``halved`` of its size.
 
-    "area" averages 2x2 pixels. "gaussian" keeps every second pixel after a filter of five taps
-    (Burt and Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983, with a = 0.4).
+    "area" averages 2x2 pixels. "gaussian" keeps every second pixel after a filter of five taps,
+    without padding (Burt and Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983, with
+    a = 0.4).
     """
     if reduction == "area":
         return functional.avg_pool2d(picture, 2)
     taps = _taps().to(picture)
     filters = torch.outer(taps, taps).expand(picture.shape[1], 1, 5, 5)
-    height, width = halved(Size(*picture.shape[-2:]))
-    reduced = functional.conv2d(picture, filters, stride=2, padding=2, groups=picture.shape[1])
-    return reduced[..., :height, :width]
+    return functional.conv2d(picture, filters, stride=2, groups=picture.shape[1])
 
 
 @cache
 def _taps() -> Tensor:
-    return torch.tensor([0.05, 0.25, 0.4, 0.25, 0.05])
+    return torch.tensor([0.05, 0.25, 0.4, 0.25, 0.05], dtype=torch.float64)
 
 
 def sum_over_scales(scales: Sequence[Evaluate], reduction: Reduction) -> Evaluate:
