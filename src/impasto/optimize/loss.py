@@ -135,8 +135,8 @@ def _evaluate(
                     tiles_in_memory=execution.tiles_in_memory,
                 )
             )
-        size = halved(size, problem.recipe.style.reduction)
-    return sum_over_scales(evaluations, problem.recipe.style.reduction)
+        size = halved(size)
+    return sum_over_scales(evaluations)
 
 
 def make_objectives(size: Size, problem: Problem, execution: Execution) -> list[Objective]:
@@ -194,14 +194,14 @@ def _octaves(size: Size, problem: Problem) -> int:
 
     The picture and the paintings halved for the last time need ``LEAST_SIDE`` px.
     """
-    style = problem.recipe.style
+    wanted = problem.recipe.style.octaves
     sizes = [_painting_size(painting, size, problem.recipe) for painting in problem.paintings]
     smallest = min((size, *sizes), key=lambda each: each.short_side)
-    for octaves in range(1, style.octaves):
-        smallest = halved(smallest, style.reduction)
+    for octaves in range(1, wanted):
+        smallest = halved(smallest)
         if smallest.short_side < LEAST_SIDE:
             return octaves
-    return style.octaves
+    return wanted
 
 
 def _moments(
@@ -245,9 +245,8 @@ def _scaled_painting(
     # The planned memory is that of the picture, so a much larger painting is measured in tiles.
     much_larger = Style.additive and scaled.pixels > 4 * size.pixels
     pixels = _resized(painting, scaled, problem, execution)
-    reduction = problem.recipe.style.reduction
     for _ in range(octave):
-        pixels, scaled = halve(pixels, reduction), halved(scaled, reduction)
+        pixels, scaled = halve(pixels), halved(scaled)
     grid = network.grid(scaled, execution.tile or (size.long_side if much_larger else 0))
     return EncodedPicture(pixels, network.encoder(scaled), grid)
 

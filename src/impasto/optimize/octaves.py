@@ -17,27 +17,22 @@ from torch.nn import functional
 
 from impasto.geometry import Size
 from impasto.optimize.tiling import LossValue
-from impasto.recipe.choices import Reduction
 
 Evaluate = Callable[[Tensor], tuple[LossValue, Tensor]]  # pixels -> loss and gradient
 
 
-def halved(size: Size, reduction: Reduction) -> Size:
-    """The size of the next coarser scale; what is left over at the border is left out."""
-    taps = {"area": 2, "gaussian": 5}[reduction]
-    height, width = ((side - taps) // 2 + 1 for side in size)
-    return Size(height, width)
+def halved(size: Size) -> Size:
+    """The size of the next coarser scale: where a filter of five taps fits, every second time."""
+    return Size((size.height - 5) // 2 + 1, (size.width - 5) // 2 + 1)
 
 
-def halve(picture: Tensor, reduction: Reduction) -> Tensor:
+def halve(picture: Tensor) -> Tensor:
     """Reduce a picture (1, C, H, W) to ``halved`` of its size.
 
-    "area" averages 2x2 pixels. "gaussian" keeps every second pixel after a filter of five taps,
-    without padding (Burt and Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983, with
-    a = 0.4).
+    It keeps every second pixel after a filter of five taps, without padding (Burt and Adelson, "The
+    Laplacian Pyramid as a Compact Image Code", 1983, with a = 0.4). Averages of 2x2 pixels would
+    leave a grid of 2 px in the picture: within each square nothing tells one pixel from another.
     """
-    if reduction == "area":
-        return functional.avg_pool2d(picture, 2)
     taps = _taps().to(picture)
     filters = torch.outer(taps, taps).expand(picture.shape[1], 1, 5, 5)
     return functional.conv2d(picture, filters, stride=2, groups=picture.shape[1])
@@ -48,7 +43,7 @@ def _taps() -> Tensor:
     return torch.tensor([0.05, 0.25, 0.4, 0.25, 0.05], dtype=torch.float64)
 
 
-def sum_over_scales(scales: Sequence[Evaluate], reduction: Reduction) -> Evaluate:
+def sum_over_scales(scales: Sequence[Evaluate]) -> Evaluate:
     """Return the sum of the losses of a picture, of the picture at half its size, and so on."""
     first, *coarser = scales
 
@@ -58,7 +53,7 @@ def sum_over_scales(scales: Sequence[Evaluate], reduction: Reduction) -> Evaluat
         reduced = pixels
         for octave, scale in enumerate(coarser, 1):
             with torch.enable_grad():
-                reduced = halve(reduced, reduction)
+                reduced = halve(reduced)
             part, in_reduced = scale(reduced.detach())
             gradient += torch.autograd.grad(reduced, pixels, in_reduced, retain_graph=True)[0]
             value = _sum(value, part, f" at 1/{2**octave}")

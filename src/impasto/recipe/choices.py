@@ -32,8 +32,6 @@ Statistic = Literal[
 ]
 # What the painting's size is relative to.
 Sizing = Literal["area", "long", "short", "height", "width", "squash", "own"]
-# How a picture is brought to half its size to compare style there.
-Reduction = Literal["area", "gaussian"]
 # How the smoothness term measures the difference between neighboring pixels.
 SmoothnessMeasure = Literal["squared", "absolute", "nine-point", "joint", "blur"]
 # Whether the smoothness term is averaged over the picture or summed.

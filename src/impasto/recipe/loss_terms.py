@@ -8,7 +8,6 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from impasto.recipe.choices import (
     ContentScaling,
-    Reduction,
     Sizing,
     SmoothnessMeasure,
     SmoothnessScaling,
@@ -112,12 +111,6 @@ class StyleTerm(Record):
         "also at a quarter. More of them bring the painting's larger strokes.",
         ge=1,
         le=6,
-    )
-    reduction: Reduction = setting(
-        "area",
-        "How `style-octaves` halves pictures: by averages of 2x2 pixels, or with a Gaussian "
-        "filter of five taps.",
-        published_only=True,
     )
     gain: float = setting(
         1.0,
