@@ -62,7 +62,7 @@ def test_the_short_help_shows_what_people_need_and_names_the_full_one(
         "snapshots",
     }
     assert sections["Settings"] == [
-        *("size", "strength", "seed", "style-scale", "iterations", "device", "memory")
+        *("size", "strength", "seed", "style-scale", "protect", "iterations", "device", "memory")
     ]
     assert run_command(command, "-h") == 0
     words = " ".join(re.findall(r"[^\s│]+", capsys.readouterr().out))

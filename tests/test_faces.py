@@ -7,8 +7,8 @@ import pytest
 import skimage.data
 
 from impasto import images
-from impasto.geometry import Size
-from impasto.regions.faces import find_faces
+from impasto.geometry import Region, Size
+from impasto.regions.faces import face_mask, find_faces, protected_faces
 
 
 def as_pixels(name: str) -> np.ndarray:
@@ -33,3 +33,23 @@ def test_no_face_is_found_where_there_is_none(name: str):
 def test_a_picture_smaller_than_a_face_has_none():
     assert find_faces(np.zeros((20, 300, 3), np.float32)) == []
     assert find_faces(np.zeros((1, 1, 3), np.float32)) == []
+
+
+def test_the_mask_is_one_on_a_face_and_zero_away_from_it():
+    mask = face_mask([Region(40, 60, 80, 100)], Size(150, 200))
+    assert mask.shape == (150, 200) and mask.dtype == np.float32
+    assert mask[47:78, 70:90].min() == 1
+    assert mask[:10].max() == mask[120:].max() == mask[:, :40].max() == mask[:, 125:].max() == 0
+    assert 0 < mask[60, 107] < 1
+
+
+def test_small_faces_are_protected_unless_the_painting_has_faces():
+    photo, landscape = as_pixels("astronaut"), as_pixels("coffee")
+    mask = protected_faces(photo, [landscape])
+    assert mask is not None and mask[110, 222] == 1 and mask[400, 222] == 0
+    assert protected_faces(photo, [landscape, photo]) is None
+    assert protected_faces(landscape, [landscape]) is None
+
+
+def test_a_face_that_fills_the_picture_is_not_small():
+    assert protected_faces(as_pixels("astronaut")[20:220, 120:320], [as_pixels("coffee")]) is None

@@ -53,6 +53,7 @@ from impasto.planning.time_budget import TimeBudget
 from impasto.recipe.loading import DEFAULT_RECIPE
 from impasto.recipe.records import Recipe
 from impasto.recipe.values import bytes_text
+from impasto.regions.faces import protected_faces
 from impasto.result import Painting, painting_from_state
 
 
@@ -121,6 +122,7 @@ class Session:
             if network is None:
                 network = load_network(recipe, recipe.used_layers, kernel, device, progress)
             style = tuple(painting.pixels for painting in inputs.paintings)
+            has_faces = recipe.protect.regions == "faces"
             problem = Problem(
                 recipe,
                 inputs.plan,
@@ -129,6 +131,7 @@ class Session:
                 style,
                 inputs.start.pixels if inputs.start is not None else None,
                 device,
+                protected_faces(inputs.photo.pixels, style) if has_faces else None,
             )
         same_speed = (
             reuse is not None
@@ -343,6 +346,8 @@ class Session:
                     "the same to rounding."
                 )
         yield from self.inputs.notes
+        if self.problem.protected is not None:
+            yield "Faces keep their shape; --protect none paints them like the rest."
         if self.plan.memory_bytes > self.plan.free_bytes:
             needed, free = bytes_text(self.plan.memory_bytes), bytes_text(self.plan.free_bytes)
             yield f"This needs about {needed} and {free} are free: a smaller --size is safer."

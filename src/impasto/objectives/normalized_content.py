@@ -3,6 +3,9 @@
 With every channel of both maps brought to mean 0 and deviation 1, the mean squared difference is
 2 (1 - r), where r is the correlation of the channel with the photo's. So the loss keeps where
 things are. It leaves to the style how bright and how varied each channel is.
+
+With a mask, means, deviations and correlations are those of the masked positions: each counts as
+much as the mask says there.
 """
 
 from __future__ import annotations
@@ -29,20 +32,24 @@ _KINDS = ("sum", "squares", "products")
 class _Channels:
     """The channels of the photo's map of one layer, float64.
 
-    ``count``: positions. ``mean`` and ``deviation``: (C,). ``floor``: what is added to a variance.
+    ``count``: positions, or the sum of the mask. ``mean`` and ``deviation``: (C,). ``floor``: what
+    is added to a variance.
     """
 
-    count: int
+    count: float
     mean: Tensor
     deviation: Tensor
     floor: Tensor
 
     @classmethod
-    def of(cls, parts: Sequence[StoredTensor]) -> _Channels:
-        """Measure a map whose tiles are ``parts``, each (1, C, h, w)."""
-        count = sum(part.shape[-2] * part.shape[-1] for part in parts)
-        loaded = (part.load().double() for part in parts)
-        sums = [(part.sum((0, 2, 3)), part.square().sum((0, 2, 3))) for part in loaded]
+    def of(cls, parts: Sequence[StoredTensor], masks: Sequence[Tensor | None]) -> _Channels:
+        """Measure a map whose tiles are ``parts``, each (1, C, h, w), with masks (h, w)."""
+        count, sums = 0.0, []
+        for part, mask in zip(parts, masks, strict=True):
+            x = part.load().double()
+            weighted = x if mask is None else x * mask.to(x)
+            sums.append((weighted.sum((0, 2, 3)), (weighted * x).sum((0, 2, 3))))
+            count += x[0, 0].numel() if mask is None else float(mask.double().sum())
         mean, square = (torch.stack(each).sum(0) / count for each in zip(*sums, strict=True))
         floor = (_LEAST_VARIANCE * square.mean()).clamp_min(1e-24)
         variance = square - mean.square()
@@ -55,7 +62,12 @@ class _Channels:
 class NormalizedContent(PhotoTerm):
     """The weighted sum over layers of the mean over channels of 2 (1 - correlation).
 
-    0 is the photo, 2 a picture without any relation to it. Arguments as for ``PhotoTerm``.
+    0 is the photo, 2 a picture without any relation to it.
+
+    Args:
+        targets, strides, weights, weight: as for ``PhotoTerm``.
+        masks: layer name -> core of each tile -> (h, w), the mask at the tile's own positions,
+            0..1 and not 0 everywhere. None: every position counts.
     """
 
     def __init__(
@@ -64,16 +76,23 @@ class NormalizedContent(PhotoTerm):
         strides: Mapping[str, int],
         weights: Mapping[str, float],
         weight: float,
+        masks: Mapping[str, Mapping[Region, Tensor]] | None = None,
     ) -> None:
         super().__init__(targets, strides, weights, weight)
+        self._masks = masks
         self._photo = {
-            name: _Channels.of(list(target.values())) for name, target in self.targets.items()
+            name: _Channels.of(list(target.values()), [self._mask(name, core) for core in target])
+            for name, target in self.targets.items()
         }
+
+    def _mask(self, name: str, core: Region) -> Tensor | None:
+        return None if self._masks is None else self._masks[name][core]
 
     def measure(self, features: Mapping[str, Tensor], context: TileContext) -> Stats:
         stats: Stats = {}
         for name, own, target in self.pairs(features, context):
-            sums = _Sums.apply(own, target, self._photo[name].mean)
+            mask = self._mask(name, context.tile.core)
+            sums = _Sums.apply(own, target, self._photo[name].mean, mask)
             for kind, value in zip(_KINDS, sums, strict=True):
                 stats[f"{name}.{kind}"] = value
         return stats
@@ -92,6 +111,12 @@ class NormalizedContent(PhotoTerm):
         return 2 * (1 - correlation[varied]).sum() / varied.sum().clamp_min(1)
 
 
+class Faces(NormalizedContent):
+    """The same within the faces of the photo, so that eyes and mouths stay where they are."""
+
+    name = "faces"
+
+
 class _Sums(torch.autograd.Function):
     """Per channel: the sums of F, of F^2, and of F (P - mean of P), each (C,), float32 or better.
 
@@ -100,24 +125,29 @@ class _Sums(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, target: Tensor, mean: Tensor
+        ctx: Any, features: Tensor, target: Tensor, mean: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.mask = mask
         ctx.save_for_backward(features, target, mean)
         x = float32(features)
+        weighted = x if mask is None else x * mask.to(x)
         return (
-            x.sum((0, 2, 3)),
-            x.square().sum((0, 2, 3)),
-            (x * _centered(target, mean)).sum((0, 2, 3)),
+            weighted.sum((0, 2, 3)),
+            (weighted * x).sum((0, 2, 3)),
+            (weighted * _centered(target, mean)).sum((0, 2, 3)),
         )
 
     @staticmethod
     def backward(
         ctx: Any, in_sum: Tensor, in_squares: Tensor, in_products: Tensor
-    ) -> tuple[Tensor, None, None]:
+    ) -> tuple[Tensor, None, None, None]:
         features, target, mean = ctx.saved_tensors
         gradient = _centered(target, mean).mul_(_by_channel(in_products))
         gradient.addcmul_(float32(features), _by_channel(2 * in_squares))
-        return gradient.add_(_by_channel(in_sum)).to(features.dtype), None, None
+        gradient.add_(_by_channel(in_sum))
+        if ctx.mask is not None:
+            gradient.mul_(ctx.mask.to(gradient))
+        return gradient.to(features.dtype), None, None, None
 
 
 def _centered(target: Tensor, mean: Tensor) -> Tensor:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from impasto import images
 from impasto.errors import BadRecipe
-from impasto.geometry import Size
+from impasto.geometry import Region, Size
 from impasto.networks.features import Network
-from impasto.objectives.base import Objective
+from impasto.objectives.base import Objective, TileContext
 from impasto.objectives.bounds import Bounds
 from impasto.objectives.content import Content
 from impasto.objectives.moments import (
@@ -25,7 +27,7 @@ from impasto.objectives.moments import (
     scaled_moments,
 )
 from impasto.objectives.nearest import Nearest
-from impasto.objectives.normalized_content import NormalizedContent
+from impasto.objectives.normalized_content import Faces, NormalizedContent
 from impasto.objectives.smooth import Smooth
 from impasto.objectives.style import Style
 from impasto.optimize.execution import Execution
@@ -39,14 +41,19 @@ from impasto.optimize.tiling import (
 )
 from impasto.planning.schedule import LEAST_SIDE, Plan, painting_size
 from impasto.recipe.records import Recipe
+from impasto.storage.tensors import StoredTensor
 
 Pixels = images.Pixels
-Term = Content | NormalizedContent | Style | Nearest | Smooth | Bounds
+Targets = Mapping[str, Mapping[Region, StoredTensor]]
+Term = Content | NormalizedContent | Faces | Style | Nearest | Smooth | Bounds
 
 
 @dataclass(frozen=True)
 class Problem:
     """What a loss is made from: recipe, stages, network, and the pictures as read.
+
+    ``protected`` (H, W) is the mask of the parts of the photo that keep their shape, 0..1; None if
+    there are none.
 
     Pictures are float32 (H, W, 3), sRGB-encoded, 0..1. ``start`` is the picture file that the
     search starts from, where the recipe names one.
@@ -59,6 +66,7 @@ class Problem:
     paintings: tuple[Pixels, ...]
     start: Pixels | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    protected: NDArray[np.float32] | None = None
 
 
 def objective_types(recipe: Recipe) -> list[type[Term]]:
@@ -66,12 +74,18 @@ def objective_types(recipe: Recipe) -> list[type[Term]]:
     normalized = recipe.content.scaling == "normalized"
     weights: list[tuple[type[Term], float]] = [
         (NormalizedContent if normalized else Content, recipe.content.weight),
+        (Faces, _faces_weight(recipe)),
         (Style, recipe.style.weight),
         (Nearest, recipe.nearest.weight),
         (Smooth, recipe.smooth.weight),
         (Bounds, recipe.bounds.weight),
     ]
     return [kind for kind, weight in weights if weight > 0]
+
+
+def _faces_weight(recipe: Recipe) -> float:
+    """The weight of the faces by the content weight of as many pixels."""
+    return recipe.content.weight * recipe.protect.amount * (recipe.protect.regions == "faces")
 
 
 def can_be_tiled(recipe: Recipe) -> bool:
@@ -143,30 +157,64 @@ def make_objectives(size: Size, problem: Problem, execution: Execution) -> list[
     """Return the terms of the loss at this size, their targets measured."""
     recipe, network = problem.recipe, problem.network
     strides = {layer.name: layer.stride for layer in network.layers}
+    targets = cache(lambda: _content_targets(size, problem, execution, strides))
     makers: dict[type[Term], Callable[[], Objective]] = {
-        Content: lambda: _content(size, problem, execution, strides),
-        NormalizedContent: lambda: _content(size, problem, execution, strides),
+        Content: lambda: _content(problem, targets(), strides),
+        NormalizedContent: lambda: _content(problem, targets(), strides),
+        Faces: lambda: _faces(size, problem, execution, targets(), strides),
         Style: lambda: _style(size, problem, execution),
         Nearest: lambda: _nearest(size, problem, execution, strides),
         Smooth: lambda: Smooth(recipe.smooth.weight, recipe.smooth.measure, recipe.smooth.scaling),
         Bounds: lambda: Bounds(recipe.bounds.weight),
     }
-    return [makers[kind]() for kind in objective_types(recipe)]
+    kinds = [kind for kind in objective_types(recipe) if kind is not Faces]
+    if problem.protected is not None and Faces in objective_types(recipe):
+        kinds.insert(1, Faces)
+    return [makers[kind]() for kind in kinds]
 
 
-def _content(
+def _content_targets(
     size: Size, problem: Problem, execution: Execution, strides: Mapping[str, int]
-) -> Content | NormalizedContent:
+) -> Targets:
+    """The photo's feature maps in the content layers, by layer and core of a tile."""
     content, network = problem.recipe.content, problem.network
     photo = _resized(problem.photo, size, problem, execution)
     layers = {name: strides[name] for name in content.layers}
     encode = _scaled_encoder(network.encoder(size), content.gain)
-    grid = execution.grid(network, size)
-    targets = store_features(photo, encode, layers, grid, execution.targets)
+    return store_features(photo, encode, layers, execution.grid(network, size), execution.targets)
+
+
+def _content(
+    problem: Problem, targets: Targets, strides: Mapping[str, int]
+) -> Content | NormalizedContent:
+    content = problem.recipe.content
     weight = content.weight * problem.plan.content_factor
     if content.scaling == "normalized":
         return NormalizedContent(targets, strides, content.layers, weight)
     return Content(targets, strides, content.layers, content.scaling, weight)
+
+
+def _faces(
+    size: Size,
+    problem: Problem,
+    execution: Execution,
+    targets: Targets,
+    strides: Mapping[str, int],
+) -> Faces:
+    """The term of the faces, with the weight that content has there times the amount."""
+    assert problem.protected is not None
+    mask = torch.from_numpy(problem.protected)[None, None].to(problem.device)
+    mask = functional.interpolate(mask, size=tuple(size), mode="area")
+    layers = problem.recipe.content.layers
+    by_layer: dict[str, dict[Region, Tensor]] = {}
+    for name in layers:
+        whole = functional.avg_pool2d(mask, strides[name])[0, 0]
+        by_layer[name] = {
+            tile.core: whole[TileContext(tile, size).region(strides[name]).slices]
+            for tile in execution.grid(problem.network, size)
+        }
+    weight = _faces_weight(problem.recipe) * problem.plan.content_factor * float(mask.mean())
+    return Faces(targets, strides, layers, weight, by_layer)
 
 
 def _scaled_encoder(encode: Encoder, gain: float) -> Encoder:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from impasto.recipe.choices import (
     ContentScaling,
+    Protected,
     Sizing,
     SmoothnessMeasure,
     SmoothnessScaling,
@@ -52,6 +53,24 @@ class ContentTerm(Record):
         published_only=True,
         gt=0,
         le=10,
+    )
+
+
+class ProtectTerm(Record):
+    """Parts of the photo that keep more of their shape than the rest."""
+
+    regions: Protected = setting(
+        "none",
+        "What keeps its shape where the rest is painted freely: faces below a third of the "
+        "picture's long side, unless the painting has faces too; or none.",
+        option="protect",
+        common=True,
+    )
+    amount: float = setting(
+        4.0,
+        "How many times as firmly protected parts are held as the rest.",
+        ge=0,
+        le=100,
     )
 
 

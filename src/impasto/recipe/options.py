@@ -19,6 +19,7 @@ _SECTIONS = {
     "network": "Network",
     "content": "Content",
     "style": "Style",
+    "protect": "Content",
     "nearest": "Style",
     "smooth": "Smoothness",
     "solver": "Search",

@@ -32,6 +32,7 @@ from impasto.recipe.loss_terms import (
     BoundsTerm,
     ContentTerm,
     NearestTerm,
+    ProtectTerm,
     SmoothTerm,
     StyleTerm,
 )
@@ -316,6 +317,7 @@ class Recipe(Record):
     network: NetworkChoice = NetworkChoice()
     content: ContentTerm = ContentTerm()
     style: StyleTerm = StyleTerm()
+    protect: ProtectTerm = ProtectTerm()
     nearest: NearestTerm = NearestTerm()
     smooth: SmoothTerm = SmoothTerm()
     bounds: BoundsTerm = BoundsTerm()

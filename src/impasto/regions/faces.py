@@ -7,6 +7,7 @@ Binary Patterns for Face Recognition" (2007). The trained cascade is a file of s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -22,6 +23,7 @@ _SEARCH_SIDE = 768  # px, the long side at which faces are searched
 _LEAST_SIDE = 28  # px, of a face at that size
 _GROWTH = 1.1  # from one size of the search window to the next
 _AGREEING = 10  # overlapping finds that make a face
+_LARGEST_SHARE = 1 / 3  # of the long side; larger faces are not small
 
 
 def find_faces(pixels: Pixels) -> list[Region]:
@@ -43,6 +45,35 @@ def find_faces(pixels: Pixels) -> list[Region]:
         if not any(_overlap(box, face) for face in faces):
             faces.insert(0, box)
     return faces
+
+
+def protected_faces(photo: Pixels, paintings: Sequence[Pixels]) -> NDArray[np.float32] | None:
+    """The mask of the faces in a photo that keep their shape (H, W); None if none do.
+
+    Those are the faces below a third of the long side: a larger one has enough pixels to stay a
+    face. Where a painting has faces, it has the detail for those of the photo.
+    """
+    limit = max(photo.shape[:2]) * _LARGEST_SHARE
+    faces = [face for face in find_faces(photo) if face.size.height < limit]
+    if not faces or any(find_faces(painting) for painting in paintings):
+        return None
+    return face_mask(faces, Size(*photo.shape[:2]))
+
+
+def face_mask(faces: Sequence[Region], size: Size) -> NDArray[np.float32]:
+    """(H, W): 1 within the faces, 0 away from them, with a soft edge.
+
+    A face is an ellipse around its box, from the hairline to the chin.
+    """
+    rows, columns = np.mgrid[: size.height, : size.width].astype(np.float32)
+    mask = np.zeros(size, np.float32)
+    for face in faces:
+        height, width = face.size
+        middle = (face.top + face.bottom) / 2 + 0.05 * height, (face.left + face.right) / 2
+        down, across = (rows - middle[0]) / (0.75 * height), (columns - middle[1]) / (0.6 * width)
+        distance = np.sqrt(down**2 + across**2)  # 1 on the ellipse
+        mask = np.maximum(mask, np.clip((1.25 - distance) / 0.5, 0, 1))
+    return mask
 
 
 def _overlap(one: Region, other: Region) -> bool:
