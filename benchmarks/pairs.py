@@ -194,7 +194,7 @@ def row(pair: Pair, figures: Figures) -> str:
 
 
 def summary(rows: Mapping[Pair, Figures]) -> str:
-    """The geometric mean of after / before for some figures, of all pairs and of the judging ones."""
+    """The geometric mean of after / before, of all pairs and of those that judge."""
     lines = []
     groups: dict[str, Callable[[Pair], bool]] = {
         "all pairs": lambda pair: True,
