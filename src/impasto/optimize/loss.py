@@ -19,6 +19,7 @@ from impasto.networks.features import Network
 from impasto.objectives.base import Objective, TileContext
 from impasto.objectives.bounds import Bounds
 from impasto.objectives.content import Content
+from impasto.objectives.laplacian import Laplacian
 from impasto.objectives.moments import (
     Moments,
     mixture_moments,
@@ -45,7 +46,7 @@ from impasto.storage.tensors import StoredTensor
 
 Pixels = images.Pixels
 Targets = Mapping[str, Mapping[Region, StoredTensor]]
-Term = Content | NormalizedContent | Faces | Style | Nearest | Smooth | Bounds
+Term = Content | NormalizedContent | Faces | Style | Nearest | Laplacian | Smooth | Bounds
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def objective_types(recipe: Recipe) -> list[type[Term]]:
         (Faces, _faces_weight(recipe)),
         (Style, recipe.style.weight),
         (Nearest, recipe.nearest.weight),
+        (Laplacian, recipe.laplacian.weight),
         (Smooth, recipe.smooth.weight),
         (Bounds, recipe.bounds.weight),
     ]
@@ -164,6 +166,7 @@ def make_objectives(size: Size, problem: Problem, execution: Execution) -> list[
         Faces: lambda: _faces(size, problem, execution, targets(), strides),
         Style: lambda: _style(size, problem, execution),
         Nearest: lambda: _nearest(size, problem, execution, strides),
+        Laplacian: lambda: _laplacian(size, problem, execution),
         Smooth: lambda: Smooth(recipe.smooth.weight, recipe.smooth.measure, recipe.smooth.scaling),
         Bounds: lambda: Bounds(recipe.bounds.weight),
     }
@@ -215,6 +218,18 @@ def _faces(
         }
     weight = _faces_weight(problem.recipe) * problem.plan.content_factor * float(mask.mean())
     return Faces(targets, strides, layers, weight, by_layer)
+
+
+def _laplacian(size: Size, problem: Problem, execution: Execution) -> Laplacian:
+    term, network = problem.recipe.laplacian, problem.network
+    in_tiles = len(execution.grid(network, size)) > 1
+    if in_tiles and (network.stride % term.pool or network.halo < term.pool):
+        raise BadRecipe(
+            f"Squares of {term.pool} px of the Laplacian term do not fit tiles of these layers.",
+            "Compare deeper layers, or leave --tile out.",
+        )
+    photo = _resized(problem.photo, size, problem, execution)
+    return Laplacian(photo, term.pool, term.weight * problem.plan.content_factor)
 
 
 def _scaled_encoder(encode: Encoder, gain: float) -> Encoder:

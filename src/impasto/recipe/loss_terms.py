@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -15,7 +15,14 @@ from impasto.recipe.choices import (
     Statistic,
 )
 from impasto.recipe.fields import Record, setting
-from impasto.recipe.values import MAX_WEIGHT, Weight, Weights, parse_weights, sort_by_name
+from impasto.recipe.values import (
+    MAX_WEIGHT,
+    Weight,
+    Weights,
+    parse_integer,
+    parse_weights,
+    sort_by_name,
+)
 
 Statistics = Annotated[
     dict[Statistic, Weight],
@@ -138,6 +145,24 @@ class StyleTerm(Record):
         published_only=True,
         gt=0,
         le=10,
+    )
+
+
+class LaplacianTerm(Record):
+    """The Laplacian loss, which keeps the photo's edges at a coarser scale."""
+
+    weight: float = setting(
+        0.0,
+        "Weight of the Laplacian loss: a higher one keeps more of the photo's edges.",
+        published_only=True,
+        ge=0,
+        le=MAX_WEIGHT,
+    )
+    pool: Annotated[Literal[1, 2, 4, 8, 16], BeforeValidator(parse_integer)] = setting(
+        4,
+        "Side of the squares over which pixels are averaged before the Laplacian.",
+        unit="px",
+        published_only=True,
     )
 
 

@@ -31,6 +31,7 @@ from impasto.recipe.fields import Record, setting
 from impasto.recipe.loss_terms import (
     BoundsTerm,
     ContentTerm,
+    LaplacianTerm,
     NearestTerm,
     ProtectTerm,
     SmoothTerm,
@@ -319,6 +320,7 @@ class Recipe(Record):
     style: StyleTerm = StyleTerm()
     protect: ProtectTerm = ProtectTerm()
     nearest: NearestTerm = NearestTerm()
+    laplacian: LaplacianTerm = LaplacianTerm()
     smooth: SmoothTerm = SmoothTerm()
     bounds: BoundsTerm = BoundsTerm()
     solver: Solver = Solver()
@@ -332,7 +334,7 @@ class Recipe(Record):
         layers = set(self.content.layers) if self.content.weight > 0 else set()
         layers |= set(self.style.layers) if self.style.weight > 0 else set()
         layers |= set(self.nearest.layers) if self.nearest.weight > 0 else set()
-        pixels = self.smooth.weight > 0 or self.bounds.weight > 0
+        pixels = self.smooth.weight > 0 or self.bounds.weight > 0 or self.laplacian.weight > 0
         return layers | ({"input"} if pixels else set())
 
     def to_toml(self) -> str:
