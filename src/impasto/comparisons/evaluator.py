@@ -9,7 +9,6 @@ Sources:
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -36,6 +35,7 @@ from impasto.networks import vgg, weights
 from impasto.networks.convolution import KERNELS, Kernel
 from impasto.networks.features import Network
 from impasto.networks.vgg import STYLE_LAYERS
+from impasto.objectives.moments import Moments
 from impasto.recipe.choices import NetworkName
 from impasto.regions.faces import find_faces
 
@@ -85,7 +85,7 @@ class Evaluator:
         self.judge = judge
         self._kernel, self._progress = kernel, progress
         self._painting = painting
-        self._painters: dict[str, tuple[Network, StyleFeatures]] = {}
+        self._painters: dict[str, tuple[Network, dict[str, Moments]]] = {}
         self._network = self._load(judge, {*STYLE_LAYERS, CONTENT_LAYER})
         self._lpips = [
             Lpips("alexnet", progress=progress),
@@ -95,9 +95,7 @@ class Evaluator:
         self._measure_painting(photo, directions, seed)
 
     def _measure_photo(self, photo: Pixels) -> None:
-        with torch.no_grad():
-            self._photo_maps = [lpips.maps(photo) for lpips in self._lpips]
-            self._content = self._network(picture_tensor(photo))[CONTENT_LAYER]
+        self._photo_maps = [lpips.maps(photo) for lpips in self._lpips]
         self._luminance = luminance(photo)
         self._faces = [_around(box, self.size) for box in find_faces(photo)]
         self._face_maps = [self._lpips[0].maps(_cut(photo, face)) for face in self._faces]
@@ -107,12 +105,11 @@ class Evaluator:
         self._scales = [scale for scale in SCALES if smallest >= scale * LEAST_SIDE]
         self._targets = []
         for scale in self._scales:
-            target = self._features(self._painting, scale)
-            self._targets.append(
-                StyleTarget(target, self._features(photo, scale), directions, seed)
-            )
+            target, of_photo = (self._features(each, scale) for each in (self._painting, photo))
+            self._targets.append(StyleTarget(target, of_photo, directions, seed))
             if scale == 1:
                 self._patches = PatchTarget(target.maps[PATCH_LAYER])
+                self._content = of_photo.maps[CONTENT_LAYER]
         self._lab = quantiles(lab_values(self._painting), self.size.pixels)
         self._fine_detail = fine_detail(self._painting)
 
@@ -132,15 +129,14 @@ class Evaluator:
             target.sliced(picture) for target, picture in zip(self._targets, by_scale, strict=True)
         ]
         precision, recall = self._patches.precision_and_recall(features.maps[PATCH_LAYER])
-        maps = [lpips.maps(pixels) for lpips in self._lpips]
         lpips_alexnet, lpips_vgg16 = (
-            lpips.distance(own, of_photo)
-            for lpips, own, of_photo in zip(self._lpips, maps, self._photo_maps, strict=True)
+            lpips.distance(lpips.maps(pixels), photo_maps)
+            for lpips, photo_maps in zip(self._lpips, self._photo_maps, strict=True)
         )
         return Scores(
             style=target.wasserstein(features),
-            gram=gram_distance(features, target.painting),
-            gram_painter=self._gram_of_painter(pixels, painter or OTHER[self.judge]),
+            gram=gram_distance(features.moments, target.moments),
+            gram_painter=self._gram_of_painter(pixels, features, painter or OTHER[self.judge]),
             sliced=sliced[0],
             sliced_scales=sum(sliced) / len(sliced),
             precision=precision,
@@ -172,16 +168,21 @@ class Evaluator:
         ]
         return sum(a * d for a, d in zip(areas, distances, strict=True)) / sum(areas)
 
-    def _gram_of_painter(self, pixels: Pixels, painter: NetworkName) -> float:
-        """The distance of the Gram matrices of the network that painted."""
+    def _gram_of_painter(
+        self, pixels: Pixels, features: StyleFeatures, painter: NetworkName
+    ) -> float:
+        """The distance of the Gram matrices of the network that painted.
+
+        ``features``: those of the network that evaluates.
+        """
         if painter == self.judge:
-            return gram_distance(self._features(pixels), self._targets[0].painting)
+            return gram_distance(features.moments, self._targets[0].moments)
         if painter not in self._painters:
             network = self._load(painter, set(STYLE_LAYERS))
-            target = StyleFeatures.of(network, picture_tensor(self._painting))
+            target = StyleFeatures.of(network, picture_tensor(self._painting)).moments
             self._painters[painter] = network, target
         network, target = self._painters[painter]
-        return gram_distance(StyleFeatures.of(network, picture_tensor(pixels)), target)
+        return gram_distance(StyleFeatures.of(network, picture_tensor(pixels)).moments, target)
 
     def _load(self, name: NetworkName, outputs: set[str]) -> Network:
         tensors = weights.load(name, progress=self._progress)

@@ -7,7 +7,7 @@ Sources:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +60,8 @@ class StyleTarget:
         self, painting: StyleFeatures, pictures: StyleFeatures, directions: int, seed: int
     ) -> None:
         generator = torch.Generator().manual_seed(seed)
-        self.painting = painting
+        # The maps are large: only what is computed from them is kept.
+        self.moments = painting.moments
         self._directions = {
             name: unit_directions(directions, painting.maps[name].shape[1], generator)
             for name in STYLE_LAYERS
@@ -78,7 +79,7 @@ class StyleTarget:
         # Rounding can make it negative.
         return _mean(
             wasserstein(picture.moments[name], target).clamp_min(0)
-            for name, target in self.painting.moments.items()
+            for name, target in self.moments.items()
         )
 
     def sliced(self, picture: StyleFeatures) -> float:
@@ -87,17 +88,15 @@ class StyleTarget:
         def distance(name: str) -> float:
             current = projections(picture.maps[name], self._directions[name])
             centered = sliced_wasserstein(current, self._projections[name])
-            moments = picture.moments[name], self.painting.moments[name]
+            moments = picture.moments[name], self.moments[name]
             return sliced_wasserstein_relative(*moments, centered)
 
         return _mean(distance(name) for name in STYLE_LAYERS)
 
 
-def gram_distance(picture: StyleFeatures, painting: StyleFeatures) -> float:
+def gram_distance(picture: Mapping[str, Moments], painting: Mapping[str, Moments]) -> float:
     """The relative distance of Gram matrices, mean of the style layers."""
-    return _mean(
-        gram_relative(picture.moments[name], target) for name, target in painting.moments.items()
-    )
+    return _mean(gram_relative(picture[name], target) for name, target in painting.items())
 
 
 def _mean(values: Iterable[Tensor | float]) -> float:

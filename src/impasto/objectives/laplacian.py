@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
-from impasto.geometry import Region, Size
+from impasto.geometry import Region
 from impasto.objectives.base import Stats, TileContext
 
 
@@ -59,10 +58,9 @@ class Laplacian:
         target = self._target[
             ..., inner.top - 1 : inner.bottom - 1, inner.left - 1 : inner.right - 1
         ]
-        count = Size(*found.shape[-2:]).pixels
         return {
             "laplacian.sum": (found - target.to(found)).square().sum(),
-            "laplacian.count": pixels.new_tensor(float(count)),
+            "laplacian.count": pixels.new_tensor(float(found.numel())),
         }
 
     def score(self, stats: Stats) -> dict[str, Tensor]:
@@ -73,4 +71,4 @@ def _laplacian(picture: Tensor) -> Tensor:
     """(1, C, h, w) -> (1, 1, h - 2, w - 2)."""
     x = picture.sum(1, keepdim=True)
     around = x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:]
-    return torch.sub(4 * x[..., 1:-1, 1:-1], around)
+    return 4 * x[..., 1:-1, 1:-1] - around

@@ -170,10 +170,8 @@ def make_objectives(size: Size, problem: Problem, execution: Execution) -> list[
         Smooth: lambda: Smooth(recipe.smooth.weight, recipe.smooth.measure, recipe.smooth.scaling),
         Bounds: lambda: Bounds(recipe.bounds.weight),
     }
-    kinds = [kind for kind in objective_types(recipe) if kind is not Faces]
-    if problem.protected is not None and Faces in objective_types(recipe):
-        kinds.insert(1, Faces)
-    return [makers[kind]() for kind in kinds]
+    absent = {Faces} if problem.protected is None else set()
+    return [makers[kind]() for kind in objective_types(recipe) if kind not in absent]
 
 
 def _content_targets(
