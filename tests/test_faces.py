@@ -35,21 +35,23 @@ def test_a_picture_smaller_than_a_face_has_none():
     assert find_faces(np.zeros((1, 1, 3), np.float32)) == []
 
 
-def test_the_mask_is_one_on_a_face_and_zero_away_from_it():
-    mask = face_mask([Region(40, 60, 80, 100)], Size(150, 200))
+def test_the_mask_has_a_faces_value_on_it_and_zero_away_from_it():
+    mask = face_mask({Region(40, 60, 80, 100): 0.5}, Size(150, 200))
     assert mask.shape == (150, 200) and mask.dtype == np.float32
-    assert mask[47:78, 70:90].min() == 1
+    assert mask[47:78, 70:90].min() == mask.max() == 0.5
     assert mask[:10].max() == mask[120:].max() == mask[:, :40].max() == mask[:, 125:].max() == 0
-    assert 0 < mask[60, 107] < 1
+    assert 0 < mask[60, 107] < 0.5
 
 
-def test_small_faces_are_protected_unless_the_painting_has_faces():
-    photo, landscape = as_pixels("astronaut"), as_pixels("coffee")
-    mask = protected_faces(photo, [landscape])
+def test_small_faces_are_protected_in_full():
+    mask = protected_faces(as_pixels("astronaut"))
     assert mask is not None and mask[110, 222] == 1 and mask[400, 222] == 0
-    assert protected_faces(photo, [landscape, photo]) is None
-    assert protected_faces(landscape, [landscape]) is None
+    assert protected_faces(as_pixels("coffee")) is None
 
 
-def test_a_face_that_fills_the_picture_is_not_small():
-    assert protected_faces(as_pixels("astronaut")[20:220, 120:320], [as_pixels("coffee")]) is None
+def test_the_larger_a_face_the_less_it_is_protected():
+    astronaut = as_pixels("astronaut")
+    masks = [protected_faces(astronaut[20 : 20 + side, 120 : 120 + side]) for side in (300, 220)]
+    assert masks[0] is not None and masks[1] is not None
+    assert 1 > masks[0].max() > masks[1].max() > 0
+    assert protected_faces(astronaut[40:200, 140:300]) is None  # it fills the picture

@@ -32,7 +32,7 @@ def problem_of(network_of: Callable[..., Network], **settings: object) -> Proble
     """A problem with a face in its photo."""
     problem = make_problem(network_of)
     recipe = with_settings(problem.recipe, {**SETTINGS, **settings})
-    mask = face_mask([Region(8, 10, 26, 28)], Size(*problem.photo.shape[:2]))
+    mask = face_mask({Region(8, 10, 26, 28): 1.0}, Size(*problem.photo.shape[:2]))
     return replace(problem, recipe=recipe, protected=mask)
 
 

@@ -131,7 +131,7 @@ class Session:
                 style,
                 inputs.start.pixels if inputs.start is not None else None,
                 device,
-                protected_faces(inputs.photo.pixels, style) if has_faces else None,
+                protected_faces(inputs.photo.pixels) if has_faces else None,
             )
         same_speed = (
             reuse is not None

@@ -68,8 +68,8 @@ class ProtectTerm(Record):
 
     regions: Protected = setting(
         "none",
-        "What keeps its shape where the rest is painted freely: faces below a third of the "
-        "picture's long side, unless the painting has faces too; or none.",
+        "What keeps its shape where the rest is painted freely: faces, the smaller the more firmly, "
+        "from half of the picture's long side on not at all; or none.",
         option="protect",
         common=True,
     )

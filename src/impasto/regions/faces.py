@@ -7,7 +7,7 @@ Binary Patterns for Face Recognition" (2007). The trained cascade is a file of s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -23,7 +23,9 @@ _SEARCH_SIDE = 768  # px, the long side at which faces are searched
 _LEAST_SIDE = 28  # px, of a face at that size
 _GROWTH = 1.1  # from one size of the search window to the next
 _AGREEING = 10  # overlapping finds that make a face
-_LARGEST_SHARE = 1 / 3  # of the long side; larger faces are not small
+# Shares of the long side: faces up to the first are protected in full, from the second on not at
+# all. A large face has the pixels to stay a face, and the paint to show.
+_SMALL, _LARGE = 0.2, 0.5
 
 
 def find_faces(pixels: Pixels) -> list[Region]:
@@ -47,32 +49,31 @@ def find_faces(pixels: Pixels) -> list[Region]:
     return faces
 
 
-def protected_faces(photo: Pixels, paintings: Sequence[Pixels]) -> NDArray[np.float32] | None:
-    """The mask of the faces in a photo that keep their shape (H, W); None if none do.
+def protected_faces(photo: Pixels) -> NDArray[np.float32] | None:
+    """The mask of the faces in a photo (H, W), 0..1: how firmly each keeps its shape; None if none.
 
-    Those are the faces below a third of the long side: a larger one has enough pixels to stay a
-    face. Where a painting has faces, it has the detail for those of the photo.
+    It is 1 for a face up to a fifth of the long side and falls to 0 for one of half of it.
     """
-    limit = max(photo.shape[:2]) * _LARGEST_SHARE
-    faces = [face for face in find_faces(photo) if face.size.height < limit]
-    if not faces or any(find_faces(painting) for painting in paintings):
-        return None
-    return face_mask(faces, Size(*photo.shape[:2]))
+    size = Size(*photo.shape[:2])
+    shares = {face: face.size.height / size.long_side for face in find_faces(photo)}
+    faces = {face: (_LARGE - share) / (_LARGE - _SMALL) for face, share in shares.items()}
+    mask = face_mask({face: min(1.0, firm) for face, firm in faces.items() if firm > 0}, size)
+    return mask if mask.any() else None
 
 
-def face_mask(faces: Sequence[Region], size: Size) -> NDArray[np.float32]:
-    """(H, W): 1 within the faces, 0 away from them, with a soft edge.
+def face_mask(faces: Mapping[Region, float], size: Size) -> NDArray[np.float32]:
+    """(H, W): the value of each face within it, 0 away from them, with a soft edge.
 
     A face is an ellipse around its box, from the hairline to the chin.
     """
     rows, columns = np.mgrid[: size.height, : size.width].astype(np.float32)
     mask = np.zeros(size, np.float32)
-    for face in faces:
+    for face, value in faces.items():
         height, width = face.size
         middle = (face.top + face.bottom) / 2 + 0.05 * height, (face.left + face.right) / 2
         down, across = (rows - middle[0]) / (0.75 * height), (columns - middle[1]) / (0.6 * width)
         distance = np.sqrt(down**2 + across**2)  # 1 on the ellipse
-        mask = np.maximum(mask, np.clip((1.25 - distance) / 0.5, 0, 1))
+        mask = np.maximum(mask, value * np.clip((1.25 - distance) / 0.5, 0, 1))
     return mask
 
 
