@@ -34,7 +34,8 @@ from impasto.networks import vgg, weights
 from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
 from impasto.optimize.execution import Execution, make_execution
-from impasto.optimize.loss import Problem, evaluation
+from impasto.optimize.loss import evaluation
+from impasto.optimize.problem import Problem
 from impasto.planning import schedule
 from impasto.planning.memory import ExecutionPlan, peak_bytes
 from impasto.recipe import loading

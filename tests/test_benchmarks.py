@@ -25,7 +25,7 @@ from impasto.geometry import Size
 from impasto.inputs import read_inputs
 from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
-from impasto.optimize.loss import Problem
+from impasto.optimize.problem import Problem
 from impasto.planning import schedule
 from impasto.recipe import loading
 from impasto.sweeps import sweep

@@ -25,7 +25,8 @@ from impasto.optimize import first_order, lbfgs, loop, loss, solver_factory, ups
 from impasto.optimize.execution import Execution
 from impasto.optimize.line_search import MAX_EVALUATIONS
 from impasto.optimize.loop import MAX_HIGH_LOSSES, MAX_RESTARTS, iterate
-from impasto.optimize.loss import Evaluate, Problem, evaluation, first_pixels
+from impasto.optimize.loss import Evaluate, evaluation
+from impasto.optimize.problem import Problem, first_pixels
 from impasto.optimize.solver import Solver
 from impasto.optimize.state import State
 from impasto.optimize.tiling import LossValue

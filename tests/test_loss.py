@@ -23,15 +23,9 @@ from impasto.objectives.content import Content
 from impasto.objectives.smooth import Smooth
 from impasto.objectives.style import Style
 from impasto.optimize.execution import Execution
-from impasto.optimize.loss import (
-    Problem,
-    Term,
-    can_be_tiled,
-    evaluation,
-    first_pixels,
-    make_objectives,
-    objective_types,
-)
+from impasto.optimize.loss import evaluation
+from impasto.optimize.problem import Problem, first_pixels
+from impasto.optimize.terms import Term, can_be_tiled, make_objectives, objective_types
 from impasto.planning.schedule import Plan, Stage, painting_size
 from impasto.recipe.records import Input
 from tests.support.loss_setup import PLAN, WrappedNetwork, make_problem, smooth_pixels, with_recipe

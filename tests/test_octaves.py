@@ -18,10 +18,10 @@ from impasto.networks.features import Network
 from impasto.objectives.base import TileContext
 from impasto.objectives.moments import moment_sums, moments_from_sums
 from impasto.objectives.style import wasserstein
-from impasto.optimize import loss
+from impasto.optimize import loss, terms
 from impasto.optimize.execution import Execution
-from impasto.optimize.loss import Problem
 from impasto.optimize.octaves import halve, halved
+from impasto.optimize.problem import Problem
 from impasto.planning.schedule import Plan, Stage
 from impasto.recipe.loading import with_settings
 from tests.support.loss_setup import make_problem, smooth_pixels
@@ -68,7 +68,7 @@ def style_by_formula(problem: Problem, picture: Tensor, octaves: int) -> Tensor:
 
 
 def _painting_shape(problem: Problem) -> Size:
-    return loss._painting_size(problem.paintings[0], SIZE, problem.recipe)
+    return terms._painting_size(problem.paintings[0], SIZE, problem.recipe)
 
 
 @pytest.mark.parametrize("octaves", [1, 2])
@@ -104,9 +104,9 @@ def test_the_terms_add_up_to_the_loss(network_of: Callable[..., Network]):
     problem = problem_of(network_of, style_octaves=2)
     picture = images.to_tensor(smooth_pixels(*SIZE, 5)).double()
     value, gradient = loss.evaluation(SIZE, problem, Execution())(picture)
-    terms = loss.term_evaluations(SIZE, problem, Execution())
-    parts = [evaluate(picture) for evaluate in terms.values()]
-    assert list(terms) == ["content", "style", "smooth"]
+    by_term = loss.term_evaluations(SIZE, problem, Execution())
+    parts = [evaluate(picture) for evaluate in by_term.values()]
+    assert list(by_term) == ["content", "style", "smooth"]
     assert value.total == pytest.approx(sum(part.total for part, _ in parts), rel=1e-12)
     torch.testing.assert_close(gradient, torch.stack([each for _, each in parts]).sum(0))
 

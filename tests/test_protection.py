@@ -19,7 +19,7 @@ from impasto.geometry import Region, Size
 from impasto.networks.features import Network
 from impasto.optimize import loss
 from impasto.optimize.execution import Execution
-from impasto.optimize.loss import Problem
+from impasto.optimize.problem import Problem
 from impasto.recipe.loading import with_settings
 from impasto.regions.faces import face_mask
 from tests.support.loss_setup import PLAN, make_problem, smooth_pixels

@@ -27,6 +27,7 @@ from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
 from impasto.optimize import loss
 from impasto.optimize.execution import Execution
+from impasto.optimize.problem import Problem
 from impasto.planning import schedule
 from impasto.recipe import loading, records
 
@@ -468,7 +469,7 @@ def test_a_published_recipe_is_its_systems_formula(name: str, monkeypatch: pytes
         gain=made.network.gain * (CAFFE if made.network.scale == "caffe" else 1),
     )
     made = made.model_copy(update={"paintings": (records.Input(path="painting"),)})
-    problem = loss.Problem(made, schedule.make_plan(made, size), network, photo, (painting,))
+    problem = Problem(made, schedule.make_plan(made, size), network, photo, (painting,))
     value, gradient = loss.evaluation(size, problem, Execution())(x)
 
     deepest = max(

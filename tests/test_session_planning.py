@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import impasto.session
 from impasto import images
 from impasto.errors import DoesNotFit
 from impasto.events import Event, Finished, Planned, Stepped, Warned
@@ -368,13 +369,13 @@ def test_the_threads_of_the_recipe_are_used_from_the_first_pixels_on(
     monkeypatch: pytest.MonkeyPatch,
 ):
     before, counts = torch.get_num_threads(), []
-    first_pixels = loss.first_pixels
+    first_pixels = impasto.session.first_pixels
 
     def watched(*args: Any) -> torch.Tensor:
         counts.append(torch.get_num_threads())
         return first_pixels(*args)
 
-    monkeypatch.setattr(loss, "first_pixels", watched)
+    monkeypatch.setattr(impasto.session, "first_pixels", watched)
     session = open_session(threads=before + 1)
     session.run()
     assert f"{before + 1} threads" in session.plan.device

@@ -18,12 +18,18 @@ from impasto.geometry import Grid, Size
 from impasto.networks.features import Network
 from impasto.objectives.base import Objective, TileContext
 from impasto.objectives.bounds import Bounds
+from impasto.objectives.histogram import Histogram
 from impasto.objectives.laplacian import Laplacian
 from impasto.objectives.moments import moment_sums, moments_from_sums
 from impasto.objectives.nearest import Nearest
 from impasto.objectives.smooth import MEASURES, Smooth
 from impasto.objectives.style import STATISTICS, Style
 from impasto.optimize.matching import EncodedPicture, match_places, painting_bank
+from impasto.optimize.painting_histograms import (
+    directions_of,
+    mixture_histograms,
+    painting_projections,
+)
 from impasto.optimize.tiling import LossValue, store_features, total_stats, value_and_gradient
 from impasto.recipe.choices import ContentScaling
 from impasto.storage.tensors import (
@@ -34,7 +40,7 @@ from impasto.storage.tensors import (
 from tests.support.loss_setup import content_term, targets_by_tile
 
 SCALINGS: tuple[ContentScaling, ...] = get_args(ContentScaling)
-TERMS = [*STATISTICS, *SCALINGS, *MEASURES, "nearest", "laplacian", "bounds"]
+TERMS = [*STATISTICS, *SCALINGS, *MEASURES, "nearest", "histogram", "laplacian", "bounds"]
 LAYERS = {"conv1_1": 0.5, "relu2_1": 1.0, "conv2_2": 2.0, "conv3_1": 0.25}
 
 
@@ -106,12 +112,22 @@ def make_setup(network_of: Callable[..., Network], picture_of: Callable[..., Ten
             )
             return Nearest(functional.normalize(bank), matches, places, 0.6)
 
+        def histogram(grid: Grid) -> Objective:
+            used = {name: strides[name] for name in layers}
+            paintings = [EncodedPicture(painting, network, Grid(Size(37, 42)))]
+            channels = {name: network.layer(name).channels for name in layers}
+            drawn = {name: directions_of("random", count, 1) for name, count in channels.items()}
+            projections = painting_projections(paintings, used, drawn)
+            target, norms = mixture_histograms(paintings, [1.0], used, projections)
+            return Histogram(projections, target, norms, used, layers, 0.4)
+
         def objectives(grid: Grid) -> list[Objective]:
             targets = {name: targets_by_tile(whole[name], strides[name], grid) for name in layers}
             scalings = [scaling for scaling in SCALINGS if term in (scaling, "all")]
             return [
                 *(content_term(targets, strides, layers, scaling, 0.1) for scaling in scalings),
                 *([nearest(grid)] if term in ("nearest", "all") else []),
+                *([histogram(grid)] if term in ("histogram", "all") else []),
                 *others,
             ]
 
@@ -371,7 +387,9 @@ def test_the_gradient_is_that_of_plain_autograd(make_setup: MakeSetup, tile: int
 def test_terms_include_their_weights_and_add_up(make_setup: MakeSetup, tile: int):
     setup = make_setup("all", (29, 34))
     value, _ = setup.run(tile, setup.network.halo)
-    assert set(value.terms) == {"content", "nearest", "laplacian", "style", "smooth", "bounds"}
+    assert set(value.terms) == {
+        *("content", "nearest", "histogram", "laplacian", "style", "smooth", "bounds")
+    }
     assert value.total == pytest.approx(sum(value.terms.values()), rel=1e-14)
     assert list(value.layers["smooth"]) == ["input"]
     assert len(value.layers["content"]) > 1 < len(value.layers["style"])

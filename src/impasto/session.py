@@ -35,10 +35,11 @@ from impasto.networks.features import Network
 from impasto.optimize import loss
 from impasto.optimize.checkpoint import Checkpoint
 from impasto.optimize.execution import Execution, disk_folder, make_execution
-from impasto.optimize.loss import Problem
 from impasto.optimize.octaves import Evaluate
+from impasto.optimize.problem import Problem, first_pixels
 from impasto.optimize.runner import autograd_enabled, run_problem
 from impasto.optimize.state import State
+from impasto.optimize.terms import check_tiling
 from impasto.planning import memory, speed_cache, time_budget
 from impasto.planning.memory import ExecutionPlan, MemoryBudget
 from impasto.planning.network_choice import (
@@ -212,7 +213,7 @@ class Session:
     ) -> ExecutionPlan:
         """The fastest execution that fits; tiles of side ``tile`` are preferred."""
         plan, recipe, network = inputs.plan, inputs.recipe, self.problem.network
-        tiling = loss.check_tiling(recipe)
+        tiling = check_tiling(recipe)
         return memory.choose_execution(plan, recipe, network, budget, tile, tiling)
 
     def _planned(self, inputs: Inputs, execution: ExecutionPlan, budget: MemoryBudget) -> Planned:
@@ -287,7 +288,7 @@ class Session:
             if saved is not None:
                 state = replace(saved, tile=execution.tile)
             else:
-                pixels = loss.first_pixels(self.problem, execution)
+                pixels = first_pixels(self.problem, execution)
                 state = State(pixels, tile=execution.tile)
         events = [self.plan, *map(Warned, self._notes(state))]
         return run_problem(self.problem, execution, state, events)

@@ -16,7 +16,7 @@ from impasto.networks.features import Network
 from impasto.objectives.base import TileContext
 from impasto.objectives.content import Content
 from impasto.objectives.normalized_content import NormalizedContent
-from impasto.optimize.loss import Problem
+from impasto.optimize.problem import Problem
 from impasto.planning.schedule import Plan, Stage
 from impasto.recipe.choices import ContentScaling
 from impasto.recipe.loading import with_settings

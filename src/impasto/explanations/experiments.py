@@ -36,7 +36,7 @@ from impasto.networks.features import Network
 from impasto.networks.vgg import STYLE_LAYERS
 from impasto.objectives.moments import Moments, moment_sums, moments_from_sums
 from impasto.optimize.execution import Execution
-from impasto.optimize.loss import Problem
+from impasto.optimize.problem import Problem
 from impasto.optimize.runner import run_problem
 from impasto.optimize.tiling import total_stats
 from impasto.planning.schedule import Plan, Stage

@@ -20,10 +20,11 @@ from impasto.geometry import Size
 from impasto.hardware import allocator
 from impasto.optimize import loss, solver_factory, upscale
 from impasto.optimize.execution import LEAST_TILE, Execution
-from impasto.optimize.loss import Problem
 from impasto.optimize.octaves import Evaluate
+from impasto.optimize.problem import Problem, first_pixels
 from impasto.optimize.solver import Solver, add_to_average
 from impasto.optimize.state import State
+from impasto.optimize.terms import can_be_tiled
 from impasto.optimize.tiling import LossValue
 from impasto.planning.schedule import Stage
 from impasto.recipe.records import Recipe
@@ -67,7 +68,7 @@ def iterate(
 
     execution = execution or Execution()
     if state is None:
-        state = State(loss.first_pixels(problem, execution), tile=execution.tile)
+        state = State(first_pixels(problem, execution), tile=execution.tile)
     else:
         state = state.copied()
     evaluation = _Evaluation(problem, replace(execution, tile=state.tile), problem.plan.size)
@@ -98,7 +99,7 @@ class _Evaluation:
     def reduce_memory(self, disk_first: bool = False) -> str:
         """Change to an execution that needs less memory; return the change in words, or ""."""
         self._function = None
-        network, tiling = self.problem.network, self._can_be_tiled
+        network, tiling = self.problem.network, can_be_tiled(self.problem.recipe)
         change = self.execution.reduced(network, self.size, disk_first, tiling)
         if change is None:
             return ""
@@ -107,12 +108,8 @@ class _Evaluation:
 
     def out_of_memory(self, place: str) -> Failed:
         """The event of a search that ran out of memory and cannot use less."""
-        tiles = f", even in tiles of {LEAST_TILE} px" if self._can_be_tiled else ""
+        tiles = f", even in tiles of {LEAST_TILE} px" if can_be_tiled(self.problem.recipe) else ""
         return Failed(f"Memory ran out in {place}{tiles}.", memory=True)
-
-    @property
-    def _can_be_tiled(self) -> bool:
-        return loss.can_be_tiled(self.problem.recipe)
 
 
 # ---- one stage -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from impasto.hardware.contention import limit_spinning
 from impasto.hardware.threads import use_threads
 from impasto.optimize import loop
 from impasto.optimize.execution import Execution
-from impasto.optimize.loss import Problem
+from impasto.optimize.problem import Problem
 from impasto.optimize.state import State
 
 

@@ -92,4 +92,6 @@ def evaluation_key(recipe: Recipe) -> object:
     terms = [sorted(recipe.content.layers), sorted(style.layers), sorted(style.statistics)]
     if recipe.nearest.weight > 0:
         terms.append(sorted(recipe.nearest.layers))
-    return tuple(terms), (style.scale, style.sizing, style.enlarge)
+    if recipe.histogram.weight > 0:
+        terms.append(sorted(recipe.histogram.layers))
+    return tuple(terms), (style.scale, style.sizing, style.enlarge, style.octaves)

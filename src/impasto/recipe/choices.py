@@ -32,6 +32,10 @@ Statistic = Literal[
     "mean-deviation",
     "mean-deviation-absolute",
 ]
+# What the features are projected on: random directions, or each channel.
+Directions = Literal["random", "channels"]
+# Whether the histogram loss is divided by the painting's mean squared feature.
+HistogramScaling = Literal["relative", "mean"]
 # What the painting's size is relative to.
 Sizing = Literal["area", "long", "short", "height", "width", "squash", "own"]
 # How the smoothness term measures the difference between neighboring pixels.

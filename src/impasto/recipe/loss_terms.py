@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from impasto.recipe.choices import (
     ContentScaling,
+    Directions,
+    HistogramScaling,
     Protected,
     Sizing,
     SmoothnessMeasure,
@@ -68,8 +70,8 @@ class ProtectTerm(Record):
 
     regions: Protected = setting(
         "none",
-        "What keeps its shape where the rest is painted freely: faces, the smaller the more firmly, "
-        "from half of the picture's long side on not at all; or none.",
+        "What keeps its shape where the rest is painted freely: faces, the smaller the more "
+        "firmly, from half of the picture's long side on not at all; or none.",
         option="protect",
         common=True,
     )
@@ -145,6 +147,35 @@ class StyleTerm(Record):
         published_only=True,
         gt=0,
         le=10,
+    )
+
+
+class HistogramTerm(Record):
+    """The histogram loss, which gives features the painting's distribution."""
+
+    weight: float = setting(
+        0.0,
+        "Weight of the histogram loss: a higher one shows more of the painting.",
+        published_only=True,
+        ge=0,
+        le=MAX_WEIGHT,
+    )
+    layers: Weights = setting(
+        {"relu1_1": 1.0, "relu4_1": 1.0},
+        "Layers whose distributions are compared with the painting's, with a weight for each.",
+        published_only=True,
+    )
+    directions: Directions = setting(
+        "random",
+        "What the features are projected on: as many random directions as there are channels, or "
+        "the channels.",
+        published_only=True,
+    )
+    scaling: HistogramScaling = setting(
+        "relative",
+        "Normalization of the histogram loss: relative to the painting's mean squared feature, or "
+        "the mean over projections.",
+        published_only=True,
     )
 
 

@@ -21,6 +21,7 @@ _SECTIONS = {
     "style": "Style",
     "protect": "Content",
     "nearest": "Style",
+    "histogram": "Style",
     "laplacian": "Content",
     "smooth": "Smoothness",
     "solver": "Search",

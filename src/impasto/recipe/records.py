@@ -31,6 +31,7 @@ from impasto.recipe.fields import Record, setting
 from impasto.recipe.loss_terms import (
     BoundsTerm,
     ContentTerm,
+    HistogramTerm,
     LaplacianTerm,
     NearestTerm,
     ProtectTerm,
@@ -320,6 +321,7 @@ class Recipe(Record):
     style: StyleTerm = StyleTerm()
     protect: ProtectTerm = ProtectTerm()
     nearest: NearestTerm = NearestTerm()
+    histogram: HistogramTerm = HistogramTerm()
     laplacian: LaplacianTerm = LaplacianTerm()
     smooth: SmoothTerm = SmoothTerm()
     bounds: BoundsTerm = BoundsTerm()
@@ -334,6 +336,7 @@ class Recipe(Record):
         layers = set(self.content.layers) if self.content.weight > 0 else set()
         layers |= set(self.style.layers) if self.style.weight > 0 else set()
         layers |= set(self.nearest.layers) if self.nearest.weight > 0 else set()
+        layers |= set(self.histogram.layers) if self.histogram.weight > 0 else set()
         pixels = self.smooth.weight > 0 or self.bounds.weight > 0 or self.laplacian.weight > 0
         return layers | ({"input"} if pixels else set())
 
