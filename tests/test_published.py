@@ -9,6 +9,7 @@ systems work on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -27,6 +28,7 @@ from impasto.networks.convolution import KERNELS
 from impasto.networks.features import Network
 from impasto.optimize import loss
 from impasto.optimize.execution import Execution
+from impasto.optimize.painting_histograms import directions_of
 from impasto.optimize.problem import Problem
 from impasto.planning import schedule
 from impasto.recipe import loading, records
@@ -74,6 +76,21 @@ def down(x: Tensor) -> Tensor:
 
 def right(x: Tensor) -> Tensor:
     return x[..., 1:] - x[..., :-1]
+
+
+def matched(f: Tensor, a: Tensor, directions: Tensor) -> Tensor:
+    """What each projection, in order of size, lacks to the one of the same rank of the painting.
+
+    Both are repeated until they are equally many.
+    """
+    count = math.lcm(positions(f), positions(a))
+    ours, theirs = (
+        (directions @ each[0].flatten(1))
+        .sort(1)
+        .values.repeat_interleave(count // positions(each), 1)
+        for each in (f, a)
+    )
+    return ours - theirs
 
 
 def absolute(x: Tensor) -> Tensor:
@@ -127,6 +144,30 @@ def snelgrove(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
         for name in (f"pool1{octave}", f"relu3_2{octave}"):
             loss = loss + sse(gram(f[name]) / f[name].numel(), gram(a[name]) / a[name].numel())
     return loss
+
+
+def sliced(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
+    loss = x.new_zeros(())
+    for block, count in ((1, 2), (2, 2), (3, 4), (4, 4)):
+        for name in (f"relu{block}_{number}" for number in range(1, count + 1)):
+            drawn = directions_of("random", channels(f[name]), 0)
+            assert drawn is not None
+            loss = loss + (matched(f[name], a[name], drawn.double())).square().mean()
+    return loss
+
+
+def risser(x: Tensor, f: Maps, p: Maps, a: Maps) -> Tensor:
+    half = 1 / (2 * channels(f["conv4_2"]) ** 0.5 * positions(f["conv4_2"]) ** 0.5)
+    style = sum(0.2 * gatys(f[name], a[name]) for name in FIVE) / 5
+    histogram = sum(
+        0.5 * matched(f[name], a[name], torch.eye(channels(f[name])).double()).square().mean()
+        for name in ("relu1_1", "relu4_1")
+    )
+    height, width = x.shape[2:]
+    rough = down(255 * x).square().sum() / (3 * height * (width - 1))
+    rough = rough + right(255 * x).square().sum() / (3 * (height - 1) * width)
+    content = 5 * half * sse(f["conv4_2"], p["conv4_2"])
+    return content + 1e4 * style + 1e6 * histogram / 2 + 1e-3 * rough
 
 
 def johnson(f: Maps, p: Maps, a: Maps) -> Tensor:
@@ -355,6 +396,9 @@ SYSTEMS = {
     "picasso-me": System(picasso_me, SQUASHED, CAFFE, "average"),
     "pystiche": System(pystiche, SHORT),
     "pytorch-tutorial": System(pytorch_tutorial, SHORT),
+    # Projections are sorted into bins.
+    "risser": System(risser, SQUASHED, CAFFE, "average", tolerance=0.01),
+    "sliced": System(sliced, AREA, pooling="average", padding="reflect", tolerance=0.01),
     # The painting is halved in float32.
     "snelgrove": System(
         snelgrove, (429, 358), pooling="average", tolerance=1e-6, scale=5, octaves=True
@@ -505,5 +549,7 @@ def test_a_published_recipe_says_what_it_is(name: str):
     if made.network.gain != 1:
         assert "57.6" in text.replace(f"gain = {made.network.gain}", "", 1)  # and why
     # Which are for the very network.
-    assert (made.network.scale == "fetched") == (name in ("gatys-2016", "snelgrove", "spst"))
+    assert (made.network.scale == "fetched") == (
+        name in ("gatys-2016", "sliced", "snelgrove", "spst")
+    )
     assert loading.from_toml(made.to_toml()) == made

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from impasto.objectives.base import Stats, TileContext, float32
 
-BINS = 256
+BINS = 512  # half of them within the range of the painting
 _VALUES = 1 << 20  # that are sorted into bins at a time
 
 
@@ -55,10 +55,10 @@ def project(features: Tensor, directions: Tensor | None) -> Tensor:
 def bins_of(lowest: Tensor, highest: Tensor) -> tuple[Tensor, Tensor]:
     """``low`` and ``width`` (K, 1) of bins for values from ``lowest`` to ``highest`` (K).
 
-    An eighth of the range is left free on both sides, for a picture that goes beyond the painting.
+    Half of the range is left free on both sides, for a picture that goes beyond the painting.
     """
     span = (highest - lowest).clamp_min(1e-12)
-    return (lowest - span / 8)[:, None], (1.25 * span / (BINS - 1))[:, None]
+    return (lowest - span / 2)[:, None], (2 * span / (BINS - 1))[:, None]
 
 
 def squared_distance(masses: Tensor, target: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ class _Masses(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, low: Tensor, width: Tensor) -> Tensor:
         masses = values.new_zeros((len(values), BINS), dtype=torch.float64)
-        bins = values.new_empty(values.shape, dtype=torch.uint8)
+        bins = values.new_empty(values.shape, dtype=torch.int16)
         for rows in _chunks(values):
             place = (values[rows] - low[rows].to(values)) / width[rows].to(values)
             place.clamp_(0, BINS - 1)
@@ -165,7 +165,7 @@ class _Masses(torch.autograd.Function):
             masses[rows] = (
                 masses[rows].scatter_add(1, index, 1 - upper).scatter_add(1, index + 1, upper)
             )
-            bins[rows] = below.byte()
+            bins[rows] = below.short()
         ctx.save_for_backward(bins, width)
         ctx.dtype = values.dtype
         return masses

@@ -189,6 +189,7 @@ def peak_bytes(
         # The feature maps are gone when the step is made.
         maps = max(maps, plan.size.pixels * 12 * _STEP_PICTURES)
     maps += _nearest_bytes(plan, recipe, network, grid.outer)
+    maps += _histogram_bytes(recipe, network) * grid.outer.pixels
     weights = sum(
         layer.channels * layer.channels_in * 9 * 4 * 3
         for layer in network.layers
@@ -253,6 +254,20 @@ def _nearest_bytes(plan: Plan, recipe: Recipe, network: Network, tile: Size) -> 
     bank = rows * sum(layer.channels for layer in layers) * 4 * 2.5
     widest = max(layer.channels for layer in layers)
     return bank + 4 * 4 * widest * tile.pixels * by_pixel
+
+
+def _histogram_bytes(recipe: Recipe, network: Network) -> float:
+    """Bytes per pixel that the histogram loss adds.
+
+    The bin of each projection, and the gradient in the widest layer's projections; with random
+    directions the projections too, and the gradient in the features.
+    """
+    if recipe.histogram.weight <= 0:
+        return 0
+    layers = [layer for layer in network.layers if layer.name in recipe.histogram.layers]
+    projections = [layer.channels / layer.stride**2 for layer in layers]
+    tensors = 3 if recipe.histogram.directions == "random" else 1
+    return 2 * sum(projections) + tensors * 4 * max(projections)
 
 
 def _backward_bytes(network: Network, tiled: bool) -> float:
