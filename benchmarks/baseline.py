@@ -1,8 +1,9 @@
 """The baseline: style transfer in plain PyTorch, with the objective of a recipe.
 
-It uses convolutions tracked by autograd, Gram matrices or the Wasserstein distance of Gaussians,
-one size, and torch's L-BFGS with its defaults. It shares only the recipe's numbers with Impasto:
-weights and pixels are passed in as tensors.
+It uses convolutions tracked by autograd, normalized or relative content, Gram matrices or the
+Wasserstein distance of Gaussians at one or several scales, one size, and torch's L-BFGS with its
+defaults. It shares only the recipe's numbers with Impasto: weights and pixels are passed in as
+tensors.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class Baseline:
     """The loss of a recipe and its gradient at a picture.
 
     Args:
-        recipe: with one painting, relative content, and style statistics "gram-relative" or
-            "wasserstein".
+        recipe: with one painting, "normalized" or "relative" content, style statistics
+            "gram-relative" or "wasserstein", and no term for faces.
         weights: "input.weight", "input.bias", "conv1_1.weight", "conv1_1.bias" and so on, in the
             network's order.
         photo: (1, 3, H, W), 0..1, at the size of the picture.
@@ -46,12 +47,11 @@ class Baseline:
         painting: Tensor,
         content_factor: float,
     ) -> None:
-        if (
-            not set(recipe.style.statistics) <= set(DISTANCES)
-            or recipe.content.scaling != "relative"
-        ):
+        known = set(recipe.style.statistics) <= set(DISTANCES)
+        if not known or recipe.content.scaling not in CONTENT or recipe.protect.regions != "none":
             raise ValueError(
-                f"the baseline supports {', '.join(DISTANCES)} and relative content only"
+                f"the baseline supports {', '.join(DISTANCES)} and {' or '.join(CONTENT)} content "
+                "only, and protects no faces"
             )
         self.recipe = recipe
         self.weights = weights
@@ -60,8 +60,11 @@ class Baseline:
         with torch.no_grad():
             maps = self.features(photo)
             self.photo = {name: maps[name] for name in recipe.content.layers}
-            maps = self.features(painting)
-            self.painting = {name: _target(maps[name]) for name in recipe.style.layers}
+            self.paintings: list[dict[str, Target]] = []  # of each scale
+            for _ in range(recipe.style.octaves):
+                maps = self.features(painting)
+                self.paintings.append({name: _target(maps[name]) for name in recipe.style.layers})
+                painting = halved(painting)
 
     def __call__(self, pixels: Tensor) -> tuple[float, Tensor]:
         """The loss at a picture (1, 3, H, W) and its gradient, of the same shape."""
@@ -98,27 +101,65 @@ class Baseline:
         """The weighted sum of content, style and smoothness."""
         recipe = self.recipe
         maps = self.features(pixels)
+        distance = CONTENT[recipe.content.scaling]
         content = sum(
-            weight * content_distance(maps[name], self.photo[name])
+            weight * distance(maps[name], self.photo[name])
             for name, weight in recipe.content.layers.items()
         )
-        style = sum(
-            factor * weight * DISTANCES[statistic](maps[name], self.painting[name])
-            for statistic, factor in recipe.style.statistics.items()
-            for name, weight in recipe.style.layers.items()
-        )
+        style = self._style(maps, self.paintings[0])
+        scaled = pixels
+        for painting in self.paintings[1:]:
+            scaled = halved(scaled)
+            style = style + self._style(self.features(scaled), painting)
         return (
             self.content_weight * content
-            + recipe.style.weight * style
+            + recipe.style.weight / len(self.paintings) * style
             + recipe.smooth.weight * total_variation(pixels)
         )
 
+    def _style(self, maps: Maps, painting: Mapping[str, Target]) -> Tensor:
+        style = self.recipe.style
+        distances = [
+            factor * weight * DISTANCES[statistic](maps[name], painting[name])
+            for statistic, factor in style.statistics.items()
+            for name, weight in style.layers.items()
+        ]
+        return torch.stack(distances).sum()
 
-def content_distance(maps: Tensor, target: Tensor) -> Tensor:
+
+def halved(pixels: Tensor) -> Tensor:
+    """Every second pixel after a filter of five taps, only where it fits."""
+    taps = torch.tensor([0.05, 0.25, 0.4, 0.25, 0.05], dtype=pixels.dtype, device=pixels.device)
+    filters = (taps[:, None] * taps).repeat(3, 1, 1, 1)
+    return functional.conv2d(pixels, filters, stride=2, groups=3)
+
+
+def relative_distance(maps: Tensor, target: Tensor) -> Tensor:
     """Squared difference over the target's sum of squared deviations."""
     return (maps - target).square().sum() / (
         target - target.mean((-2, -1), keepdim=True)
     ).square().sum()
+
+
+def normalized_distance(maps: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of the maps, each channel with mean 0 and deviation 1.
+
+    Channels in which the target does not vary are left out. To a variance a hundred-thousandth of
+    the target's mean square is added.
+    """
+    least = 1e-5 * target.square().mean()
+    variances = target.var((2, 3), correction=0)[0]
+    varied = variances > 1e-3 * least
+    ours, theirs = ((each - each.mean((2, 3), keepdim=True))[:, varied] for each in (maps, target))
+    products = (ours * theirs).mean((0, 2, 3))
+    scale = (ours.square().mean((0, 2, 3)) + least) * (variances[varied] + least)
+    return 2 * (1 - products / scale.sqrt()).mean()
+
+
+CONTENT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "relative": relative_distance,
+    "normalized": normalized_distance,
+}
 
 
 def total_variation(pixels: Tensor) -> Tensor:

@@ -42,12 +42,17 @@ from impasto.recipe import loading
 from impasto.session import Session
 
 PHOTO, PAINTING = "astronaut", "wheat-field-with-cypresses"
+# One of the kind that most programs have: Gram matrices and one content layer.
 GRAM: dict[str, Any] = {
     "style_statistics": "gram-relative=1",
+    "style_octaves": 1,
+    "content_scaling": "relative",
     "content_weight": 0.03,
     "content_layers": "relu4_2=1",
+    "protect": "none",
 }
-PLAIN: dict[str, Any] = {}  # the objective of the default recipe
+# The objective of the default recipe; the baseline knows no faces.
+PLAIN: dict[str, Any] = {"protect": "none"}
 
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-3  # relative, between the baseline and Impasto
 CPU = torch.device("cpu")

@@ -40,6 +40,8 @@ SETTINGS = {
     "content-weight": 0.3,
     "style-layers": "relu1_1=0.5,relu2_1=0.3,relu3_1=0.2",
     "smooth-weight": 0.5,
+    "style-octaves": 1,
+    "protect": "none",
 }
 
 
@@ -106,6 +108,22 @@ def test_the_baseline_has_the_same_objective(
     assert found.gradient < 1e-6
 
 
+@pytest.mark.parametrize("scaling", ["relative", "normalized"])
+@pytest.mark.parametrize("octaves", [1, 2])
+def test_the_baseline_has_the_same_content_and_scales(
+    pocket: Callable[..., Scene],
+    weights_of: Callable[..., dict[str, Tensor]],
+    scaling: str,
+    octaves: int,
+):
+    made = pocket(size=100, content_scaling=scaling, style_octaves=octaves)
+    picture = made.noisy_photo.double()
+    found = relative_difference(plain(made, weights_of())(picture), made.evaluation()(picture))
+    # The photo and the painting are halved, and the photo's maps stored, in float32.
+    assert found.loss < 1e-6
+    assert found.gradient < 1e-5
+
+
 def test_another_objective_is_told_apart(
     pocket: Callable[..., Scene], weights_of: Callable[..., dict[str, Tensor]]
 ):
@@ -121,7 +139,10 @@ def test_another_objective_is_told_apart(
     )
 
 
-@pytest.mark.parametrize("settings", [{"style_statistics": "gram=1"}, {"content_scaling": "mean"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"style_statistics": "gram=1"}, {"content_scaling": "mean"}, {"protect": "faces"}],
+)
 def test_the_baseline_refuses_what_it_does_not_know(
     pocket: Callable[..., Scene],
     weights_of: Callable[..., dict[str, Tensor]],
@@ -385,9 +406,9 @@ def test_said_and_taken_are_compared():
 
 @pytest.mark.network
 def test_the_baseline_is_impasto_on_the_real_network():
-    made = scene.build_scene(96, style_statistics="gram-relative=0.5,wasserstein=0.5").with_kernel(
-        "conv2d"
-    )
+    made = scene.build_scene(
+        96, style_statistics="gram-relative=0.5,wasserstein=0.5", protect="none"
+    ).with_kernel("conv2d")
     with BaselineProcess(made) as process:
         process.set_picture(made.noisy_photo)
         found = relative_difference(made.evaluation()(made.noisy_photo), process.evaluate())

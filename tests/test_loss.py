@@ -20,6 +20,7 @@ from impasto.hardware import system_memory
 from impasto.networks.features import Network
 from impasto.objectives.bounds import Bounds
 from impasto.objectives.content import Content
+from impasto.objectives.normalized_content import NormalizedContent
 from impasto.objectives.smooth import Smooth
 from impasto.objectives.style import Style
 from impasto.optimize.execution import Execution
@@ -241,7 +242,7 @@ WEIGHTS = {
 def test_a_loss_can_be_tiled_if_all_its_terms_are_additive(
     problem: Problem, monkeypatch: pytest.MonkeyPatch, kind: type[Term]
 ):
-    changed = with_recipe(problem, bounds_weight=1)
+    changed = with_recipe(problem, bounds_weight=1, protect="none")
     made = make_objectives(Size(20, 25), changed, Execution())
     assert [type(term) for term in made] == objective_types(changed.recipe) == list(WEIGHTS)
     assert can_be_tiled(changed.recipe)
@@ -263,7 +264,7 @@ def test_a_much_larger_painting_is_measured_whole_if_style_is_not_additive(
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(Content, "content"), (Style, "style"), (Smooth, "smooth")]
+    ("kind", "name"), [(NormalizedContent, "content"), (Style, "style"), (Smooth, "smooth")]
 )
 def test_tiles_for_a_term_that_is_not_additive_are_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: type[Term], name: str

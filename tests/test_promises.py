@@ -183,7 +183,7 @@ def test_a_picture_is_painted_again_from_itself(extension: str, capsys: pytest.C
     )
 
 
-@pytest.mark.parametrize("option", ["photo", "--init", "--weights"])
+@pytest.mark.parametrize("option", ["photo", "--init", "--protect", "--weights"])
 def test_a_picture_tells_nobody_about_its_makers_folders(
     option: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,18 +16,15 @@ from impasto import images
 from impasto.assets import catalogue
 from impasto.assets.museum import Work
 from impasto.assets.style_source import StyleSource, parse_style
-from impasto.errors import BadPicture, BadRecipe
+from impasto.errors import BadPicture, BadRecipe, did_you_mean
 from impasto.geometry import Size
 from impasto.images.opening import Opened, Source, opened
 from impasto.networks import vgg
 from impasto.planning import schedule
 from impasto.planning.schedule import Plan
-from impasto.recipe.located_files import (
-    absolute,
-    check_unchanged,
-    weights_sha256,
-)
+from impasto.recipe.located_files import absolute, check_unchanged, weights_sha256
 from impasto.recipe.records import Input, Recipe
+from impasto.storage.names import is_file
 
 _LEAST_SIDE = 16  # px, of a photo or painting
 _ANY_SIDE = 4096  # px: the long side assumed while the size is still to be chosen
@@ -41,7 +38,8 @@ class Inputs:
     """A recipe with its pictures, read and checked.
 
     ``recipe`` names its pictures by path and hash. ``plan``: the stages. ``start``: the picture
-    file that the search starts from, if the recipe names one. ``credit``: of museum paintings.
+    file that the search starts from, ``mask``: that of the protected parts, if the recipe names
+    them. ``credit``: of museum paintings.
     ``remarks``: what the user should know about names. ``reading_bytes``: about the peak memory
     of reading the pictures. ``picture_bytes``: about the memory that the pictures take afterwards.
     """
@@ -51,6 +49,7 @@ class Inputs:
     photo: images.Picture
     paintings: tuple[images.Picture, ...]
     start: images.Picture | None
+    mask: images.Picture | None
     credit: str
     remarks: tuple[str, ...] = ()
     reading_bytes: int = 0
@@ -63,7 +62,8 @@ class Inputs:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know about the pictures, a sentence each."""
-        pictures = (self.photo, *self.paintings, *([self.start] if self.start else []))
+        others = [picture for picture in (self.start, self.mask) if picture is not None]
+        pictures = (self.photo, *self.paintings, *others)
         notes = [f"{picture.source}: {note}" for picture in pictures for note in picture.notes]
         return tuple(dict.fromkeys([*self.remarks, *notes, *self._size_notes()]))
 
@@ -80,14 +80,12 @@ class Inputs:
                     f"The painting {painting.source} is {full}; it is enlarged {factor:.2g} times. "
                     "A larger picture of it has finer strokes."
                 )
-        if self.start is not None:
-            start = self.start.full_size
-            stretch = size.width / size.height * start.height / start.width
-            if not 1 / _NOTED_STRETCH < stretch < _NOTED_STRETCH:
-                yield (
-                    f"{self.start.source}, from which the search starts, is {start}; it is "
-                    f"stretched to {size}."
-                )
+        roles = {"from which the search starts": self.start, "the mask": self.mask}
+        for role, picture in roles.items():
+            full = picture.full_size if picture is not None else size
+            stretch = size.width / size.height * full.height / full.width
+            if picture is not None and not 1 / _NOTED_STRETCH < stretch < _NOTED_STRETCH:
+                yield f"{picture.source}, {role}, is {full}; it is stretched to {size}."
 
 
 def read_inputs(
@@ -187,8 +185,10 @@ class _Files:
         side: int | None,
     ) -> None:
         self._photo, self._sources, self._side = photo, sources, side
-        starts = _file_names(recipe.schedule.start for recipe in recipes)
-        self._starts = {file: opened(file, limit) for file in starts}
+        for recipe in recipes:
+            _check_protected(recipe)
+        named = (name for recipe in recipes for name in _pictures_of(recipe).values())
+        self._named = {file: opened(file, limit) for file in dict.fromkeys(named)}
         self._paintings = [_open_style(source, limit, progress) for source in sources]
         for painting in self._paintings:
             _check_large_enough("painting", painting.source, painting.header.size)
@@ -207,7 +207,7 @@ class _Files:
             for (file, _), side in zip(needed, reading, strict=True)
         ]
         photo, paintings = pictures[0], tuple(pictures[1 : 1 + len(self._paintings)])
-        start = pictures[-1] if recipe.schedule.start in self._starts else None
+        others = dict(zip(_pictures_of(recipe), pictures[1 + len(paintings) :], strict=True))
         for painting in paintings:
             _check_not_flat("painting", painting)
         weights, remarks = _painting_weights(recipe, self._sources)
@@ -215,14 +215,15 @@ class _Files:
             Input(path=absolute(picture.source), sha256=picture.sha256, weight=weight)
             for picture, weight in zip((photo, *paintings), (1.0, *weights), strict=True)
         ]
-        fields = {**self._named_files(recipe, start), "photo": named[0]}
+        fields = {**self._named_files(recipe, others), "photo": named[0]}
         headers = [(file.header, side) for (file, _), side in zip(needed, largest, strict=True)]
         return Inputs(
             recipe.model_copy(update={**fields, "paintings": tuple(named[1:])}),
             plan,
             photo,
             paintings,
-            start,
+            others.get("init"),
+            others.get("protect"),
             self._credit,
             (*(source.note for source in self._sources if source.note), *remarks),
             max(header.decode_bytes(side) for header, side in headers),
@@ -230,28 +231,31 @@ class _Files:
         )
 
     def _needed_sides(self, recipe: Recipe, plan: Plan) -> list[tuple[Opened, int | None]]:
-        """Photo, paintings and start picture with the long side that is needed; None: all of it."""
+        """Photo, paintings, start and mask with the long side that is needed; None: all of it."""
         side = None if recipe.preparation.median else plan.size.long_side
         needed: list[tuple[Opened, int | None]] = [(self._photo, side)]
         for painting in self._paintings:
             size = _painting_size(recipe, plan, painting.header.size)
             needed.append((painting, size.long_side))
-        if start := self._starts.get(recipe.schedule.start):
-            needed.append((start, plan.size.long_side))
-        return needed
+        files = [self._named[file] for file in _pictures_of(recipe).values()]
+        return needed + [(file, plan.size.long_side) for file in files]
 
-    def _named_files(self, recipe: Recipe, start: images.Picture | None) -> dict[str, object]:
+    def _named_files(
+        self, recipe: Recipe, others: Mapping[str, images.Picture]
+    ) -> dict[str, object]:
         """The recipe's fields that name other files, with absolute paths and hashes.
 
         Raises:
             BadRecipe: a file is not the one whose hash the recipe has.
         """
-        network, plan = recipe.network, recipe.schedule
-        if start is not None:
+        network, plan, protect = recipe.network, recipe.schedule, recipe.protect
+        of_start, of_mask = {"start_sha256": ""}, {"mask_sha256": ""}
+        if start := others.get("init"):
             check_unchanged("init", plan.start, plan.start_sha256, start.sha256)
             of_start = {"start": absolute(start.source), "start_sha256": start.sha256}
-        else:
-            of_start = {"start_sha256": ""}
+        if mask := others.get("protect"):
+            check_unchanged("protect", protect.regions, protect.mask_sha256, mask.sha256)
+            of_mask = {"regions": absolute(mask.source), "mask_sha256": mask.sha256}
         sha256 = self._weights.get(network.weights, "")
         if network.weights:
             check_unchanged("weights", network.weights, network.weights_sha256, sha256)
@@ -259,6 +263,7 @@ class _Files:
         return {
             "network": network.model_copy(update=of_weights),
             "schedule": plan.model_copy(update=of_start),
+            "protect": protect.model_copy(update=of_mask),
         }
 
 
@@ -321,9 +326,24 @@ def _plan(recipe: Recipe, photo: Size) -> Plan | BadPicture:
         return error
 
 
+def _pictures_of(recipe: Recipe) -> dict[str, str]:
+    """The files of other pictures that a recipe names, by the option that names them."""
+    named = {"init": recipe.schedule.start, "protect": recipe.protect.regions}
+    return {option: name for option, name in named.items() if _file_names([name])}
+
+
+def _check_protected(recipe: Recipe) -> None:
+    regions = recipe.protect.regions
+    if _file_names([regions]) and not is_file(regions):
+        raise BadRecipe(
+            f"protect is {regions!r}, but it must be none, faces, or the file of a mask.",
+            did_you_mean(regions, ["none", "faces"]) or "A mask is white where the photo is kept.",
+        )
+
+
 def _file_names(values: Iterable[str]) -> list[str]:
     """The values that name files, each once."""
-    keywords = ("", "content", "noise", "style")
+    keywords = ("", "content", "noise", "style", "faces", "none")
     return list(dict.fromkeys(value for value in values if value not in keywords))
 
 

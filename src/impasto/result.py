@@ -177,10 +177,12 @@ def without_folders(recipe: Recipe) -> Recipe:
         return Path(path).name
 
     network, schedule, photo = recipe.network, recipe.schedule, recipe.photo
+    protect = recipe.protect
     return recipe.model_copy(
         update={
             "network": network.model_copy(update={"weights": name(network.weights)}),
             "schedule": schedule.model_copy(update={"start": name(schedule.start)}),
+            "protect": protect.model_copy(update={"regions": name(protect.regions)}),
             "photo": photo.model_copy(update={"path": name(photo.path)}),
             "paintings": tuple(
                 painting.model_copy(update={"path": name(painting.path)})

@@ -54,7 +54,7 @@ from impasto.planning.time_budget import TimeBudget
 from impasto.recipe.loading import DEFAULT_RECIPE
 from impasto.recipe.records import Recipe
 from impasto.recipe.values import bytes_text
-from impasto.regions.faces import protected_faces
+from impasto.regions.protection import protected_parts
 from impasto.result import Painting, painting_from_state
 
 
@@ -123,7 +123,7 @@ class Session:
             if network is None:
                 network = load_network(recipe, recipe.used_layers, kernel, device, progress)
             style = tuple(painting.pixels for painting in inputs.paintings)
-            has_faces = recipe.protect.regions == "faces"
+            mask = inputs.mask
             problem = Problem(
                 recipe,
                 inputs.plan,
@@ -132,7 +132,12 @@ class Session:
                 style,
                 inputs.start.pixels if inputs.start is not None else None,
                 device,
-                protected_faces(inputs.photo.pixels) if has_faces else None,
+                protected_parts(
+                    recipe.protect.regions,
+                    inputs.photo.pixels,
+                    mask.pixels if mask is not None else None,
+                    mask.alpha if mask is not None else None,
+                ),
             )
         same_speed = (
             reuse is not None
@@ -347,7 +352,7 @@ class Session:
                     "the same to rounding."
                 )
         yield from self.inputs.notes
-        if self.problem.protected is not None:
+        if self.problem.protected is not None and self.inputs.mask is None:
             yield "Faces keep their shape; --protect none paints them like the rest."
         if self.plan.memory_bytes > self.plan.free_bytes:
             needed, free = bytes_text(self.plan.memory_bytes), bytes_text(self.plan.free_bytes)

@@ -92,7 +92,7 @@ def _open_session(request: ExplainRequest, callbacks: Callbacks) -> Session:
     paintings = (request.painting,) if request.painting is not None else ()
     plan = make_plan(recipe, request.photo.size)
     return Session.open(
-        Inputs(recipe, plan, request.photo, paintings, None, ""), callbacks.progress
+        Inputs(recipe, plan, request.photo, paintings, None, None, ""), callbacks.progress
     )
 
 

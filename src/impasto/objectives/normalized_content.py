@@ -111,10 +111,10 @@ class NormalizedContent(PhotoTerm):
         return 2 * (1 - correlation[varied]).sum() / varied.sum().clamp_min(1)
 
 
-class Faces(NormalizedContent):
-    """The same within the faces of the photo, so that eyes and mouths stay where they are."""
+class Protected(NormalizedContent):
+    """The same within parts of the photo, such as faces: eyes and mouths stay where they are."""
 
-    name = "faces"
+    name = "protected"
 
 
 class _Sums(torch.autograd.Function):

@@ -24,7 +24,7 @@ from impasto.objectives.moments import (
     scaled_moments,
 )
 from impasto.objectives.nearest import Nearest
-from impasto.objectives.normalized_content import Faces, NormalizedContent
+from impasto.objectives.normalized_content import NormalizedContent, Protected
 from impasto.objectives.smooth import Smooth
 from impasto.objectives.style import Style
 from impasto.optimize.execution import Execution
@@ -47,7 +47,15 @@ from impasto.storage.tensors import StoredTensor
 
 Targets = Mapping[str, Mapping[Region, StoredTensor]]
 Term = (
-    Content | NormalizedContent | Faces | Style | Nearest | Histogram | Laplacian | Smooth | Bounds
+    Content
+    | NormalizedContent
+    | Protected
+    | Style
+    | Nearest
+    | Histogram
+    | Laplacian
+    | Smooth
+    | Bounds
 )
 
 
@@ -56,7 +64,7 @@ def objective_types(recipe: Recipe) -> list[type[Term]]:
     normalized = recipe.content.scaling == "normalized"
     weights: list[tuple[type[Term], float]] = [
         (NormalizedContent if normalized else Content, recipe.content.weight),
-        (Faces, _faces_weight(recipe)),
+        (Protected, _protected_weight(recipe)),
         (Style, recipe.style.weight),
         (Nearest, recipe.nearest.weight),
         (Histogram, recipe.histogram.weight),
@@ -67,9 +75,9 @@ def objective_types(recipe: Recipe) -> list[type[Term]]:
     return [kind for kind, weight in weights if weight > 0]
 
 
-def _faces_weight(recipe: Recipe) -> float:
-    """The weight of the faces by the content weight of as many pixels."""
-    return recipe.content.weight * recipe.protect.amount * (recipe.protect.regions == "faces")
+def _protected_weight(recipe: Recipe) -> float:
+    """The weight of protected parts that are the whole picture."""
+    return recipe.content.weight * recipe.protect.amount * (recipe.protect.regions != "none")
 
 
 def can_be_tiled(recipe: Recipe) -> bool:
@@ -101,7 +109,7 @@ def make_objectives(size: Size, problem: Problem, execution: Execution) -> list[
     makers: dict[type[Term], Callable[[], Objective]] = {
         Content: lambda: _content(problem, targets(), strides),
         NormalizedContent: lambda: _content(problem, targets(), strides),
-        Faces: lambda: _faces(size, problem, execution, targets(), strides),
+        Protected: lambda: _protected(size, problem, execution, targets(), strides),
         Style: lambda: style_term(size, problem, execution),
         Nearest: lambda: _nearest(size, problem, execution, strides),
         Histogram: lambda: _histogram(size, problem, execution, strides),
@@ -109,7 +117,7 @@ def make_objectives(size: Size, problem: Problem, execution: Execution) -> list[
         Smooth: lambda: Smooth(recipe.smooth.weight, recipe.smooth.measure, recipe.smooth.scaling),
         Bounds: lambda: Bounds(recipe.bounds.weight),
     }
-    absent = {Faces} if problem.protected is None else set()
+    absent = {Protected} if problem.protected is None else set()
     return [makers[kind]() for kind in objective_types(recipe) if kind not in absent]
 
 
@@ -134,17 +142,17 @@ def _content(
     return Content(targets, strides, content.layers, content.scaling, weight)
 
 
-def _faces(
+def _protected(
     size: Size,
     problem: Problem,
     execution: Execution,
     targets: Targets,
     strides: Mapping[str, int],
-) -> Faces:
-    """The term of the faces, with the weight that content has there times the amount."""
+) -> Protected:
+    """The term of protected parts, with the weight that content has there times the amount."""
     assert problem.protected is not None
     mask = torch.from_numpy(problem.protected)[None, None].to(problem.device)
-    mask = functional.interpolate(mask, size=tuple(size), mode="area")
+    mask = functional.interpolate(mask, size=tuple(size), mode="bilinear", antialias=True)
     layers = problem.recipe.content.layers
     by_layer: dict[str, dict[Region, Tensor]] = {}
     for name in layers:
@@ -153,8 +161,8 @@ def _faces(
             tile.core: whole[TileContext(tile, size).region(strides[name]).slices]
             for tile in execution.grid(problem.network, size)
         }
-    weight = _faces_weight(problem.recipe) * problem.plan.content_factor * float(mask.mean())
-    return Faces(targets, strides, layers, weight, by_layer)
+    weight = _protected_weight(problem.recipe) * problem.plan.content_factor * float(mask.mean())
+    return Protected(targets, strides, layers, weight, by_layer)
 
 
 def _laplacian(size: Size, problem: Problem, execution: Execution) -> Laplacian:

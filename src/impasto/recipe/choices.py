@@ -18,8 +18,6 @@ Scale = Literal["fetched", "caffe", "torchvision"]
 # What the content term's sum of squared differences is divided by; "normalized": each channel of
 # both maps is brought to mean 0 and deviation 1 first.
 ContentScaling = Literal["relative", "normalized", "mean", "gatys", "sum", "root"]
-# What of the photo keeps its shape.
-Protected = Literal["none", "faces"]
 # The statistics of feature maps that the style term compares.
 Statistic = Literal[
     "wasserstein",

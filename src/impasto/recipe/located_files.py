@@ -1,4 +1,4 @@
-"""Find the files that a recipe names by their hashes: weights and a start picture."""
+"""Find the files that a recipe names by their hashes: weights, a start picture and a mask."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ _MOST_HASHED = 200  # files of a folder whose hashes are compared
 def with_located_files(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe with the paths of its files, searched here and in ``folder``."""
     folders = (Path(), folder)
-    network, schedule = recipe.network, recipe.schedule
+    network, schedule, protect = recipe.network, recipe.schedule, recipe.protect
     weights = _locate(network.weights, network.weights_sha256, folders)
     start = _locate(schedule.start, schedule.start_sha256, folders)
+    mask = _locate(protect.regions, protect.mask_sha256, folders)
     return recipe.model_copy(
         update={
             "network": network.model_copy(update={"weights": weights}),
             "schedule": schedule.model_copy(update={"start": start}),
+            "protect": protect.model_copy(update={"regions": mask}),
         }
     )
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from impasto.recipe.choices import (
     ContentScaling,
     Directions,
     HistogramScaling,
-    Protected,
     Sizing,
     SmoothnessMeasure,
     SmoothnessScaling,
@@ -19,6 +19,7 @@ from impasto.recipe.choices import (
 from impasto.recipe.fields import Record, setting
 from impasto.recipe.values import (
     MAX_WEIGHT,
+    FileName,
     Weight,
     Weights,
     parse_integer,
@@ -40,18 +41,18 @@ class ContentTerm(Record):
     """The content loss, which keeps the picture like the photo."""
 
     weight: float = setting(
-        0.12,
+        0.07,
         "Weight of the content loss at strength 50 and 512 px: a higher one keeps more of the "
         "photo.",
         ge=0,
         le=MAX_WEIGHT,
     )
     layers: Weights = setting(
-        {"relu3_1": 0.5, "relu4_2": 1.0},
+        {"relu2_1": 1.0, "relu3_1": 1.0},
         "Layers at which feature maps are compared with the photo's, with a weight for each.",
     )
     scaling: ContentScaling = setting(
-        "relative",
+        "normalized",
         "Normalization of the content loss: relative to the photo's variation, or normalized: each "
         "channel at mean 0 and deviation 1; docs/recipes.md has the formulas.",
         published_choices=("mean", "gatys", "sum", "root"),
@@ -68,19 +69,31 @@ class ContentTerm(Record):
 class ProtectTerm(Record):
     """Parts of the photo that keep more of their shape than the rest."""
 
-    regions: Protected = setting(
-        "none",
+    regions: FileName = setting(
+        "faces",
         "What keeps its shape where the rest is painted freely: faces, the smaller the more "
-        "firmly, from half of the picture's long side on not at all; or none.",
+        "firmly, from half of the picture's long side on not at all; none; or the file of a mask, "
+        "white where the photo is protected. faces:2 is faces and an amount of 2.",
         option="protect",
         common=True,
     )
+    mask_sha256: str = ""
     amount: float = setting(
         4.0,
         "How many times as firmly protected parts are held as the rest.",
         ge=0,
         le=100,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_amount(cls, values: object) -> object:
+        """A number after a colon is the amount."""
+        regions = values.get("regions") if isinstance(values, dict) else None
+        found = re.fullmatch(r"(.+):([\d.]+)", regions) if isinstance(regions, str) else None
+        if not found or not isinstance(values, dict):
+            return values
+        return {**values, "regions": found[1], "amount": found[2]}
 
 
 class NearestTerm(Record):
@@ -134,7 +147,7 @@ class StyleTerm(Record):
     )
     enlarge: bool = setting(True, "Enlarge a painting that is smaller than `style-scale` needs.")
     octaves: int = setting(
-        1,
+        2,
         "Scales at which style is compared: at 2 also with both pictures at half their size, at 3 "
         "also at a quarter. More of them bring the painting's larger strokes.",
         ge=1,

@@ -364,7 +364,11 @@ class Recipe(Record):
         for name in ("output", "max_megapixels", "name", "summary", "source"):
             del values[name]
         del values["compute"]["memory"]
-        for record, name in (("schedule", "start"), ("network", "weights")):
-            if values[record][f"{name}_sha256"]:
+        for record, name, sha256 in (
+            ("schedule", "start", "start_sha256"),
+            ("network", "weights", "weights_sha256"),
+            ("protect", "regions", "mask_sha256"),
+        ):
+            if values[record][sha256]:
                 del values[record][name]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -165,7 +165,8 @@ def check_paths(destination: Destination, inputs: Inputs, size: Size | None) -> 
 def _check_not_an_input(output: Path, recipe: Recipe) -> None:
     pictures = [recipe.photo, *recipe.paintings]
     files = [picture.path for picture in pictures if picture is not None]
-    files = [file for file in (*files, recipe.schedule.start) if is_file(file)]
+    files += [recipe.schedule.start, recipe.protect.regions]
+    files = [file for file in files if is_file(file)]
     if os.path.realpath(output) in map(os.path.realpath, files):
         raise CannotWrite(
             f"{output} is one of the input pictures; it would be lost.",
