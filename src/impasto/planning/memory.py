@@ -25,6 +25,7 @@ _PROGRAM_BYTES = 440 * 2**20
 # An evaluation takes 1.7 times as long when all its memory is mapped anew (measured 1.75 at 4
 # megapixels).
 FRESH_MEMORY_FACTOR = 1.7
+_COARSER_SCALES = 200  # bytes per pixel of the picture that style at further scales adds (measured)
 _STEP_PICTURES = 3  # additional pictures that a preconditioned step holds for a moment
 
 # A part of the free memory is left to other programs; a part of a limit covers the model's errors.
@@ -189,7 +190,7 @@ def peak_bytes(
         # The feature maps are gone when the step is made.
         maps = max(maps, plan.size.pixels * 12 * _STEP_PICTURES)
     maps += _nearest_bytes(plan, recipe, network, grid.outer)
-    maps += _histogram_bytes(recipe, network) * grid.outer.pixels
+    maps += _term_bytes(recipe, network) * grid.outer.pixels
     weights = sum(
         layer.channels * layer.channels_in * 9 * 4 * 3
         for layer in network.layers
@@ -254,6 +255,18 @@ def _nearest_bytes(plan: Plan, recipe: Recipe, network: Network, tile: Size) -> 
     bank = rows * sum(layer.channels for layer in layers) * 4 * 2.5
     widest = max(layer.channels for layer in layers)
     return bank + 4 * 4 * widest * tile.pixels * by_pixel
+
+
+def _term_bytes(recipe: Recipe, network: Network) -> float:
+    """Bytes per pixel that some terms of the loss add to the maps (measured)."""
+    found = _histogram_bytes(recipe, network)
+    if recipe.content.weight > 0 and recipe.content.scaling == "normalized":
+        # Products of the picture's and the photo's maps, before they are summed.
+        layers = [layer for layer in network.layers if layer.name in recipe.content.layers]
+        found += 3 * 4 * max(layer.channels / layer.stride**2 for layer in layers)
+    if recipe.style.octaves > 1:
+        found += _COARSER_SCALES
+    return found
 
 
 def _histogram_bytes(recipe: Recipe, network: Network) -> float:
