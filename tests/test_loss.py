@@ -242,7 +242,7 @@ WEIGHTS = {
 def test_a_loss_can_be_tiled_if_all_its_terms_are_additive(
     problem: Problem, monkeypatch: pytest.MonkeyPatch, kind: type[Term]
 ):
-    changed = with_recipe(problem, bounds_weight=1, protect="none")
+    changed = with_recipe(problem, bounds_weight=1, protect="none", palette_weight=0)
     made = make_objectives(Size(20, 25), changed, Execution())
     assert [type(term) for term in made] == objective_types(changed.recipe) == list(WEIGHTS)
     assert can_be_tiled(changed.recipe)

@@ -27,6 +27,7 @@ from impasto.hardware import allocator, devices, system_memory
 from impasto.hardware.contention import check_not_forked, limit_spinning
 from impasto.hardware.threads import use_threads
 from impasto.images.opening import Source
+from impasto.images.palette import joint_palette
 from impasto.images.preparation import prepare_photo
 from impasto.images.recipe_source import load_recipe
 from impasto.inputs import Inputs
@@ -138,6 +139,7 @@ class Session:
                     mask.pixels if mask is not None else None,
                     mask.alpha if mask is not None else None,
                 ),
+                joint_palette(style) if recipe.palette.weight > 0 else None,
             )
         same_speed = (
             reuse is not None

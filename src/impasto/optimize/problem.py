@@ -23,6 +23,7 @@ Pixels = images.Pixels
 class Problem:
     """What a loss is made from: recipe, stages, network, and the pictures as read.
 
+    ``palette`` (K, 3) are the colors of a painting of few colors; None for others.
     ``protected`` (H, W) is the mask of the parts of the photo that keep their shape, 0..1; None if
     there are none.
 
@@ -38,6 +39,7 @@ class Problem:
     start: Pixels | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     protected: NDArray[np.float32] | None = None
+    palette: NDArray[np.float32] | None = None
 
 
 def first_pixels(problem: Problem, execution: Execution) -> Tensor:

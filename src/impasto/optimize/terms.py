@@ -25,6 +25,7 @@ from impasto.objectives.moments import (
 )
 from impasto.objectives.nearest import Nearest
 from impasto.objectives.normalized_content import NormalizedContent, Protected
+from impasto.objectives.palette_distance import PaletteLoss
 from impasto.objectives.smooth import Smooth
 from impasto.objectives.style import Style
 from impasto.optimize.execution import Execution
@@ -54,6 +55,7 @@ Term = (
     | Nearest
     | Histogram
     | Laplacian
+    | PaletteLoss
     | Smooth
     | Bounds
 )
@@ -69,6 +71,7 @@ def objective_types(recipe: Recipe) -> list[type[Term]]:
         (Nearest, recipe.nearest.weight),
         (Histogram, recipe.histogram.weight),
         (Laplacian, recipe.laplacian.weight),
+        (PaletteLoss, recipe.palette.weight),
         (Smooth, recipe.smooth.weight),
         (Bounds, recipe.bounds.weight),
     ]
@@ -114,10 +117,14 @@ def make_objectives(size: Size, problem: Problem, execution: Execution) -> list[
         Nearest: lambda: _nearest(size, problem, execution, strides),
         Histogram: lambda: _histogram(size, problem, execution, strides),
         Laplacian: lambda: _laplacian(size, problem, execution),
+        PaletteLoss: lambda: _palette(problem),
         Smooth: lambda: Smooth(recipe.smooth.weight, recipe.smooth.measure, recipe.smooth.scaling),
         Bounds: lambda: Bounds(recipe.bounds.weight),
     }
-    absent = {Protected} if problem.protected is None else set()
+    absent: set[type[Term]] = {Protected} if problem.protected is None else set()
+    # At coarser sizes it would decide each pixel before the lines are there.
+    last = size == problem.plan.size
+    absent |= {PaletteLoss} if problem.palette is None or not last else set()
     return [makers[kind]() for kind in objective_types(recipe) if kind not in absent]
 
 
@@ -175,6 +182,12 @@ def _laplacian(size: Size, problem: Problem, execution: Execution) -> Laplacian:
         )
     photo = resized(problem.photo, size, problem, execution)
     return Laplacian(photo, term.pool, term.weight * problem.plan.content_factor)
+
+
+def _palette(problem: Problem) -> PaletteLoss:
+    assert problem.palette is not None
+    colors = torch.from_numpy(problem.palette).to(problem.device)
+    return PaletteLoss(colors, problem.recipe.palette.weight)
 
 
 def _scaled_encoder(encode: Encoder, gain: float) -> Encoder:

@@ -210,6 +210,18 @@ class LaplacianTerm(Record):
     )
 
 
+class PaletteTerm(Record):
+    """The palette loss, which keeps the colors of a painting of few colors flat."""
+
+    weight: float = setting(
+        5.0,
+        "Weight of the palette loss, for paintings of few colors, such as woodcuts and posters: a "
+        "higher one keeps colors flat and edges hard. Other paintings have no such loss.",
+        ge=0,
+        le=MAX_WEIGHT,
+    )
+
+
 class SmoothTerm(Record):
     """The smoothness loss, which suppresses noise."""
 

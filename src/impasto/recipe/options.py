@@ -23,6 +23,7 @@ _SECTIONS = {
     "nearest": "Style",
     "histogram": "Style",
     "laplacian": "Content",
+    "palette": "Style",
     "smooth": "Smoothness",
     "solver": "Search",
     "schedule": "Schedule",

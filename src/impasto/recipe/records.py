@@ -34,6 +34,7 @@ from impasto.recipe.loss_terms import (
     HistogramTerm,
     LaplacianTerm,
     NearestTerm,
+    PaletteTerm,
     ProtectTerm,
     SmoothTerm,
     StyleTerm,
@@ -323,6 +324,7 @@ class Recipe(Record):
     nearest: NearestTerm = NearestTerm()
     histogram: HistogramTerm = HistogramTerm()
     laplacian: LaplacianTerm = LaplacianTerm()
+    palette: PaletteTerm = PaletteTerm()
     smooth: SmoothTerm = SmoothTerm()
     bounds: BoundsTerm = BoundsTerm()
     solver: Solver = Solver()
@@ -337,8 +339,8 @@ class Recipe(Record):
         layers |= set(self.style.layers) if self.style.weight > 0 else set()
         layers |= set(self.nearest.layers) if self.nearest.weight > 0 else set()
         layers |= set(self.histogram.layers) if self.histogram.weight > 0 else set()
-        pixels = self.smooth.weight > 0 or self.bounds.weight > 0 or self.laplacian.weight > 0
-        return layers | ({"input"} if pixels else set())
+        of_pixels = (self.laplacian, self.palette, self.smooth, self.bounds)
+        return layers | ({"input"} if any(term.weight > 0 for term in of_pixels) else set())
 
     def to_toml(self) -> str:
         """Return the whole recipe, defaults included, as TOML."""
