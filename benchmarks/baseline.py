@@ -22,6 +22,7 @@ Evaluate = Callable[[Tensor], tuple[float, Tensor]]  # pixels -> loss and gradie
 
 _PADDING_MODE = {"zero": "constant", "reflect": "reflect", "replicate": "replicate"}
 _TEMPORARY = 4 * 64  # numbers per pixel: gradients and copies of the first block's maps
+_LEAST_SIDE = 32  # px, of the picture and the painting at every scale
 # Eigenvalues below this share of the largest count as zero. This is part of the objective.
 _RANK = 1e-6
 
@@ -61,10 +62,12 @@ class Baseline:
             maps = self.features(photo)
             self.photo = {name: maps[name] for name in recipe.content.layers}
             self.paintings: list[dict[str, Target]] = []  # of each scale
-            for _ in range(recipe.style.octaves):
+            while len(self.paintings) < recipe.style.octaves:
                 maps = self.features(painting)
                 self.paintings.append({name: _target(maps[name]) for name in recipe.style.layers})
-                painting = halved(painting)
+                if min(*painting.shape[2:], *photo.shape[2:]) < 2 * _LEAST_SIDE + 3:
+                    break  # the next scale would be too small
+                painting, photo = halved(painting), halved(photo)
 
     def __call__(self, pixels: Tensor) -> tuple[float, Tensor]:
         """The loss at a picture (1, 3, H, W) and its gradient, of the same shape."""

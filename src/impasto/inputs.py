@@ -23,6 +23,7 @@ from impasto.networks import vgg
 from impasto.planning import schedule
 from impasto.planning.schedule import Plan
 from impasto.recipe.located_files import absolute, check_unchanged, weights_sha256
+from impasto.recipe.loss_terms import PaletteTerm
 from impasto.recipe.records import Input, Recipe
 from impasto.storage.names import is_file
 
@@ -237,8 +238,8 @@ class _Files:
         for painting in self._paintings:
             size = _painting_size(recipe, plan, painting.header.size)
             needed.append((painting, size.long_side))
-        files = [self._named[file] for file in _pictures_of(recipe).values()]
-        return needed + [(file, plan.size.long_side) for file in files]
+        others = _pictures_of(recipe).values()
+        return needed + [(self._named[file], plan.size.long_side) for file in others]
 
     def _named_files(
         self, recipe: Recipe, others: Mapping[str, images.Picture]
@@ -366,7 +367,8 @@ def _painting_weights(
 def _check_terms(recipe: Recipe) -> None:
     """Check that a loss is asked for, of existing layers, and a search that is possible."""
     layers = recipe.used_layers
-    if not layers:
+    # Most paintings have no palette.
+    if not recipe.model_copy(update={"palette": PaletteTerm(weight=0)}).used_layers:
         raise BadRecipe(
             "The weights of content, style and smoothness are all 0: there is nothing to minimise.",
             "Raise one of them.",
