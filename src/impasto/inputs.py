@@ -159,6 +159,7 @@ def read_inputs_each(
         )
     for recipe in recipes:
         _check_terms(recipe)
+        _check_protected(recipe)
     sources = [parse_style(source) for source in styles]
     limit = min(recipe.max_megapixels for recipe in recipes)
     photo = opened(content, limit)
@@ -186,8 +187,6 @@ class _Files:
         side: int | None,
     ) -> None:
         self._photo, self._sources, self._side = photo, sources, side
-        for recipe in recipes:
-            _check_protected(recipe)
         named = (name for recipe in recipes for name in _pictures_of(recipe).values())
         self._named = {file: opened(file, limit) for file in dict.fromkeys(named)}
         self._paintings = [_open_style(source, limit, progress) for source in sources]
