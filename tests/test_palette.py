@@ -69,6 +69,7 @@ def test_several_paintings_have_the_colors_of_all_or_none():
     one, other = stripes(INK, PAPER, width=20), stripes(RED, PAPER, width=20)
     joint = joint_palette([one, other])
     assert joint is not None and joint.shape == (4, 3)
+    assert joint_palette([]) is None
     assert joint_palette([one, skimage.data.coffee().astype(np.float32) / 255]) is None
 
 

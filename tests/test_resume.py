@@ -22,6 +22,7 @@ import skimage.data
 import torch
 from PIL import Image
 
+import impasto.session
 from impasto import api, images
 from impasto.errors import CannotResume, DoesNotFit, NotSaved, OutOfMemory
 from impasto.events import Callbacks, Event, Planned, Stepped, Warned
@@ -29,7 +30,7 @@ from impasto.geometry import Size
 from impasto.hardware import kernel_cache
 from impasto.networks.convolution import KERNELS, Kernel
 from impasto.networks.features import Network
-from impasto.optimize import lbfgs, loop, loss, solver_factory, upscale
+from impasto.optimize import lbfgs, loop, solver_factory, upscale
 from impasto.optimize.state import State
 from impasto.planning import memory as planning
 from impasto.planning import network_choice, speed
@@ -416,7 +417,7 @@ def lacking(
     [
         (Network, "__init__"),
         (speed, "measure_speed"),
-        (loss, "first_pixels"),
+        (impasto.session, "first_pixels"),
         (images, "to_tensor"),
     ],
 )

@@ -47,6 +47,7 @@ SETTINGS = {
     "style-statistics": "wasserstein",
     "style-weight": 1,
     "style-scale": 1,
+    "style-octaves": 1,
     "style-layers": "relu1_1=0.5,relu2_1=0.3,relu3_1=0.2",
     "smooth-weight": 0.1,
     "content-weight": 0.05,

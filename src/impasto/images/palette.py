@@ -80,9 +80,9 @@ def _flat_places(pixels: Pixels) -> NDArray[np.float32]:
 
 
 def joint_palette(paintings: Sequence[Pixels]) -> NDArray[np.float32] | None:
-    """The colors (K, 3) of several paintings; None if one of them has more than a few colors."""
+    """The colors (K, 3) of some paintings; None without any, or if one has more than a few."""
     found = [palette_of(painting) for painting in paintings]
-    if any(palette is None for palette in found):
+    if not found or any(palette is None for palette in found):
         return None
     return np.concatenate([palette.colors for palette in found if palette is not None])
 
