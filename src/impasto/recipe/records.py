@@ -286,7 +286,7 @@ class Recipe(Record):
 
     version: Literal[1] = 1
     name: str = "default"
-    summary: str = "A picture to keep: about a minute at 512 px on two cores."
+    summary: str = "A picture to keep: a minute and a half at 512 px on two cores."
     source: str = ""  # of a published system's recipe
     photo: Input | None = None
     paintings: tuple[Input, ...] = ()
