@@ -148,6 +148,11 @@ matrix of the picture, and A that of the painting with M' positions:
 Other divisors of a system, such as powers of the number of channels, are part of the layer weights
 of its recipe.
 
+The histogram loss compares distributions. The features of a layer are projected on directions, and
+each projection is sorted into 512 bins. Half of the bins cover the painting's range. A direction's
+distance is the squared Wasserstein-2 distance of the two histograms. `histogram-scaling` is `mean`
+(the mean over directions) or `relative` (C times that, over the painting's mean squared norm).
+
 ### Size of the painting
 
 `style-sizing` says what `style-scale` multiplies: the picture's area, one of its sides, or the
