@@ -9,13 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from impasto import images
 from impasto.geometry import Grid, Size
 from impasto.networks.features import Network
 from impasto.objectives.base import TileContext
 from impasto.objectives.histogram import BINS, Histogram, Projection, bins_of, squared_distance
-from impasto.optimize import loss
-from impasto.optimize.execution import Execution
 from impasto.optimize.matching import EncodedPicture
 from impasto.optimize.painting_histograms import (
     directions_of,
@@ -23,7 +20,7 @@ from impasto.optimize.painting_histograms import (
     painting_projections,
 )
 from impasto.recipe.choices import Directions
-from tests.support.loss_setup import PLAN, make_problem, smooth_pixels, with_recipe
+from tests.support.loss_setup import check_tiles, make_problem, with_recipe
 
 SIZE = Size(24, 30)
 
@@ -134,10 +131,4 @@ def test_the_term_is_part_of_the_loss_and_exact_in_tiles(
     problem = with_recipe(
         problem, histogram_weight=0.5, histogram_layers=layers, histogram_scaling=scaling
     )
-    picture = images.to_tensor(smooth_pixels(*PLAN.size, 5)).double()
-    whole, in_tiles = (
-        loss.evaluation(PLAN.size, problem, Execution(tile=tile))(picture) for tile in (0, 16)
-    )
-    assert whole[0].terms["histogram"] > 0
-    assert in_tiles[0].total == pytest.approx(whole[0].total, rel=1e-10)
-    torch.testing.assert_close(in_tiles[1], whole[1], rtol=1e-7, atol=1e-10)
+    check_tiles(problem, "histogram")

@@ -20,7 +20,7 @@ from impasto.objectives.base import TileContext
 from impasto.objectives.palette_distance import PaletteLoss
 from impasto.optimize import loss
 from impasto.optimize.execution import Execution
-from tests.support.loss_setup import PLAN, make_problem, smooth_pixels, with_recipe
+from tests.support.loss_setup import PLAN, check_tiles, make_problem, with_recipe
 
 INK, PAPER, RED = (0.1, 0.08, 0.08), (0.93, 0.88, 0.76), (0.75, 0.2, 0.15)
 
@@ -96,13 +96,7 @@ def test_the_term_is_part_of_the_last_size_alone_and_exact_in_tiles(
     assert "palette" not in loss.term_evaluations(PLAN.size, problem, Execution())
     problem = replace(problem, palette=np.array([INK, PAPER], np.float32))
     assert "palette" not in loss.term_evaluations(PLAN.stages[0].size, problem, Execution())
-    picture = images.to_tensor(smooth_pixels(*PLAN.size, 5)).double()
-    whole, in_tiles = (
-        loss.evaluation(PLAN.size, problem, Execution(tile=tile))(picture) for tile in (0, 16)
-    )
-    assert whole[0].terms["palette"] > 0
-    assert in_tiles[0].total == pytest.approx(whole[0].total, rel=1e-10)
-    torch.testing.assert_close(in_tiles[1], whole[1], rtol=1e-7, atol=1e-10)
+    check_tiles(problem, "palette")
 
 
 def test_only_a_painting_of_few_colors_has_the_term(pocket_pictures: None):

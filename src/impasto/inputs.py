@@ -334,7 +334,7 @@ def _pictures_of(recipe: Recipe) -> dict[str, str]:
 
 def _check_protected(recipe: Recipe) -> None:
     regions = recipe.protect.regions
-    if _file_names([regions]) and not is_file(regions):
+    if "protect" in _pictures_of(recipe) and not is_file(regions):
         raise BadRecipe(
             f"protect is {regions!r}, but it must be none, faces, or the file of a mask.",
             did_you_mean(regions, ["none", "faces"]) or "A mask is white where the photo is kept.",

@@ -8,14 +8,19 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from impasto import images
 from impasto.geometry import Grid, Region, Size
 from impasto.networks.features import Network
 from impasto.objectives.base import TileContext
 from impasto.objectives.content import Content
 from impasto.objectives.normalized_content import NormalizedContent
+from impasto.optimize import loss
+from impasto.optimize.execution import Execution
 from impasto.optimize.problem import Problem
 from impasto.planning.schedule import Plan, Stage
 from impasto.recipe.choices import ContentScaling
@@ -110,3 +115,14 @@ def targets_by_tile(feature_map: Tensor, stride: int, grid: Grid) -> dict[Region
         )
         for tile in grid
     }
+
+
+def check_tiles(problem: Problem, term: str) -> None:
+    """The loss with this term and its gradient are the same in tiles as whole."""
+    picture = images.to_tensor(smooth_pixels(*PLAN.size, 5)).double()
+    whole, in_tiles = (
+        loss.evaluation(PLAN.size, problem, Execution(tile=tile))(picture) for tile in (0, 16)
+    )
+    assert whole[0].terms[term] > 0
+    assert in_tiles[0].total == pytest.approx(whole[0].total, rel=1e-10)
+    torch.testing.assert_close(in_tiles[1], whole[1], rtol=1e-7, atol=1e-10)

@@ -18,7 +18,8 @@ _MOST_COLORS = 8
 _LEAST_SHARE = 0.02  # of the flat places, that a color of a palette has
 _FEW_COLORS_SHARE = 0.75  # of the flat places, that the palette of a picture of few colors covers
 _MIXED_SHARE = 0.9  # of all pixels, that are then a color or a mixture of two, as edges are
-_EVERY = 7  # pixels, of which one is looked at
+_SAMPLING = 7  # every seventh pixel stands for all when mixtures are counted
+_OVERSHOOT = 0.2  # of a reduced edge beyond its two colors, as a share of their difference
 _LEAST_FLAT = 0.03  # of the pixels, that are in flat places in a picture of few colors
 
 
@@ -55,7 +56,7 @@ def palette_of(pixels: Pixels) -> Palette | None:
     if len(colors) < 2 or covered < _FEW_COLORS_SHARE * count:
         return None
     palette = np.array(colors, np.float32)
-    if _mixed_share(pixels.reshape(-1, 3)[::_EVERY], palette) < _MIXED_SHARE:
+    if _mixed_share(pixels.reshape(-1, 3)[::_SAMPLING], palette) < _MIXED_SHARE:
         return None
     return Palette(palette, palette_share(pixels, palette))
 
@@ -65,9 +66,8 @@ def _mixed_share(flat: NDArray[np.float32], colors: NDArray[np.float32]) -> floa
     found = np.zeros(len(flat), bool)
     for one, other in combinations(colors, 2):
         across = other - one
-        place = ((flat - one) @ across / (across @ across)).clip(
-            -0.2, 1.2
-        )  # reduced edges overshoot
+        place = (flat - one) @ across / (across @ across)
+        place = place.clip(-_OVERSHOOT, 1 + _OVERSHOOT)
         found |= np.abs(flat - one - place[:, None] * across).max(1) <= 2 * NEAR
     return float(found.mean())
 
